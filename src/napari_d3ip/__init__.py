@@ -1,0 +1,44 @@
+"""Reconstruction of sparse-view and limited-angle CT with an adaptive diffusion prior.
+
+Importing this package loads neither torch nor Qt; the names below are loaded on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_d3ip.errors import D3IPError
+    from napari_d3ip.io import read, save_volume
+    from napari_d3ip.measurement import Sinogram
+    from napari_d3ip.reconstruction import Control, Reconstruction, Step, iter_reconstruct, reconstruct
+    from napari_d3ip.settings import Settings
+    from napari_d3ip.simulate import simulate_sinogram
+
+_HOMES = {
+    "Control": "reconstruction",
+    "D3IPError": "errors",
+    "Reconstruction": "reconstruction",
+    "Settings": "settings",
+    "Sinogram": "measurement",
+    "Step": "reconstruction",
+    "iter_reconstruct": "reconstruction",
+    "read": "io",
+    "reconstruct": "reconstruction",
+    "save_volume": "io",
+    "simulate_sinogram": "simulate",
+}
+__all__ = sorted(_HOMES)  # noqa: PLE0605 - lazy names, checked by a test
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,250 @@
+"""Adaptation of the prior to the scan at hand: LoRA on a fidelity loss over a few Monte Carlo slices.
+
+Chung & Ye, ECCV 2024, sections 3.2 (DDIP) and 3.3 (D3IP). Knows operators, solvers and the prior; nothing of sampling.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from napari_d3ip.errors import D3IPError
+from napari_d3ip.prior.network import DiffusionPrior
+from napari_d3ip.problem import Problem
+from napari_d3ip.settings import Settings
+
+# Slices that judge a round of adaptation: a fixed number, so that its cost does not grow with the volume.
+_GUARD_SLICES = 8
+_TARGETS = r".*(resnets|attentions)\..*(conv1|conv2|conv_shortcut|time_emb_proj|to_q|to_k|to_v|to_out\.0)"
+
+
+@dataclass
+class AdapterState:
+    """Everything of an adapter that training changes, and whether held-out rays speak for using it."""
+
+    parameters: list[Tensor]
+    average: list[Tensor]
+    optimizer: dict[str, Any]
+    accepted: bool = True
+
+    def clone(self) -> AdapterState:
+        """Independent copy."""
+        return copy.deepcopy(self)
+
+
+class Adapter:
+    """Low-rank adapters (Hu et al. 2022) in the residual and attention blocks of a prior, with their optimizer.
+
+    One AdamW optimizer serves the whole run and there is no dropout. Sampling uses a moving average of the weights
+    that are trained (`in_use`); the prior's own weights never change.
+
+    Parameters
+    ----------
+    prior : DiffusionPrior
+        The adapters are put into its network, once.
+    rank : int
+        Rank of every adapter.
+    learning_rate : float
+        Of AdamW.
+    average_decay : float
+        Decay of the moving average; 0 uses the trained weights themselves.
+    biases : bool
+        Train the biases of the adapted layers too, as the paper's code does.
+    seed : int
+        Seed of the adapters' random factor.
+    """
+
+    def __init__(
+        self,
+        prior: DiffusionPrior,
+        *,
+        rank: int,
+        learning_rate: float,
+        average_decay: float = 0.0,
+        biases: bool = False,
+        seed: int = 0,
+    ) -> None:
+        from peft import LoraConfig, inject_adapter_in_model
+        from peft.tuners.lora import LoraLayer
+
+        config = LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, target_modules=_TARGETS)
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            torch.manual_seed(seed)
+            inject_adapter_in_model(config, prior.unet)
+        self.layers = [module for module in prior.unet.modules() if isinstance(module, LoraLayer)]
+        for name, parameter in prior.unet.named_parameters():
+            is_bias = name.endswith("base_layer.bias")
+            parameter.requires_grad_("lora_" in name or (biases and is_bias))
+        prior.eval()
+        self.parameters = [parameter for parameter in prior.unet.parameters() if parameter.requires_grad]
+        if not self.parameters:
+            raise D3IPError("prior: the network has no residual or attention blocks to adapt; use method dds with it.")
+        self.decay = average_decay
+        self._optimizer = torch.optim.AdamW(self.parameters, lr=learning_rate, weight_decay=0.0)
+        self._initial = [parameter.detach().clone() for parameter in self.parameters]
+        self._average = [parameter.clone() for parameter in self._initial]
+        self.accepted = True
+
+    @classmethod
+    def of(cls, prior: DiffusionPrior, settings: Settings) -> Adapter:
+        """Adapter as the settings say."""
+        return cls(
+            prior,
+            rank=settings.lora_rank,
+            learning_rate=settings.learning_rate,
+            average_decay=settings.lora_ema,
+            biases=settings.adapt_biases,
+            seed=settings.seed,
+        )
+
+    def step(self, loss: Tensor) -> None:
+        """One optimizer step on ``loss``, and one of the moving average."""
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(self._average, [p.detach() for p in self.parameters], 1 - self.decay)
+
+    def state(self) -> AdapterState:
+        """Copy of parameters, moving average and optimizer."""
+        return AdapterState(
+            [parameter.detach().clone() for parameter in self.parameters],
+            [average.clone() for average in self._average],
+            copy.deepcopy(self._optimizer.state_dict()),
+            self.accepted,
+        )
+
+    def load(self, state: AdapterState) -> None:
+        """Put a `state` back."""
+        self._write(state.parameters)
+        self._average = [average.clone() for average in state.average]
+        self._optimizer.load_state_dict(copy.deepcopy(state.optimizer))
+        self.accepted = state.accepted
+
+    @contextmanager
+    def in_use(self, *, accepted: bool | None = None) -> Iterator[None]:
+        """Inside, the network has the weights to sample with: the average, or the bare prior where it was rejected.
+
+        Parameters
+        ----------
+        accepted : bool, optional
+            Overrides the verdict of the guard.
+        """
+        trained = [parameter.detach().clone() for parameter in self.parameters]
+        self._write(self._average if (self.accepted if accepted is None else accepted) else self._initial)
+        try:
+            yield
+        finally:
+            self._write(trained)
+
+    @torch.no_grad()
+    def _write(self, weights: list[Tensor]) -> None:
+        for parameter, weight in zip(self.parameters, weights, strict=True):
+            parameter.copy_(weight)
+
+    @torch.no_grad()
+    def shift(self) -> float:
+        """How far the weights in use are from the prior: ``|dW| / |W|`` over the adapted layers."""
+        moved = base = 0.0
+        for layer in self.layers:
+            moved += float(layer.get_delta_weight("default").square().sum())
+            base += float(layer.get_base_layer().weight.square().sum())
+        return float((moved / base) ** 0.5)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Outcome of one round of adaptation.
+
+    Parameters
+    ----------
+    loss : float
+        Mean adaptation loss of the round, in units of the noise variance.
+    held_out, held_out_without : float or None
+        Loss on the held-out rays of some slices with the adapters and with the bare prior; None without guard.
+    shift : float
+        `Adapter.shift` of the averaged weights.
+    accepted : bool
+        Whether sampling uses the adapters.
+    """
+
+    loss: float
+    held_out: float | None
+    held_out_without: float | None
+    shift: float
+    accepted: bool
+
+
+def draw_slices(total: int, count: int, adjacent: bool, generator: torch.Generator) -> Tensor:
+    """Indices of ``min(count, total)`` random slices, adjacent or distinct."""
+    count = min(count, total)
+    if adjacent:
+        first = int(torch.randint(total - count + 1, (1,), generator=generator))
+        return torch.arange(first, first + count)
+    return torch.randperm(total, generator=generator)[:count]
+
+
+def consistent_estimate(
+    problem: Problem, prior: DiffusionPrior, x_t: Tensor, t: int, admm_steps: int, cg_steps: int
+) -> Tensor:
+    """``DC(x0_theta(x_t))``: denoise, then a few iterations of data consistency."""
+    denoised = prior.tweedie(x_t, prior.epsilon(x_t[:, None], t)[:, 0], t)
+    return problem.make_consistent(denoised, admm_steps, cg_steps)[0]
+
+
+def adapt(
+    problem: Problem, prior: DiffusionPrior, adapter: Adapter, x_t: Tensor, t: int, generator: torch.Generator
+) -> Fit:
+    """L optimizer steps at time t, each on K slices drawn anew (D3IP, algorithm 2; DDIP where there is one slice).
+
+    The loss is ``|y - A DC(x0_theta(x_t))|^2`` (equation 8) on the rays used. The cost does not depend on the number
+    of slices. With a coupling the K slices are adjacent, so that the 3D solver works inside the loss. With
+    ``settings.guard``, rays held out of data consistency and of the loss decide whether the adapters are used; where
+    they are not, the round is undone.
+
+    Raises
+    ------
+    D3IPError
+        If the adapters did not move: the network would be adapted in name only.
+    """
+    settings = problem.settings
+    adjacent = settings.coupling != "none"
+    before, losses = adapter.state(), []
+    for _ in range(settings.adapt_steps):
+        problem.check()
+        index = draw_slices(len(x_t), settings.adapt_slices, adjacent, generator)
+        part = problem.of_slices(index)
+        estimate = consistent_estimate(part, prior, x_t[index], t, admm_steps=1, cg_steps=settings.adapt_cg_steps)
+        loss = part.residual(estimate, part.used)
+        adapter.step(loss)
+        losses.append(float(loss.detach()))
+    with adapter.in_use(accepted=True):
+        shift = adapter.shift()
+    if shift == 0.0:
+        raise D3IPError("learning_rate: adaptation left the network unchanged; raise it, or use method dds.")
+
+    adapter.accepted = True
+    held_out = held_out_without = None
+    if settings.guard and bool(problem.held_out.any()):
+        index = draw_slices(len(x_t), _GUARD_SLICES, adjacent, generator)
+        part = problem.of_slices(index)
+        with torch.no_grad():
+            verdicts = []
+            for accepted in (True, False):
+                with adapter.in_use(accepted=accepted):
+                    estimate = consistent_estimate(
+                        part, prior, x_t[index], t, settings.admm_steps, settings.cg_steps
+                    )
+                verdicts.append(float(part.residual(estimate, part.held_out)))
+        held_out, held_out_without = verdicts
+        if held_out >= held_out_without:
+            adapter.load(before)
+            adapter.accepted = False
+    return Fit(sum(losses) / len(losses), held_out, held_out_without, shift, adapter.accepted)

@@ -1,0 +1,381 @@
+"""The command line: options in, files, tables and exit codes out.
+
+Thin: every command hands over to the room that does the work, imported only when the command runs, so that
+``--help`` and ``info`` load no torch. Standard output carries results, standard error progress and complaints.
+Exit codes: 0 done, 2 something the user can mend (one line), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from napari_d3ip.errors import D3IPError, SettingsError
+from napari_d3ip.measurement import Sinogram
+from napari_d3ip.settings import METHODS, PRESETS, Settings
+
+if TYPE_CHECKING:
+    from napari_d3ip.io import ReadOptions
+    from napari_d3ip.reconstruction import Reconstruction
+
+_LOG_EVERY_SECONDS = 10.0  # Without a terminal, progress is a plain line now and then.
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"max_content_width": 100})
+priors = typer.Typer(help="Diffusion priors: what is there, and training of new ones.")
+app.add_typer(priors, name="priors")
+
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help=f"A setting (preset={'|'.join(PRESETS)}, steps=16, ...), or what FILE lacks "
+        "(angles=ANGLES.txt, axes=zad, center=63.5); may be repeated.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code: the console script ``napari-d3ip``."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = app(arguments or ["--help"], prog_name="napari-d3ip", standalone_mode=False)
+    except typer.TyperException as error:
+        return _complain(error.format_message())
+    except (D3IPError, OSError) as error:
+        return _complain(str(error))
+    return code if isinstance(code, int) else 0
+
+
+def _complain(message: str, code: int = 2) -> int:
+    print(f"napari-d3ip: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"napari-d3ip {version('napari-d3ip')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Sparse-view and limited-angle CT reconstruction with an adaptive diffusion prior.
+
+    The volumes are model-based estimates; they are not for diagnosis.
+    """
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for volumes, figure and results.json.")
+    ] = Path("napari-d3ip-demo"),
+) -> None:
+    """Reconstruct the bundled samples with every kind of method and print a table of the results."""
+    from napari_d3ip.evaluate import run_demo
+
+    console = Console(stderr=True)
+    results = run_demo(out, lambda message: console.print(message, markup=False, highlight=False))
+    table = Table("sample", "method", title="napari-d3ip demo")
+    for heading in ("PSNR / dB", "SSIM", "residual", "held-out residual", "seconds"):
+        table.add_column(heading, justify="right")
+    for row in results:
+        table.add_row(
+            row["sample"],
+            row["method"],
+            _number(row["psnr"], ".2f"),
+            _number(row["ssim"], ".3f"),
+            _number(row["residual"], ".3f"),
+            _number(row["held_out_residual"], ".3f"),
+            _number(row["seconds"], ".1f"),
+        )
+    Console().print(table)
+    print(f"Volumes, comparison.png and results.json are in {out}.")
+
+
+@app.command()
+def info(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A sinogram file.")],
+    assignments: Assignments = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is in FILE: kind, shape, geometry, and what is missing."""
+    from napari_d3ip.io import read
+
+    fields, options = _split(_assigned(assignments))
+    if fields:
+        raise SettingsError(f"--set {next(iter(fields))}: info reconstructs nothing; give only what FILE lacks.")
+    description = read(file, options).describe()
+    if as_json:
+        print(json.dumps(description))
+        return
+    print("\n".join(_describe(description)))
+
+
+@app.command()
+def reconstruct(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A sinogram file.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="OUT", help="Volume to write: .tif .zarr .npy .h5 .nii.gz.")
+    ],
+    method: Annotated[str | None, typer.Option(help=f"{', '.join(METHODS)} (default: d3ip)")] = None,
+    prior: Annotated[str | None, typer.Option(help="Shipped prior, or folder of a diffusers pipeline.")] = None,
+    settings_file: Annotated[
+        Path | None, typer.Option("--settings", metavar="FILE.json", help="Settings; --set and options win over it.")
+    ] = None,
+    assignments: Assignments = None,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="True volume: only to report PSNR and SSIM.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps (default: auto)")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every random number (default: 0)")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run of the same command.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Reconstruct the volume behind FILE."""
+    from napari_d3ip.io import load_volume, read, save_volume
+
+    given = {**(Settings.load(settings_file) if settings_file else {}), **_assigned(assignments)}
+    explicit = {"method": method, "prior": prior, "device": device, "seed": seed}
+    fields, options = _split(given | {key: value for key, value in explicit.items() if value is not None})
+    settings = Settings.create(fields)
+    _check_output(out, lambda path: save_volume(path, [[[0.0]]]))
+    measurement = read(file, options)
+    truth = load_volume(reference).data if reference else None
+    checkpoint = out.with_name(f"{out.name}.checkpoint")
+
+    from napari_d3ip.reconstruction import reconstruct as run
+
+    try:
+        # Libraries that print must not spoil the one object on standard output.
+        with contextlib.redirect_stdout(sys.stderr), _progress() as show:
+            result = run(
+                measurement,
+                settings,
+                reference=truth,
+                on_step=lambda step: show(step.phase, step.index, step.total, step.eta_seconds),
+                checkpoint=checkpoint,
+                resume=resume,
+            )
+            result.save(out)
+    except KeyboardInterrupt:
+        raise _interrupted(checkpoint) from None
+    print(json.dumps(result.summary()) if as_json else _sentence(result, out))
+
+
+@app.command()
+def simulate(
+    volume: Annotated[Path, typer.Argument(metavar="VOLUME", help="Volume (z, y, x) to measure.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Sinogram to write: .h5 or .npz.")],
+    kind: Annotated[str, typer.Option(help="Kind of measurement: ct.")] = "ct",
+    views: Annotated[int, typer.Option(min=1, help="Number of projections.")] = 60,
+    angle_range: Annotated[float, typer.Option(help="Degrees the projections cover.")] = 180.0,
+    noise: Annotated[float, typer.Option(min=0, help="Noise, as a fraction of the largest line integral.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
+) -> None:
+    """Simulate a scan of VOLUME."""
+    from napari_d3ip.io import load_volume, save_sinogram
+
+    if kind != "ct":
+        raise SettingsError(f"kind: '{kind}' cannot be simulated; this version knows 'ct' only.")
+    image = load_volume(volume)
+    _check_output(out, lambda path: save_sinogram(path, Sinogram(np.ones((1, 1, 1), np.float32), np.zeros(1))))
+
+    from napari_d3ip.simulate import simulate_sinogram
+
+    sinogram = simulate_sinogram(image.data, views=views, angle_range=angle_range, noise=noise, seed=seed)
+    save_sinogram(out, replace(sinogram, voxel_size=image.voxel_size, unit=image.unit))
+    print(f"{out}: {views} views of {_shape(image.data.shape)} voxels over {angle_range:g} degrees.")
+
+
+@priors.command("list")
+def list_priors() -> None:
+    """Name the priors shipped with the package."""
+    from napari_d3ip.prior.network import available_priors
+
+    for name in available_priors():
+        print(name)
+
+
+@priors.command("train")
+def train_prior(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the prior, a diffusers pipeline.")],
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Phantoms a step.")] = None,
+    size: Annotated[int | None, typer.Option(min=8, help="Height and width of the phantoms in pixels.")] = None,
+    width: Annotated[int | None, typer.Option(min=8, help="Channels of the network's first level.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights, phantoms and noise.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in OUT.")] = False,
+) -> None:
+    """Train a prior on phantoms drawn on the fly; what is not given follows the shipped prior's recipe."""
+    from napari_d3ip.engine import resolve_device
+    from napari_d3ip.prior.train import TrainingSettings, train
+
+    given: dict[str, Any] = {
+        "steps": steps,
+        "batch": batch,
+        "size": size,
+        "width": width,
+        "learning_rate": learning_rate,
+        "seed": seed,
+    }
+    settings = replace(TrainingSettings(), **{key: value for key, value in given.items() if value is not None})
+    marks: list[tuple[float, int]] = []
+    try:
+        with _progress() as show:
+            for state in train(out, settings, device=resolve_device(device), resume=resume):
+                marks.append((time.monotonic(), state.step))
+                show(f"training, loss {state.loss:.4f}", state.step, state.total, _remaining(marks, state.total))
+    except KeyboardInterrupt:
+        raise _interrupted(out / "checkpoint.pt") from None
+    print(f"{out}: trained for {settings.steps} steps.")
+
+
+def _interrupted(checkpoint: Path) -> typer.Exit:
+    kept = (
+        f"{checkpoint} is kept, the same command with --resume goes on" if checkpoint.exists() else "nothing is kept"
+    )
+    return typer.Exit(_complain(f"interrupted; {kept}.", 130))
+
+
+def _assigned(assignments: list[str] | None) -> dict[str, Any]:
+    """Parse ``--set key=value`` options; ``null`` means "choose from the scan"."""
+    values: dict[str, Any] = {}
+    for assignment in assignments or []:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key:
+            raise SettingsError(f"--set {assignment}: write it as key=value.")
+        values[key] = None if value == "null" else value
+    return values
+
+
+def _split(values: dict[str, Any]) -> tuple[dict[str, Any], ReadOptions]:
+    """Separate the settings of a reconstruction from what a reader must be told of a file."""
+    from napari_d3ip.io import ReadOptions
+
+    known = [*Settings.model_fields, *ReadOptions.model_fields]
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=3)
+            hint = f"did you mean {', '.join(near)}?" if near else f"known are {', '.join(sorted(known))}."
+            raise SettingsError(f"{key}: there is no such setting; {hint}")
+    fields = {key: value for key, value in values.items() if key in Settings.model_fields}
+    return fields, ReadOptions.create({key: value for key, value in values.items() if key not in fields})
+
+
+def _check_output(out: Path, write: Callable[[Path], None]) -> None:
+    """Find out before the long computation whether ``out`` can be written.
+
+    Its place is tried, and a rehearsal of ``write`` elsewhere tries its ending and the library that needs.
+    """
+    from napari_d3ip.io.atomic import replacing
+
+    with replacing(out, is_folder=out.suffix.lower() == ".zarr"):
+        pass
+    with tempfile.TemporaryDirectory() as elsewhere:
+        write(Path(elsewhere) / out.name)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str, int, int, float | None], None]]:
+    """Show phase, step and remaining time on standard error: a bar on a terminal, else a line now and then."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        last = time.monotonic()
+
+        def log(phase: str, done: int, total: int, seconds: float | None) -> None:
+            nonlocal last
+            if time.monotonic() - last >= _LOG_EVERY_SECONDS:
+                last = time.monotonic()
+                print(f"{phase}, step {done} of {total}{_left(seconds)}", file=sys.stderr, flush=True)
+
+        yield log
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
+        task = progress.add_task("starting", total=None, left="")
+
+        def draw(phase: str, done: int, total: int, seconds: float | None) -> None:
+            progress.update(task, description=phase, completed=done, total=total, left=_left(seconds))
+
+        yield draw
+
+
+def _left(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    return f", {minutes}:{rest:02d} left"
+
+
+def _remaining(marks: list[tuple[float, int]], total: int) -> float | None:
+    """Seconds to ``total`` at the pace between the first and the last (time, step)."""
+    (began, first), (now, step) = marks[0], marks[-1]
+    return (now - began) / (step - first) * (total - step) if step > first else None
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " × ".join(str(size) for size in shape)
+
+
+def _describe(description: dict[str, Any], indent: str = "") -> Iterator[str]:
+    """Lines of ``key: value``, what is inside a value indented below it."""
+    for key, value in description.items():
+        if isinstance(value, dict):
+            yield f"{indent}{key}:"
+            yield from _describe(value, f"{indent}  ")
+        elif isinstance(value, list) and any(" " in str(item) for item in value):
+            yield f"{indent}{key}:"
+            yield from (f"{indent}  - {item}" for item in value)
+        else:
+            yield f"{indent}{key}: {_plain(value)}"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_plain(item) for item in value) or "–"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "–" if value is None else str(value)
+
+
+def _sentence(result: Reconstruction, out: Path) -> str:
+    metrics = result.metrics
+    parts = [f"{metrics['seconds']:.1f} s on {metrics['device']}"]
+    for label, name, form in (
+        ("residual", "residual", ".3f"),
+        ("held-out residual", "held_out_residual", ".3f"),
+        ("PSNR", "psnr", ".2f"),
+        ("SSIM", "ssim", ".3f"),
+    ):
+        if metrics[name] is not None:
+            parts.append(f"{label} {metrics[name]:{form}}")
+    return f"{out}: {_shape(result.volume.shape)} voxels by {metrics['method']}, {', '.join(parts)}."

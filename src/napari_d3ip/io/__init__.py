@@ -1,0 +1,21 @@
+"""Files in and out: measurements from the formats people have, volumes to those they look at.
+
+Knows no Qt, no torch and no reconstruction. Libraries of file formats are imported when such a file is opened.
+"""
+
+from napari_d3ip.io.options import ReadOptions
+from napari_d3ip.io.question import LayoutQuestion
+from napari_d3ip.io.registry import can_read, read
+from napari_d3ip.io.sinograms import save_sinogram
+from napari_d3ip.io.volumes import Volume, load_volume, save_volume
+
+__all__ = [
+    "LayoutQuestion",
+    "ReadOptions",
+    "Volume",
+    "can_read",
+    "load_volume",
+    "read",
+    "save_sinogram",
+    "save_volume",
+]

@@ -1,0 +1,154 @@
+"""Projection angles: from an argument, the scan's own file or a file beside it; always degrees afterwards.
+
+Knows no scan format. Degrees or radians are never guessed where the numbers could be either.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_d3ip.errors import FileError
+from napari_d3ip.io.guard import reading
+from napari_d3ip.io.options import AngleUnit
+from napari_d3ip.io.question import LayoutQuestion
+from napari_d3ip.io.units import angle_unit
+
+AngleArray = npt.NDArray[np.float64]
+
+# Files written for nothing else; a plain .txt or .csv beside a scan may be a log and counts only if it is numbers.
+_SIDECARS = (".angles.txt", "_angles.txt", "_angles.npy", ".tlt", ".rawtlt")
+_LOOSE_SIDECARS = (".txt", ".csv")
+_FOLDER_SIDECARS = ("angles.txt", "angles.csv", "angles.npy")
+_NAMES = re.compile(r"ang|theta|tilt|rot", re.IGNORECASE)
+_UNIT_IN_NAME = re.compile(r"(?:^|[^a-z])(deg|rad)", re.IGNORECASE)
+
+
+def read_angles(path: Path) -> tuple[AngleArray, AngleUnit | None]:
+    """Angles in a text, csv or npy file, with the unit if a column title states it (``angle_deg``).
+
+    A table needs a title that contains angle, theta, tilt or rot over the column meant; otherwise one number a line,
+    or all in one line. Lines that begin with ``#`` or ``%`` are skipped.
+
+    Returns
+    -------
+    angles : ndarray
+        As in the file, float64.
+    unit : {"degree", "radian"} or None
+
+    Raises
+    ------
+    FileError
+        If the file is missing or not such a list.
+    """
+    if path.suffix.lower() == ".npy":
+        with reading(path, "angles"):
+            return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64).ravel(), None
+    with reading(path, "a list of angles"):
+        text = path.read_text(encoding="utf-8-sig")
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and line[0] not in "#%"]
+    if not lines:
+        raise FileError(f"angles: {path.name} holds no numbers; give one angle per line.")
+    separator = r"[,;\t]+" if any(mark in line for line in lines for mark in ",;\t") else r"\s+"
+    rows = [[cell for cell in re.split(separator, line) if cell.strip()] for line in lines]
+    title = None if _is_number(rows[0][0]) else [cell.strip() for cell in rows.pop(0)]
+    column, unit = _column(path, title, rows)
+    try:
+        return np.array([float(cell) for cell in column]), unit
+    except ValueError as error:
+        raise FileError(f"angles: {path.name} holds text among its numbers; give one angle per line.") from error
+
+
+def _column(path: Path, title: list[str] | None, rows: list[list[str]]) -> tuple[list[str], AngleUnit | None]:
+    """The cells that are angles, and the unit in their title."""
+    widths = {len(row) for row in rows}
+    if title and len(title) > 1 and widths == {len(title)}:
+        named = [index for index, name in enumerate(title) if _NAMES.search(name)]
+        if len(named) == 1:
+            return [row[named[0]] for row in rows], unit_in_name(title[named[0]])
+    elif len(rows) == 1 or widths == {1}:
+        return [cell for row in rows for cell in row], unit_in_name(" ".join(title or ()))
+    raise FileError(
+        f"angles: {path.name} has several columns; give one angle per line, or a title with the word angle over its "
+        "column."
+    )
+
+
+def unit_in_name(name: str) -> AngleUnit | None:
+    """Unit at the start of a word in a column or variable name such as ``theta_rad``."""
+    match = _UNIT_IN_NAME.search(name)
+    return angle_unit(match[1]) if match else None
+
+
+def find_sidecar(path: Path) -> tuple[Path, AngleArray, AngleUnit | None] | None:
+    """Angles in a file beside a scan (same stem), or inside a folder of images.
+
+    Raises
+    ------
+    FileError
+        If a file named as a list of angles is none.
+    """
+    if path.is_dir():
+        strict, loose = [path / name for name in _FOLDER_SIDECARS], []
+    else:
+        strict = [path.with_name(path.stem + ending) for ending in _SIDECARS]
+        loose = [path.with_name(path.stem + ending) for ending in _LOOSE_SIDECARS]
+    for candidate in (*strict, *loose):
+        if candidate.is_file() and candidate != path:
+            try:
+                return (candidate, *read_angles(candidate))
+            except FileError:
+                if candidate in strict:
+                    raise
+    return None
+
+
+def in_degrees(values: npt.ArrayLike, unit: AngleUnit | None, source: str) -> AngleArray:
+    """Degrees from angles whose unit may be stated.
+
+    Without a unit they are degrees, unless more than 8 of them span no more than a turn in radians.
+
+    Parameters
+    ----------
+    values : array_like
+        Angles, any shape; flattened.
+    unit : {"degree", "radian"} or None
+        As stated.
+    source : str
+        Where they come from, for the message.
+
+    Raises
+    ------
+    LayoutQuestion
+        If they could be radians.
+    """
+    angles = _real(values, source)
+    if unit is None and len(angles) > 8 and np.ptp(angles) <= 2 * math.pi + 0.1:
+        raise LayoutQuestion(
+            f"angle_unit: the {len(angles)} angles of {source} run from {angles.min():g} to {angles.max():g} without "
+            "a unit and could be radians; give angle_unit=radian or angle_unit=degree.",
+            needs="angle_unit",
+            candidates=("radian", "degree"),
+        )
+    return cast(AngleArray, np.rad2deg(angles)) if unit == "radian" else angles
+
+
+def _real(values: npt.ArrayLike, source: str) -> AngleArray:
+    array: npt.NDArray[Any] = np.asarray(values)
+    if array.dtype.kind not in "fiu":
+        raise FileError(f"angles: {source} holds {array.dtype} where angles should be; give angles=FILE.")
+    return array.astype(np.float64).ravel()
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,61 @@
+"""From the many errors of file libraries to one sentence a user can act on.
+
+Knows no file format.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from napari_d3ip.errors import D3IPError, FileError
+
+# What h5py, tifffile, scipy, numpy, zarr and nibabel raise on truncated, damaged or foreign files.
+_LIBRARY_ERRORS = (
+    OSError,
+    EOFError,
+    KeyError,
+    IndexError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+
+
+def one_line(error: BaseException) -> str:
+    """First sentence of an error's text without its full stop, to be put in brackets; at most 160 characters."""
+    text = re.split(r"\n|\.\s", str(error).strip())[0].rstrip(". ") or type(error).__name__
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Translate what file libraries raise; to be wrapped tightly around their calls.
+
+    Raises
+    ------
+    FileError
+        In place of any library error; errors of this package pass unchanged.
+    """
+    try:
+        yield
+    except D3IPError:
+        raise
+    except FileNotFoundError as error:
+        raise FileError(f"{path} does not exist; check the path.") from error
+    except PermissionError as error:
+        raise FileError(f"{path} may not be read; ask for permission or copy it.") from error
+    except _LIBRARY_ERRORS as error:
+        raise FileError(
+            f"{path.name} cannot be read as {what} ({one_line(error)}); it may be truncated or damaged, so copy or "
+            "export it again."
+        ) from error

@@ -1,0 +1,35 @@
+"""The error that asks: what a file leaves open, in a form an import widget can turn into a form.
+
+Knows no file format and no Qt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from napari_d3ip.errors import AmbiguousLayoutError
+
+
+class LayoutQuestion(AmbiguousLayoutError):
+    """A file leaves something open that only the user can say.
+
+    Parameters
+    ----------
+    message : str
+        One sentence that says what is open and how to answer.
+    needs : str
+        Field of `ReadOptions` that answers it: ``"axes"``, ``"angles"``, ``"angle_unit"``, ``"values"``,
+        ``"flats"`` or ``"dataset"``.
+    candidates : sequence of str
+        Answers that are possible; empty if they cannot be listed (``"angles"``, ``"flats"``).
+    shape : tuple of int, optional
+        Shape of the data in the file, if it is known already.
+    """
+
+    def __init__(
+        self, message: str, *, needs: str, candidates: Sequence[str] = (), shape: tuple[int, ...] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.needs = needs
+        self.candidates = tuple(candidates)
+        self.shape = shape

@@ -1,0 +1,90 @@
+"""One list of the formats that can be read, and the two ways in: `read` and `can_read`.
+
+Format modules are imported when a file is opened, and with them their libraries.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from napari_d3ip.errors import FileError
+from napari_d3ip.io.options import ReadOptions
+from napari_d3ip.measurement import Sinogram
+
+# Asked in this order; generic HDF5 comes after the formats built on HDF5.
+FORMATS = ("dxchange", "nxtomo", "hyperspy", "matlab", "hdf5", "tiff", "numpy_files")
+
+
+class Format(Protocol):
+    """What a format module offers."""
+
+    suffixes: tuple[str, ...]
+
+    def matches(self, path: Path) -> bool:
+        """Cheaply, whether the content is of this format and looks like a measurement."""
+
+    def read(self, path: Path, options: ReadOptions) -> Sinogram:
+        """Read it, or raise a `D3IPError` that says why not."""
+
+
+def formats() -> list[Format]:
+    """The format modules, imported."""
+    return [cast(Format, import_module(f"napari_d3ip.io.{name}")) for name in FORMATS]
+
+
+def read(path: str | Path, options: ReadOptions | None = None, **fields: Any) -> Sinogram:
+    """Read a measurement; the format is found from the content.
+
+    Parameters
+    ----------
+    path : str or Path
+        Data Exchange, NXtomo, HyperSpy or other HDF5, TIFF, folder of TIFFs, npy, npz, or MATLAB/Octave file.
+    options : ReadOptions, optional
+        What the file does not say.
+    **fields
+        Fields of `ReadOptions`; they win over ``options``.
+
+    Returns
+    -------
+    Sinogram
+        Line integrals (z, angle, detector), float32; its provenance says how axes, angles and values were found.
+
+    Raises
+    ------
+    LayoutQuestion
+        If the file leaves something open (an `AmbiguousLayoutError` that says which option answers it).
+    FileError
+        If the file is missing, damaged or of unknown layout.
+    MeasurementError
+        If the data or geometry cannot be right.
+    SettingsError
+        If a field is unknown or impossible.
+    """
+    path = Path(path)
+    if fields or options is None:
+        stated = {} if options is None else options.model_dump(exclude_unset=True)
+        options = ReadOptions.create(stated, **fields)
+    if not path.exists():
+        raise FileError(f"{path} does not exist; check the path.")
+    modules = formats()
+    for module in modules:
+        if module.matches(path):
+            return module.read(path, options)
+    # No content matched: the general reader for the ending says what is wrong, or reads what the user points at.
+    for module in reversed(modules):
+        if path.suffix.lower() in module.suffixes:
+            return module.read(path, options)
+    known = ", ".join(sorted({suffix for module in modules for suffix in module.suffixes}))
+    what = "is a folder without TIFF files" if path.is_dir() else "is of no known format"
+    raise FileError(f"{path.name} {what}; give one of {known}, or a folder of TIFFs.")
+
+
+def can_read(path: str | Path) -> bool:
+    """Whether a file looks like a measurement, from its headers; for napari, which asks for every dropped file."""
+    path = Path(path)
+    try:
+        return any(module.matches(path) for module in formats())
+    except FileError:
+        return False

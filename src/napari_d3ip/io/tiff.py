@@ -1,0 +1,281 @@
+"""TIFF: one file with a stack (plain, BigTIFF, ImageJ, OME) or a folder with one image a file.
+
+TIFF has no word for projections or sinograms: its Z, T or C axis may be either, so the axis order comes from the
+number of angles or from the caller. Pixel sizes are taken from ImageJ's and OME's metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from napari_d3ip.errors import FileError, MeasurementError
+from napari_d3ip.io.guard import reading
+from napari_d3ip.io.options import ReadOptions
+from napari_d3ip.io.question import LayoutQuestion
+from napari_d3ip.io.scan import RawScan
+from napari_d3ip.io.units import length_unit
+from napari_d3ip.measurement import Sinogram
+
+suffixes = (".tif", ".tiff")
+AnyArray = npt.NDArray[Any]
+Sizes = tuple[float | None, float | None, float | None]
+_FLAT = re.compile(r"^(flat|white|openbeam|open_beam)", re.IGNORECASE)
+_DAMAGE = re.compile(r"invalid page offset|invalid value offset|corrupt|failed to reshape", re.IGNORECASE)
+_DARK = re.compile(r"^dark", re.IGNORECASE)
+
+
+@dataclass
+class Stack:
+    """Images of one TIFF: values, axis letters as tifffile names them, pixel sizes (z, y, x), own metadata."""
+
+    data: AnyArray
+    axes: str
+    sizes: Sizes
+    unit: str | None
+    metadata: dict[str, Any] | None
+
+
+def matches(path: Path) -> bool:
+    """Whether a TIFF holds a stack that is no volume of ours, or a folder holds TIFFs."""
+    if path.is_dir():
+        return len(_files(path)) > 1
+    if path.suffix.lower() not in suffixes:
+        return False
+    with _opened(path) as tif:
+        if not tif.series:
+            return False
+        series = tif.series[0]
+        return not _is_colour(series) and len(_squeezed(series.shape)) == 3 and own_metadata(tif) is None
+
+
+def read(path: Path, options: ReadOptions) -> Sinogram:
+    """Read a TIFF stack or a folder of TIFFs.
+
+    In a folder, files whose names begin with flat, white or open_beam, and with dark, are flat and dark fields;
+    ``options.dataset`` names the beginning of the others if there are several.
+
+    Raises
+    ------
+    D3IPError
+        See `napari_d3ip.io.read`.
+    """
+    if path.is_dir():
+        return _read_folder_scan(path, options.dataset).to_sinogram(options)
+    stack = read_stack(path)
+    if stack.metadata is not None:
+        raise FileError(
+            f"{path.name} is a reconstructed volume, not a measurement; open it as an image, or simulate a scan of it."
+        )
+    scan = RawScan(path, "TIFF", stack.data, plain=True, pixel_sizes=stack.sizes, unit=stack.unit)
+    if stack.axes in ("AYX", "ZAX", "YAX"):  # Only an angle axis says what it is.
+        scan.axes, scan.axes_from = {"A": "azd"}.get(stack.axes[0], "zad"), f"TIFF axes {stack.axes}"
+    return scan.to_sinogram(options)
+
+
+def read_images(path: Path) -> AnyArray:
+    """Images of a TIFF or a folder of TIFFs, without any metadata.
+
+    Raises
+    ------
+    FileError
+        If they cannot be read.
+    """
+    return _read_folder(path, _files(path)) if path.is_dir() else read_stack(path).data
+
+
+def read_stack(path: Path) -> Stack:
+    """Images of one TIFF file.
+
+    Raises
+    ------
+    FileError
+        If the file is missing, truncated, in colour, or holds several series.
+    """
+    with _opened(path) as tif:
+        if len(tif.series) > 1:
+            shapes = ", ".join(str(series.shape) for series in tif.series)
+            raise FileError(f"{path.name} holds {len(tif.series)} series of images ({shapes}); save one alone.")
+        series = tif.series[0]
+        if _is_colour(series):
+            raise FileError(f"{path.name} is a colour image; give grey values.")
+        data = series.asarray()
+        axes = "".join(letter for letter, size in zip(series.axes, series.shape, strict=True) if size > 1)
+        if len(_squeezed(data.shape)) > 3:
+            raise MeasurementError(
+                f"data: {path.name} has axes {series.axes} of {data.shape}; save one channel or time point alone."
+            )
+        data = data.reshape(data.shape if data.ndim <= 3 else _squeezed(data.shape))
+        sizes, unit = _pixel_sizes(tif)
+        return Stack(data, axes, sizes, unit, own_metadata(tif))
+
+
+def own_metadata(tif: tifffile.TiffFile) -> dict[str, Any] | None:
+    """What `napari_d3ip.io.save_volume` left in a TIFF, or None."""
+    text = (tif.imagej_metadata or {}).get("Info") if tif.is_imagej else None
+    if tif.is_ome and tif.ome_metadata:
+        description = ElementTree.fromstring(tif.ome_metadata).find(".//{*}Image/{*}Description")
+        text = None if description is None else description.text
+    try:
+        stored = json.loads(text or "")
+    except ValueError:
+        return None
+    return stored if isinstance(stored, dict) and stored.get("kind") == "volume" else None
+
+
+def _require_complete(tif: tifffile.TiffFile, path: Path) -> None:
+    """Every strip must lie inside the file."""
+    size = tif.filehandle.size
+    for page in tif.pages:
+        frame = page.aspage() if isinstance(page, tifffile.TiffFrame) else page
+        ends = [start + count for start, count in zip(frame.dataoffsets, frame.databytecounts, strict=False)]
+        if ends and max(ends) > size:
+            raise FileError(f"{path.name} is truncated ({size} bytes of at least {max(ends)}); copy it again.")
+
+
+class _Complaints(logging.Filter):
+    """Keeps what tifffile logs about damage, and keeps it off the terminal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Collect signs of damage; let other messages pass."""
+        message = record.getMessage()
+        if _DAMAGE.search(message):
+            self.messages.append(re.sub(r"<[^>]*> *", "", message))
+            return False
+        return True
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
+    """An open TIFF; damage is an error, where tifffile would give fewer pages or zeros and log it."""
+    logger, complaints = logging.getLogger("tifffile"), _Complaints()
+    logger.addFilter(complaints)
+    try:
+        with reading(path, "TIFF"), tifffile.TiffFile(path) as tif:
+            tif.series  # noqa: B018 - parses all directories
+            _require_complete(tif, path)
+            if complaints.messages:
+                raise FileError(f"{path.name} is truncated or damaged ({complaints.messages[0]}); copy it again.")
+            yield tif
+    finally:
+        logger.removeFilter(complaints)
+
+
+def _is_colour(series: tifffile.TiffPageSeries) -> bool:
+    """Whether the samples of a pixel are colours; stacks of 3 or 4 images are often written as planes of samples."""
+    return "S" in series.axes and not (series.axes.startswith("S") and series.dtype.itemsize > 1)
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape without leading axes of length 1 beyond the third."""
+    while len(shape) > 3 and 1 in shape:
+        index = shape.index(1)
+        shape = shape[:index] + shape[index + 1 :]
+    return shape
+
+
+def _pixel_sizes(tif: tifffile.TiffFile) -> tuple[Sizes, str | None]:
+    if tif.is_ome and tif.ome_metadata:
+        return _ome_sizes(tif.ome_metadata)
+    if not tif.is_imagej or tif.imagej_metadata is None:
+        return (None, None, None), None
+    unit = length_unit(str(tif.imagej_metadata.get("unit", "")))
+    if unit is None:
+        return (None, None, None), None
+    spacing = tif.imagej_metadata.get("spacing")
+    y, x = (_from_resolution(tif.pages.first.tags.get(name)) for name in ("YResolution", "XResolution"))
+    return (float(spacing) if spacing else None, y, x), unit
+
+
+def _from_resolution(tag: Any) -> float | None:
+    """Pixel size from a TIFF resolution, pixels per unit as a fraction."""
+    numerator, denominator = (0, 0) if tag is None else tag.value
+    return denominator / numerator if numerator and denominator else None
+
+
+def _ome_sizes(xml: str) -> tuple[Sizes, str | None]:
+    pixels = ElementTree.fromstring(xml).find(".//{*}Pixels")
+    if pixels is None:
+        return (None, None, None), None
+    values = [pixels.get(f"PhysicalSize{axis}") for axis in "ZYX"]
+    # The OME schema's default unit is the micrometre.
+    units = {length_unit(pixels.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "ZYX"}
+    if len(units) != 1 or None in units:
+        return (None, None, None), None
+    z, y, x = (float(value) if value else None for value in values)
+    return (z, y, x), units.pop()
+
+
+def _files(folder: Path) -> list[Path]:
+    """TIFF files in the order people count: 2 before 10."""
+    files = [item for item in folder.iterdir() if item.suffix.lower() in suffixes and not item.name.startswith(".")]
+    return sorted(files, key=lambda item: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", item.name)])
+
+
+def _read_folder_scan(folder: Path, wanted: str | None) -> RawScan:
+    files = _files(folder)
+    flats = [file for file in files if _FLAT.match(file.name)]
+    darks = [file for file in files if _DARK.match(file.name)]
+    images = [file for file in files if file not in flats and file not in darks]
+    prefixes = sorted({_prefix(file) for file in images})
+    if wanted is not None:
+        images = [file for file in images if _prefix(file) == wanted]
+    elif len(prefixes) > 1:
+        raise LayoutQuestion(
+            f"dataset: folder {folder.name} mixes images named {', '.join(prefixes)}; give dataset=NAME of one.",
+            needs="dataset",
+            candidates=prefixes,
+        )
+    if not images:
+        raise FileError(f"{folder.name} holds no TIFF images of a scan; choose another folder.")
+    first = read_stack(images[0])
+    return RawScan(
+        folder,
+        "folder of TIFFs",
+        _read_folder(folder, images),
+        plain=True,
+        flats=_read_folder(folder, flats) if flats else None,
+        darks=_read_folder(folder, darks) if darks else None,
+        pixel_sizes=(None, *first.sizes[1:]),
+        unit=first.unit,
+    )
+
+
+def _prefix(file: Path) -> str:
+    return re.split(r"\d", file.stem)[0]
+
+
+def _read_folder(folder: Path, files: list[Path]) -> AnyArray:
+    """Images of one shape, stacked."""
+    if not files:
+        raise FileError(f"{folder.name} holds no TIFF images; choose another folder.")
+    stack: AnyArray | None = None
+    for index, file in enumerate(files):
+        image = read_stack(file).data
+        if image.ndim != 2:
+            raise FileError(f"{file.name} in folder {folder.name} is no single image; give it alone, as a file.")
+        if stack is None:
+            stack = np.empty((len(files), *image.shape), image.dtype)
+        if image.shape != stack.shape[1:] or image.dtype != stack.dtype:
+            raise FileError(
+                f"{file.name} is {image.shape} of {image.dtype}, but {files[0].name} is {stack.shape[1:]} of "
+                f"{stack.dtype}; keep only the images of one scan in the folder."
+            )
+        stack[index] = image
+    assert stack is not None
+    return stack

@@ -1,0 +1,46 @@
+"""Names of units as files write them, and the ones this package uses.
+
+Knows no file format.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+_LENGTHS = {
+    "angstrom": ("a", "å", "ang", "angstrom", "angstroms", "ångström"),
+    "nanometer": ("nm", "nanometer", "nanometre", "nanometers", "nanometres"),
+    "micrometer": ("um", "µm", "μm", "micron", "microns", "micrometer", "micrometre", "micrometers", "\\u00b5m"),
+    "millimeter": ("mm", "millimeter", "millimetre", "millimeters", "millimetres"),
+    "centimeter": ("cm", "centimeter", "centimetre", "centimeters"),
+    "meter": ("m", "meter", "metre", "meters", "metres"),
+}
+_METERS = {
+    "angstrom": 1e-10,
+    "nanometer": 1e-9,
+    "micrometer": 1e-6,
+    "millimeter": 1e-3,
+    "centimeter": 1e-2,
+    "meter": 1.0,
+}
+SHORT_NAMES = {"angstrom": "Å", "nanometer": "nm", "micrometer": "µm", "millimeter": "mm"}
+AngleUnit = Literal["degree", "radian"]
+
+
+def length_unit(text: str | None) -> str | None:
+    """Singular English name of a unit of length, or None if the text names none (``"pixel"``, ``""``)."""
+    cleaned = (text or "").strip().lower()
+    return next((name for name, spellings in _LENGTHS.items() if cleaned in spellings), None)
+
+
+def convert_length(value: float, unit: str, to: str) -> float:
+    """Convert between units that `length_unit` gives."""
+    return value * (_METERS[unit] / _METERS[to])
+
+
+def angle_unit(text: str | None) -> AngleUnit | None:
+    """``"degree"`` or ``"radian"``, or None if the text names neither."""
+    cleaned = (text or "").strip().lower()
+    if cleaned.startswith("deg") or cleaned == "°":
+        return "degree"
+    return "radian" if cleaned.startswith("rad") else None

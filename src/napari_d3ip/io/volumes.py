@@ -1,0 +1,368 @@
+"""Volumes out and back in: TIFF, OME-Zarr, npy, HDF5 and NIfTI.
+
+Every format keeps the voxel size, its unit and the caller's metadata (settings, history) as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_d3ip.errors import FileError, MeasurementError
+from napari_d3ip.io.atomic import replacing
+from napari_d3ip.io.guard import reading
+from napari_d3ip.io.units import SHORT_NAMES, convert_length, length_unit
+
+FloatArray = npt.NDArray[np.float32]
+VoxelSize = tuple[float, float, float]
+
+_KEY = "napari_d3ip"
+_IMAGEJ_LIMIT = 2**32 - 2**20  # ImageJ's TIFF has 32-bit offsets; larger volumes become OME-BigTIFF.
+_ZARR_CHUNK = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A volume read from a file.
+
+    Parameters
+    ----------
+    data : ndarray
+        Shape (z, y, x), float32.
+    voxel_size : tuple of float, optional
+        Size (z, y, x) in ``unit``; None if the file does not say.
+    unit : str
+        ``"pixel"`` if the file does not say.
+    metadata : dict
+        What was given to `save_volume`.
+    """
+
+    data: FloatArray
+    voxel_size: VoxelSize | None = None
+    unit: str = "pixel"
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def save_volume(
+    path: str | Path,
+    volume: npt.ArrayLike,
+    *,
+    voxel_size: float | Sequence[float] | None = None,
+    unit: str = "pixel",
+    metadata: dict[str, Any] | None = None,
+) -> None:
+    """Write a volume; the format follows the ending.
+
+    ``.tif`` (ImageJ; ``.ome.tif`` or over 4 GB: OME), ``.zarr`` (OME-Zarr 0.4), ``.npy`` (with a ``.npy.json`` beside
+    it), ``.h5`` (dataset ``volume``), ``.nii`` and ``.nii.gz`` (x, y, z).
+
+    Parameters
+    ----------
+    path : str or Path
+        File to write or replace; its folder must exist.
+    volume : array_like
+        Shape (z, y, x), real; written as float32.
+    voxel_size : float or sequence of float, optional
+        One number, or (z, y, x), in ``unit``.
+    unit : str
+        Unit of length.
+    metadata : dict, optional
+        JSON values to keep.
+
+    Raises
+    ------
+    FileError
+        If the ending is unknown or the file cannot be written; then no part of it is left, and an existing file is
+        unchanged.
+    MeasurementError
+        If ``volume`` is no real three-dimensional array.
+    """
+    path = Path(path)
+    writer = _by_ending(path, _WRITERS)
+    content = Volume(_as_volume(volume, path), _voxel_size(voxel_size), unit, metadata or {})
+    try:
+        note = json.dumps(
+            {"kind": "volume", "voxel_size": content.voxel_size, "unit": unit, "metadata": content.metadata},
+            default=_plain_number,
+        )
+    except (TypeError, ValueError) as error:
+        raise FileError(f"metadata: {path.name} can only keep JSON values ({error}); leave the others out.") from error
+    with replacing(path, is_folder=path.name.lower().endswith(".zarr")) as part:
+        writer(part, content, note)
+
+
+def load_volume(path: str | Path) -> Volume:
+    """Read a volume that `save_volume` or another program wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+        TIFF, zarr, npy, HDF5 or NIfTI, by its ending; z, y, x (NIfTI: x, y, z).
+
+    Returns
+    -------
+    Volume
+        Data as float32, with what the file says of voxel size and unit.
+
+    Raises
+    ------
+    FileError
+        If the file is missing, damaged, of unknown ending, or holds several volumes.
+    MeasurementError
+        If it holds no real three-dimensional array.
+    """
+    path = Path(path)
+    reader: Callable[[Path], Volume] = _by_ending(path, _READERS)
+    if not path.exists():
+        raise FileError(f"{path} does not exist; check the path.")
+    with reading(path, f"a volume ({path.suffix})"):
+        return reader(path)
+
+
+def _by_ending(path: Path, table: dict[str, Callable[..., Any]]) -> Callable[..., Any]:
+    for ending, function in table.items():
+        if path.name.lower().endswith(ending):
+            return function
+    raise FileError(f"{path.name} has no ending of a volume; use one of .tif, .zarr, .npy, .h5, .nii.gz.")
+
+
+def _as_volume(values: npt.ArrayLike, path: Path) -> FloatArray:
+    array = np.asarray(values)
+    if array.ndim != 3 or array.size == 0 or array.dtype.kind not in "fiub":
+        raise MeasurementError(
+            f"volume: {path.name} would hold shape {array.shape} of {array.dtype}, but a volume is a real array with "
+            "axes z, y, x; give such an array."
+        )
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _loaded(values: npt.ArrayLike, path: Path, note: str | None, size: Any = None, unit: str | None = None) -> Volume:
+    """A volume with our own note's voxel size, else the format's."""
+    array = np.asarray(values)
+    if array.ndim != 3 or array.size == 0 or array.dtype.kind not in "fiub":
+        raise MeasurementError(
+            f"volume: {path.name} has shape {array.shape} of {array.dtype}, but a volume is a real array with axes z, "
+            "y, x; give such a file."
+        )
+    own = _own_note(note)
+    if own is not None:
+        size, unit = own["voxel_size"], own["unit"]
+    elif unit is None or size is None or not all(size):
+        size, unit = None, None
+    data = np.ascontiguousarray(array, dtype=np.float32)
+    return Volume(data, _voxel_size(size), unit or "pixel", {} if own is None else own["metadata"])
+
+
+def _own_note(note: str | None) -> dict[str, Any] | None:
+    try:
+        stored = json.loads(note or "null")
+    except ValueError:
+        return None
+    return stored if isinstance(stored, dict) and stored.get("kind") == "volume" else None
+
+
+def _voxel_size(size: float | Sequence[float] | None) -> VoxelSize | None:
+    if size is None:
+        return None
+    values = np.broadcast_to(np.asarray(size, dtype=np.float64), (3,)).tolist()
+    return cast(VoxelSize, tuple(values))
+
+
+def _plain_number(value: Any) -> Any:
+    """NumPy numbers and arrays, and paths, as JSON."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+def _write_tiff(path: Path, volume: Volume, note: str) -> None:
+    import tifffile
+
+    z, y, x = volume.voxel_size or (1.0, 1.0, 1.0)
+    length = length_unit(volume.unit)
+    if path.name.lower().endswith((".ome.tif", ".ome.tiff")) or volume.data.nbytes > _IMAGEJ_LIMIT:
+        metadata: dict[str, Any] = {"axes": "ZYX", "Description": note}
+        if volume.voxel_size is not None and length in SHORT_NAMES:
+            for axis, size in zip("ZYX", (z, y, x), strict=True):
+                metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": SHORT_NAMES[length]}
+        tifffile.imwrite(path, volume.data, ome=True, bigtiff=volume.data.nbytes > _IMAGEJ_LIMIT, metadata=metadata)
+        return
+    imagej = {"axes": "ZYX", "spacing": z, "unit": {"micrometer": "micron"}.get(length or "", volume.unit)}
+    tifffile.imwrite(path, volume.data, imagej=True, resolution=(1 / x, 1 / y), metadata={**imagej, "Info": note})
+
+
+def _read_tiff(path: Path) -> Volume:
+    from napari_d3ip.io.tiff import read_stack
+
+    stack = read_stack(path)
+    note = None if stack.metadata is None else json.dumps(stack.metadata)
+    return _loaded(stack.data, path, note, stack.sizes, stack.unit)
+
+
+def _write_zarr(path: Path, volume: Volume, note: str) -> None:
+    import zarr
+
+    length = length_unit(volume.unit)
+    axes = [{"name": name, "type": "space", **({"unit": length} if length else {})} for name in "zyx"]
+    scale = [{"type": "scale", "scale": list(volume.voxel_size or (1.0, 1.0, 1.0))}]
+    multiscales: dict[str, Any] = {
+        "version": "0.4",
+        "name": path.stem,
+        "axes": axes,
+        "datasets": [{"path": "0", "coordinateTransformations": scale}],
+    }
+    group = zarr.open_group(path, mode="w", zarr_format=2)
+    group.attrs.update({"multiscales": [multiscales], _KEY: json.loads(note)})
+    array = group.create_array(
+        "0",
+        shape=volume.data.shape,
+        dtype="float32",
+        chunks=tuple(min(size, _ZARR_CHUNK) for size in volume.data.shape),
+        chunk_key_encoding={"name": "v2", "separator": "/"},
+    )
+    array[...] = volume.data
+
+
+def _read_zarr(path: Path) -> Volume:
+    import zarr
+
+    root: Any = zarr.open(path, mode="r")
+    if isinstance(root, zarr.Array):
+        return _loaded(root[...], path, None)
+    attributes = dict(root.attrs)
+    attributes = {**attributes, **attributes.get("ome", {})}  # OME-Zarr 0.5 keeps them one level down.
+    if "multiscales" not in attributes:
+        raise FileError(f"{path.name} is no OME-Zarr image (no multiscales); give the array inside it.")
+    image = attributes["multiscales"][0]
+    level = image["datasets"][0]
+    data = np.asarray(root[level["path"]][...])
+    transforms = [t["scale"] for t in level.get("coordinateTransformations", []) if t["type"] == "scale"]
+    units = {length_unit(axis.get("unit")) for axis in image["axes"] if axis.get("type") == "space"}
+    while data.ndim > 3 and data.shape[0] == 1:  # Time and channel.
+        data = data[0]
+    size = transforms[0][-3:] if transforms and len(units) == 1 else None
+    note = json.dumps(attributes[_KEY]) if _KEY in attributes else None
+    return _loaded(data, path, note, size, units.pop() if len(units) == 1 else None)
+
+
+def _write_npy(path: Path, volume: Volume, note: str) -> None:
+    from napari_d3ip.io.numpy_files import sidecar
+
+    np.save(path, volume.data)
+    sidecar(path).write_text(note, encoding="utf-8")
+
+
+def _read_npy(path: Path) -> Volume:
+    from napari_d3ip.io.numpy_files import sidecar
+
+    note = sidecar(path).read_text(encoding="utf-8") if sidecar(path).is_file() else None
+    return _loaded(np.load(path, allow_pickle=False), path, note)
+
+
+def _write_hdf5(path: Path, volume: Volume, note: str) -> None:
+    import h5py
+
+    from napari_d3ip.io.hdf5 import VOLUME_MARK
+
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset("volume", data=volume.data)
+        dataset.attrs[VOLUME_MARK] = 1
+        dataset.attrs["axes"] = "z:y:x"
+        dataset.attrs["unit"] = volume.unit
+        if volume.voxel_size is not None:
+            dataset.attrs["voxel_size"] = volume.voxel_size
+        if (sizes := _in_micrometers(volume)) is not None:
+            dataset.attrs["element_size_um"] = sizes  # What ilastik and Fiji look for.
+        file["metadata"] = note  # A dataset: attributes end at 64 kB.
+
+
+def _in_micrometers(volume: Volume) -> VoxelSize | None:
+    length = length_unit(volume.unit)
+    if length is None or volume.voxel_size is None:
+        return None
+    z, y, x = (convert_length(size, length, "micrometer") for size in volume.voxel_size)
+    return (z, y, x)
+
+
+def _read_hdf5(path: Path) -> Volume:
+    import h5py
+
+    from napari_d3ip.io import hdf5
+
+    with h5py.File(path, "r") as file:
+        found = {name: item for name, item in hdf5.numeric_datasets(file) if item.ndim == 3}
+        if "volume" in found:
+            found = {"volume": found["volume"]}
+        if len(found) != 1:
+            listed = ", ".join(found) or "none"
+            raise FileError(f"{path.name} must hold one volume, or one named volume; it has {listed}.")
+        dataset = next(iter(found.values()))
+        note = hdf5.text(file["metadata"][()]) if isinstance(file.get("metadata"), h5py.Dataset) else None
+        size = dataset.attrs.get("element_size_um")
+        return _loaded(hdf5.load(dataset, path), path, note, None if size is None else size.tolist(), "micrometer")
+
+
+def _nibabel() -> Any:
+    try:
+        import nibabel
+    except ImportError as error:
+        raise FileError("NIfTI files (.nii, .nii.gz) need nibabel; install it with: pip install nibabel.") from error
+    return nibabel
+
+
+def _write_nifti(path: Path, volume: Volume, note: str) -> None:
+    nibabel = _nibabel()
+    length = length_unit(volume.unit)
+    sizes, unit = volume.voxel_size or (1.0, 1.0, 1.0), {"millimeter": "mm", "meter": "meter"}.get(length or "")
+    if length is not None and unit is None:  # NIfTI knows metres, millimetres and micrometres.
+        sizes, unit = _in_micrometers(volume) or sizes, "micron"
+    image = nibabel.Nifti1Image(volume.data.transpose(2, 1, 0), np.diag([*sizes[::-1], 1.0]))
+    image.header.set_xyzt_units(unit or "unknown")
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", note.encode()))
+    nibabel.save(image, path)
+
+
+def _read_nifti(path: Path) -> Volume:
+    nibabel = _nibabel()
+    try:
+        image = nibabel.load(path)
+        data = np.asarray(image.dataobj)
+    except nibabel.filebasedimages.ImageFileError as error:
+        raise FileError(f"{path.name} is no NIfTI file ({error}); export it again.") from error
+    while data.ndim > 3 and data.shape[-1] == 1:
+        data = data[..., 0]
+    notes = [item.get_content() for item in getattr(image.header, "extensions", ()) if item.get_code() == 6]
+    own = [text if isinstance(text, str) else text.decode("utf-8", "replace").rstrip("\0") for text in notes]
+    unit = length_unit(image.header.get_xyzt_units()[0])
+    size = tuple(float(value) for value in image.header.get_zooms()[:3][::-1])
+    return _loaded(data.T, path, own[0] if own else None, size, unit)
+
+
+_WRITERS: dict[str, Callable[..., Any]] = {
+    ".tif": _write_tiff,
+    ".tiff": _write_tiff,
+    ".zarr": _write_zarr,
+    ".npy": _write_npy,
+    ".h5": _write_hdf5,
+    ".hdf5": _write_hdf5,
+    ".nii": _write_nifti,
+    ".nii.gz": _write_nifti,
+}
+_READERS: dict[str, Callable[..., Any]] = {
+    ".tif": _read_tiff,
+    ".tiff": _read_tiff,
+    ".zarr": _read_zarr,
+    ".npy": _read_npy,
+    ".h5": _read_hdf5,
+    ".hdf5": _read_hdf5,
+    ".nii": _read_nifti,
+    ".nii.gz": _read_nifti,
+}

@@ -1,0 +1,166 @@
+"""The diffusion methods, each a generator that reads like its algorithm.
+
+``x_t`` is the noisy volume in the prior's range, ``volume`` a clean one in intensities [0, 1]; both have shape
+(z, y, x). Knows no files, no units and no interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from napari_d3ip.adaptation import Adapter, AdapterState, Fit, adapt
+from napari_d3ip.prior.network import DiffusionPrior
+from napari_d3ip.problem import Problem
+from napari_d3ip.settings import Settings
+from napari_d3ip.solvers.total_variation import Duals
+
+
+@dataclass
+class SamplerState:
+    """All that a run carries from one sampling step to the next; what a checkpoint keeps."""
+
+    x_t: Tensor
+    volume: Tensor
+    generator: torch.Generator
+    duals: Duals | None = None
+    adapters: list[AdapterState] = field(default_factory=list)
+    index: int = 0
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a method reports after an adaptation or a sampling step."""
+
+    phase: str
+    index: int
+    t: int
+    volume: Tensor
+    fit: Fit | None = None
+    lora_shift: float | None = None
+
+
+def timesteps(start_t: int, steps: int) -> list[int]:
+    """Evenly spaced times from ``start_t`` down, the last one above 0; length ``steps``."""
+    return [round(start_t * (steps - i) / steps) for i in range(steps)]
+
+
+def remaining_times(settings: Settings, state: SamplerState) -> list[tuple[int, int]]:
+    """Pairs (t, t_next) that are still to be sampled."""
+    times = [*timesteps(settings.start_t or 0, settings.steps), 0]
+    return list(zip(times[:-1], times[1:], strict=True))[state.index :]
+
+
+def correlated_noise(shape: tuple[int, ...], correlation: float, generator: torch.Generator) -> Tensor:
+    """Standard normal noise with correlation ``correlation`` between neighbouring slices (a first-order
+    autoregression along z; inter-slice consistent stochasticity, arXiv 2602.04162)."""
+    noise = torch.randn(shape, generator=generator)
+    if correlation > 0:
+        fresh = (1 - correlation**2) ** 0.5
+        for z in range(1, len(noise)):
+            noise[z] = correlation * noise[z - 1] + fresh * noise[z]
+    return noise
+
+
+def initial_state(problem: Problem, prior: DiffusionPrior, first: Tensor) -> SamplerState:
+    """Noise the first reconstruction to the starting time (SDEdit-style start, equation 5 at T')."""
+    settings = problem.settings
+    generator = torch.Generator().manual_seed(settings.seed)
+    start = timesteps(settings.start_t or 0, settings.steps)[0]
+    alpha_bar = prior.alphas_cumprod[start]
+    noise = correlated_noise(tuple(first.shape), settings.noise_correlation, generator).to(first.device)
+    x_t = alpha_bar.sqrt() * prior.normalise(first) + (1 - alpha_bar).sqrt() * noise
+    return SamplerState(x_t, first, generator)
+
+
+def predict_noise(problem: Problem, prior: DiffusionPrior, x_t: Tensor, t: int) -> Tensor:
+    """eps_theta(x_t, t) of all slices, a few at a time."""
+    batches = []
+    for part in x_t.split(problem.settings.batch_slices):
+        problem.check()
+        batches.append(prior.epsilon(part[:, None], t)[:, 0])
+    return torch.cat(batches)
+
+
+def ddim_step(problem: Problem, prior: DiffusionPrior, state: SamplerState, epsilon: Tensor, t_next: int) -> Tensor:
+    """``x_t' = sqrt(alpha_bar') x + sqrt(1 - alpha_bar') (eta xi + sqrt(1 - eta^2) eps)`` (equation 6)."""
+    eta = problem.settings.eta
+    alpha_bar = prior.alphas_cumprod[t_next]
+    noise = correlated_noise(tuple(state.x_t.shape), problem.settings.noise_correlation, state.generator)
+    direction = eta * noise.to(epsilon.device) + (1 - eta**2) ** 0.5 * epsilon
+    return alpha_bar.sqrt() * prior.normalise(state.volume) + (1 - alpha_bar).sqrt() * direction
+
+
+def sample(problem: Problem, prior: DiffusionPrior, state: SamplerState, epsilon: Tensor, t: int, t_next: int) -> None:
+    """One sampling step from t to t_next: Tweedie, data consistency, DDIM (algorithm 1, DDS)."""
+    settings = problem.settings
+    denoised = prior.tweedie(state.x_t, epsilon, t)
+    state.volume, state.duals = problem.make_consistent(
+        denoised, settings.admm_steps, settings.cg_steps, state.duals
+    )
+    state.x_t = ddim_step(problem, prior, state, epsilon, t_next)
+    state.index += 1
+
+
+def dds(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterator[Event]:
+    """Decomposed diffusion sampling without adaptation (Chung et al., ICLR 2024; Chung & Ye 2024, algorithm 1)."""
+    for t, t_next in remaining_times(problem.settings, state):
+        with torch.no_grad():
+            epsilon = predict_noise(problem, prior, state.x_t, t)
+            sample(problem, prior, state, epsilon, t, t_next)
+        yield Event("sampling", state.index, t, state.volume)
+
+
+def d3ip(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterator[Event]:
+    """One set of adapters for the whole volume, adapted on K slices a step (Chung & Ye 2024, algorithm 2, D3IP).
+
+    The cost of adaptation does not depend on the number of slices.
+    """
+    adapter = Adapter.of(prior, problem.settings)
+    if state.adapters:  # Resumed from a checkpoint.
+        adapter.load(state.adapters[0])
+    for t, t_next in remaining_times(problem.settings, state):
+        if state.index % problem.settings.adapt_every == 0:
+            fit = adapt(problem, prior, adapter, state.x_t, t, state.generator)
+            state.adapters = [adapter.state()]
+            yield Event("adaptation", state.index, t, state.volume, fit, fit.shift)
+        with torch.no_grad(), adapter.in_use():
+            shift = adapter.shift()
+            epsilon = predict_noise(problem, prior, state.x_t, t)
+            sample(problem, prior, state, epsilon, t, t_next)
+        yield Event("sampling", state.index, t, state.volume, lora_shift=shift)
+
+
+def ddip(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterator[Event]:
+    """Adapters of its own for every slice, adapted on that slice (Chung & Ye 2024, section 3.2, DDIP).
+
+    The cost of adaptation grows with the number of slices; sampling is the same as in `d3ip`.
+    """
+    adapter = Adapter.of(prior, problem.settings)
+    slices = [torch.tensor([z]) for z in range(len(state.x_t))]
+    if not state.adapters:
+        state.adapters = [adapter.state() for _ in slices]
+    for t, t_next in remaining_times(problem.settings, state):
+        epsilon, shifts = torch.empty_like(state.x_t), []
+        for z in slices:
+            adapter.load(state.adapters[int(z)])
+            if state.index % problem.settings.adapt_every == 0:
+                fit = adapt(problem.of_slices(z), prior, adapter, state.x_t[z], t, state.generator)
+                state.adapters[int(z)] = adapter.state()
+                yield Event("adaptation", state.index, t, state.volume, fit, fit.shift)
+            with torch.no_grad(), adapter.in_use():
+                shifts.append(adapter.shift())
+                epsilon[z] = predict_noise(problem, prior, state.x_t[z], t)
+        with torch.no_grad():
+            sample(problem, prior, state, epsilon, t, t_next)
+        yield Event("sampling", state.index, t, state.volume, lora_shift=sum(shifts) / len(shifts))
+
+
+METHODS: dict[str, Callable[[Problem, DiffusionPrior, SamplerState], Iterator[Event]]] = {
+    "dds": dds,
+    "ddip": ddip,
+    "d3ip": d3ip,
+}

@@ -1,0 +1,108 @@
+"""Linear operators on batches of slices: forward, exact adjoint, and autograd that uses the adjoint.
+
+Knows nothing of files, priors or solvers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class LinearOperator(ABC):
+    """A linear map of every slice of a volume, ``y = A x``.
+
+    Subclasses give `forward` and `adjoint` on tensors of shape (z, \\*domain_shape) and (z, \\*range_shape) and must
+    be exact adjoints of each other. Calling the operator is differentiable any number of times: the backward pass
+    of ``A`` is its adjoint, whatever happens inside.
+    """
+
+    domain_shape: tuple[int, ...]
+    range_shape: tuple[int, ...]
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """``A x``, shape (z, \\*range_shape)."""
+
+    @abstractmethod
+    def adjoint(self, y: Tensor) -> Tensor:
+        """``A^H y``, shape (z, \\*domain_shape)."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``A x`` with autograd."""
+        result: Tensor = _Apply.apply(x, self.forward, self.adjoint)
+        return result
+
+    def transpose(self, y: Tensor) -> Tensor:
+        """``A^H y`` with autograd."""
+        result: Tensor = _Apply.apply(y, self.adjoint, self.forward)
+        return result
+
+    def norm(self, device: torch.device | str = "cpu", iterations: int = 30) -> float:
+        """Largest singular value, by power iteration from a constant slice (to about 0.1 %)."""
+        x = torch.ones((1, *self.domain_shape), device=device)
+        value = torch.zeros(())
+        for _ in range(iterations):
+            x = x / torch.linalg.vector_norm(x)
+            x = self.adjoint(self.forward(x))
+            value = torch.linalg.vector_norm(x)
+        return float(value.sqrt())
+
+
+class _Apply(torch.autograd.Function):
+    """Differentiable application of a linear map whose backward is the given adjoint."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, forward: Any, adjoint: Any) -> Tensor:
+        ctx.maps = (forward, adjoint)
+        result: Tensor = forward(x)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        forward, adjoint = ctx.maps
+        return _Apply.apply(grads[0], adjoint, forward), None, None
+
+
+class Scaled(LinearOperator):
+    """``factor * A``; the engine uses it to work at unit operator norm."""
+
+    def __init__(self, operator: LinearOperator, factor: float) -> None:
+        self.operator, self.factor = operator, factor
+        self.domain_shape, self.range_shape = operator.domain_shape, operator.range_shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``factor * A x``."""
+        return self.operator.forward(x) * self.factor
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """``factor * A^H y``."""
+        return self.operator.adjoint(y) * self.factor
+
+
+class Masked(LinearOperator):
+    """``M A``: an operator with some rays left out.
+
+    Parameters
+    ----------
+    operator : LinearOperator
+        The full operator.
+    mask : Tensor
+        Broadcastable to (z, \\*range_shape), 1 for rays that are used and 0 for those left out; symmetric, so the
+        adjoint is ``A^H M``.
+    """
+
+    def __init__(self, operator: LinearOperator, mask: Tensor) -> None:
+        self.operator, self.mask = operator, mask
+        self.domain_shape, self.range_shape = operator.domain_shape, operator.range_shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``M A x``."""
+        return self.operator.forward(x) * self.mask
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """``A^H M y``."""
+        return self.operator.adjoint(y * self.mask)

@@ -1,0 +1,235 @@
+"""Training of a prior on phantoms drawn on the fly, with moving average, checkpoints and resume.
+
+Knows phantoms and networks, nothing of scans. A run of the same seed and settings sees the same phantoms.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from napari_d3ip.errors import PriorError
+from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet, linear_schedule
+from napari_d3ip.prior.phantoms import EllipsePhantoms
+
+_HELD_OUT_SEED = 2**31 - 1
+_CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Everything that decides the weights.
+
+    Parameters
+    ----------
+    steps : int
+        Optimizer steps in all.
+    batch : int
+        Phantoms a step.
+    size : int
+        Height and width of the training images in pixels.
+    width : int
+        Channels of the first level.
+    patch_size : int
+        Space-to-depth factor.
+    learning_rate : float
+        Peak rate of Adam: warm-up, constant, then a linear decay over the last ``decay`` of the steps (so that a
+        run can be resumed with another ``steps``).
+    warmup : int
+        Warm-up steps.
+    decay : float
+        Fraction of the steps with decaying rate.
+    ema : float
+        Decay of the moving average of the weights, which is what is saved.
+    seed : int
+        Seed of weights, phantoms and noise.
+    """
+
+    steps: int = 9000
+    batch: int = 16
+    size: int = 64
+    width: int = 48
+    patch_size: int = 2
+    learning_rate: float = 4e-4
+    warmup: int = 200
+    decay: float = 0.35
+    ema: float = 0.999
+    seed: int = 0
+
+    def rate(self, step: int) -> float:
+        """Learning rate at ``step``."""
+        rising = (step + 1) / self.warmup
+        falling = (self.steps - step) / max(1.0, self.decay * self.steps)
+        return self.learning_rate * min(1.0, rising, falling)
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """State after a step: mean loss since the last report and, when measured, the loss on held-out phantoms."""
+
+    step: int
+    total: int
+    loss: float
+    held_out_loss: float | None
+
+
+def epsilon_loss(
+    prior: DiffusionPrior, image: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Mean squared error of the predicted noise (Ho et al. 2020, eq. 14), t stratified over the batch."""
+    count, total = image.shape[0], prior.train_steps
+    offset = torch.rand(1, generator=generator)
+    strata = (torch.arange(count) + offset) / count
+    timestep = (strata * total).long().clamp_(max=total - 1).to(image.device)
+    noise = torch.randn(image.shape, generator=generator).to(image.device)
+    alpha_bar = prior.alphas_cumprod[timestep][:, None, None, None]
+    noisy = alpha_bar.sqrt() * prior.normalise(image) + (1 - alpha_bar).sqrt() * noise
+    return F.mse_loss(prior.epsilon(noisy, timestep), noise)
+
+
+@torch.no_grad()
+def held_out_loss(prior: DiffusionPrior, size: int, count: int = 256, batch: int = 32) -> float:
+    """Mean epsilon loss on ``count`` phantoms of a seed that training never uses."""
+    generator = torch.Generator().manual_seed(_HELD_OUT_SEED)
+    phantoms = EllipsePhantoms(size)
+    device = prior.alphas_cumprod.device
+    losses = [epsilon_loss(prior, phantoms.draw(batch, generator, device), generator) for _ in range(count // batch)]
+    return float(torch.stack(losses).mean())
+
+
+def train(
+    folder: Path,
+    settings: TrainingSettings,
+    *,
+    device: torch.device | str = "cpu",
+    resume: bool = False,
+    report_every: int = 50,
+    checkpoint_every: int = 500,
+    evaluate: Callable[[DiffusionPrior, int], float] = held_out_loss,
+) -> Iterator[TrainingProgress]:
+    """Train a phantom prior and write it to ``folder`` as a ``DDPMPipeline``.
+
+    Parameters
+    ----------
+    folder : Path
+        Output; also holds ``checkpoint.pt`` (removed at the end) and ``training.json`` (settings, loss curve).
+    settings : TrainingSettings
+        What to train.
+    device : torch.device or str
+        Where to train; bfloat16 autocast is used on CUDA.
+    resume : bool
+        Continue from the checkpoint in ``folder``.
+    report_every, checkpoint_every : int
+        Steps between reports, and between checkpoints with a held-out evaluation.
+    evaluate : callable
+        Held-out loss of a prior at a size.
+
+    Yields
+    ------
+    TrainingProgress
+        Every ``report_every`` steps.
+
+    Raises
+    ------
+    PriorError
+        If ``resume`` is asked for without a checkpoint, or the checkpoint has another network.
+    """
+    from diffusers.training_utils import EMAModel
+
+    device = torch.device(device)
+    torch.manual_seed(settings.seed)
+    config = PriorConfig(channels=1, patch_size=settings.patch_size)
+    unet = build_unet(settings.width, settings.patch_size, config.channels, settings.size)
+    prior = DiffusionPrior(unet, linear_schedule(), config, name=folder.name).to(device)
+    optimizer = torch.optim.Adam(unet.parameters(), lr=settings.learning_rate)
+    average = EMAModel(unet.parameters(), decay=settings.ema, use_ema_warmup=True, power=3 / 4)
+    generator = torch.Generator().manual_seed(settings.seed)
+    curve: list[dict[str, float]] = []
+    start, seconds = 0, 0.0
+
+    checkpoint = folder / _CHECKPOINT
+    if resume:
+        if not checkpoint.exists():
+            raise PriorError(f"resume: there is no {checkpoint}; start without --resume.")
+        state: dict[str, Any] = torch.load(checkpoint, map_location=device, weights_only=True)
+        try:
+            unet.load_state_dict(state["unet"])
+        except RuntimeError as error:
+            raise PriorError(f"resume: {checkpoint} holds another network; give the same width and patch.") from error
+        optimizer.load_state_dict(state["optimizer"])
+        average.load_state_dict(state["average"])
+        generator.set_state(state["generator"].cpu())
+        curve, start, seconds = state["curve"], state["step"], state["seconds"]
+    average.to(device)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    phantoms = EllipsePhantoms(settings.size)
+    began, losses = time.monotonic() - seconds, []
+
+    def measure() -> float:
+        average.store(unet.parameters())
+        average.copy_to(unet.parameters())
+        value = evaluate(prior.eval(), settings.size)
+        average.restore(unet.parameters())
+        prior.train()
+        return value
+
+    prior.train()
+    for step in range(start, settings.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = settings.rate(step)
+        image = phantoms.draw(settings.batch, generator, device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            loss = epsilon_loss(prior, image, generator)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+        optimizer.step()
+        average.step(unet.parameters())
+        losses.append(loss.detach())
+        done = step + 1
+        held_out = None
+        if done % checkpoint_every == 0 or done == settings.steps:
+            held_out = measure()
+            seconds = time.monotonic() - began
+            mean = float(torch.stack(losses[-checkpoint_every:]).mean())
+            curve.append({"step": done, "loss": mean, "held_out_loss": held_out, "seconds": round(seconds, 1)})
+            partial = checkpoint.with_suffix(".partial")
+            torch.save(
+                {
+                    "unet": unet.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "average": average.state_dict(),
+                    "generator": generator.get_state(),
+                    "curve": curve,
+                    "step": done,
+                    "seconds": seconds,
+                },
+                partial,
+            )
+            partial.replace(checkpoint)
+            _write_record(folder, settings, device, curve)
+        if done % report_every == 0 or held_out is not None:
+            recent = float(torch.stack(losses[-report_every:]).mean())
+            losses = losses[-checkpoint_every:]
+            yield TrainingProgress(done, settings.steps, recent, held_out)
+
+    average.copy_to(unet.parameters())
+    prior.eval().save(folder)
+    _write_record(folder, settings, device, curve)
+    checkpoint.unlink(missing_ok=True)
+
+
+def _write_record(
+    folder: Path, settings: TrainingSettings, device: torch.device, curve: list[dict[str, float]]
+) -> None:
+    record = {"settings": asdict(settings), "device": device.type, "torch": torch.__version__, "curve": curve}
+    (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n")

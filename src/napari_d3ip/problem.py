@@ -1,0 +1,78 @@
+"""A scan as the methods see it: unit operator norm, unit intensity, rays used and rays held out.
+
+Knows operators and solvers; nothing of priors, files or units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from napari_d3ip.operators.base import LinearOperator, Masked
+from napari_d3ip.settings import Settings
+from napari_d3ip.solvers.total_variation import Duals, Regulariser, solve
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A scan at unit operator norm and unit intensity.
+
+    Parameters
+    ----------
+    operator : LinearOperator
+        All rays.
+    measured : Tensor
+        Shape (z, \\*range_shape); rays in neither mask are not looked at.
+    used, held_out : Tensor
+        Masks of the shape of ``measured``: rays the reconstruction fits, and rays that only judge it.
+    noise : float
+        Standard deviation of the noise of ``measured``.
+    regulariser : Regulariser
+        Terms beside the data in data consistency.
+    settings : Settings
+        Resolved.
+    check : callable
+        Polled in inner iterations; may raise to stop.
+    """
+
+    operator: LinearOperator
+    measured: Tensor
+    used: Tensor
+    held_out: Tensor
+    noise: float
+    regulariser: Regulariser
+    settings: Settings
+    check: Callable[[], None]
+
+    @property
+    def fitted(self) -> Masked:
+        """Operator of the rays that are used."""
+        return Masked(self.operator, self.used)
+
+    def residual(self, volume: Tensor, mask: Tensor) -> Tensor:
+        """Mean squared residual on the rays of ``mask`` in units of the noise variance; 1 is a perfect fit."""
+        difference = (self.operator(volume) - self.measured) * mask
+        return difference.square().sum() / mask.sum().clamp(min=1) / self.noise**2
+
+    def of_slices(self, index: Tensor) -> Problem:
+        """The same problem for some slices."""
+        return replace(
+            self, measured=self.measured[index], used=self.used[index], held_out=self.held_out[index]
+        )
+
+    def make_consistent(
+        self, volume: Tensor, admm_steps: int, cg_steps: int, duals: Duals | None = None
+    ) -> tuple[Tensor, Duals | None]:
+        """Data consistency: a few iterations of the regularised solver from ``volume``."""
+        return solve(
+            self.fitted,
+            self.measured * self.used,
+            volume,
+            self.regulariser,
+            admm_steps=admm_steps,
+            cg_steps=cg_steps,
+            duals=duals,
+            check=self.check,
+        )

@@ -1,0 +1,266 @@
+"""The engine: a measurement and settings in, a volume with its history and provenance out.
+
+All ways in (napari, command line, scripts) come through `iter_reconstruct`. Knows no Qt and no napari. The types
+callers handle load without torch; the numerics are imported when a reconstruction starts.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_d3ip.measurement import Measurement
+from napari_d3ip.settings import Settings
+
+FloatArray = npt.NDArray[np.float32]
+
+
+class Cancelled(Exception):
+    """Raised inside a reconstruction whose caller asked for it to stop."""
+
+
+class Control:
+    """The caller's hand on a running reconstruction, safe to use from another thread.
+
+    The engine polls it in every inner iteration: `cancel` raises `Cancelled` there, `keep` ends the run early with
+    the best volume so far, `pause` holds it until `resume`.
+    """
+
+    def __init__(self) -> None:
+        self._cancelled = threading.Event()
+        self._kept = threading.Event()
+        self._running = threading.Event()
+        self._running.set()
+
+    def cancel(self) -> None:
+        """Stop and discard."""
+        self._cancelled.set()
+        self._running.set()
+
+    def keep(self) -> None:
+        """Stop and keep what there is."""
+        self._kept.set()
+        self._running.set()
+
+    def pause(self) -> None:
+        """Hold at the next inner iteration."""
+        self._running.clear()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._running.set()
+
+    @property
+    def kept(self) -> bool:
+        """Whether `keep` was called."""
+        return self._kept.is_set()
+
+    def check(self) -> None:
+        """Wait while paused.
+
+        Raises
+        ------
+        Cancelled
+            If `cancel` was called.
+        """
+        self._running.wait()
+        if self._cancelled.is_set():
+            raise Cancelled
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a running reconstruction.
+
+    Parameters
+    ----------
+    index, total : int
+        Steps done, and in all; ``index`` runs from 1 to ``total``.
+    phase : str
+        What was done: ``"first reconstruction"``, ``"adaptation"``, ``"sampling"``, ``"iteration"``.
+    loss, held_out_loss : float or None
+        Mean squared residual on the rays used, and on held-out rays, in units of the noise variance.
+    lora_shift : float or None
+        Relative size of the adapters' change of the weights.
+    eta_seconds : float or None
+        Estimated seconds to the end.
+    preview : ndarray or None
+        Current volume (z, y, x), float32, in the measurement's units.
+    """
+
+    index: int
+    total: int
+    phase: str
+    loss: float | None = None
+    held_out_loss: float | None = None
+    lora_shift: float | None = None
+    eta_seconds: float | None = None
+    preview: FloatArray | None = None
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """A reconstructed volume and how it came to be.
+
+    Parameters
+    ----------
+    volume : ndarray
+        Shape (z, y, x), float32, in the measurement's units per pixel.
+    settings : Settings
+        As used, with everything chosen from the scan filled in.
+    history : list of dict
+        One entry a step: phase, t, loss, held_out_loss, lora_shift, seconds.
+    metrics : dict
+        method, shape, seconds, adapt_seconds, sample_seconds, peak_memory_bytes, device, seed, noise_level, residual,
+        held_out_residual, lora_shift, psnr, ssim, stopped_early, versions.
+    measurement : Measurement
+        The scan.
+    """
+
+    volume: FloatArray
+    settings: Settings
+    history: list[dict[str, Any]]
+    metrics: dict[str, Any]
+    measurement: Measurement = field(repr=False)
+
+    def summary(self) -> dict[str, Any]:
+        """The ``--json`` object of the command line: metrics with the settings, JSON values only."""
+        return {**self.metrics, "settings": self.settings.model_dump(mode="json")}
+
+    def save(self, path: str | Path) -> None:
+        """Write the volume; the format follows the ending (.tif .zarr .npy .h5 .nii.gz).
+
+        Raises
+        ------
+        FileError
+            If the ending is unknown or the file cannot be written; no partial file is left.
+        """
+        from napari_d3ip.io import save_volume
+
+        save_volume(
+            path,
+            self.volume,
+            voxel_size=self.measurement.voxel_size,
+            unit=self.measurement.unit,
+            metadata={**self.summary(), "history": self.history, "source": self.measurement.source},
+        )
+
+    def to_layer(self) -> tuple[FloatArray, dict[str, Any], str]:
+        """Napari layer data tuple: the volume, its scale, units and provenance."""
+        attributes: dict[str, Any] = {
+            "name": f"{self.measurement.source} [{self.settings.method}]",
+            "metadata": {
+                "napari_d3ip": {
+                    "measurement": self.measurement,
+                    "settings": self.settings.model_dump(mode="json"),
+                    "metrics": self.metrics,
+                    "history": self.history,
+                }
+            },
+        }
+        if self.measurement.voxel_size is not None:
+            attributes |= {"scale": self.measurement.voxel_size, "units": (self.measurement.unit,) * 3}
+        return self.volume, attributes, "image"
+
+
+def iter_reconstruct(
+    measurement: Measurement,
+    settings: Settings | None = None,
+    *,
+    reference: FloatArray | None = None,
+    control: Control | None = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+) -> Generator[Step, None, Reconstruction]:
+    """Reconstruct step by step.
+
+    Parameters
+    ----------
+    measurement : Sinogram
+        The scan.
+    settings : Settings, optional
+        Default: ``Settings()``.
+    reference : ndarray, optional
+        Shape (z, y, x); only scored against (PSNR, SSIM), never used by the solver.
+    control : Control, optional
+        Cancel, pause or stop early from another thread.
+    checkpoint : str or Path, optional
+        File that keeps the state of sampling after every step; removed at the end.
+    resume : bool
+        Continue from ``checkpoint`` if it is there.
+
+    Yields
+    ------
+    Step
+        After each step.
+
+    Returns
+    -------
+    Reconstruction
+        As the generator's return value; `reconstruct` gives it directly.
+
+    Raises
+    ------
+    D3IPError
+        If the settings do not fit the scan or this machine.
+    Cancelled
+        If ``control.cancel()`` was called.
+    """
+    from napari_d3ip.engine import run  # Loads torch.
+
+    return (yield from run(measurement, settings or Settings(), reference, control or Control(), checkpoint, resume))
+
+
+def reconstruct(
+    measurement: Measurement,
+    settings: Settings | None = None,
+    *,
+    reference: FloatArray | None = None,
+    control: Control | None = None,
+    on_step: Callable[[Step], None] | None = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    **fields: Any,
+) -> Reconstruction:
+    """Reconstruct a volume; any field of `Settings` may be given as a keyword.
+
+    See `iter_reconstruct` for the other parameters.
+
+    Parameters
+    ----------
+    on_step : callable, optional
+        Called with each `Step`.
+
+    Returns
+    -------
+    Reconstruction
+        Volume, settings, history and metrics.
+
+    Raises
+    ------
+    SettingsError
+        If a setting is unknown or out of range.
+    D3IPError
+        If the settings do not fit the scan or this machine.
+    """
+    if settings is None:
+        settings = Settings.create(fields)
+    elif fields:
+        settings = settings.updated(**fields)
+    steps = iter_reconstruct(
+        measurement, settings, reference=reference, control=control, checkpoint=checkpoint, resume=resume
+    )
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            result: Reconstruction = end.value
+            return result
+        if on_step is not None:
+            on_step(step)

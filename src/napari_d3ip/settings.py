@@ -1,0 +1,160 @@
+"""One settings object for the widget, the command line and scripts: validated, documented, JSON in and out.
+
+Pydantic only: importing this loads neither torch nor Qt.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from napari_d3ip.errors import SettingsError
+
+Method = Literal["fbp", "cg", "tv", "dds", "ddip", "d3ip"]
+METHODS: tuple[str, ...] = get_args(Method)
+DIFFUSION_METHODS = ("dds", "ddip", "d3ip")
+ADAPTIVE_METHODS = ("ddip", "d3ip")
+Preset = Literal["default", "fast", "best", "paper"]
+
+# Section 4 of Chung & Ye, ECCV 2024, and the official code (CT settings).
+_PAPER: dict[str, Any] = {
+    "coupling": "none",
+    "start_from": "fbp",
+    "start_t": 980,
+    "steps": 50,
+    "eta": 0.85,
+    "noise_correlation": 0.0,
+    "nonnegative": False,
+    "cg_steps": 5,
+    "proximal_weight": 0.0,
+    "adapt_steps": 10,
+    "adapt_every": 1,
+    "adapt_slices": 3,
+    "adapt_cg_steps": 1,
+    "adapt_biases": True,
+    "learning_rate": 1e-3,
+    "lora_rank": 4,
+    "lora_ema": 0.0,
+    "guard": False,
+    "held_out_fraction": 0.0,
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "fast": {"steps": 4, "adapt_every": 2},
+    "best": {"steps": 16, "adapt_steps": 10},
+    "paper": _PAPER,
+}
+
+
+class Settings(BaseModel):
+    """Settings of a reconstruction.
+
+    Fields left at ``None`` are chosen from the scan (`resolve` in the engine); results carry the values used.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    method: Method = Field("d3ip", description="Reconstruction method.")
+    preset: Preset = Field("default", description="Named set of defaults; fields given explicitly win.")
+    prior: str = Field("phantom", min_length=1, description="Shipped prior, or folder of a diffusers DDPMPipeline.")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="Compute device.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random number.")
+
+    coupling: Literal["tv3d", "tv-z", "none"] = Field(
+        "tv3d", description="Total variation inside data consistency: in 3D, along z only (the paper's MBIR), or none."
+    )
+    nonnegative: bool = Field(True, description="Keep the volume non-negative (attenuation, density).")
+    noise_level: float | None = Field(
+        None, gt=0, description="Standard deviation of the noise in the measurement's units; estimated if not given."
+    )
+    tv_weight: float | None = Field(
+        None, ge=0, description="Weight of total variation at unit operator norm and intensity; from the data if not given."
+    )
+    tv_factor: float = Field(
+        2.0, ge=0, description="Weight of total variation inside sampling, in multiples of tv_weight."
+    )
+    iterations: int = Field(100, ge=1, le=10000, description="Iterations of tv; upper limit for cg.")
+
+    steps: int = Field(8, ge=1, le=1000, description="Sampling steps (network evaluations per slice).")
+    start_t: int | None = Field(
+        None, ge=1, le=999, description="Diffusion time where sampling starts; by task if not given."
+    )
+    start_from: Literal["tv", "cg", "fbp"] = Field("tv", description="First reconstruction, which is then noised.")
+    eta: float = Field(0.85, ge=0, le=1, description="Share of fresh noise in a sampling step (1: DDPM, 0: DDIM).")
+    noise_correlation: float = Field(0.9, ge=0, lt=1, description="Correlation of the noise between neighbouring slices.")
+    admm_steps: int = Field(5, ge=1, le=200, description="ADMM iterations of data consistency per sampling step.")
+    cg_steps: int = Field(5, ge=1, le=200, description="Conjugate gradient iterations of data consistency.")
+    proximal_weight: float = Field(
+        0.0, ge=0, description="Weight of staying close to the denoised image in data consistency (at unit norm)."
+    )
+    batch_slices: int = Field(16, ge=1, description="Slices per network evaluation; lower it to save memory.")
+
+    adapt_steps: int = Field(5, ge=1, le=1000, description="Adaptation steps L before each sampling step.")
+    adapt_every: int = Field(1, ge=1, description="Adapt before every n-th sampling step.")
+    adapt_slices: int = Field(3, ge=1, description="Monte Carlo slices K per adaptation step.")
+    adapt_cg_steps: int = Field(1, ge=1, le=50, description="Conjugate gradient iterations inside the adaptation loss.")
+    adapt_biases: bool = Field(False, description="Adapt the biases of the adapted layers too.")
+    learning_rate: float = Field(5e-4, gt=0, le=1, description="Learning rate of adaptation (AdamW).")
+    lora_rank: int = Field(4, ge=1, le=256, description="Rank of the low-rank adapters.")
+    lora_ema: float = Field(0.9, ge=0, lt=1, description="Decay of the moving average of the adapters (0: none).")
+    guard: bool = Field(True, description="Undo an adaptation that does not lower the loss on held-out rays.")
+    held_out_fraction: float = Field(
+        0.02, ge=0, le=0.5, description="Fraction of rays kept out of the reconstruction to judge it."
+    )
+    held_out_views: int = Field(0, ge=0, description="Leave every n-th projection out of the reconstruction (0: none).")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            preset = values.get("preset", "default")
+            return {**PRESETS.get(preset, {}), **values} if isinstance(preset, str) else values
+        return values
+
+    @classmethod
+    def create(cls, values: dict[str, Any] | None = None, **fields: Any) -> Settings:
+        """Validate, with one clear sentence on failure.
+
+        Raises
+        ------
+        SettingsError
+            Naming the field, what was given and what is allowed.
+        """
+        try:
+            return cls.model_validate({**(values or {}), **fields})
+        except ValidationError as error:
+            raise SettingsError(_explain(error)) from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> dict[str, Any]:
+        """Read a settings file: the values it gives, to be passed to `create`.
+
+        Raises
+        ------
+        SettingsError
+            If the file is missing or not a JSON object.
+        """
+        import json
+
+        try:
+            values = json.loads(Path(path).read_text())
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"settings: {path} cannot be read as JSON ({error}).") from error
+        if not isinstance(values, dict):
+            raise SettingsError(f"settings: {path} must hold one JSON object of settings.")
+        return values
+
+    def updated(self, **fields: Any) -> Settings:
+        """Copy with some fields changed, validated."""
+        return Settings.create(self.model_dump(), **fields)
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"]) or "settings"
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(sorted(Settings.model_fields))
+        return f"{name}: there is no such setting; known are {known}."
+    return f"{name}: {first['input']!r} is not possible: {first['msg'][0].lower()}{first['msg'][1:]}."

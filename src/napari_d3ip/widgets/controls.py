@@ -1,0 +1,150 @@
+"""Buttons, progress bar and status lines of a run.
+
+Knows nothing of what runs: it emits what the user wants and shows what it is told.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+
+from napari_d3ip.reconstruction import Step
+
+DISCLAIMER = "Model-based estimate: may contain invented structure. Not for diagnosis."
+
+
+class RunControls(QWidget):
+    """Run, pause, keep and cancel, with the progress of the run.
+
+    Signals
+    -------
+    run_clicked, keep_clicked, cancel_clicked
+        The buttons.
+    pause_toggled(bool)
+        Pause pressed or released.
+    """
+
+    run_clicked = Signal()
+    keep_clicked = Signal()
+    cancel_clicked = Signal()
+    pause_toggled = Signal(bool)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._running = False
+        self._available = False
+        self.live_preview = QCheckBox("Live preview", objectName="live_preview", checked=True)
+        self.live_preview.setToolTip("Show the volume as it forms, at most five times a second.")
+        self.keep_preview = QCheckBox("Keep preview on cancel", objectName="keep_preview")
+        self.keep_preview.setToolTip("Leave the last preview in the viewer when a run is cancelled.")
+        self._run = _button("run", "Run", "Start the reconstruction.")
+        self._pause = _button("pause", "Pause", "Hold the run; press again to go on.")
+        self._pause.setCheckable(True)
+        self._keep = _button("keep", "Keep", "Stop now and keep the best volume so far.")
+        self._cancel = _button("cancel", "Cancel", "Stop now and discard.")
+        self._progress = QProgressBar(objectName="progress")
+        self._status = _line("status")
+        self._metrics = _line("metrics")
+        self._run.clicked.connect(self.run_clicked)
+        self._pause.toggled.connect(self._toggle_pause)
+        self._keep.clicked.connect(self._ask_to_keep)
+        self._cancel.clicked.connect(self._ask_to_cancel)
+        self._arrange()
+        self.set_running(False)
+
+    def _arrange(self) -> None:
+        options, buttons = QHBoxLayout(), QHBoxLayout()
+        for box in (self.live_preview, self.keep_preview):
+            options.addWidget(box)
+        options.addStretch()
+        for button in (self._run, self._pause, self._keep, self._cancel):
+            buttons.addWidget(button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(options)
+        layout.addLayout(buttons)
+        disclaimer = _line("disclaimer")
+        disclaimer.setText(DISCLAIMER)
+        for widget in (self._progress, self._status, self._metrics, disclaimer):
+            layout.addWidget(widget)
+
+    def set_available(self, available: bool) -> None:
+        """Say whether there is something to run on."""
+        self._available = available
+        self._run.setEnabled(available and not self._running)
+
+    def set_running(self, running: bool) -> None:
+        """Switch between idle and running."""
+        self._running = running
+        self._run.setEnabled(self._available and not running)
+        for button in (self._pause, self._keep, self._cancel):
+            button.setEnabled(running)
+        self._pause.setChecked(False)
+        self._progress.setRange(0, 0 if running else 1)
+        self._progress.setValue(0)
+        if running:
+            self._metrics.clear()
+            self._status.setText("Starting…")
+
+    def show_step(self, step: Step) -> None:
+        """Show phase, step number and time left."""
+        self._progress.setRange(0, step.total)
+        self._progress.setValue(step.index)
+        if self._cancel.isEnabled() and not self._pause.isChecked():
+            left = "" if step.eta_seconds is None else f", about {_duration(step.eta_seconds)} left"
+            self._status.setText(f"{step.phase.capitalize()}: step {step.index} of {step.total}{left}")
+
+    def show_end(self, status: str, metrics: dict[str, Any] | None = None) -> None:
+        """Go back to idle with a last word, and the metrics of the result if there is one."""
+        self.set_running(False)
+        self._status.setText(status)
+        if metrics is not None:
+            self._progress.setValue(1)
+            self._metrics.setText(_describe(metrics))
+
+    def _toggle_pause(self, on: bool) -> None:
+        if self._running:
+            self._status.setText("Paused" if on else "Going on…")
+            self.pause_toggled.emit(on)
+
+    def _ask_to_keep(self) -> None:
+        self._wait_for_end("Stopping, the best volume so far is kept…")
+        self.keep_clicked.emit()
+
+    def _ask_to_cancel(self) -> None:
+        self._wait_for_end("Cancelling…")
+        self.cancel_clicked.emit()
+
+    def _wait_for_end(self, status: str) -> None:
+        self._pause.setEnabled(False)
+        self._keep.setEnabled(False)
+        self._cancel.setEnabled(False)
+        self._status.setText(status)
+
+
+def _button(name: str, text: str, tooltip: str) -> QPushButton:
+    button = QPushButton(text, objectName=name)
+    button.setToolTip(tooltip)
+    return button
+
+
+def _line(name: str) -> QLabel:
+    label = QLabel(objectName=name)
+    label.setWordWrap(True)
+    label.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
+    return label
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d} min" if minutes else f"{rest} s"
+
+
+def _describe(metrics: dict[str, Any]) -> str:
+    names = {"residual": "residual", "held_out_residual": "held-out residual", "lora_shift": "LoRA shift"}
+    parts = [f"{text} {metrics[name]:.3g}" for name, text in names.items() if metrics.get(name) is not None]
+    if metrics.get("seconds") is not None:
+        parts.append(f"{metrics['seconds']:.1f} s on {metrics.get('device', 'cpu')}")
+    return " · ".join(parts)

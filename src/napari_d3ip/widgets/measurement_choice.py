@@ -1,0 +1,89 @@
+"""Choice of the layer to reconstruct: those that carry a measurement.
+
+Knows the viewer's layers; nothing of settings or runs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from magicgui.widgets import ComboBox
+from napari.components import ViewerModel
+from napari.layers import Layer
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+
+from napari_d3ip.measurement import Measurement
+from napari_d3ip.widgets.layers import measurement_of
+
+HINT = (
+    "No sinogram is open. Drop a scan onto the viewer, try File → Open Sample → D3IP reconstruction, or use "
+    "Plugins → D3IP reconstruction → Import sinogram."
+)
+
+
+class MeasurementChoice(QWidget):
+    """Combo box of the layers with a measurement, in step with the viewer; says what to do when there is none.
+
+    Signals
+    -------
+    available_changed(bool)
+        When the first such layer comes or the last one goes.
+    """
+
+    available_changed = Signal(bool)
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._box = ComboBox(name="layer", choices=self._layers, tooltip="Sinogram to reconstruct.")
+        self._box.native.setObjectName("layer")
+        self._summary = QLabel(objectName="layer_summary")
+        self._summary.setWordWrap(True)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._box.native)
+        layout.addWidget(self._summary)
+        events = viewer.layers.events
+        for event in (events.inserted, events.removed, events.reordered, events.renamed):
+            event.connect(self._refresh)
+        events.inserted.connect(self._choose_new)
+        self._box.changed.connect(self._describe)
+        self._describe()
+
+    @property
+    def layer(self) -> Layer | None:
+        """Chosen layer."""
+        return self._box.value
+
+    @property
+    def measurement(self) -> Measurement | None:
+        """Measurement of the chosen layer."""
+        return None if self.layer is None else measurement_of(self.layer)
+
+    def release(self) -> None:
+        """Listen to the viewer no longer."""
+        self._viewer.layers.events.disconnect(self._refresh)
+        self._viewer.layers.events.disconnect(self._choose_new)
+
+    def _layers(self, _: Any) -> list[Layer]:
+        return [layer for layer in self._viewer.layers if measurement_of(layer) is not None]
+
+    def _refresh(self) -> None:
+        self._box.reset_choices()
+        self._describe()
+
+    def _choose_new(self, event: Any) -> None:
+        if measurement_of(event.value) is not None:
+            self._box.value = event.value
+
+    def _describe(self) -> None:
+        measurement = self.measurement
+        self._box.visible = measurement is not None
+        if measurement is None:
+            self._summary.setText(HINT)
+        else:
+            slices, views, detectors = measurement.data.shape
+            cover = f"{measurement.angular_range:.0f}° covered"
+            self._summary.setText(f"{slices} slices, {views} views, {detectors} detector pixels, {cover}")
+        self.available_changed.emit(measurement is not None)

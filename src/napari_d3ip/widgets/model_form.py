@@ -1,0 +1,149 @@
+"""Widgets for the fields of a pydantic model: names, tooltips, ranges and choices come from the model.
+
+Knows pydantic and magicgui; nothing of this project's models, viewers or runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, cast, get_args, get_origin
+
+import annotated_types
+from magicgui.widgets import ComboBox, FileEdit, LineEdit, Widget, create_widget
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
+
+_LARGEST = 2**31 - 1
+_DECIMALS = 3
+
+
+class ModelForm:
+    """One widget a field.
+
+    Parameters
+    ----------
+    model : type of BaseModel
+        Its fields need an annotation that `field_widget` knows, and a description.
+    automatic : str
+        What an optional field shows for None.
+    special : mapping of str to Widget, optional
+        Widgets that are not made from the field.
+    """
+
+    def __init__(
+        self, model: type[BaseModel], automatic: str = "auto", special: Mapping[str, Widget] | None = None
+    ) -> None:
+        self._widgets: dict[str, Any] = {
+            name: (special or {}).get(name) or field_widget(name, info, automatic)
+            for name, info in model.model_fields.items()
+        }
+        for name, widget in self._widgets.items():
+            widget.native.setObjectName(name)
+            widget.tooltip = model.model_fields[name].description
+
+    def __getitem__(self, name: str) -> Any:
+        """Widget of a field."""
+        return self._widgets[name]
+
+    def rows(self, *, only: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> QWidget:
+        """Labelled widgets of some fields, in the model's order unless ``only`` gives one."""
+        return labelled(*(self._widgets[name] for name in only or self._widgets if name not in without))
+
+    def values(self) -> dict[str, Any]:
+        """What the form says, None for what is left to be found; not validated."""
+        return {name: _get(widget) for name, widget in self._widgets.items()}
+
+    def show(self, values: Mapping[str, Any]) -> None:
+        """Show values of some fields."""
+        for name, value in values.items():
+            _set(self._widgets[name], value)
+
+
+def labelled(*widgets: Widget) -> QWidget:
+    """One row a widget: its label, then itself."""
+    rows = QWidget()
+    layout = QFormLayout(rows)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    for widget in widgets:
+        label = QLabel(widget.label)
+        label.setToolTip(widget.tooltip or "")
+        layout.addRow(label, widget.native)
+    return rows
+
+
+def field_widget(name: str, info: FieldInfo, automatic: str) -> Widget:
+    """Widget for one field, from its annotation and constraints.
+
+    Optional numbers, where an empty text stands for None, and numbers without a scale (no upper bound, or any
+    positive one), where 0.0005 and 5e-7 both can be, are typed as text; the model parses them.
+    """
+    union = get_origin(info.annotation) in (Union, UnionType)
+    kinds = get_args(info.annotation) if union else (info.annotation,)
+    optional = NoneType in kinds
+    kind, *others = (kind for kind in kinds if kind is not NoneType)
+    common: dict[str, Any] = {"name": name, "label": name.replace("_", " ")}
+    bounds = _Bounds(info, kind)
+    if kind is Path:
+        edit = FileEdit(nullable=True, **common)
+        edit.line_edit.native.setPlaceholderText(automatic if optional else "")
+        return edit
+    if get_origin(kind) is Literal:
+        choices = [(str(choice), choice) for choice in get_args(kind)]
+        return ComboBox(choices=[*([(automatic, None)] if optional else []), *choices], **common)
+    if kind is bool:
+        check_box = create_widget(annotation=bool, **common)
+        check_box.native.setText("")
+        return check_box
+    if kind is str or others or optional or (kind is float and bounds.scale_free):
+        text = create_widget(annotation=str, widget_type="LineEdit", **common)
+        text.native.setPlaceholderText(automatic if optional else "")
+        return text
+    options = {"min": bounds.low, "max": bounds.high, "step": bounds.step}
+    spin_box = create_widget(annotation=kind, options=options, **common)
+    if kind is float:
+        spin_box.native.setDecimals(_DECIMALS)
+    return spin_box
+
+
+class _Bounds:
+    """Range of a number's spin box."""
+
+    def __init__(self, info: FieldInfo, kind: Any) -> None:
+        self.low: Any = 0
+        self.high: Any = None
+        self.step = 1 if kind is int else 0.01
+        positive = False
+        for constraint in info.metadata:
+            match constraint:
+                case annotated_types.Ge(ge=low):
+                    self.low = low
+                case annotated_types.Gt():
+                    positive = True
+                case annotated_types.Le(le=high):
+                    self.high = high
+                case annotated_types.Lt(lt=end):
+                    self.high = cast(float, end) - (1 if kind is int else 10**-_DECIMALS)
+        self.scale_free = positive or self.high is None
+        self.high = _LARGEST if self.high is None else self.high
+
+
+def _get(widget: Any) -> Any:
+    if isinstance(widget, FileEdit):
+        widget = widget.line_edit  # Typed text need not be a path.
+    if isinstance(widget, LineEdit):
+        return widget.value.strip() or None
+    return widget.value
+
+
+def _set(widget: Any, value: Any) -> None:
+    if isinstance(widget, FileEdit):
+        widget = widget.line_edit
+    if isinstance(widget, LineEdit):
+        value = "" if value is None else str(value)
+    elif isinstance(widget, ComboBox) and value not in widget.choices:
+        widget.choices = [value, *widget.choices]
+    widget.value = value

@@ -1,0 +1,141 @@
+"""The dock widget *D3IP reconstruction*: wires the choice of scan, the form, the controls, the preview and the runner.
+
+Qt and layers only, no numerics; the small widgets know nothing of each other, only this one knows them all.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from napari.components import ViewerModel
+from napari.layers import Layer
+from qtpy.QtCore import QEvent
+from qtpy.QtGui import QIcon
+from qtpy.QtWidgets import QFrame, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+from napari_d3ip.errors import SettingsError
+from napari_d3ip.reconstruction import Reconstruction, Step
+from napari_d3ip.widgets.controls import RunControls
+from napari_d3ip.widgets.measurement_choice import MeasurementChoice
+from napari_d3ip.widgets.notify import show_failure
+from napari_d3ip.widgets.preview import Preview
+from napari_d3ip.widgets.runner import Done, Failed, Outcome, Runner, Stopped
+from napari_d3ip.widgets.settings_form import SettingsForm
+
+ADVANCED_HEIGHT = 240
+
+
+class ReconstructionWidget(QWidget):
+    """Reconstruct a volume from a sinogram layer.
+
+    Parameters
+    ----------
+    napari_viewer : ViewerModel
+        Viewer whose layers to work on.
+    """
+
+    def __init__(self, napari_viewer: ViewerModel) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self._choice = MeasurementChoice(napari_viewer)
+        self._form = SettingsForm()
+        self._controls = RunControls()
+        self._runner = Runner()
+        self._preview: Preview | None = None
+        self._source: Layer | None = None
+        self._arrange()
+        self._connect()
+
+    def _arrange(self) -> None:
+        layout = QVBoxLayout(self)
+        layout.addWidget(self._choice)
+        layout.addWidget(self._form.basic)
+        layout.addWidget(self._advanced())
+        layout.addWidget(self._controls)
+        layout.addStretch()
+
+    def _advanced(self) -> QCollapsible:
+        reset = QPushButton("Reset to preset", objectName="reset")
+        reset.clicked.connect(self._form.reset)
+        scroll = QScrollArea()
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setWidgetResizable(True)
+        scroll.setFixedHeight(ADVANCED_HEIGHT)
+        scroll.setWidget(self._form.advanced)
+        # Arrows in the text: superqt draws its icons before the theme gives them a colour.
+        advanced = QCollapsible("▸ Advanced settings", expandedIcon=QIcon(), collapsedIcon=QIcon())
+        advanced.toggled.connect(lambda open_: advanced.setText(f"{'▾' if open_ else '▸'} Advanced settings"))
+        advanced.setObjectName("advanced")
+        advanced.addWidget(scroll)
+        advanced.addWidget(reset)
+        return advanced
+
+    def _connect(self) -> None:
+        self._controls.set_available(self._choice.measurement is not None)
+        self._choice.available_changed.connect(self._controls.set_available)
+        self._controls.run_clicked.connect(self._run)
+        self._controls.cancel_clicked.connect(self._runner.cancel)
+        self._controls.keep_clicked.connect(self._runner.keep)
+        self._controls.pause_toggled.connect(self._runner.pause)
+        self._runner.stepped.connect(self._show_step)
+        self._runner.ended.connect(self._show_end)
+        # Closing the viewer destroys this widget; its own methods would not be called any more.
+        self.destroyed.connect(partial(_release, self._runner, self._choice))
+
+    def event(self, event: QEvent) -> bool:
+        """Cancel when the dock is closed, which only takes the parent away."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None and self._runner.running:
+            self._runner.abandon()
+            self._show_end(Stopped())
+        return super().event(event)
+
+    def _run(self) -> None:
+        measurement = self._choice.measurement
+        if measurement is None or self._runner.running:
+            return
+        try:
+            settings = self._form.settings()
+        except SettingsError as error:
+            show_failure(error, "Settings")
+            return
+        self._source = self._choice.layer
+        self._preview = Preview(self._viewer, measurement, f"{measurement.source} [{settings.method}] preview")
+        self._controls.set_running(True)
+        self._runner.start(measurement, settings)
+
+    def _show_step(self, step: Step) -> None:
+        self._controls.show_step(step)
+        if step.preview is not None and self._preview is not None and self._controls.live_preview.isChecked():
+            self._set_source_visible(False)
+            self._preview.show(step.preview)
+
+    def _show_end(self, outcome: Outcome) -> None:
+        preview, self._preview = self._preview, None
+        stopped_with_preview = isinstance(outcome, Stopped) and self._controls.keep_preview.isChecked()
+        if preview is not None and not stopped_with_preview:
+            preview.remove()
+            self._set_source_visible(True)
+        if isinstance(outcome, Done):
+            self._add_result(outcome.reconstruction)
+        elif isinstance(outcome, Failed):
+            self._controls.show_end("Stopped by an error")
+            show_failure(outcome.error, "Reconstruction")
+        else:
+            self._controls.show_end("Cancelled")
+
+    def _add_result(self, reconstruction: Reconstruction) -> None:
+        self._set_source_visible(False)
+        self._viewer.add_layer(Layer.create(*reconstruction.to_layer()))
+        early = " (stopped early)" if reconstruction.metrics.get("stopped_early") else ""
+        self._controls.show_end(f"Done{early}", reconstruction.metrics)
+
+    def _set_source_visible(self, visible: bool) -> None:
+        """Hide the scan, which would lie under the volume, or bring it back."""
+        if self._source is not None and self._source in self._viewer.layers:
+            self._source.visible = visible
+
+
+def _release(runner: Runner, choice: MeasurementChoice) -> None:
+    runner.abandon()
+    choice.release()

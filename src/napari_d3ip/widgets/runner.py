@@ -1,0 +1,145 @@
+"""The one owner of the reconstruction thread: starts it, steers it, and reports on the main thread.
+
+Knows the engine and the worker, no viewer and no other widget. Only the thread imports torch.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from functools import partial
+
+from napari.qt.threading import create_worker
+from qtpy.QtCore import QObject, Signal
+
+from napari_d3ip.measurement import Measurement
+from napari_d3ip.reconstruction import Cancelled, Control, Reconstruction, Step, iter_reconstruct
+from napari_d3ip.settings import Settings
+
+PREVIEW_INTERVAL = 0.2
+"""Least seconds between two previews."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """The run ended with a volume."""
+
+    reconstruction: Reconstruction
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The run ended with an error."""
+
+    error: Exception
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The run was cancelled."""
+
+
+Outcome = Done | Failed | Stopped
+
+
+class Runner(QObject):
+    """Runs one reconstruction at a time in a thread.
+
+    Signals
+    -------
+    stepped(Step)
+        After a step; its preview is left out if the last one is less than `PREVIEW_INTERVAL` old.
+    ended(Outcome)
+        Once a run, unless it was abandoned.
+    """
+
+    stepped = Signal(object)
+    ended = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._control: Control | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether a run is under way."""
+        return self._control is not None
+
+    def start(self, measurement: Measurement, settings: Settings) -> None:
+        """Start a run; a call during a run does nothing."""
+        if self.running:
+            return
+        control = Control()
+        worker = create_worker(_work, measurement, settings, control, _start_thread=False)
+        worker.yielded.connect(partial(self._report_step, control))
+        worker.returned.connect(partial(self._report_end, control))
+        # A worker that napari quits (at exit) finishes without returning.
+        worker.finished.connect(partial(self._report_end, control, Stopped()))
+        self._control = control
+        worker.start()
+
+    def cancel(self) -> None:
+        """Stop within an inner iteration and discard."""
+        if self._control is not None:
+            self._control.cancel()
+
+    def keep(self) -> None:
+        """Stop early and keep the best volume so far."""
+        if self._control is not None:
+            self._control.keep()
+
+    def pause(self, on: bool) -> None:
+        """Hold the run, or let it go on."""
+        if self._control is not None:
+            self._control.pause() if on else self._control.resume()
+
+    def abandon(self) -> None:
+        """Cancel and report nothing more: nobody is left to listen."""
+        self.cancel()
+        self._control = None
+
+    # What an abandoned run still has queued carries another control and is dropped.
+    def _report_step(self, control: Control, step: Step) -> None:
+        if control is self._control:
+            self.stepped.emit(step)
+
+    def _report_end(self, control: Control, outcome: Outcome) -> None:
+        if control is self._control:
+            self._control = None
+            self.ended.emit(outcome)
+
+
+def _work(measurement: Measurement, settings: Settings, control: Control) -> Generator[Step, None, Outcome]:
+    """Body of the thread; returns errors, since napari's workers must not raise."""
+    try:
+        _leave_a_core_to_the_interface()
+        steps = iter_reconstruct(measurement, settings, control=control)
+        return Done((yield from _with_few_previews(steps)))
+    except Cancelled:
+        return Stopped()
+    except Exception as error:  # noqa: BLE001 - shown by the widget
+        return Failed(error)
+
+
+def _leave_a_core_to_the_interface() -> None:
+    import torch
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+
+
+def _with_few_previews(steps: Generator[Step, None, Reconstruction]) -> Generator[Step, None, Reconstruction]:
+    shown = float("-inf")
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            result: Reconstruction = end.value
+            return result
+        if step.preview is not None:
+            if time.monotonic() - shown < PREVIEW_INTERVAL:
+                step = replace(step, preview=None)
+            else:
+                shown = time.monotonic()
+        yield step

@@ -1,0 +1,100 @@
+"""The form for `Settings`: a few fields that everybody sets, and all others.
+
+Knows the settings model; nothing of viewers, measurements or runs. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from importlib.resources import files
+from pathlib import Path
+
+from magicgui.widgets import ComboBox
+from qtpy.QtWidgets import QFileDialog
+
+from napari_d3ip.settings import DIFFUSION_METHODS, Settings
+from napari_d3ip.widgets.model_form import ModelForm
+
+BASIC = ("method", "preset", "prior", "device")
+BROWSE = "choose folder…"
+
+
+def available_devices() -> list[str]:
+    """Compute devices of this machine, found without importing torch."""
+    names = ["auto", "cpu"]
+    cards = [path for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
+    if cards:
+        names += [f"cuda:{index}" for index in range(len(cards))]
+    elif shutil.which("nvidia-smi"):
+        names.append("cuda")
+    return names
+
+
+def shipped_priors() -> list[str]:
+    """Names of the priors in the package, listed without importing torch."""
+    weights = files("napari_d3ip") / "prior" / "weights"
+    return sorted(entry.name for entry in weights.iterdir() if entry.is_dir()) if weights.is_dir() else []
+
+
+class SettingsForm(ModelForm):
+    """Widgets for every field of `Settings`.
+
+    Attributes
+    ----------
+    basic, advanced : QWidget
+        The few fields that everybody sets, and all others.
+    """
+
+    def __init__(self) -> None:
+        devices = ComboBox(name="device", choices=available_devices())
+        super().__init__(Settings, special={"prior": _prior_choice(), "device": devices})
+        self.basic = self.rows(only=BASIC)
+        self.advanced = self.rows(without=BASIC)
+        self.load(Settings())
+        self["preset"].changed.connect(self.reset)
+        self["method"].changed.connect(self._show_what_matters)
+        self._show_what_matters()
+
+    def settings(self) -> Settings:
+        """What the form says.
+
+        Raises
+        ------
+        SettingsError
+            If a value is not possible; names the field.
+        """
+        return Settings.create(self.values())
+
+    def load(self, settings: Settings) -> None:
+        """Show ``settings``."""
+        self.show({"preset": settings.preset})  # First: it resets the others.
+        self.show({name: getattr(settings, name) for name in Settings.model_fields})
+
+    def reset(self) -> None:
+        """Set all advanced fields to the defaults of the chosen preset."""
+        defaults = Settings.create(preset=self["preset"].value)
+        self.show({name: getattr(defaults, name) for name in Settings.model_fields if name not in BASIC})
+
+    def _show_what_matters(self) -> None:
+        self["prior"].enabled = self["method"].value in DIFFUSION_METHODS
+
+
+def _prior_choice() -> ComboBox:
+    """Shipped priors and "choose folder…", which asks for one."""
+    chosen = Settings.model_fields["prior"].default
+    names = list(dict.fromkeys([chosen, *shipped_priors()]))
+    widget = ComboBox(name="prior", choices=[*names, BROWSE], value=chosen)
+
+    def ask_for_folder(name: str) -> None:
+        nonlocal chosen
+        if name == BROWSE:
+            folder = QFileDialog.getExistingDirectory(widget.native, "Folder of a diffusers DDPMPipeline")
+            if folder and folder not in widget.choices:
+                widget.choices = [*widget.choices[:-1], folder, BROWSE]
+            widget.value = folder or chosen
+        else:
+            chosen = name
+
+    widget.changed.connect(ask_for_folder)
+    return widget

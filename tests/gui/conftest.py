@@ -1,0 +1,180 @@
+"""A measurement, an engine that needs no torch, and clicks on real buttons."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("NAPARI_ENSURE_PLUGIN_MAIN_THREAD", "1")
+
+from napari.components import ViewerModel
+from napari.layers import Layer
+from napari.qt.threading import create_worker  # noqa: F401 - loads the workers that are awaited below
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QWidget
+from superqt.utils import WorkerBase
+
+from napari_d3ip.measurement import Sinogram
+from napari_d3ip.reconstruction import Control, Reconstruction, Step
+from napari_d3ip.settings import Settings
+from napari_d3ip.widgets import runner
+from napari_d3ip.widgets.layers import sinogram_layer
+from napari_d3ip.widgets.reconstruction import ReconstructionWidget
+
+TOTAL = 5
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/gui" in item.path.as_posix():
+            item.add_marker(pytest.mark.gui)
+
+
+@dataclass
+class FakeEngine:
+    """Stands in for `iter_reconstruct`: waits inside each step until the test lets it go on."""
+
+    gate: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    error: Exception | None = None
+    calls: list[Settings] = field(default_factory=list)
+    controls: list[Control] = field(default_factory=list)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(
+        self, measurement: Sinogram, settings: Settings, *, control: Control
+    ) -> Generator[Step, None, Reconstruction]:
+        self.calls.append(settings)
+        self.controls.append(control)
+        try:
+            return (yield from self._steps(measurement, settings, control))
+        finally:
+            self.ended.set()
+
+    def _steps(
+        self, measurement: Sinogram, settings: Settings, control: Control
+    ) -> Generator[Step, None, Reconstruction]:
+        volume = np.zeros(measurement.volume_shape, np.float32)
+        index = 0
+        while index < TOTAL and self._may_step(control):
+            index += 1
+            if self.error is not None:
+                raise self.error
+            ramp = np.linspace(0, 1, volume.size, dtype=np.float32).reshape(volume.shape)
+            volume = volume + np.float32(index) * ramp
+            yield Step(index, TOTAL, "sampling", eta_seconds=float(TOTAL - index), preview=volume)
+        metrics = {
+            "residual": 1.02,
+            "held_out_residual": 1.1,
+            "lora_shift": 0.01,
+            "seconds": 2.0,
+            "device": "cpu",
+            "stopped_early": index < TOTAL,
+        }
+        return Reconstruction(volume, settings, [], metrics, measurement)
+
+    def _may_step(self, control: Control) -> bool:
+        """Poll as inner iterations do; False once the caller keeps what there is."""
+        while not self.gate.acquire(timeout=0.01):
+            control.check()
+            if control.kept:
+                return False
+        return True
+
+    def advance(self, steps: int = 1) -> None:
+        """Let some steps happen."""
+        self.gate.release(steps)
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
+    """The engine that the runner calls, every preview let through."""
+    fake = FakeEngine()
+    monkeypatch.setattr(runner, "iter_reconstruct", fake)
+    monkeypatch.setattr(runner, "PREVIEW_INTERVAL", 0.0)
+    yield fake
+    for control in fake.controls:
+        control.cancel()
+
+
+@pytest.fixture
+def measurement() -> Sinogram:
+    """Two slices, six views."""
+    data = np.random.default_rng(0).random((2, 6, 16), dtype=np.float32)
+    return Sinogram(data, np.linspace(0, 150, 6), voxel_size=(2.0, 1.0, 1.0), unit="micrometer", source="rods")
+
+
+@pytest.fixture
+def notifications() -> list[Any]:
+    """What napari told the user during the test."""
+    records: list[Any] = notification_manager.records
+    records.clear()
+    return records
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_left() -> Iterator[None]:
+    yield
+    WorkerBase.await_workers(5000)
+
+
+class Bench:
+    """A viewer with the widget, and a user's hands."""
+
+    def __init__(self, qtbot: Any, viewer: Any, widget: QWidget) -> None:
+        self.qtbot, self.viewer, self.widget = qtbot, viewer, widget
+
+    def child(self, name: str) -> Any:
+        """Widget with this object name."""
+        found = self.widget.findChild(QWidget, name)
+        assert found is not None, f"no widget is called {name}"
+        return found
+
+    def click(self, name: str) -> None:
+        """Click a button."""
+        self.qtbot.mouseClick(self.child(name), Qt.MouseButton.LeftButton)
+
+    def set(self, values: dict[str, Any]) -> None:
+        """Set fields of the form."""
+        self.widget._form.show(values)
+
+    def wait(self, condition: Callable[[], bool], timeout: int = 5000) -> None:
+        """Let Qt run until ``condition`` holds."""
+        self.qtbot.waitUntil(condition, timeout=timeout)
+
+    def wait_idle(self, timeout: int = 5000) -> None:
+        """Wait for the end of the run."""
+        self.wait(lambda: self.child("run").isEnabled() and not self.child("cancel").isEnabled(), timeout)
+
+    def names(self) -> list[str]:
+        """Names of the layers."""
+        return [layer.name for layer in self.viewer.layers]
+
+    @property
+    def previews(self) -> list[str]:
+        """Names of the preview layers."""
+        return [name for name in self.names() if name.endswith("preview")]
+
+
+@pytest.fixture
+def make_bench(qtbot: Any) -> Callable[[Any, QWidget], Bench]:
+    """Hands for any widget on any viewer."""
+    return partial(Bench, qtbot)
+
+
+@pytest.fixture
+def bench(qtbot: Any, measurement: Sinogram, make_bench: Callable[[Any, QWidget], Bench]) -> Bench:
+    """The widget on a viewer model with one sinogram; needs no window."""
+    viewer = ViewerModel()
+    viewer.add_layer(Layer.create(*sinogram_layer(measurement)))
+    widget = ReconstructionWidget(viewer)
+    qtbot.addWidget(widget)
+    widget.show()
+    return make_bench(viewer, widget)

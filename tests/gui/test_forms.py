@@ -1,0 +1,85 @@
+"""Forms generated from the settings and the reading options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from napari_d3ip.errors import SettingsError
+from napari_d3ip.io import ReadOptions
+from napari_d3ip.settings import Preset, Settings
+from napari_d3ip.widgets.model_form import ModelForm
+from napari_d3ip.widgets.settings_form import SettingsForm, available_devices
+
+
+@pytest.fixture
+def form(qtbot: Any) -> SettingsForm:
+    made = SettingsForm()
+    qtbot.addWidget(made.basic)
+    qtbot.addWidget(made.advanced)
+    return made
+
+
+def test_form_starts_at_the_defaults(form: SettingsForm) -> None:
+    assert form.settings() == Settings()
+
+
+@pytest.mark.parametrize("preset", get_args(Preset))
+def test_preset_fills_the_form(form: SettingsForm, preset: str) -> None:
+    form["preset"].value = preset
+    assert form.settings() == Settings.create(preset=preset)
+
+
+def test_every_setting_has_its_tooltip(form: SettingsForm) -> None:
+    for name, info in Settings.model_fields.items():
+        assert form[name].tooltip == info.description
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"noise_level": 1.5e-7, "tv_weight": 0.0, "start_t": 400},
+        {"noise_correlation": 0.999, "eta": 0.0, "lora_ema": 0.0},
+        {"prior": "/models/lungs", "device": "cuda:7", "seed": 2**31 - 1, "nonnegative": False},
+    ],
+)
+def test_settings_survive_the_form(form: SettingsForm, changes: dict[str, Any]) -> None:
+    settings = Settings.create(preset="best", **changes)
+    form.load(settings)
+    assert form.settings() == settings
+
+
+def test_reset_goes_back_to_the_preset(form: SettingsForm) -> None:
+    form["preset"].value = "fast"
+    form.show({"steps": 77, "noise_level": 0.5})
+    form.reset()
+    assert form.settings() == Settings.create(preset="fast")
+
+
+def test_prior_only_for_diffusion_methods(form: SettingsForm) -> None:
+    form["method"].value = "cg"
+    assert not form["prior"].enabled
+    form["method"].value = "dds"
+    assert form["prior"].enabled
+
+
+def test_impossible_text_names_the_field(form: SettingsForm) -> None:
+    form["start_t"].value = "soon"
+    with pytest.raises(SettingsError, match="start_t: 'soon' is not possible"):
+        form.settings()
+
+
+def test_devices_are_those_of_this_machine() -> None:
+    assert available_devices()[:2] == ["auto", "cpu"]
+
+
+def test_reading_options_from_text(qtbot: Any) -> None:
+    form = ModelForm(ReadOptions, "as in the file")
+    rows = form.rows()
+    qtbot.addWidget(rows)
+    assert set(form.values().values()) == {None}
+    form.show({"angles": "0,30,60", "center": "12.5", "flats": "flats.npy", "values": "counts"})
+    options = ReadOptions.create({name: value for name, value in form.values().items() if value is not None})
+    assert options == ReadOptions(angles=(0, 30, 60), center=12.5, flats=Path("flats.npy"), values="counts")

@@ -1,0 +1,40 @@
+"""The manifest: every command resolves, every contribution names a command."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from npe2 import PluginManifest
+
+import napari_d3ip
+
+MANIFEST = PluginManifest.from_file(Path(napari_d3ip.__file__).parent / "napari.yaml")
+COMMANDS = {command.id: command for command in MANIFEST.contributions.commands}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_resolves(name: str) -> None:
+    module, attribute = str(COMMANDS[name].python_name).split(":")
+    assert callable(getattr(import_module(module), attribute))
+
+
+def test_contributions_name_commands() -> None:
+    contributions = MANIFEST.contributions
+    used = {
+        entry.command
+        for entries in (contributions.readers, contributions.widgets, contributions.sample_data)
+        for entry in entries
+    }
+    assert used == set(COMMANDS)
+
+
+def test_installed_manifest_is_this_one() -> None:
+    installed = PluginManifest.from_distribution("napari-d3ip")
+    assert installed.contributions == MANIFEST.contributions
+
+
+def test_link_at_the_top_of_the_repository() -> None:
+    top = Path(__file__).parents[2] / "napari.yaml"
+    assert top.read_text() == (Path(napari_d3ip.__file__).parent / "napari.yaml").read_text()

@@ -1,0 +1,218 @@
+"""The dock widget, by its buttons, on a viewer model and an engine that waits for the test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QWidget
+
+from napari_d3ip.errors import DeviceError
+from napari_d3ip.widgets import runner
+
+if TYPE_CHECKING:
+    from conftest import Bench, FakeEngine
+
+RESULT = "rods [d3ip]"
+
+
+def test_run_gives_a_layer_with_provenance(bench: Bench, engine: FakeEngine) -> None:
+    bench.click("run")
+    assert not bench.child("run").isEnabled()
+    engine.advance(2)
+    bench.wait(lambda: bench.child("status").text().startswith("Sampling: step 2 of 5, about 3 s left"))
+    assert bench.previews == ["rods [d3ip] preview"]
+    engine.advance(3)
+    bench.wait_idle()
+    assert bench.names() == ["rods", RESULT]
+    result = bench.viewer.layers[RESULT]
+    assert result.data.shape == (2, 16, 16)
+    assert tuple(result.scale) == (2.0, 1.0, 1.0)
+    provenance = result.metadata["napari_d3ip"]
+    assert provenance["settings"]["method"] == "d3ip"
+    assert provenance["metrics"]["residual"] == pytest.approx(1.02)
+    assert "held-out residual 1.1" in bench.child("metrics").text()
+    assert bench.child("status").text() == "Done"
+
+
+def test_preview_is_one_layer_with_fresh_contrast(bench: Bench, engine: FakeEngine) -> None:
+    bench.click("run")
+    for expected in (1.0, 3.0, 6.0):
+        engine.advance()
+        bench.wait(lambda: bool(bench.previews) and bench.viewer.layers[-1].data.max() == expected)  # noqa: B023
+        assert bench.viewer.layers[-1].contrast_limits == pytest.approx([0, expected])
+        assert len(bench.previews) == 1
+    assert not bench.viewer.layers["rods"].visible
+    bench.viewer.layers[-1].contrast_limits = (1, 2)
+    engine.advance()
+    bench.wait(lambda: bench.viewer.layers[-1].data.max() == 10)
+    assert bench.viewer.layers[-1].contrast_limits == [1, 2]
+    engine.advance()
+    bench.wait_idle()
+
+
+def test_previews_are_few(bench: Bench, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "PREVIEW_INTERVAL", 1000.0)
+    steps: list[Any] = []
+    bench.widget._runner.stepped.connect(steps.append)
+    bench.click("run")
+    engine.advance(5)
+    bench.wait_idle()
+    assert [step.preview is not None for step in steps] == [True, False, False, False, False]
+
+
+def test_live_preview_can_be_off(bench: Bench, engine: FakeEngine) -> None:
+    bench.click("live_preview")
+    bench.click("run")
+    engine.advance(2)
+    bench.wait(lambda: "step 2" in bench.child("status").text())
+    assert bench.names() == ["rods"]
+    engine.advance(3)
+    bench.wait_idle()
+    assert bench.names() == ["rods", RESULT]
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_cancel(bench: Bench, engine: FakeEngine, keep: bool) -> None:
+    if keep:
+        bench.click("keep_preview")
+    bench.click("run")
+    engine.advance()
+    bench.wait(lambda: bool(bench.previews))
+    bench.click("cancel")
+    assert bench.child("status").text() == "Cancelling…"
+    bench.wait_idle(1000)
+    assert bench.child("status").text() == "Cancelled"
+    assert bench.names() == (["rods", "rods [d3ip] preview"] if keep else ["rods"])
+    assert bench.viewer.layers["rods"].visible is not keep
+
+
+def test_keep_stops_early(bench: Bench, engine: FakeEngine) -> None:
+    bench.click("run")
+    engine.advance(2)
+    bench.wait(lambda: "step 2" in bench.child("status").text())
+    bench.click("keep")
+    bench.wait_idle()
+    assert bench.names() == ["rods", RESULT]
+    assert bench.viewer.layers[RESULT].data.max() == 3
+    assert bench.child("status").text() == "Done (stopped early)"
+
+
+def test_pause_holds_the_run(bench: Bench, engine: FakeEngine) -> None:
+    bench.click("run")
+    engine.advance()
+    bench.wait(lambda: "step 1" in bench.child("status").text())
+    bench.click("pause")
+    assert bench.child("status").text() == "Paused"
+    bench.click("pause")
+    engine.advance(4)
+    bench.wait_idle()
+    assert RESULT in bench.names()
+
+
+def test_cancel_while_paused(bench: Bench, engine: FakeEngine) -> None:
+    bench.click("run")
+    engine.advance()
+    bench.wait(lambda: bool(bench.previews))
+    bench.click("pause")
+    bench.click("cancel")
+    bench.wait_idle()
+    assert bench.names() == ["rods"]
+
+
+def test_a_known_error_is_one_sentence(bench: Bench, engine: FakeEngine, notifications: list[Any]) -> None:
+    engine.error = DeviceError("device: there is no 'cuda' here; choose cpu.")
+    bench.click("run")
+    engine.advance()
+    bench.wait_idle()
+    assert [(str(n.severity), n.message) for n in notifications] == [
+        ("error", "device: there is no 'cuda' here; choose cpu.")
+    ]
+    assert "Traceback" not in str(notifications[0])
+    assert bench.names() == ["rods"]
+    assert bench.child("status").text() == "Stopped by an error"
+
+
+def test_a_bug_is_one_sentence_too(
+    bench: Bench, engine: FakeEngine, notifications: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    engine.error = KeyError("weights")
+    bench.click("run")
+    engine.advance()
+    bench.wait_idle()
+    (told,) = notifications
+    assert told.message == (
+        "Reconstruction: stopped by an unexpected KeyError ('weights'); please report it with the traceback "
+        "in the terminal."
+    )
+    assert "Traceback" in caplog.text
+    bench.click("run")  # Idle again, and usable.
+    engine.error = None
+    engine.advance(5)
+    bench.wait_idle()
+    assert RESULT in bench.names()
+
+
+def test_impossible_setting_is_told_before_the_run(bench: Bench, engine: FakeEngine, notifications: list[Any]) -> None:
+    bench.child("learning_rate").setText("much")
+    bench.click("run")
+    assert [n.message.split(":")[0] for n in notifications] == ["learning_rate"]
+    assert not engine.calls
+    assert bench.child("run").isEnabled()
+
+
+def test_double_click_runs_once(bench: Bench, engine: FakeEngine) -> None:
+    bench.qtbot.mouseClick(bench.child("run"), Qt.MouseButton.LeftButton)
+    bench.qtbot.mouseDClick(bench.child("run"), Qt.MouseButton.LeftButton)
+    bench.click("run")
+    engine.advance(5)
+    bench.wait_idle()
+    assert len(engine.calls) == 1
+    assert bench.names() == ["rods", RESULT]
+
+
+def test_without_a_sinogram_run_is_off_and_says_why(bench: Bench, engine: FakeEngine) -> None:
+    bench.viewer.layers.clear()
+    bench.viewer.add_image(np.zeros((4, 4)))
+    assert not bench.child("run").isEnabled()
+    assert bench.child("layer_summary").text().startswith("No sinogram is open.")
+    bench.click("run")
+    assert not engine.calls
+
+
+def test_result_is_not_offered_as_a_scan(bench: Bench, engine: FakeEngine) -> None:
+    bench.click("run")
+    engine.advance(5)
+    bench.wait_idle()
+    bench.viewer.layers.remove("rods")
+    assert not bench.child("run").isEnabled()
+
+
+def test_layers_deleted_during_the_run(bench: Bench, engine: FakeEngine) -> None:
+    bench.click("run")
+    engine.advance()
+    bench.wait(lambda: bool(bench.previews))
+    bench.viewer.layers.clear()
+    engine.advance(2)
+    bench.wait(lambda: "step 3" in bench.child("status").text())
+    assert bench.names() == []  # A preview that the user deletes stays away.
+    engine.advance(2)
+    bench.wait(lambda: bench.names() == [RESULT])
+    assert not bench.child("run").isEnabled()
+
+
+def test_closed_dock_cancels(bench: Bench, engine: FakeEngine) -> None:
+    parent = QWidget()
+    bench.qtbot.addWidget(parent)
+    bench.widget.setParent(parent)
+    bench.widget.show()
+    bench.click("run")
+    engine.advance()
+    bench.wait(lambda: bool(bench.previews))
+    bench.widget.setParent(None)
+    assert bench.names() == ["rods"]
+    engine.advance()
+    bench.wait(lambda: engine.controls[0]._cancelled.is_set())
+    assert bench.child("status").text() == "Cancelled"

@@ -1,0 +1,199 @@
+import json
+import sys
+
+import h5py
+import nibabel
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from napari_d3ip.errors import FileError, MeasurementError
+from napari_d3ip.io import load_volume, save_volume
+from napari_d3ip.io import volumes as module
+
+NAMES = ["v.tif", "v.tiff", "v.ome.tif", "v.zarr", "v.ome.zarr", "v.npy", "v.h5", "v.hdf5", "v.nii", "v.nii.gz"]
+
+
+@pytest.fixture
+def volume():
+    return np.random.default_rng(0).standard_normal((4, 5, 6)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("unit", ["nanometer", "micrometer", "millimeter", "pixel"])
+def test_round_trip(tmp_path, volume, name, unit):
+    metadata = {"settings": {"method": "d3ip"}, "history": [{"loss": 0.1}] * 2000, "size": np.float32(0.5)}
+    save_volume(tmp_path / name, volume, voxel_size=(3.0, 0.1, 1 / 3), unit=unit, metadata=metadata)
+    loaded = load_volume(tmp_path / name)
+    assert loaded.data.dtype == np.float32
+    np.testing.assert_array_equal(loaded.data, volume)
+    assert (loaded.voxel_size, loaded.unit) == ((3.0, 0.1, 1 / 3), unit)
+    assert loaded.metadata == metadata
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_voxel_size(tmp_path, volume, name):
+    save_volume(tmp_path / name, volume.astype(np.float64)[:, ::-1])
+    loaded = load_volume(tmp_path / name)
+    np.testing.assert_array_equal(loaded.data, volume[:, ::-1])
+    assert (loaded.voxel_size, loaded.unit, loaded.metadata) == (None, "pixel", {})
+
+
+def test_other_programs_see_voxel_size_and_unit(tmp_path, volume):
+    for name in NAMES:
+        save_volume(tmp_path / name, volume, voxel_size=(4.0, 2.0, 0.5), unit="micrometer")
+    with tifffile.TiffFile(tmp_path / "v.tif") as tif:
+        assert tif.imagej_metadata["spacing"] == 4.0
+        assert tif.imagej_metadata["unit"] == "micron"
+        assert tif.pages.first.tags["XResolution"].value == (2, 1)
+        assert tif.series[0].axes == "ZYX"
+    with tifffile.TiffFile(tmp_path / "v.ome.tif") as tif:
+        assert 'PhysicalSizeZ="4.0"' in tif.ome_metadata
+    attributes = dict(zarr.open_group(tmp_path / "v.zarr", mode="r").attrs)["multiscales"][0]
+    assert attributes["datasets"][0]["coordinateTransformations"] == [{"type": "scale", "scale": [4.0, 2.0, 0.5]}]
+    assert {axis["unit"] for axis in attributes["axes"]} == {"micrometer"}
+    image = nibabel.load(tmp_path / "v.nii.gz")
+    assert image.shape == (6, 5, 4)
+    np.testing.assert_array_equal(np.diag(image.affine), [0.5, 2, 4, 1])
+    assert image.header.get_xyzt_units()[0] == "micron"
+    with h5py.File(tmp_path / "v.h5") as file:
+        np.testing.assert_array_equal(file["volume"].attrs["element_size_um"], [4, 2, 0.5])
+    assert json.loads((tmp_path / "v.npy.json").read_text())["unit"] == "micrometer"
+
+
+def test_files_of_other_programs(tmp_path, volume):
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        volume,
+        imagej=True,
+        resolution=(2, 4),
+        metadata={"axes": "ZYX", "spacing": 3, "unit": "mm"},
+    )
+    image = nibabel.Nifti1Image(volume.T, np.diag([0.5, 0.25, 3, 1]))
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, tmp_path / "a.nii")
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=3)
+    group["s0"] = volume
+    axes = [{"name": name, "type": "space", "unit": "millimeter"} for name in "zyx"]
+    scale = [{"type": "scale", "scale": [3, 0.25, 0.5]}]
+    level = {"path": "s0", "coordinateTransformations": scale}
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [level]}]}
+    for name in ("a.tif", "a.nii", "a.zarr"):
+        loaded = load_volume(tmp_path / name)
+        np.testing.assert_array_equal(loaded.data, volume)
+        assert (loaded.voxel_size, loaded.unit) == ((3.0, 0.25, 0.5), "millimeter")
+    np.save(tmp_path / "a.npy", volume)
+    assert load_volume(tmp_path / "a.npy").voxel_size is None
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["entry/data"] = volume
+        file["entry/more"] = volume
+    with pytest.raises(FileError, match="must hold one volume"):
+        load_volume(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_existing_file_is_replaced(tmp_path, volume, name):
+    save_volume(tmp_path / name, np.zeros((2, 2, 2)))
+    before = sorted(path.name for path in tmp_path.iterdir())
+    save_volume(tmp_path / name, volume)
+    np.testing.assert_array_equal(load_volume(tmp_path / name).data, volume)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), RuntimeError("bug")])
+def test_a_failure_leaves_no_part_and_the_old_file(tmp_path, volume, name, error, monkeypatch):
+    save_volume(tmp_path / name, volume)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    ending = max((key for key in module._WRITERS if name.endswith(key)), key=len)
+    writer = module._WRITERS[ending]
+
+    def fail(path, content, note):
+        writer(path, content, note)
+        raise error
+
+    monkeypatch.setitem(module._WRITERS, ending, fail)
+    with pytest.raises(FileError if isinstance(error, OSError) else type(error)) as info:
+        save_volume(tmp_path / name, np.zeros((2, 2, 2)))
+    if isinstance(error, OSError):
+        assert "No space left on device" in str(info.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    np.testing.assert_array_equal(load_volume(tmp_path / name).data, volume)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_places_that_cannot_be_written(tmp_path, volume, name, failure, monkeypatch):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder" / name).mkdir(parents=True)
+    (tmp_path / "folder" / name / "mine.txt").write_text("")
+    for target, reason in (("file", "is a file, not a folder"), ("none", "does not exist"), ("folder", "folder")):
+        with pytest.raises(FileError, match=reason) as info:
+            save_volume(tmp_path / target / name, volume)
+        failure(info, name)
+    monkeypatch.setattr(
+        "tempfile.mkdtemp", lambda **_: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
+    )
+    with pytest.raises(FileError, match="Permission denied") as info:
+        save_volume(tmp_path / name, volume)
+    failure(info, name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_file_in_place_of_a_zarr_folder(tmp_path, volume):
+    (tmp_path / "v.zarr").write_text("mine")
+    with pytest.raises(FileError, match="a file of that name"):
+        save_volume(tmp_path / "v.zarr", volume)
+    assert (tmp_path / "v.zarr").read_text() == "mine"
+
+
+def test_unknown_ending(tmp_path, volume, failure):
+    for name in ("volume.png", "volume"):
+        with pytest.raises(FileError, match="no ending of a volume") as info:
+            save_volume(tmp_path / name, volume)
+        failure(info, name)
+        with pytest.raises(FileError, match="no ending of a volume"):
+            load_volume(tmp_path / name)
+
+
+def test_impossible_volumes_and_metadata(tmp_path, volume, failure):
+    for values in (volume[0], volume * 1j, np.zeros((0, 2, 2))):
+        with pytest.raises(MeasurementError, match="axes z, y, x") as info:
+            save_volume(tmp_path / "v.tif", values)
+        failure(info, "v.tif")
+    with pytest.raises(FileError, match="JSON values"):
+        save_volume(tmp_path / "v.tif", volume, metadata={"a": object()})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "zarr" not in name])
+def test_truncated(tmp_path, name, failure):
+    save_volume(tmp_path / name, np.random.default_rng(0).random((8, 32, 32)))
+    content = (tmp_path / name).read_bytes()
+    for fraction in (0.0, 0.5, 0.9):
+        (tmp_path / name).write_bytes(content[: int(len(content) * fraction)])
+        with pytest.raises(FileError) as info:
+            load_volume(tmp_path / name)
+        failure(info, name)
+
+
+def test_missing_and_damaged_zarr(tmp_path, volume, failure):
+    with pytest.raises(FileError, match="does not exist"):
+        load_volume(tmp_path / "none.zarr")
+    (tmp_path / "a.zarr").mkdir()
+    with pytest.raises(FileError) as info:
+        load_volume(tmp_path / "a.zarr")
+    failure(info, "a.zarr")
+    save_volume(tmp_path / "b.zarr", volume)
+    (tmp_path / "b.zarr" / "0" / ".zarray").unlink()
+    with pytest.raises(FileError) as info:
+        load_volume(tmp_path / "b.zarr")
+    failure(info, "b.zarr")
+
+
+def test_nifti_without_nibabel(tmp_path, volume, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    with pytest.raises(FileError, match="pip install nibabel"):
+        save_volume(tmp_path / "v.nii.gz", volume)
+    assert list(tmp_path.iterdir()) == []

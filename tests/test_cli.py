@@ -1,0 +1,370 @@
+"""The command line: exit codes, one line of complaint, one JSON object; the engine is replaced."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import signal
+import subprocess
+import sys
+import types
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_d3ip.cli import main
+from napari_d3ip.errors import MeasurementError
+from napari_d3ip.io import load_volume, save_sinogram, save_volume
+from napari_d3ip.measurement import Sinogram
+from napari_d3ip.reconstruction import Reconstruction, Step
+from napari_d3ip.settings import Settings
+
+# The package's `reconstruct` is the function; this is the module of that name.
+reconstruct_module = importlib.import_module("napari_d3ip.reconstruction")
+
+
+class FakeEngine:
+    """Stands in for `iter_reconstruct`: remembers what it was asked, gives zeros or raises."""
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, Any]] = []
+        self.error: BaseException | None = None
+
+    def __call__(
+        self, measurement: Sinogram, settings: Settings, **options: Any
+    ) -> Generator[Step, None, Reconstruction]:
+        self.calls.append({"measurement": measurement, "settings": settings, **options})
+        print("a chatty library")
+        yield Step(1, 2, "first reconstruction", eta_seconds=61.0)
+        options["checkpoint"].touch()
+        if self.error is not None:
+            raise self.error
+        yield Step(2, 2, "sampling", eta_seconds=0.0)
+        options["checkpoint"].unlink()
+        metrics = {
+            "method": settings.method,
+            "shape": list(measurement.volume_shape),
+            "seconds": 1.5,
+            "device": "cpu",
+            "residual": 1.01,
+            "held_out_residual": None,
+            "psnr": None,
+            "ssim": None,
+        }
+        return Reconstruction(np.ones(measurement.volume_shape, np.float32), settings, [], metrics, measurement)
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    fake = FakeEngine()
+    monkeypatch.setattr(reconstruct_module, "iter_reconstruct", fake)
+    return fake
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    """A file of two slices, five views, eight detector pixels."""
+    data = np.random.default_rng(0).random((2, 5, 8), dtype=np.float32)
+    path = tmp_path / "scan.h5"
+    save_sinogram(path, Sinogram(data, np.linspace(0, 180, 5, endpoint=False)))
+    return path
+
+
+def complaint(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on standard error; nothing is on standard output."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("napari-d3ip: error: ")
+    return captured.err
+
+
+def arguments(scan: Path, out: Path, *more: str) -> list[str]:
+    return ["reconstruct", str(scan), "-o", str(out), *more]
+
+
+class TestProgram:
+    def test_without_arguments_it_helps(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main([]) == 0
+        assert "reconstruct" in capsys.readouterr().out
+
+    def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["--version"]) == 0
+        assert capsys.readouterr().out.startswith("napari-d3ip ")
+
+    @pytest.mark.parametrize("command", ["demo", "info", "reconstruct", "simulate", "priors list", "priors train"])
+    def test_help(self, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main([*command.split(), "--help"]) == 0
+        assert "Usage" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "nonsense",
+            "info",
+            "info a.h5 --nonsense",
+            "reconstruct a.h5",
+            "reconstruct a.h5 -o b.tif --seed x",
+            "priors",
+        ],
+    )
+    def test_bad_options(self, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(line.split()) == 2
+        complaint(capsys)
+
+
+class TestInfo:
+    def test_text(self, scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["info", str(scan)]) == 0
+        assert "shape: 2, 5, 8" in capsys.readouterr().out
+
+    def test_json(self, scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["info", str(scan), "--json"]) == 0
+        description = json.loads(capsys.readouterr().out)
+        assert description["kind"] == "sinogram"
+        assert description["angles"]["count"] == 5
+
+    def test_missing_file(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["info", str(tmp_path / "none.h5")]) == 2
+        assert "none.h5" in complaint(capsys)
+
+    def test_settings_of_a_reconstruction(self, scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["info", str(scan), "--set", "steps=3"]) == 2
+        assert "steps" in complaint(capsys)
+
+
+class TestReconstruct:
+    @pytest.mark.parametrize("ending", [".tif", ".zarr", ".npy", ".h5", ".nii.gz"])
+    def test_writes_the_volume(
+        self, engine: FakeEngine, scan: Path, tmp_path: Path, ending: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = tmp_path / f"volume{ending}"
+        assert main(arguments(scan, out, "--method", "tv")) == 0
+        assert load_volume(out).data.shape == (2, 8, 8)
+        said = capsys.readouterr().out
+        assert "2 × 8 × 8 voxels by tv" in said
+        assert "chatty" not in said
+        assert not list(tmp_path.glob("*.checkpoint"))
+
+    def test_json_is_one_object(
+        self, engine: FakeEngine, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(arguments(scan, tmp_path / "v.npy", "--json", "--seed", "4")) == 0
+        summary = json.loads(capsys.readouterr().out)
+        assert summary["method"] == "d3ip"
+        assert summary["psnr"] is None
+        assert summary["settings"]["seed"] == 4
+
+    def test_options_win_over_set_over_file_over_preset(self, engine: FakeEngine, scan: Path, tmp_path: Path) -> None:
+        file = tmp_path / "settings.json"
+        file.write_text(json.dumps({"preset": "fast", "steps": 5, "eta": 0.5, "seed": 1, "start_t": 300}))
+        more = [
+            "--settings",
+            str(file),
+            "--set",
+            "eta=0.25",
+            "--set",
+            "seed=2",
+            "--set",
+            "start_t=null",
+            "--seed",
+            "3",
+        ]
+        assert main(arguments(scan, tmp_path / "v.npy", *more)) == 0
+        used = engine.calls[0]["settings"]
+        assert (used.adapt_every, used.steps, used.eta, used.seed, used.start_t) == (2, 5, 0.25, 3, None)
+
+    def test_set_tells_the_reader_what_the_file_lacks(
+        self, engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        bare, angles = tmp_path / "bare.npy", tmp_path / "angles.txt"
+        np.save(bare, np.ones((5, 2, 8), np.float32))
+        np.savetxt(angles, np.arange(5) * 30.0)
+        told = [f"angles={angles}", "axes=azd", "center=3.25", "values=line_integrals", "angle_unit=degree"]
+        more = [part for pair in told for part in ("--set", pair)]
+        assert main(arguments(bare, tmp_path / "v.npy", *more)) == 0, capsys.readouterr().err
+        measurement = engine.calls[0]["measurement"]
+        assert measurement.data.shape == (2, 5, 8)
+        assert measurement.angles.tolist() == [0, 30, 60, 90, 120]
+        assert measurement.axis == 3.25
+
+    def test_reference_and_resume_are_passed_on(self, engine: FakeEngine, scan: Path, tmp_path: Path) -> None:
+        truth, out = tmp_path / "truth.npy", tmp_path / "v.npy"
+        save_volume(truth, np.full((2, 8, 8), 2, np.float32))
+        assert main(arguments(scan, out, "--reference", str(truth), "--resume")) == 0
+        call = engine.calls[0]
+        assert float(call["reference"].mean()) == 2
+        assert call["resume"]
+        assert call["checkpoint"] == tmp_path / "v.npy.checkpoint"
+
+    @pytest.mark.parametrize(
+        ("more", "expected"),
+        [
+            (["--set", "stpes=3"], "did you mean steps"),
+            (["--set", "qqqqqq=3"], "known are adapt"),
+            (["--set", "steps"], "key=value"),
+            (["--set", "steps=many"], "steps: 'many'"),
+            (["--set", "axes=xyz"], "axes"),
+            (["--method", "sense"], "method: 'sense'"),
+            (["--settings", "none.json"], "none.json"),
+            (["--reference", "none.npy"], "none.npy"),
+        ],
+    )
+    def test_bad_settings(
+        self,
+        engine: FakeEngine,
+        scan: Path,
+        tmp_path: Path,
+        more: list[str],
+        expected: str,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        assert main(arguments(scan, tmp_path / "v.npy", *more)) == 2
+        assert expected in complaint(capsys)
+        assert engine.calls == []
+
+    @pytest.mark.parametrize("name", ["v.png", "v", "missing/v.npy", "folder.npy", "full.zarr", "scan.h5/v.npy"])
+    def test_output_is_checked_before_the_long_computation(
+        self, engine: FakeEngine, scan: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "folder.npy").mkdir()
+        (tmp_path / "full.zarr" / "precious").mkdir(parents=True)
+        assert main(arguments(scan, tmp_path / name)) == 2
+        assert Path(name).name in complaint(capsys)
+        assert engine.calls == []
+
+    def test_missing_file(self, engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(arguments(tmp_path / "none.h5", tmp_path / "v.npy")) == 2
+        assert "none.h5" in complaint(capsys)
+
+    def test_error_in_the_run_is_one_line_and_leaves_no_file(
+        self, engine: FakeEngine, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        engine.error = MeasurementError("data: too short;\nmeasure again.")
+        assert main(arguments(scan, tmp_path / "v.npy", "--json")) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.splitlines()[-1] == "napari-d3ip: error: data: too short; measure again."
+        assert not (tmp_path / "v.npy").exists()
+
+    def test_interrupt_keeps_the_checkpoint(
+        self, engine: FakeEngine, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        engine.error = KeyboardInterrupt()
+        assert main(arguments(scan, tmp_path / "v.npy", "--json")) == 130
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert "--resume" in captured.err
+        assert (tmp_path / "v.npy.checkpoint").exists()
+        assert not (tmp_path / "v.npy").exists()
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a child")
+    def test_signal_interrupts_a_running_process(self, scan: Path, tmp_path: Path) -> None:
+        code = (
+            "import importlib, sys, time\n"
+            "from napari_d3ip.cli import main\n"
+            "def run(measurement, settings, *, checkpoint, **options):\n"
+            "    checkpoint.touch()\n"
+            "    print('running', file=sys.stderr, flush=True)\n"
+            "    time.sleep(60)\n"
+            "    yield\n"
+            "importlib.import_module('napari_d3ip.reconstruct').iter_reconstruct = run\n"
+            "sys.exit(main(sys.argv[1:]))\n"
+        )
+        command = [sys.executable, "-c", code, *arguments(scan, tmp_path / "v.npy")]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            assert process.stderr.readline() == "running\n"
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=30)
+        assert process.returncode == 130
+        assert "--resume" in said
+        assert "Traceback" not in said
+
+
+class TestSimulate:
+    @pytest.fixture
+    def volume(self, tmp_path: Path) -> Path:
+        path = tmp_path / "volume.npy"
+        save_volume(path, np.ones((2, 8, 8), np.float32))
+        return path
+
+    def test_ct(self, volume: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        out = tmp_path / "scan.h5"
+        assert main(["simulate", str(volume), "-o", str(out), "--kind", "ct", "--views", "6", "--noise", "0.01"]) == 0
+        capsys.readouterr()
+        assert main(["info", str(out), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["angles"]["count"] == 6
+
+    @pytest.mark.parametrize(
+        ("more", "expected"),
+        [(["--kind", "mri"], "kind: 'mri'"), (["--views", "0"], "views"), (["--noise", "-1"], "noise")],
+    )
+    def test_bad_options(
+        self, volume: Path, tmp_path: Path, more: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = tmp_path / "scan.h5"
+        assert main(["simulate", str(volume), "-o", str(out), *more]) == 2
+        assert expected in complaint(capsys)
+        assert not out.exists()
+
+
+class TestPriors:
+    def test_list_names_the_default(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["priors", "list"]) == 0
+        assert Settings().prior in capsys.readouterr().out.splitlines()
+
+    def test_train_passes_on_what_was_given(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from napari_d3ip.prior import train
+
+        seen: dict[str, Any] = {}
+
+        def fake(folder: Path, settings: train.TrainingSettings, **options: Any) -> Any:
+            seen.update(folder=folder, settings=settings, **options)
+            for step in (10, 20):
+                yield train.TrainingProgress(step, 20, 0.5, None)
+
+        monkeypatch.setattr(train, "train", fake)
+        line = ["priors", "train", str(tmp_path / "p"), "--steps", "20", "--width", "16", "--device", "cpu"]
+        assert main(line) == 0
+        assert seen["settings"] == train.TrainingSettings(steps=20, width=16)
+        assert seen["device"].type == "cpu"
+        assert not seen["resume"]
+
+    def test_interrupted_training(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        from napari_d3ip.prior import train
+
+        def fake(folder: Path, settings: train.TrainingSettings, **options: Any) -> Any:
+            yield train.TrainingProgress(10, 20, 0.5, None)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(train, "train", fake)
+        assert main(["priors", "train", str(tmp_path / "p"), "--device", "cpu"]) == 130
+        assert "nothing is kept" in capsys.readouterr().err
+
+    def test_resume_without_checkpoint(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["priors", "train", str(tmp_path / "p"), "--resume", "--device", "cpu"]) == 2
+        assert "resume" in complaint(capsys)
+
+
+def test_demo_prints_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"sample": "chest", "method": "tv", "psnr": 31.234, "ssim": 0.9, "residual": 1.0, "seconds": 2.0}
+
+    def run_demo(folder: Path, progress: Any) -> list[dict[str, Any]]:
+        progress("chest, tv")
+        return [{**row, "held_out_residual": None}]
+
+    evaluate = types.ModuleType("napari_d3ip.evaluate")
+    monkeypatch.setattr(evaluate, "run_demo", run_demo, raising=False)
+    monkeypatch.setitem(sys.modules, "napari_d3ip.evaluate", evaluate)
+    assert main(["demo", "-o", str(tmp_path)]) == 0
+    captured = capsys.readouterr()
+    assert "31.23" in captured.out
+    assert "chest, tv" in captured.err

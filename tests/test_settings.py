@@ -1,0 +1,89 @@
+"""Settings: one validated model, JSON in and out, presets that explicit values win over."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from napari_d3ip.errors import SettingsError
+from napari_d3ip.settings import METHODS, PRESETS, Settings
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("method", METHODS)
+def test_json_round_trip(tmp_path: Path, method: str, preset: str) -> None:
+    settings = Settings.create(method=method, preset=preset, seed=3, noise_level=0.01)
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps(settings.model_dump(mode="json")))
+    assert Settings.create(Settings.load(path)) == settings
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_preset_sets_its_values(preset: str) -> None:
+    settings = Settings.create(preset=preset)
+    assert {name: getattr(settings, name) for name in PRESETS[preset]} == PRESETS[preset]
+
+
+def test_explicit_values_win_over_the_preset() -> None:
+    settings = Settings.create({"preset": "paper", "steps": 7}, eta=0.1)
+    assert (settings.steps, settings.eta, settings.coupling) == (7, 0.1, "none")
+
+
+def test_text_from_the_command_line_is_parsed() -> None:
+    settings = Settings.create({"steps": "12", "eta": "0.5", "guard": "false", "start_t": None})
+    assert (settings.steps, settings.eta, settings.guard, settings.start_t) == (12, 0.5, False, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"method": "magic"}, r"^method: 'magic' is not possible"),
+        ({"steps": 0}, r"^steps: 0 is not possible"),
+        ({"steps": "many"}, r"^steps: 'many' is not possible"),
+        ({"device": "tpu"}, r"^device: 'tpu' is not possible"),
+        ({"eta": 1.5}, r"^eta: 1.5 is not possible"),
+        ({"seed": -1}, r"^seed: -1 is not possible"),
+        ({"preset": "better"}, r"^preset: 'better' is not possible"),
+        ({"stpes": 3}, r"^stpes: there is no such setting; known are .*steps"),
+        ({"noise_level": float("nan")}, r"^noise_level: nan is not possible"),
+        ({"noise_level": float("inf")}, r"^noise_level: inf is not possible"),
+    ],
+)
+def test_error_is_one_sentence(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
+        Settings.create(fields)
+    assert "\n" not in str(caught.value)
+
+
+def test_updated_is_validated() -> None:
+    settings = Settings()
+    assert settings.updated(steps=3).steps == 3
+    assert settings.steps == Settings().steps
+    with pytest.raises(SettingsError, match="steps"):
+        settings.updated(steps=0)
+
+
+def test_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Settings().steps = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "3"])
+def test_bad_settings_file(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "settings.json"
+    path.write_text(content)
+    with pytest.raises(SettingsError, match="JSON"):
+        Settings.load(path)
+
+
+def test_missing_settings_file(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read"):
+        Settings.load(tmp_path / "none.json")
+
+
+def test_every_field_is_documented() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []

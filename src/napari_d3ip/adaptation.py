@@ -107,7 +107,7 @@ class Adapter:
     def step(self, loss: Tensor) -> None:
         """One optimizer step on ``loss``, and one of the moving average."""
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self._optimizer.step()
         with torch.no_grad():
             torch._foreach_lerp_(self._average, [p.detach() for p in self.parameters], 1 - self.decay)
@@ -239,9 +239,7 @@ def adapt(
             verdicts = []
             for accepted in (True, False):
                 with adapter.in_use(accepted=accepted):
-                    estimate = consistent_estimate(
-                        part, prior, x_t[index], t, settings.admm_steps, settings.cg_steps
-                    )
+                    estimate = consistent_estimate(part, prior, x_t[index], t, settings.admm_steps, settings.cg_steps)
                 verdicts.append(float(part.residual(estimate, part.held_out)))
         held_out, held_out_without = verdicts
         if held_out >= held_out_without:

@@ -192,7 +192,9 @@ def simulate(
     kind: Annotated[str, typer.Option(help="Kind of measurement: ct.")] = "ct",
     views: Annotated[int, typer.Option(min=1, help="Number of projections.")] = 60,
     angle_range: Annotated[float, typer.Option(help="Degrees the projections cover.")] = 180.0,
-    noise: Annotated[float, typer.Option(min=0, help="Noise, as a fraction of the largest line integral.")] = 0.0,
+    noise: Annotated[
+        float, typer.Option(min=0, help="Noise, as a fraction of the mean absolute line integral.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
 ) -> None:
     """Simulate a scan of VOLUME."""
@@ -230,9 +232,11 @@ def train_prior(
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights, phantoms and noise.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in OUT.")] = False,
+    initial: Annotated[str | None, typer.Option(help="Start from the weights of this prior (name or folder).")] = None,
 ) -> None:
     """Train a prior on phantoms drawn on the fly; what is not given follows the shipped prior's recipe."""
     from napari_d3ip.engine import resolve_device
+    from napari_d3ip.prior.network import load_prior
     from napari_d3ip.prior.train import TrainingSettings, train
 
     given: dict[str, Any] = {
@@ -247,7 +251,8 @@ def train_prior(
     marks: list[tuple[float, int]] = []
     try:
         with _progress() as show:
-            for state in train(out, settings, device=resolve_device(device), resume=resume):
+            start = None if initial is None else load_prior(initial)
+            for state in train(out, settings, device=resolve_device(device), resume=resume, initial=start):
                 marks.append((time.monotonic(), state.step))
                 show(f"training, loss {state.loss:.4f}", state.step, state.total, _remaining(marks, state.total))
     except KeyboardInterrupt:

@@ -22,19 +22,20 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.adaptation import AdapterState
-from napari_d3ip.errors import DeviceError, FileError, SettingsError
+from napari_d3ip.errors import DeviceError, FileError, PriorError, SettingsError
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.methods import METHODS, Event, SamplerState, initial_state
 from napari_d3ip.metrics import check_reference, psnr, ssim
 from napari_d3ip.noise import estimate_noise
 from napari_d3ip.operators.base import Masked, Scaled
 from napari_d3ip.operators.tomography import ParallelBeam
-from napari_d3ip.prior.network import load_prior
+from napari_d3ip.prior.network import DiffusionPrior, load_prior
 from napari_d3ip.problem import Problem
 from napari_d3ip.reconstruction import Control, Reconstruction, Step
 from napari_d3ip.settings import ADAPTIVE_METHODS, DIFFUSION_METHODS, Settings
 from napari_d3ip.solvers.classical import (
     angular_weights,
+    last,
     least_squares,
     ramp_filter,
     total_variation_reconstruction,
@@ -44,9 +45,12 @@ from napari_d3ip.solvers.total_variation import Duals, Regulariser
 FloatArray = npt.NDArray[np.float32]
 _SCALING_ITERATIONS = 6
 _PATIENCE = 5
+_START_CG = 10
 _WEIGHT_PER_NOISE = 0.04
 _SLAB, _SLAB_ITERATIONS, _LARGEST_EXPONENT = 12, 20, 6
-_START_SPARSE, _START_LIMITED = 120, 300
+# Starting times for an even half circle and for half of it missing.
+_START_FULL, _START_HALF = 20, 300
+_STEPS_FULL, _STEPS_HALF = 4, 12
 
 
 def resolve_device(name: str) -> torch.device:
@@ -60,12 +64,8 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
-    if device.type == "cuda" and (
-        not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
-    ):
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise DeviceError(f"device: {name} is not there ({torch.cuda.device_count()} CUDA devices); use auto or cpu.")
-    if device.type == "mps":
-        raise DeviceError("device: mps has no sparse matrices, which the projector needs; use cpu.")
     return device
 
 
@@ -137,10 +137,9 @@ def prepare(measurement: Measurement, settings: Settings, device: torch.device, 
     unit = Scaled(operator, 1 / operator.norm(device))
     measured = torch.tensor(measurement.data, device=device) * unit.factor
 
-    volume = torch.zeros(measurement.volume_shape, device=device)
-    for volume in least_squares(Masked(unit, used), measured * used, volume, _SCALING_ITERATIONS, check=control.check):
-        pass
-    intensity = robust_maximum(volume)
+    zero = torch.zeros(measurement.volume_shape, device=device)
+    rough = least_squares(Masked(unit, used), measured * used, zero, _SCALING_ITERATIONS, check=control.check)
+    intensity = robust_maximum(last(rough))
     noise_level = settings.noise_level or estimate_noise(measurement.data)
     problem = Problem(
         operator=unit,
@@ -224,11 +223,12 @@ def run(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     settings = resolve(settings, measurement)
+    prior = load_single_channel(settings.prior, device) if settings.method in DIFFUSION_METHODS else None
     prepared = prepare(measurement, settings, device, control)
     recorder = Recorder(plan(settings, measurement.volume_shape[0]), prepared.intensity)
-    if settings.method in DIFFUSION_METHODS:
+    if prior is not None:
         store = Checkpoint(checkpoint, measurement, settings)
-        volume, settings = yield from _sample(measurement, prepared, settings, recorder, control, store, resume)
+        volume, settings = yield from _sample(measurement, prepared, settings, prior, recorder, control, store, resume)
         store.remove()
     else:
         volume, settings = yield from _classical(measurement, prepared, settings, recorder, control)
@@ -244,7 +244,7 @@ def run(
         "device": describe_device(device),
         "seed": settings.seed,
         **_residuals(prepared, volume),
-        "lora_shift": _last(recorder.history, "lora_shift"),
+        **_adaptation(recorder.history),
         "psnr": None if reference is None else psnr(physical, reference),
         "ssim": None if reference is None else ssim(physical, reference),
         "stopped_early": control.kept,
@@ -254,12 +254,43 @@ def run(
 
 
 def resolve(settings: Settings, measurement: Measurement) -> Settings:
-    """Fill in what is chosen from the scan's geometry."""
+    """Fill in what is chosen from the scan's geometry.
+
+    Raises
+    ------
+    SettingsError
+        If more sampling steps are asked for than there are times.
+    """
+    fields: dict[str, Any] = {}
+    # The more directions are missing, the more the prior has to add: sampling starts earlier, in more steps.
+    missing = min(1.0, max(0.0, 170.0 - measurement.angular_range) / 80.0)
     if settings.start_t is None:
-        settings = settings.updated(start_t=_START_LIMITED if measurement.is_limited_angle else _START_SPARSE)
-    if settings.method in DIFFUSION_METHODS and (settings.start_t or 0) < settings.steps:
+        fields["start_t"] = round(_START_FULL + (_START_HALF - _START_FULL) * missing)
+    if settings.steps is None:
+        fields["steps"] = round(_STEPS_FULL + (_STEPS_HALF - _STEPS_FULL) * missing)
+    if settings.planes == "auto":
+        slices, _, _ = measurement.volume_shape
+        z, y, x = measurement.voxel_size or (1.0, 1.0, 1.0)
+        isotropic = max(z, y, x) <= 2 * min(z, y, x)
+        fields["planes"] = "all" if isotropic and slices >= 16 and settings.coupling == "tv3d" else "axial"
+    settings = settings.updated(**fields) if fields else settings
+    if settings.method in DIFFUSION_METHODS and (settings.start_t or 0) < (settings.steps or 0):
         raise SettingsError(f"steps: {settings.steps} do not fit below start_t {settings.start_t}; lower steps.")
     return settings
+
+
+def load_single_channel(name: str, device: torch.device) -> DiffusionPrior:
+    """Prior of real images.
+
+    Raises
+    ------
+    PriorError
+        If it cannot be loaded or is of several channels.
+    """
+    prior = load_prior(name, device)
+    if prior.config.channels != 1:
+        raise PriorError(f"prior: {name} is of {prior.config.channels} channels, but slices have 1; choose another.")
+    return prior
 
 
 def plan(settings: Settings, slices: int) -> list[str]:
@@ -267,7 +298,7 @@ def plan(settings: Settings, slices: int) -> list[str]:
     if settings.method not in DIFFUSION_METHODS:
         return ["iteration"] * (1 if settings.method == "fbp" else settings.iterations)
     phases = ["first reconstruction"]
-    for index in range(settings.steps):
+    for index in range(settings.steps or 0):
         if settings.method in ADAPTIVE_METHODS and index % settings.adapt_every == 0:
             phases += ["adaptation"] * (slices if settings.method == "ddip" else 1)
         phases.append("sampling")
@@ -287,8 +318,15 @@ def _residuals(prepared: Preparation, volume: Tensor) -> dict[str, float | None]
     }
 
 
-def _last(history: list[dict[str, Any]], key: str) -> Any:
-    return next((entry[key] for entry in reversed(history) if entry.get(key) is not None), None)
+def _adaptation(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """Largest change of the weights that sampling used, and how many rounds of adaptation were accepted."""
+    shifts = [entry["lora_shift"] for entry in history if entry["phase"] == "sampling" and entry.get("lora_shift")]
+    verdicts = [entry["accepted"] for entry in history if entry["phase"] == "adaptation"]
+    return {
+        "lora_shift": max(shifts, default=0.0) if verdicts else None,
+        "adaptations": len(verdicts),
+        "adaptations_accepted": sum(verdicts),
+    }
 
 
 def peak_memory(device: torch.device) -> int:
@@ -407,9 +445,7 @@ def choose_tv_weight(problem: Problem) -> float:
     def loss(exponent: int) -> float:
         nonlocal volume
         if exponent not in losses:
-            for volume in tv_iterates(slab, usual * 2.0**exponent, _SLAB_ITERATIONS, volume):
-                pass
-            assert volume is not None
+            volume = last(tv_iterates(slab, usual * 2.0**exponent, _SLAB_ITERATIONS, volume))
             losses[exponent] = float(slab.residual(volume, slab.held_out))
         return losses[exponent]
 
@@ -422,13 +458,14 @@ def choose_tv_weight(problem: Problem) -> float:
     left, center, right = loss(best - 1), loss(best), loss(best + 1)
     bend = left - 2 * center + right
     offset = 0.5 * (left - right) / bend if bend > 0 else 0.0
-    return usual * 2.0 ** (best + min(0.5, max(-0.5, offset)))
+    return float(usual * 2.0 ** (best + min(0.5, max(-0.5, offset))))
 
 
 def _sample(
     measurement: Measurement,
     prepared: Preparation,
     settings: Settings,
+    prior: DiffusionPrior,
     recorder: Recorder,
     control: Control,
     store: Checkpoint,
@@ -436,9 +473,6 @@ def _sample(
 ) -> Generator[Step, None, tuple[Tensor, Settings]]:
     """First reconstruction, then one of the diffusion methods."""
     device = prepared.problem.measured.device
-    prior = load_prior(settings.prior, device)
-    if prior.config.channels != 1:
-        raise SettingsError(f"prior: {settings.prior} has {prior.config.channels} channels, a sinogram needs 1.")
     if settings.tv_weight is None and (settings.coupling != "none" or settings.start_from == "tv"):
         settings = settings.updated(tv_weight=choose_tv_weight(prepared.problem))
     problem = replace(
@@ -470,15 +504,10 @@ def first_reconstruction(measurement: Measurement, prepared: Preparation, proble
     settings = problem.settings
     if settings.start_from == "fbp":
         return fbp(measurement, prepared)
-    zero = torch.zeros(measurement.volume_shape, device=problem.measured.device)
-    volume = zero
     if settings.start_from == "tv":
-        for volume in tv_iterates(problem, settings.tv_weight or 0.0, settings.iterations):
-            pass
-        return volume
-    for volume in least_squares(problem.fitted, problem.measured * problem.used, zero, 10, check=problem.check):
-        pass
-    return volume
+        return last(tv_iterates(problem, settings.tv_weight or 0.0, settings.start_iterations))
+    zero = torch.zeros(measurement.volume_shape, device=problem.measured.device)
+    return last(least_squares(problem.fitted, problem.measured * problem.used, zero, _START_CG, check=problem.check))
 
 
 def _values(event: Event, problem: Problem) -> dict[str, Any]:

@@ -108,7 +108,7 @@ class Sinogram:
             raise MeasurementError(f"detector_pitch: {self.detector_pitch} must be positive.")
         voxel: Any = self.voxel_size
         if voxel is not None:
-            voxel = (float(voxel),) * 3 if np.isscalar(voxel) else tuple(float(v) for v in voxel)
+            voxel = (float(voxel),) * 3 if isinstance(voxel, (int, float)) else tuple(float(v) for v in voxel)
             if len(voxel) != 3 or not all(np.isfinite(v) and v > 0 for v in voxel):
                 raise MeasurementError(f"voxel_size: {self.voxel_size} must be one or three positive numbers.")
         shape: Any = self.slice_shape

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -50,13 +51,15 @@ def timesteps(start_t: int, steps: int) -> list[int]:
 
 def remaining_times(settings: Settings, state: SamplerState) -> list[tuple[int, int]]:
     """Pairs (t, t_next) that are still to be sampled."""
-    times = [*timesteps(settings.start_t or 0, settings.steps), 0]
-    return list(zip(times[:-1], times[1:], strict=True))[state.index :]
+    times = [*timesteps(settings.start_t or 0, settings.steps or 1), 0]
+    return list(pairwise(times))[state.index :]
 
 
 def correlated_noise(shape: tuple[int, ...], correlation: float, generator: torch.Generator) -> Tensor:
-    """Standard normal noise with correlation ``correlation`` between neighbouring slices (a first-order
-    autoregression along z; inter-slice consistent stochasticity, arXiv 2602.04162)."""
+    """Draw standard normal noise whose neighbouring slices are correlated.
+
+    A first-order autoregression along z (inter-slice consistent stochasticity, arXiv 2602.04162).
+    """
     noise = torch.randn(shape, generator=generator)
     if correlation > 0:
         fresh = (1 - correlation**2) ** 0.5
@@ -69,7 +72,7 @@ def initial_state(problem: Problem, prior: DiffusionPrior, first: Tensor) -> Sam
     """Noise the first reconstruction to the starting time (SDEdit-style start, equation 5 at T')."""
     settings = problem.settings
     generator = torch.Generator().manual_seed(settings.seed)
-    start = timesteps(settings.start_t or 0, settings.steps)[0]
+    start = timesteps(settings.start_t or 0, settings.steps or 1)[0]
     alpha_bar = prior.alphas_cumprod[start]
     noise = correlated_noise(tuple(first.shape), settings.noise_correlation, generator).to(first.device)
     x_t = alpha_bar.sqrt() * prior.normalise(first) + (1 - alpha_bar).sqrt() * noise
@@ -85,22 +88,40 @@ def predict_noise(problem: Problem, prior: DiffusionPrior, x_t: Tensor, t: int) 
     return torch.cat(batches)
 
 
+def denoise(problem: Problem, prior: DiffusionPrior, state: SamplerState, epsilon: Tensor, t: int) -> Tensor:
+    """Tweedie estimate; with ``planes="all"`` the mean of those of the axial, coronal and sagittal slices.
+
+    The prior is 2D; looking along all three axes makes it consistent in 3D (as two perpendicular priors do in
+    TPDM, Lee et al., ICCV 2023). The other planes see the current volume with white noise of their own, since the
+    noise of ``x_t`` may be correlated along z.
+    """
+    estimates = [prior.tweedie(state.x_t, epsilon, t)]
+    if problem.settings.planes == "all":
+        alpha_bar = prior.alphas_cumprod[t]
+        for axis in (1, 2):
+            clean = prior.normalise(state.volume).movedim(axis, 0)
+            noise = torch.randn(clean.shape, generator=state.generator).to(clean.device)
+            x_t = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise
+            estimate = prior.tweedie(x_t, predict_noise(problem, prior, x_t, t), t)
+            estimates.append(estimate.movedim(0, axis))
+    return torch.stack(estimates).mean(dim=0)
+
+
 def ddim_step(problem: Problem, prior: DiffusionPrior, state: SamplerState, epsilon: Tensor, t_next: int) -> Tensor:
     """``x_t' = sqrt(alpha_bar') x + sqrt(1 - alpha_bar') (eta xi + sqrt(1 - eta^2) eps)`` (equation 6)."""
     eta = problem.settings.eta
     alpha_bar = prior.alphas_cumprod[t_next]
     noise = correlated_noise(tuple(state.x_t.shape), problem.settings.noise_correlation, state.generator)
     direction = eta * noise.to(epsilon.device) + (1 - eta**2) ** 0.5 * epsilon
-    return alpha_bar.sqrt() * prior.normalise(state.volume) + (1 - alpha_bar).sqrt() * direction
+    x_next: Tensor = alpha_bar.sqrt() * prior.normalise(state.volume) + (1 - alpha_bar).sqrt() * direction
+    return x_next
 
 
 def sample(problem: Problem, prior: DiffusionPrior, state: SamplerState, epsilon: Tensor, t: int, t_next: int) -> None:
     """One sampling step from t to t_next: Tweedie, data consistency, DDIM (algorithm 1, DDS)."""
     settings = problem.settings
-    denoised = prior.tweedie(state.x_t, epsilon, t)
-    state.volume, state.duals = problem.make_consistent(
-        denoised, settings.admm_steps, settings.cg_steps, state.duals
-    )
+    denoised = denoise(problem, prior, state, epsilon, t)
+    state.volume, state.duals = problem.make_consistent(denoised, settings.admm_steps, settings.cg_steps, state.duals)
     state.x_t = ddim_step(problem, prior, state, epsilon, t_next)
     state.index += 1
 
@@ -137,7 +158,8 @@ def d3ip(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterat
 def ddip(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterator[Event]:
     """Adapters of its own for every slice, adapted on that slice (Chung & Ye 2024, section 3.2, DDIP).
 
-    The cost of adaptation grows with the number of slices; sampling is the same as in `d3ip`.
+    The cost of adaptation grows with the number of slices. Sampling is the same as in `d3ip`, but that slices across
+    the adapted ones, which no adapter belongs to, are denoised by the bare prior.
     """
     adapter = Adapter.of(prior, problem.settings)
     slices = [torch.tensor([z]) for z in range(len(state.x_t))]

@@ -46,7 +46,6 @@ def ssim(volume: FloatArray, reference: FloatArray) -> float:
     if window < 3:
         return float("nan")
     values = [
-        structural_similarity(r, v, data_range=span, win_size=window)
-        for r, v in zip(reference, volume, strict=True)
+        structural_similarity(r, v, data_range=span, win_size=window) for r, v in zip(reference, volume, strict=True)
     ]
     return float(np.mean(values))

@@ -29,8 +29,7 @@ def estimate_noise(sinogram: npt.NDArray[np.float32]) -> float:
     data = sinogram.astype(np.float64)
     floor = 1e-4 * float(data.std())
     if data.shape[-1] < len(_FILTER):
-        return max(floor, np.finfo(np.float32).tiny)
-    detail = sum(
-        weight * data[..., i : data.shape[-1] - len(_FILTER) + 1 + i] for i, weight in enumerate(_FILTER)
-    )
+        return max(floor, float(np.finfo(np.float32).tiny))
+    windows = np.lib.stride_tricks.sliding_window_view(data, len(_FILTER), axis=-1)
+    detail: npt.NDArray[np.float64] = windows @ _FILTER
     return max(float(np.median(np.abs(detail))) / _MAD_OF_NORMAL, floor)

@@ -24,7 +24,7 @@ class Problem:
     operator : LinearOperator
         All rays.
     measured : Tensor
-        Shape (z, \\*range_shape); rays in neither mask are not looked at.
+        Shape (z, *range_shape); rays in neither mask are not looked at.
     used, held_out : Tensor
         Masks of the shape of ``measured``: rays the reconstruction fits, and rays that only judge it.
     noise : float
@@ -58,9 +58,7 @@ class Problem:
 
     def of_slices(self, index: Tensor) -> Problem:
         """The same problem for some slices."""
-        return replace(
-            self, measured=self.measured[index], used=self.used[index], held_out=self.held_out[index]
-        )
+        return replace(self, measured=self.measured[index], used=self.used[index], held_out=self.held_out[index])
 
     def make_consistent(
         self, volume: Tensor, admm_steps: int, cg_steps: int, duals: Duals | None = None

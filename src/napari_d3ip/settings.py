@@ -27,6 +27,7 @@ _PAPER: dict[str, Any] = {
     "eta": 0.85,
     "noise_correlation": 0.0,
     "nonnegative": False,
+    "planes": "axial",
     "cg_steps": 5,
     "proximal_weight": 0.0,
     "adapt_steps": 10,
@@ -42,8 +43,8 @@ _PAPER: dict[str, Any] = {
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    "fast": {"steps": 4, "adapt_every": 2},
-    "best": {"steps": 16, "adapt_steps": 10},
+    "fast": {"planes": "axial", "adapt_every": 2},
+    "best": {"steps": 12, "adapt_steps": 10},
     "paper": _PAPER,
 }
 
@@ -54,12 +55,12 @@ class Settings(BaseModel):
     Fields left at ``None`` are chosen from the scan (`resolve` in the engine); results carry the values used.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     method: Method = Field("d3ip", description="Reconstruction method.")
     preset: Preset = Field("default", description="Named set of defaults; fields given explicitly win.")
     prior: str = Field("phantom", min_length=1, description="Shipped prior, or folder of a diffusers DDPMPipeline.")
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="Compute device.")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="Compute device.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random number.")
 
     coupling: Literal["tv3d", "tv-z", "none"] = Field(
@@ -70,31 +71,43 @@ class Settings(BaseModel):
         None, gt=0, description="Standard deviation of the noise in the measurement's units; estimated if not given."
     )
     tv_weight: float | None = Field(
-        None, ge=0, description="Weight of total variation at unit operator norm and intensity; from the data if not given."
+        None,
+        ge=0,
+        description="Weight of total variation at unit operator norm and intensity; from the data if not given.",
     )
     tv_factor: float = Field(
-        2.0, ge=0, description="Weight of total variation inside sampling, in multiples of tv_weight."
+        1.0, ge=0, description="Weight of total variation inside sampling, in multiples of tv_weight."
     )
     iterations: int = Field(100, ge=1, le=10000, description="Iterations of tv; upper limit for cg.")
+    start_iterations: int = Field(40, ge=1, le=10000, description="Iterations of the first reconstruction.")
 
-    steps: int = Field(8, ge=1, le=1000, description="Sampling steps (network evaluations per slice).")
+    steps: int | None = Field(
+        None, ge=1, le=999, description="Sampling steps (network evaluations per slice); by task if not given."
+    )
     start_t: int | None = Field(
         None, ge=1, le=999, description="Diffusion time where sampling starts; by task if not given."
     )
     start_from: Literal["tv", "cg", "fbp"] = Field("tv", description="First reconstruction, which is then noised.")
     eta: float = Field(0.85, ge=0, le=1, description="Share of fresh noise in a sampling step (1: DDPM, 0: DDIM).")
-    noise_correlation: float = Field(0.9, ge=0, lt=1, description="Correlation of the noise between neighbouring slices.")
+    noise_correlation: float = Field(
+        0.9, ge=0, lt=1, description="Correlation of the noise between neighbouring slices."
+    )
+    planes: Literal["auto", "axial", "all"] = Field(
+        "auto", description="Slices that the prior denoises: axial ones, or those along all three axes and their mean."
+    )
     admm_steps: int = Field(5, ge=1, le=200, description="ADMM iterations of data consistency per sampling step.")
     cg_steps: int = Field(5, ge=1, le=200, description="Conjugate gradient iterations of data consistency.")
     proximal_weight: float = Field(
-        0.0, ge=0, description="Weight of staying close to the denoised image in data consistency (at unit norm)."
+        0.01, ge=0, description="Weight of staying close to the denoised image in data consistency (at unit norm)."
     )
     batch_slices: int = Field(16, ge=1, description="Slices per network evaluation; lower it to save memory.")
 
     adapt_steps: int = Field(5, ge=1, le=1000, description="Adaptation steps L before each sampling step.")
     adapt_every: int = Field(1, ge=1, description="Adapt before every n-th sampling step.")
     adapt_slices: int = Field(3, ge=1, description="Monte Carlo slices K per adaptation step.")
-    adapt_cg_steps: int = Field(1, ge=1, le=50, description="Conjugate gradient iterations inside the adaptation loss.")
+    adapt_cg_steps: int = Field(
+        1, ge=1, le=50, description="Conjugate gradient iterations inside the adaptation loss."
+    )
     adapt_biases: bool = Field(False, description="Adapt the biases of the adapted layers too.")
     learning_rate: float = Field(5e-4, gt=0, le=1, description="Learning rate of adaptation (AdamW).")
     lora_rank: int = Field(4, ge=1, le=256, description="Rank of the low-rank adapters.")
@@ -103,7 +116,9 @@ class Settings(BaseModel):
     held_out_fraction: float = Field(
         0.02, ge=0, le=0.5, description="Fraction of rays kept out of the reconstruction to judge it."
     )
-    held_out_views: int = Field(0, ge=0, description="Leave every n-th projection out of the reconstruction (0: none).")
+    held_out_views: int = Field(
+        0, ge=0, description="Leave every n-th projection out of the reconstruction (0: none)."
+    )
 
     @model_validator(mode="before")
     @classmethod

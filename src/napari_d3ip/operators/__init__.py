@@ -1,0 +1,1 @@
+"""Forward models: linear operators with exact adjoints."""

@@ -15,7 +15,7 @@ from torch import Tensor
 class LinearOperator(ABC):
     """A linear map of every slice of a volume, ``y = A x``.
 
-    Subclasses give `forward` and `adjoint` on tensors of shape (z, \\*domain_shape) and (z, \\*range_shape) and must
+    Subclasses give `forward` and `adjoint` on tensors of shape (z, *domain_shape) and (z, *range_shape) and must
     be exact adjoints of each other. Calling the operator is differentiable any number of times: the backward pass
     of ``A`` is its adjoint, whatever happens inside.
     """
@@ -25,11 +25,11 @@ class LinearOperator(ABC):
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
-        """``A x``, shape (z, \\*range_shape)."""
+        """``A x``, shape (z, *range_shape)."""
 
     @abstractmethod
     def adjoint(self, y: Tensor) -> Tensor:
-        """``A^H y``, shape (z, \\*domain_shape)."""
+        """``A^H y``, shape (z, *domain_shape)."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """``A x`` with autograd."""
@@ -91,7 +91,7 @@ class Masked(LinearOperator):
     operator : LinearOperator
         The full operator.
     mask : Tensor
-        Broadcastable to (z, \\*range_shape), 1 for rays that are used and 0 for those left out; symmetric, so the
+        Broadcastable to (z, *range_shape), 1 for rays that are used and 0 for those left out; symmetric, so the
         adjoint is ``A^H M``.
     """
 

@@ -1,0 +1,1 @@
+"""The diffusion prior: phantoms, network, training, shipped weights."""

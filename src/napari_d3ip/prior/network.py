@@ -167,7 +167,7 @@ def linear_schedule(train_steps: int = 1000, beta_start: float = 1e-4, beta_end:
 
 def available_priors() -> list[str]:
     """Names of the priors shipped with the package."""
-    return sorted(path.name for path in BUNDLED.iterdir() if (path / "model_index.json").exists())
+    return sorted(path.parent.name for path in BUNDLED.glob("*/model_index.json"))
 
 
 def load_prior(name_or_path: str | Path, device: torch.device | str = "cpu") -> DiffusionPrior:

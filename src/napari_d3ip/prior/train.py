@@ -81,9 +81,7 @@ class TrainingProgress:
     held_out_loss: float | None
 
 
-def epsilon_loss(
-    prior: DiffusionPrior, image: Tensor, generator: torch.Generator
-) -> Tensor:
+def epsilon_loss(prior: DiffusionPrior, image: Tensor, generator: torch.Generator) -> Tensor:
     """Mean squared error of the predicted noise (Ho et al. 2020, eq. 14), t stratified over the batch."""
     count, total = image.shape[0], prior.train_steps
     offset = torch.rand(1, generator=generator)
@@ -111,6 +109,7 @@ def train(
     *,
     device: torch.device | str = "cpu",
     resume: bool = False,
+    initial: DiffusionPrior | None = None,
     report_every: int = 50,
     checkpoint_every: int = 500,
     evaluate: Callable[[DiffusionPrior, int], float] = held_out_loss,
@@ -127,6 +126,8 @@ def train(
         Where to train; bfloat16 autocast is used on CUDA.
     resume : bool
         Continue from the checkpoint in ``folder``.
+    initial : DiffusionPrior, optional
+        Start from its weights instead of random ones (to train on); it must be of the same network.
     report_every, checkpoint_every : int
         Steps between reports, and between checkpoints with a held-out evaluation.
     evaluate : callable
@@ -140,7 +141,7 @@ def train(
     Raises
     ------
     PriorError
-        If ``resume`` is asked for without a checkpoint, or the checkpoint has another network.
+        If ``resume`` is asked for without a checkpoint, or the checkpoint or ``initial`` has another network.
     """
     from diffusers.training_utils import EMAModel
 
@@ -149,6 +150,8 @@ def train(
     config = PriorConfig(channels=1, patch_size=settings.patch_size)
     unet = build_unet(settings.width, settings.patch_size, config.channels, settings.size)
     prior = DiffusionPrior(unet, linear_schedule(), config, name=folder.name).to(device)
+    if initial is not None:
+        _load_weights(unet, initial.unet.state_dict(), initial.name)
     optimizer = torch.optim.Adam(unet.parameters(), lr=settings.learning_rate)
     average = EMAModel(unet.parameters(), decay=settings.ema, use_ema_warmup=True, power=3 / 4)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -160,10 +163,7 @@ def train(
         if not checkpoint.exists():
             raise PriorError(f"resume: there is no {checkpoint}; start without --resume.")
         state: dict[str, Any] = torch.load(checkpoint, map_location=device, weights_only=True)
-        try:
-            unet.load_state_dict(state["unet"])
-        except RuntimeError as error:
-            raise PriorError(f"resume: {checkpoint} holds another network; give the same width and patch.") from error
+        _load_weights(unet, state["unet"], str(checkpoint))
         optimizer.load_state_dict(state["optimizer"])
         average.load_state_dict(state["average"])
         generator.set_state(state["generator"].cpu())
@@ -226,6 +226,13 @@ def train(
     prior.eval().save(folder)
     _write_record(folder, settings, device, curve)
     checkpoint.unlink(missing_ok=True)
+
+
+def _load_weights(unet: Any, weights: dict[str, Any], source: str) -> None:
+    try:
+        unet.load_state_dict(weights)
+    except RuntimeError as error:
+        raise PriorError(f"{source} holds another network; give the same width and patch size.") from error
 
 
 def _write_record(

@@ -1,0 +1,1 @@
+"""Data consistency and classical reconstructions."""

@@ -6,6 +6,7 @@ Each stands beside the diffusion methods in every menu and table. Knows nothing 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -55,7 +56,13 @@ def ramp_filter(sinogram: Tensor, pitch: float) -> Tensor:
     kernel[0] = 0.25
     spectrum = torch.fft.rfft(kernel).real
     filtered = torch.fft.irfft(torch.fft.rfft(sinogram, n=length) * spectrum, n=length)[..., :detectors]
-    return filtered / pitch
+    result: Tensor = filtered / pitch
+    return result
+
+
+def last(iterates: Iterator[Tensor]) -> Tensor:
+    """Run an iteration to its end."""
+    return deque(iterates, maxlen=1).pop()
 
 
 def least_squares(

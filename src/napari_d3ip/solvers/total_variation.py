@@ -56,7 +56,7 @@ class Duals:
 
 
 def gradient(volume: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Forward differences, zero at the far border (not circular); shape (len(axes), \\*volume.shape)."""
+    """Forward differences, zero at the far border (not circular); shape (len(axes), *volume.shape)."""
     parts = []
     for axis in axes:
         last = volume.narrow(axis, volume.shape[axis] - 1, 1)
@@ -76,7 +76,8 @@ def gradient_adjoint(field: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 def total_variation(volume: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Isotropic total variation: sum over voxels of the length of the gradient."""
-    return torch.linalg.vector_norm(gradient(volume, axes), dim=0).sum()
+    total: Tensor = torch.linalg.vector_norm(gradient(volume, axes), dim=0).sum()
+    return total
 
 
 def solve(
@@ -101,7 +102,7 @@ def solve(
     operator : LinearOperator
         Of about unit norm.
     measured : Tensor
-        Shape (z, \\*range_shape).
+        Shape (z, *range_shape).
     start : Tensor
         First guess x0, shape (z, y, x).
     regulariser : Regulariser

@@ -1,0 +1,167 @@
+"""Make the tables of docs/results.md: ``python scripts/make_results.py [quality] [adaptation] [slicewise] -o FOLDER``.
+
+Each part writes FOLDER/PART.json and prints a Markdown table. ``quality`` wants the evaluation scans of
+``scripts/make_evaluation_data.py`` in ``--data``; the others use the bundled chest CT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import napari_d3ip as d3
+from napari_d3ip.adaptation import Adapter, adapt
+from napari_d3ip.engine import prepare, resolve
+from napari_d3ip.measurement import Sinogram
+from napari_d3ip.methods import initial_state
+from napari_d3ip.prior.network import load_prior
+from napari_d3ip.samples import load_reference, load_sample
+
+_METHODS: dict[str, dict[str, Any]] = {
+    "fbp": {"method": "fbp"},
+    "cg": {"method": "cg"},
+    "tv": {"method": "tv", "iterations": 200},
+    "dds": {"method": "dds"},
+    "d3ip": {"method": "d3ip"},
+    "d3ip, preset=paper": {"method": "d3ip", "preset": "paper"},
+}
+_TUNING = {"30v": "abdomen_30v", "90deg": "abdomen_90deg"}
+_FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
+
+
+def load(path: Path) -> tuple[Sinogram, np.ndarray]:
+    """Scan and truth of an evaluation file."""
+    with np.load(path, allow_pickle=False) as file:
+        scan = Sinogram(
+            file["data"], angles=file["angles"], center=float(file["center"]), voxel_size=tuple(file["voxel_size"])
+        )
+        return scan, np.asarray(file["reference"], np.float32)
+
+
+def relative_weight(scan: Sinogram, weight: float) -> float:
+    """TV weight at unit norm and intensity over the noise level there."""
+    return weight / prepare(scan, d3.Settings(), torch.device("cpu"), d3.Control()).problem.noise
+
+
+def tune(data: Path, task: str) -> float:
+    """Relative TV weight with the highest PSNR on the tuning volume."""
+    scan, truth = load(data / f"{_TUNING[task]}.npz")
+    scan, truth = scan.select(slices=slice(8, 24)), truth[8:24]
+    automatic = d3.reconstruct(scan, method="tv", iterations=20).settings.tv_weight
+    scores = {
+        factor: d3.reconstruct(
+            scan, reference=truth, method="tv", iterations=200, tv_weight=factor * automatic
+        ).metrics["psnr"]
+        for factor in _FACTORS
+    }
+    best = max(scores, key=scores.__getitem__)
+    print(f"{task}: TV tuned on {_TUNING[task]}: " + ", ".join(f"{f}: {s:.2f}" for f, s in scores.items()))
+    return relative_weight(scan, best * automatic)
+
+
+def quality(data: Path) -> list[dict[str, Any]]:
+    """Every method on every evaluation scan; TV also with the weight tuned on the abdomen."""
+    rows = []
+    tuned = {task: tune(data, task) for task in _TUNING}
+    scans = {"chest_30v (sample)": (load_sample("chest-ct"), load_reference("chest-ct"))}
+    scans |= {name: load(data / f"{name}.npz") for name in ("chest_90deg", "head_30v", "head_90deg")}
+    for name, (scan, truth) in scans.items():
+        task = "90deg" if "90deg" in name else "30v"
+        unit = prepare(scan, d3.Settings(), torch.device("cpu"), d3.Control()).problem.noise
+        methods = dict(_METHODS)
+        methods["tv, tuned on the abdomen"] = {"method": "tv", "iterations": 200, "tv_weight": tuned[task] * unit}
+        for label, settings in methods.items():
+            result = d3.reconstruct(scan, reference=truth, **settings)
+            rows.append({"scan": name, "row": label, **result.summary()})
+            m = result.metrics
+            print(
+                f"| {name} | {label} | {m['psnr']:.2f} | {m['ssim']:.3f} | {m['residual']:.3f} | "
+                f"{_number(m['held_out_residual'])} | {m['seconds']:.0f} |",
+                flush=True,
+            )
+    return rows
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def slicewise(data: Path) -> list[dict[str, Any]]:
+    """DDIP against D3IP on the 32 slices of the chest sample."""
+    rows = []
+    for method in ("dds", "d3ip", "ddip"):
+        result = d3.reconstruct(
+            load_sample("chest-ct"), reference=load_reference("chest-ct"), method=method, planes="axial"
+        )
+        rows.append({"row": method, **result.summary()})
+        m = result.metrics
+        print(f"| {method} | {m['psnr']:.3f} | {m['adapt_seconds']:.1f} | {m['sample_seconds']:.1f} |", flush=True)
+    return rows
+
+
+def adaptation(data: Path) -> list[dict[str, Any]]:
+    """Seconds and peak memory of one round of D3IP adaptation as the volume grows; a process of its own for each."""
+    rows = []
+    for count in (8, 32, 128):
+        command = [sys.executable, __file__, "one-round", "--slices", str(count)]
+        rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+        print("| {slices} | {seconds:.2f} | {megabytes:.0f} |".format(**rows[-1]), flush=True)
+    return rows
+
+
+def one_round(count: int, rounds: int = 7) -> dict[str, Any]:
+    """Median CPU seconds and peak memory above the start of a round of adaptation for ``count`` slices."""
+    scan = load_sample("chest-ct")
+    repeats = -(-count // len(scan.data))
+    scan = replace(scan, data=np.tile(scan.data, (repeats, 1, 1))[:count])
+    settings = resolve(d3.Settings(method="d3ip"), scan)
+    problem = prepare(scan, settings, torch.device("cpu"), d3.Control()).problem
+    problem = replace(problem, regulariser=replace(problem.regulariser, weight=3e-4, proximal_weight=0.01))
+    prior = load_prior("phantom")
+    adapter = Adapter.of(prior, settings)
+    state = initial_state(problem, prior, torch.zeros(scan.volume_shape))
+    seconds, peaks = [], []
+    for _ in range(rounds):
+        Path("/proc/self/clear_refs").write_text("5")  # Resets the peak (Linux).
+        before, began = _memory("VmRSS"), time.process_time()
+        adapt(problem, prior, adapter, state.x_t, settings.start_t or 20, state.generator)
+        seconds.append(time.process_time() - began)
+        peaks.append(_memory("VmHWM") - before)
+    return {"slices": count, "seconds": statistics.median(seconds[1:]), "megabytes": max(peaks) / 1024}
+
+
+def _memory(key: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1])
+
+
+def main() -> None:
+    """Run the parts that are asked for."""
+    parts = {"quality": quality, "adaptation": adaptation, "slicewise": slicewise}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", default=list(parts))
+    parser.add_argument("--data", type=Path, default=Path("evaluation-data"))
+    parser.add_argument("--slices", type=int, default=32)
+    parser.add_argument("-o", "--out", type=Path, default=Path("results"))
+    arguments = parser.parse_args()
+    if arguments.parts == ["one-round"]:
+        print(json.dumps(one_round(arguments.slices)))
+        return
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for part in arguments.parts:
+        rows = parts[part](arguments.data)
+        (arguments.out / f"{part}.json").write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""Noise level from the measurement alone; image quality with the reference's range."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_d3ip.errors import SettingsError
+from napari_d3ip.metrics import check_reference, psnr, ssim
+from napari_d3ip.noise import estimate_noise
+
+
+@pytest.mark.parametrize("level", [0.02, 0.2, 1.0])
+def test_noise_of_a_smooth_sinogram(level: float) -> None:
+    rng = np.random.default_rng(0)
+    position = np.linspace(-1, 1, 96)
+    smooth = 20 * np.exp(-((position - 0.2 * np.sin(np.arange(40))[:, None]) ** 2) / 0.2)
+    data = (smooth[None] + level * rng.standard_normal((4, 40, 96))).astype(np.float32)
+    assert estimate_noise(data) == pytest.approx(level, rel=0.1)
+    assert estimate_noise(1000 * data) == pytest.approx(1000 * estimate_noise(data), rel=1e-3)
+
+
+def test_edges_of_a_scan_count_little(make_scan: Callable[..., Any]) -> None:
+    scan = make_scan(slices=4, size=64, views=30, noise=0.3)
+    assert estimate_noise(scan.measurement.data) == pytest.approx(0.3, rel=0.25)
+
+
+@pytest.mark.parametrize("detectors", [1, 3, 4, 32])
+def test_noise_is_never_zero(detectors: int) -> None:
+    assert estimate_noise(np.ones((1, 2, detectors), np.float32)) >= 0
+    ramp = np.broadcast_to(np.arange(detectors, dtype=np.float32), (2, 3, detectors)) + 1
+    assert estimate_noise(ramp) > 0
+
+
+def test_psnr_is_in_units_of_the_references_range() -> None:
+    reference = np.linspace(-1, 3, 512, dtype=np.float32).reshape(8, 8, 8)
+    assert psnr(reference + 0.04, reference) == pytest.approx(40.0, abs=1e-3)
+    assert psnr(5 + 3 * (reference + 0.04), 5 + 3 * reference) == pytest.approx(40.0, abs=1e-3)
+    assert np.isfinite(psnr(reference, reference))
+
+
+@pytest.mark.parametrize("slices", [1, 3, 8])
+def test_ssim(slices: int) -> None:
+    rng = np.random.default_rng(0)
+    reference = rng.random((slices, 12, 12), dtype=np.float32)
+    assert ssim(reference, reference) == pytest.approx(1.0)
+    noisy = reference + 0.1 * rng.standard_normal(reference.shape, dtype=np.float32)
+    worse = reference + 0.4 * rng.standard_normal(reference.shape, dtype=np.float32)
+    assert 1 > ssim(noisy, reference) > ssim(worse, reference)
+    # Brighter values outside the reference's range do not stretch it.
+    noisy[0, 0, 0] = 100.0
+    assert ssim(noisy, reference) < 1
+
+
+@pytest.mark.parametrize(
+    "reference", [np.ones((2, 3, 4)), np.full((2, 3, 4), np.nan), np.zeros((4, 3, 2)), np.zeros((3, 4))]
+)
+def test_reference_must_fit(reference: np.ndarray) -> None:
+    with pytest.raises(SettingsError, match=r"^reference: .*[a-z]\.$"):
+        check_reference(reference, (2, 3, 4))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ def draw(prior: DiffusionPrior, count: int, size: int, steps: int = 100, seed: i
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn((count, 1, size, size), generator=generator)
     times = torch.linspace(prior.train_steps - 1, 0, steps + 1).long().tolist()
-    for t, t_next in zip(times[:-1], times[1:], strict=True):
+    for t, t_next in pairwise(times):
         epsilon = prior.epsilon(x, t)
         clean = prior.normalise(prior.tweedie(x, epsilon, t).clamp(0, 1))
         alpha_bar = prior.alphas_cumprod[t_next]

@@ -149,7 +149,7 @@ def reconstruct(
     reference: Annotated[
         Path | None, typer.Option(metavar="FILE", help="True volume: only to report PSNR and SSIM.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps (default: auto)")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N (default: auto)")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random number (default: 0)")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run of the same command.")] = False,
     as_json: AsJson = False,
@@ -180,6 +180,7 @@ def reconstruct(
                 resume=resume,
             )
             result.save(out)
+        checkpoint.unlink(missing_ok=True)  # Only now is nothing lost if it goes.
     except KeyboardInterrupt:
         raise _interrupted(checkpoint) from None
     print(json.dumps(result.summary()) if as_json else _sentence(result, out))
@@ -230,12 +231,12 @@ def train_prior(
     width: Annotated[int | None, typer.Option(min=8, help="Channels of the network's first level.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights, phantoms and noise.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in OUT.")] = False,
     initial: Annotated[str | None, typer.Option(help="Start from the weights of this prior (name or folder).")] = None,
 ) -> None:
     """Train a prior on phantoms drawn on the fly; what is not given follows the shipped prior's recipe."""
-    from napari_d3ip.engine import resolve_device
+    from napari_d3ip.machine import resolve_device
     from napari_d3ip.prior.network import load_prior
     from napari_d3ip.prior.train import TrainingSettings, train
 

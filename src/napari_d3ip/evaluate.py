@@ -76,15 +76,22 @@ def draw_comparison(path: Path, panels: list[tuple[str, FloatArray | None, dict[
     from matplotlib.figure import Figure
 
     columns = 1 + max(len(by_method) for _, _, by_method in panels)
-    rows = sum(1 if reference is None else 2 for _, reference, _ in panels)
-    figure = Figure(figsize=(2.3 * columns, 2.65 * rows + 0.4), layout="constrained", facecolor="white")
-    axes = figure.subplots(rows, columns, squeeze=False)
+    heights = []
+    for _, reference, by_method in panels:
+        window = _window(_shown(reference, by_method))
+        aspect = (window[0].stop - window[0].start) / (window[1].stop - window[1].start)
+        heights += [aspect] if reference is None else [aspect, aspect]
+    width = 2.3
+    figure = Figure(
+        figsize=(width * columns, width * sum(heights) + 0.55 * len(heights)), layout="constrained", facecolor="white"
+    )
+    axes = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
     for axis in axes.flat:
         axis.set_axis_off()
     row = 0
     for sample, reference, by_method in panels:
-        best = max(by_method, key=lambda method: _score(by_method[method]))
-        shown = reference if reference is not None else by_method[best].volume
+        best = _best(by_method)
+        shown = _shown(reference, by_method)
         index, window = len(shown) // 2, _window(shown)
         low, high = 0.0, float(np.quantile(shown[index], 0.998))
         first = axes[row][0]
@@ -105,6 +112,15 @@ def draw_comparison(path: Path, panels: list[tuple[str, FloatArray | None, dict[
                 axes[row + 1][column].imshow(error, cmap="RdBu_r", vmin=-0.25 * high, vmax=0.25 * high)
         row += 1 if reference is None else 2
     figure.savefig(path, dpi=110)
+
+
+def _best(by_method: dict[str, Reconstruction]) -> str:
+    return max(by_method, key=lambda method: _score(by_method[method]))
+
+
+def _shown(reference: FloatArray | None, by_method: dict[str, Reconstruction]) -> FloatArray:
+    """Volume that sets window and grey levels: the truth, or the best there is."""
+    return reference if reference is not None else by_method[_best(by_method)].volume
 
 
 def _score(result: Reconstruction) -> float:

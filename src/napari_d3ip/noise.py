@@ -7,14 +7,16 @@ import numpy.typing as npt
 
 # Third differences cancel everything up to a parabola; the filter has unit norm, so white noise keeps its variance.
 _FILTER = np.array([1.0, -3.0, 3.0, -1.0]) / np.sqrt(20.0)
+# Rays below this fraction of the brightest pass beside the object, where a real detector is far less noisy.
+_OBJECT = 0.05
 _MAD_OF_NORMAL = 0.6744897501960817
 
 
 def estimate_noise(sinogram: npt.NDArray[np.float32]) -> float:
     """Standard deviation of white noise in line integrals.
 
-    The median absolute deviation of third differences along the detector (after Donoho & Johnstone 1994); structure
-    finer than a few detector pixels counts as noise.
+    The median absolute deviation of third differences along the detector (after Donoho & Johnstone 1994), over the
+    rays that pass through the object; structure finer than a few detector pixels counts as noise.
 
     Parameters
     ----------
@@ -32,4 +34,7 @@ def estimate_noise(sinogram: npt.NDArray[np.float32]) -> float:
         return max(floor, float(np.finfo(np.float32).tiny))
     windows = np.lib.stride_tricks.sliding_window_view(data, len(_FILTER), axis=-1)
     detail: npt.NDArray[np.float64] = windows @ _FILTER
-    return max(float(np.median(np.abs(detail))) / _MAD_OF_NORMAL, floor)
+    brightness = windows.mean(axis=-1)
+    through = brightness > _OBJECT * np.quantile(brightness, 0.999)
+    inside = detail[through] if through.any() else detail
+    return max(float(np.median(np.abs(inside))) / _MAD_OF_NORMAL, floor)

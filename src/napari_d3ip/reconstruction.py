@@ -191,7 +191,7 @@ def iter_reconstruct(
     control : Control, optional
         Cancel, pause or stop early from another thread.
     checkpoint : str or Path, optional
-        File that keeps the state of sampling after every step; removed at the end.
+        File that keeps the state of sampling after every step; the caller removes it once the volume is safe.
     resume : bool
         Continue from ``checkpoint`` if it is there.
 

@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from napari_d3ip.engine import prepare, resolve
+from napari_d3ip.engine import resolve
 from napari_d3ip.measurement import Sinogram
+from napari_d3ip.preparation import prepare
 from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet, linear_schedule, load_prior
 from napari_d3ip.problem import Problem
 from napari_d3ip.reconstruction import Control

@@ -102,5 +102,7 @@ def test_resume_with_another_network(tmp_path: Path) -> None:
     started = train(tmp_path, SMALL, report_every=4, checkpoint_every=4, evaluate=quick)
     next(started)
     started.close()
-    with pytest.raises(PriorError, match=r"^resume: .* holds another network; give the same width and patch\.$"):
+    with pytest.raises(
+        PriorError, match=r"checkpoint\.pt holds another network; give the same width and patch size\.$"
+    ):
         run(tmp_path, replace(SMALL, width=16), resume=True)

@@ -1,0 +1,72 @@
+"""State of an interrupted run on disk, so that it can go on."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+
+from napari_d3ip.adaptation import AdapterState
+from napari_d3ip.errors import FileError
+from napari_d3ip.measurement import Measurement
+from napari_d3ip.methods import SamplerState
+from napari_d3ip.settings import Settings
+from napari_d3ip.solvers.total_variation import Duals
+
+
+class Checkpoint:
+    """File with the state of sampling, so that an interrupted run can go on."""
+
+    def __init__(self, path: str | Path | None, measurement: Measurement, settings: Settings) -> None:
+        self._path = None if path is None else Path(path)
+        digest = hashlib.sha256(settings.model_dump_json(exclude={"device", "tv_weight"}).encode())
+        digest.update(measurement.data.tobytes())
+        digest.update(measurement.angles.tobytes())
+        self._fingerprint = digest.hexdigest()
+
+    def save(self, state: SamplerState) -> None:
+        """Write the state; a file from before is replaced only when the new one is complete."""
+        if self._path is None:
+            return
+        content = {
+            "fingerprint": self._fingerprint,
+            "x_t": state.x_t,
+            "volume": state.volume,
+            "generator": state.generator.get_state(),
+            "duals": None if state.duals is None else vars(state.duals),
+            "adapters": [vars(adapter) for adapter in state.adapters],
+            "index": state.index,
+        }
+        partial = self._path.with_name(self._path.name + ".partial")
+        torch.save(content, partial)
+        partial.replace(self._path)
+
+    def load(self, device: torch.device) -> SamplerState | None:
+        """State of an earlier run, or None if there is no file.
+
+        Raises
+        ------
+        FileError
+            If the file belongs to another scan or other settings, or cannot be read.
+        """
+        if self._path is None or not self._path.exists():
+            return None
+        try:
+            content = torch.load(self._path, map_location=device, weights_only=True)
+        except Exception as error:  # torch.load raises many types for a damaged file.
+            raise FileError(f"resume: {self._path} cannot be read; delete it and start again.") from error
+        if content["fingerprint"] != self._fingerprint:
+            raise FileError(
+                f"resume: {self._path} was written for another scan or other settings; delete it or give the same."
+            )
+        generator = torch.Generator()
+        generator.set_state(content["generator"].cpu())
+        return SamplerState(
+            x_t=content["x_t"],
+            volume=content["volume"],
+            generator=generator,
+            duals=None if content["duals"] is None else Duals(**content["duals"]),
+            adapters=[AdapterState(**adapter) for adapter in content["adapters"]],
+            index=content["index"],
+        )

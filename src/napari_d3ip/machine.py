@@ -1,0 +1,55 @@
+"""The machine a reconstruction runs on: devices, memory, versions of what decides the numbers."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import resource
+import sys
+
+import torch
+
+from napari_d3ip.errors import DeviceError
+
+
+def resolve_device(name: str) -> torch.device:
+    """Device for a name; ``auto`` takes the first CUDA device or the CPU.
+
+    Raises
+    ------
+    DeviceError
+        If it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise DeviceError(f"device: {name} is not there ({torch.cuda.device_count()} CUDA devices); use auto or cpu.")
+    return device
+
+
+def describe_device(device: torch.device) -> str:
+    """Device with its hardware, for the record."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({platform.processor() or platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def peak_memory(device: torch.device) -> int:
+    """Peak bytes: allocated by torch on CUDA, resident in the process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB.
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    names = ("napari-d3ip", "torch", "diffusers", "peft", "numpy")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found

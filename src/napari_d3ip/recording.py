@@ -1,0 +1,61 @@
+"""Times the phases of a run and turns what happened into history entries and `Step` objects."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from napari_d3ip.reconstruction import Step
+
+FloatArray = npt.NDArray[np.float32]
+
+
+class Recorder:
+    """Times phases and turns what happened into history entries and `Step` objects with an ETA."""
+
+    def __init__(self, plan: list[str], intensity: float) -> None:
+        self._plan = plan
+        self._intensity = intensity
+        self._durations: dict[str, list[float]] = {}
+        self._began = self._last = time.monotonic()
+        self.history: list[dict[str, Any]] = []
+
+    def seconds(self, *phases: str) -> float:
+        """Seconds spent in some phases, or since the start."""
+        if not phases:
+            return time.monotonic() - self._began
+        return sum(sum(self._durations.get(phase, [])) for phase in phases)
+
+    def record(self, phase: str, volume: Tensor, **values: Any) -> Step:
+        """Note the end of a step that led to ``volume`` (at unit intensity)."""
+        now = time.monotonic()
+        self._durations.setdefault(phase, []).append(now - self._last)
+        self.history.append({"phase": phase, "seconds": now - self._last, **values})
+        self._last = now
+        done = len(self.history)
+        known = {"loss", "held_out_loss", "lora_shift"}
+        return Step(
+            index=done,
+            total=max(done, len(self._plan)),
+            phase=phase,
+            eta_seconds=self._remaining(self._plan[done:]),
+            preview=to_numpy(volume * self._intensity),
+            **{name: value for name, value in values.items() if name in known},
+        )
+
+    def _remaining(self, phases: list[str]) -> float | None:
+        """Estimate from the mean duration of each phase so far; None until every phase was seen once."""
+        if any(phase not in self._durations for phase in phases):
+            return None
+        return sum(float(np.mean(self._durations[phase])) for phase in phases)
+
+
+def to_numpy(volume: Tensor) -> FloatArray:
+    """Float32 array on the CPU."""
+    array: FloatArray = volume.detach().to("cpu", torch.float32).numpy()
+    return array

@@ -271,7 +271,7 @@ class TestReconstruct:
             "    print('running', file=sys.stderr, flush=True)\n"
             "    time.sleep(60)\n"
             "    yield\n"
-            "importlib.import_module('napari_d3ip.reconstruct').iter_reconstruct = run\n"
+            "importlib.import_module('napari_d3ip.reconstruction').iter_reconstruct = run\n"
             "sys.exit(main(sys.argv[1:]))\n"
         )
         command = [sys.executable, "-c", code, *arguments(scan, tmp_path / "v.npy")]

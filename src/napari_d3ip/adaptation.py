@@ -6,6 +6,7 @@ Chung & Ye, ECCV 2024, sections 3.2 (DDIP) and 3.3 (D3IP). Knows operators, solv
 from __future__ import annotations
 
 import copy
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,6 +75,8 @@ class Adapter:
         from peft import LoraConfig, inject_adapter_in_model
         from peft.tuners.lora import LoraLayer
 
+        if not any(re.fullmatch(_TARGETS, name) for name, _ in prior.unet.named_modules()):
+            raise D3IPError("prior: the network has no residual or attention blocks to adapt; use method dds with it.")
         config = LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, target_modules=_TARGETS)
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             torch.manual_seed(seed)
@@ -84,12 +87,11 @@ class Adapter:
             parameter.requires_grad_("lora_" in name or (biases and is_bias))
         prior.eval()
         self.parameters = [parameter for parameter in prior.unet.parameters() if parameter.requires_grad]
-        if not self.parameters:
-            raise D3IPError("prior: the network has no residual or attention blocks to adapt; use method dds with it.")
         self.decay = average_decay
         self._optimizer = torch.optim.AdamW(self.parameters, lr=learning_rate, weight_decay=0.0)
         self._initial = [parameter.detach().clone() for parameter in self.parameters]
         self._average = [parameter.clone() for parameter in self._initial]
+        self._base = [layer.get_base_layer().weight.detach().clone() for layer in self.layers]
         self.accepted = True
 
     @classmethod
@@ -132,6 +134,8 @@ class Adapter:
     def in_use(self, *, accepted: bool | None = None) -> Iterator[None]:
         """Inside, the network has the weights to sample with: the average, or the bare prior where it was rejected.
 
+        The adapters are merged into the layers meanwhile, so that sampling costs what it does without them.
+
         Parameters
         ----------
         accepted : bool, optional
@@ -139,9 +143,14 @@ class Adapter:
         """
         trained = [parameter.detach().clone() for parameter in self.parameters]
         self._write(self._average if (self.accepted if accepted is None else accepted) else self._initial)
+        for layer in self.layers:
+            layer.merge()
         try:
             yield
         finally:
+            for layer, weight in zip(self.layers, self._base, strict=True):
+                layer.unmerge()
+                layer.get_base_layer().weight.data.copy_(weight)  # Subtracting again would leave rounding errors.
             self._write(trained)
 
     @torch.no_grad()

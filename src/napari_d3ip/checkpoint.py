@@ -20,9 +20,11 @@ class Checkpoint:
 
     def __init__(self, path: str | Path | None, measurement: Measurement, settings: Settings) -> None:
         self._path = None if path is None else Path(path)
-        digest = hashlib.sha256(settings.model_dump_json(exclude={"device", "tv_weight"}).encode())
+        digest = hashlib.sha256(settings.model_dump_json(exclude={"device"}).encode())
         digest.update(measurement.data.tobytes())
         digest.update(measurement.angles.tobytes())
+        geometry = (measurement.axis, measurement.detector_pitch, measurement.volume_shape, measurement.geometry)
+        digest.update(repr(geometry).encode())
         self._fingerprint = digest.hexdigest()
 
     def save(self, state: SamplerState) -> None:
@@ -34,6 +36,7 @@ class Checkpoint:
             "x_t": state.x_t,
             "volume": state.volume,
             "generator": state.generator.get_state(),
+            "adaptation_generator": state.adaptation_generator.get_state(),
             "duals": None if state.duals is None else vars(state.duals),
             "adapters": [vars(adapter) for adapter in state.adapters],
             "index": state.index,
@@ -60,12 +63,14 @@ class Checkpoint:
             raise FileError(
                 f"resume: {self._path} was written for another scan or other settings; delete it or give the same."
             )
-        generator = torch.Generator()
+        generator, adaptation_generator = torch.Generator(), torch.Generator()
         generator.set_state(content["generator"].cpu())
+        adaptation_generator.set_state(content["adaptation_generator"].cpu())
         return SamplerState(
             x_t=content["x_t"],
             volume=content["volume"],
             generator=generator,
+            adaptation_generator=adaptation_generator,
             duals=None if content["duals"] is None else Duals(**content["duals"]),
             adapters=[AdapterState(**adapter) for adapter in content["adapters"]],
             index=content["index"],

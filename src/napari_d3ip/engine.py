@@ -53,6 +53,10 @@ def run(
         torch.cuda.reset_peak_memory_stats(device)
     settings = resolve(settings, measurement)
     prior = load_single_channel(settings.prior, device) if settings.method in DIFFUSION_METHODS else None
+    if prior is not None and (settings.start_t or 0) >= prior.train_steps:
+        raise SettingsError(
+            f"start_t: {settings.start_t} is not below the prior's {prior.train_steps} times; lower it."
+        )
     prepared = prepare(measurement, settings, device, control)
     recorder = Recorder(plan(settings, measurement.volume_shape[0]), prepared.intensity)
     if prior is not None:
@@ -163,6 +167,7 @@ def _classical(
     """fbp, cg or tv."""
     problem = prepared.problem
     zero = torch.zeros(measurement.volume_shape, device=problem.measured.device)
+    watched = bool(problem.held_out.any())
     if settings.method == "fbp":
         volume = fbp(measurement, prepared)
         yield recorder.record("iteration", volume)
@@ -173,7 +178,7 @@ def _classical(
             problem.fitted, problem.measured * problem.used, zero, settings.iterations, check=control.check
         ):
             loss = float(problem.residual(volume, problem.used))
-            held_out = float(problem.residual(volume, problem.held_out)) if settings.held_out_fraction else None
+            held_out = float(problem.residual(volume, problem.held_out)) if watched else None
             yield recorder.record("iteration", volume, loss=loss, held_out_loss=held_out)
             # Semi-convergence: held-out rays say when noise begins to be fitted, else the discrepancy principle.
             judged = loss if held_out is None else held_out
@@ -188,7 +193,7 @@ def _classical(
     volume = zero
     for volume in tv_iterates(problem, weight, settings.iterations):
         loss = float(problem.residual(volume, problem.used))
-        held_out = float(problem.residual(volume, problem.held_out)) if settings.held_out_fraction else None
+        held_out = float(problem.residual(volume, problem.held_out)) if watched else None
         yield recorder.record("iteration", volume, loss=loss, held_out_loss=held_out)
         if control.kept:
             break
@@ -225,9 +230,9 @@ def _sample(
         state = initial_state(problem, prior, first)
         yield recorder.record("first reconstruction", first)
     for event in METHODS[settings.method](problem, prior, state):
-        yield recorder.record(event.phase, event.volume, **_values(event, problem))
         if event.phase == "sampling":
             store.save(state)
+        yield recorder.record(event.phase, event.volume, **_values(event, problem))
         if control.kept:
             break
     return state.volume, settings

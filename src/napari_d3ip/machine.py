@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import resource
 import sys
 
 import torch
@@ -35,10 +34,14 @@ def describe_device(device: torch.device) -> str:
     return f"cpu ({platform.processor() or platform.machine()}, {torch.get_num_threads()} threads)"
 
 
-def peak_memory(device: torch.device) -> int:
-    """Peak bytes: allocated by torch on CUDA, resident in the process on the CPU."""
+def peak_memory(device: torch.device) -> int | None:
+    """Peak bytes: allocated by torch on CUDA, resident in the process on the CPU; None where not known."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return None
+    import resource  # Not there on Windows.
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB.
 

@@ -27,6 +27,7 @@ class SamplerState:
     x_t: Tensor
     volume: Tensor
     generator: torch.Generator
+    adaptation_generator: torch.Generator
     duals: Duals | None = None
     adapters: list[AdapterState] = field(default_factory=list)
     index: int = 0
@@ -76,7 +77,9 @@ def initial_state(problem: Problem, prior: DiffusionPrior, first: Tensor) -> Sam
     alpha_bar = prior.alphas_cumprod[start]
     noise = correlated_noise(tuple(first.shape), settings.noise_correlation, generator).to(first.device)
     x_t = alpha_bar.sqrt() * prior.normalise(first) + (1 - alpha_bar).sqrt() * noise
-    return SamplerState(x_t, first, generator)
+    # Of its own, so that runs with and without adaptation are sampled with the same noise.
+    adaptation_generator = torch.Generator().manual_seed(settings.seed)
+    return SamplerState(x_t, first, generator, adaptation_generator)
 
 
 def predict_noise(problem: Problem, prior: DiffusionPrior, x_t: Tensor, t: int) -> Tensor:
@@ -145,7 +148,7 @@ def d3ip(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterat
         adapter.load(state.adapters[0])
     for t, t_next in remaining_times(problem.settings, state):
         if state.index % problem.settings.adapt_every == 0:
-            fit = adapt(problem, prior, adapter, state.x_t, t, state.generator)
+            fit = adapt(problem, prior, adapter, state.x_t, t, state.adaptation_generator)
             state.adapters = [adapter.state()]
             yield Event("adaptation", state.index, t, state.volume, fit, fit.shift)
         with torch.no_grad(), adapter.in_use():
@@ -170,7 +173,7 @@ def ddip(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterat
         for z in slices:
             adapter.load(state.adapters[int(z)])
             if state.index % problem.settings.adapt_every == 0:
-                fit = adapt(problem.of_slices(z), prior, adapter, state.x_t[z], t, state.generator)
+                fit = adapt(problem.of_slices(z), prior, adapter, state.x_t[z], t, state.adaptation_generator)
                 state.adapters[int(z)] = adapter.state()
                 yield Event("adaptation", state.index, t, state.volume, fit, fit.shift)
             with torch.no_grad(), adapter.in_use():

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -51,6 +52,12 @@ class Rays:
     used: Tensor
     held_out: Tensor
     left_out: Tensor
+
+    @property
+    def views(self) -> npt.NDArray[np.bool_]:
+        """Which projections are not left out, shape (angle,)."""
+        kept: npt.NDArray[np.bool_] = (self.left_out[0, :, 0] == 0).numpy()
+        return kept
 
     @classmethod
     def split(cls, shape: tuple[int, ...], settings: Settings) -> Rays:
@@ -98,7 +105,7 @@ def prepare(measurement: Measurement, settings: Settings, device: torch.device, 
     zero = torch.zeros(measurement.volume_shape, device=device)
     rough = least_squares(Masked(unit, used), measured * used, zero, _SCALING_ITERATIONS, check=control.check)
     intensity = robust_maximum(last(rough))
-    noise_level = settings.noise_level or estimate_noise(measurement.data)
+    noise_level = settings.noise_level or estimate_noise(measurement.data[:, rays.views])
     problem = Problem(
         operator=unit,
         measured=measured / intensity,
@@ -124,18 +131,17 @@ def fbp(measurement: Measurement, prepared: Preparation) -> Tensor:
 
     Held-out rays are filled in from their neighbours on the detector, left-out projections are dropped.
     """
-    rays = prepared.rays
     device = prepared.problem.measured.device
-    data = torch.tensor(measurement.data, device=device)
-    held_out = prepared.problem.held_out.bool()
-    neighbours = (torch.roll(data, 1, dims=-1) + torch.roll(data, -1, dims=-1)) / 2
-    data = torch.where(held_out, neighbours, data)
-    kept = (rays.left_out.sum(dim=(0, 2)) == 0).numpy()
-    full = torch.zeros_like(data)
-    weights = torch.tensor(np.asarray(angular_weights(measurement.angles[kept])), dtype=data.dtype, device=device)
-    full[:, torch.tensor(kept, device=device)] = weights[:, None] * ramp_filter(
-        data[:, torch.tensor(kept, device=device)], measurement.detector_pitch
-    )
+    views = torch.from_numpy(prepared.rays.views).to(device)
+    data = torch.tensor(measurement.data, device=device)[:, views]
+    held_out = prepared.problem.held_out[:, views]
+    seen = 1 - held_out
+    neighbours = sum(torch.roll(data * seen, shift, dims=-1) for shift in (1, -1))
+    count = sum(torch.roll(seen, shift, dims=-1) for shift in (1, -1))
+    data = data * seen + held_out * neighbours / torch.as_tensor(count).clamp(min=1)
+    weights = torch.tensor(angular_weights(measurement.angles[prepared.rays.views]), dtype=data.dtype, device=device)
+    full = torch.zeros(measurement.data.shape, device=device)
+    full[:, views] = weights[:, None] * ramp_filter(data, measurement.detector_pitch)
     # The adjoint sums 1 / pitch of ray length per pixel and view.
     return prepared.operator.adjoint(full) * measurement.detector_pitch / prepared.intensity
 

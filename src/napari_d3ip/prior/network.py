@@ -125,12 +125,14 @@ class DiffusionPrior(nn.Module):
         unet = copy.deepcopy(self.unet).to("cpu")
         if half:
             unet = unet.half()
-        betas = 1 - self.alphas_cumprod / torch.cat((torch.ones(1), self.alphas_cumprod[:-1].cpu()))
+        alphas_cumprod = self.alphas_cumprod.double().cpu()
+        betas = 1 - alphas_cumprod / torch.cat((torch.ones(1), alphas_cumprod[:-1]))
+        first, last = float(betas[0]), float(betas[-1])
+        is_linear = torch.allclose(linear_schedule(len(betas), first, last).double(), alphas_cumprod, atol=1e-5)
         scheduler = DDPMScheduler(
             num_train_timesteps=self.train_steps,
-            beta_start=float(betas[0]),
-            beta_end=float(betas[-1]),
             prediction_type="epsilon",
+            **({"beta_start": first, "beta_end": last} if is_linear else {"trained_betas": betas.tolist()}),
         )
         folder.mkdir(parents=True, exist_ok=True)
         DDPMPipeline(unet, scheduler).save_pretrained(folder, safe_serialization=True)

@@ -24,13 +24,15 @@ def angular_weights(angles: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
     A missing wedge is not shared out: no weight exceeds the median spacing by more than half of it.
     """
-    folded = np.mod(angles, 180.0)
-    order = np.argsort(folded, kind="stable")
-    gaps = np.diff(np.append(folded[order], folded[order][0] + 180.0))
-    gaps = np.minimum(gaps, 1.5 * np.median(gaps) if len(gaps) > 2 else gaps)
-    weights = np.empty(len(angles))
-    weights[order] = (gaps + np.roll(gaps, 1)) / 2
-    return np.deg2rad(weights)
+    # Rounding joins views of the same direction (0 and 180 degrees, a full circle); they share its weight.
+    folded = np.mod(np.round(angles, 6), 180.0)
+    directions, index, count = np.unique(folded, return_inverse=True, return_counts=True)
+    gaps = np.diff(np.append(directions, directions[0] + 180.0))
+    if len(gaps) > 2:
+        gaps = np.minimum(gaps, 1.5 * np.median(gaps))
+    weights = np.deg2rad((gaps + np.roll(gaps, 1)) / 2) / count
+    result: npt.NDArray[np.float64] = weights[index]
+    return result
 
 
 def ramp_filter(sinogram: Tensor, pitch: float) -> Tensor:

@@ -49,10 +49,15 @@ class Regulariser:
 
 @dataclass(frozen=True)
 class Duals:
-    """ADMM state carried from one call to the next: scaled duals of the differences and of the sign constraint."""
+    """ADMM state carried from one call to the next.
+
+    Scaled duals of the differences and of the sign constraint, and what was clipped from the volume that the call
+    returned: the next call goes on from the unclipped one, else the sign's dual would never build up.
+    """
 
     differences: Tensor
     sign: Tensor
+    clipped: Tensor
 
 
 def gradient(volume: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -136,14 +141,14 @@ def solve(
     sign_weight = rho if regulariser.nonnegative else 0.0
     if duals is None:
         field = torch.zeros((len(axes) if smooth else 0, *start.shape), dtype=start.dtype, device=start.device)
-        duals = Duals(field, torch.zeros_like(start))
+        duals = Duals(field, torch.zeros_like(start), torch.zeros_like(start))
     u, v = duals.differences, duals.sign
 
     def gram(x: Tensor) -> Tensor:
         total = data_gram(x) + sign_weight * x
         return total + rho * gradient_adjoint(gradient(x, axes), axes) if smooth else total
 
-    x = start
+    x = start + duals.clipped
     for _ in range(admm_steps):
         rhs = back_projected
         if smooth:
@@ -158,4 +163,5 @@ def solve(
             v = shifted - positive
             rhs = rhs + sign_weight * (positive - v)
         x = conjugate_gradient(gram, rhs, x, cg_steps, coupled=coupled, check=check)
-    return (x.clamp(min=0) if regulariser.nonnegative else x), Duals(u.detach(), v.detach())
+    volume = x.clamp(min=0) if regulariser.nonnegative else x
+    return volume, Duals(u.detach(), v.detach(), (x - volume).detach())

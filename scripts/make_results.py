@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ _METHODS: dict[str, dict[str, Any]] = {
     "d3ip, preset=paper": {"method": "d3ip", "preset": "paper"},
 }
 _TUNING = {"30v": "abdomen_30v", "90deg": "abdomen_90deg"}
-_FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
+_FACTORS = (0.7, 1.0, 1.4, 2.0)
 
 
 def load(path: Path) -> tuple[Sinogram, np.ndarray]:
@@ -70,14 +71,17 @@ def tune(data: Path, task: str) -> float:
     return relative_weight(scan, best * automatic)
 
 
-def quality(data: Path) -> list[dict[str, Any]]:
-    """Every method on every evaluation scan; TV also with the weight tuned on the abdomen."""
-    rows = []
-    tuned = {task: tune(data, task) for task in _TUNING}
-    scans = {"chest_30v (sample)": (load_sample("chest-ct"), load_reference("chest-ct"))}
-    scans |= {name: load(data / f"{name}.npz") for name in ("chest_90deg", "head_30v", "head_90deg")}
-    for name, (scan, truth) in scans.items():
-        task = "90deg" if "90deg" in name else "30v"
+def quality(data: Path, names: list[str]) -> list[dict[str, Any]]:
+    """Every method on some evaluation scans; TV also with the weight tuned on the abdomen."""
+    rows, tuned = [], {}
+    for name in names:
+        is_sample = name == "chest_30v"
+        scan, truth = (
+            (load_sample("chest-ct"), load_reference("chest-ct")) if is_sample else load(data / f"{name}.npz")
+        )
+        task = name.split("_")[1]
+        if task not in tuned:
+            tuned[task] = tune(data, task)
         unit = prepare(scan, d3.Settings(), torch.device("cpu"), d3.Control()).problem.noise
         methods = dict(_METHODS)
         methods["tv, tuned on the abdomen"] = {"method": "tv", "iterations": 200, "tv_weight": tuned[task] * unit}
@@ -97,7 +101,7 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def slicewise(data: Path) -> list[dict[str, Any]]:
+def slicewise() -> list[dict[str, Any]]:
     """DDIP against D3IP on the 32 slices of the chest sample."""
     rows = []
     for method in ("dds", "d3ip", "ddip"):
@@ -110,7 +114,7 @@ def slicewise(data: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def adaptation(data: Path) -> list[dict[str, Any]]:
+def adaptation() -> list[dict[str, Any]]:
     """Seconds and peak memory of one round of D3IP adaptation as the volume grows; a process of its own for each."""
     rows = []
     for count in (8, 32, 128):
@@ -148,19 +152,24 @@ def _memory(key: str) -> int:
 
 def main() -> None:
     """Run the parts that are asked for."""
-    parts = {"quality": quality, "adaptation": adaptation, "slicewise": slicewise}
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", default=list(parts))
+    parser.add_argument("parts", nargs="*", default=["quality", "adaptation", "slicewise"])
     parser.add_argument("--data", type=Path, default=Path("evaluation-data"))
+    parser.add_argument("--scans", nargs="+", default=["chest_30v", "chest_90deg", "head_30v", "head_90deg"])
     parser.add_argument("--slices", type=int, default=32)
     parser.add_argument("-o", "--out", type=Path, default=Path("results"))
     arguments = parser.parse_args()
     if arguments.parts == ["one-round"]:
         print(json.dumps(one_round(arguments.slices)))
         return
+    parts: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "quality": lambda: quality(arguments.data, arguments.scans),
+        "adaptation": adaptation,
+        "slicewise": slicewise,
+    }
     arguments.out.mkdir(parents=True, exist_ok=True)
     for part in arguments.parts:
-        rows = parts[part](arguments.data)
+        rows = parts[part]()
         (arguments.out / f"{part}.json").write_text(json.dumps(rows, indent=2) + "\n")
 
 

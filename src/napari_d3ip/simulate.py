@@ -78,6 +78,7 @@ def simulate_sinogram(
     return Sinogram(
         data,
         angles=angles,
+        center=(detectors - 1) / 2,
         slice_shape=(height, width),
         source="simulation",
         provenance={"simulated": {"views": views, "angle_range": angle_range, "noise": noise, "seed": seed}},

@@ -52,7 +52,9 @@ def main() -> None:
     figure = Figure(figsize=(6, 3.4), layout="constrained")
     axis = figure.subplots()
     offset = 0
-    for record in sorted(arguments.folder.glob("training*.json")):
+    for record in sorted(
+        arguments.folder.glob("training*.json"), key=lambda path: (path.stem == "training", path.stem)
+    ):
         curve = json.loads(record.read_text())["curve"]
         steps = [offset + point["step"] for point in curve]
         label = {} if offset else {"loss": "training", "held_out_loss": "held-out phantoms"}

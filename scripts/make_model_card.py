@@ -45,8 +45,9 @@ def main() -> None:
         for axis, image in zip(row, images, strict=True):
             axis.imshow(image, cmap="gray", vmin=0, vmax=1)
             axis.set_axis_off()
-    axes[0][0].set_title("phantoms", loc="left")
-    axes[1][0].set_title("drawn from noise by the prior (DDIM, 100 steps)", loc="left")
+    titles = ("phantoms", "drawn from noise by the prior (DDIM, 100 steps)")
+    for row, title in zip(axes, titles, strict=True):
+        row[0].set_title(title, loc="left").set_in_layout(False)  # It is wider than its picture.
     figure.savefig(arguments.folder / "samples.png", dpi=80)
 
     figure = Figure(figsize=(6, 3.4), layout="constrained")

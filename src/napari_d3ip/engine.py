@@ -26,11 +26,12 @@ from napari_d3ip.reconstruction import Control, Reconstruction, Step
 from napari_d3ip.recording import Recorder, to_numpy
 from napari_d3ip.settings import ADAPTIVE_METHODS, DIFFUSION_METHODS, Settings
 from napari_d3ip.solvers.classical import last, least_squares
-from napari_d3ip.solvers.total_variation import Regulariser
+from napari_d3ip.solvers.total_variation import Duals, Regulariser, solve
 
 FloatArray = npt.NDArray[np.float32]
 _PATIENCE = 5
 _START_CG = 10
+_START_CG_INSIDE = 3
 # Starting times for an even half circle and for half of it missing.
 _START_FULL, _START_HALF = 20, 300
 _STEPS_FULL, _STEPS_HALF = 4, 12
@@ -226,8 +227,9 @@ def _sample(
     )
     state = store.load(device) if resume else None
     if state is None:
-        first = first_reconstruction(measurement, prepared, problem)
+        first, duals = first_reconstruction(measurement, prepared, problem)
         state = initial_state(problem, prior, first)
+        state.duals = duals
         yield recorder.record("first reconstruction", first)
     for event in METHODS[settings.method](problem, prior, state):
         if event.phase == "sampling":
@@ -238,15 +240,28 @@ def _sample(
     return state.volume, settings
 
 
-def first_reconstruction(measurement: Measurement, prepared: Preparation, problem: Problem) -> Tensor:
-    """The volume that sampling starts from."""
+def first_reconstruction(
+    measurement: Measurement, prepared: Preparation, problem: Problem
+) -> tuple[Tensor, Duals | None]:
+    """The volume that sampling starts from, and the solver's duals where data consistency can go on with them."""
     settings = problem.settings
     if settings.start_from == "fbp":
-        return fbp(measurement, prepared)
-    if settings.start_from == "tv":
-        return last(tv_iterates(problem, settings.tv_weight or 0.0, settings.start_iterations))
+        return fbp(measurement, prepared), None
     zero = torch.zeros(measurement.volume_shape, device=problem.measured.device)
-    return last(least_squares(problem.fitted, problem.measured * problem.used, zero, _START_CG, check=problem.check))
+    measured = problem.measured * problem.used
+    if settings.start_from == "cg":
+        return last(least_squares(problem.fitted, measured, zero, _START_CG, check=problem.check)), None
+    volume, duals = solve(
+        problem.fitted,
+        measured,
+        zero,
+        Regulariser(weight=settings.tv_weight or 0.0, nonnegative=settings.nonnegative),
+        admm_steps=settings.start_iterations,
+        cg_steps=_START_CG_INSIDE,
+        check=problem.check,
+    )
+    # Without them data consistency would forget the total variation it had reached and begin again.
+    return volume, duals if settings.coupling == "tv3d" else None
 
 
 def _values(event: Event, problem: Problem) -> dict[str, Any]:

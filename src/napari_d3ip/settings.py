@@ -28,6 +28,7 @@ _PAPER: dict[str, Any] = {
     "noise_correlation": 0.0,
     "nonnegative": False,
     "planes": "axial",
+    "admm_steps": 5,
     "cg_steps": 5,
     "proximal_weight": 0.0,
     "adapt_steps": 10,
@@ -79,7 +80,7 @@ class Settings(BaseModel):
         1.0, ge=0, description="Weight of total variation inside sampling, in multiples of tv_weight."
     )
     iterations: int = Field(100, ge=1, le=10000, description="Iterations of tv; upper limit for cg.")
-    start_iterations: int = Field(40, ge=1, le=10000, description="Iterations of the first reconstruction.")
+    start_iterations: int = Field(80, ge=1, le=10000, description="Iterations of the first reconstruction.")
 
     steps: int | None = Field(
         None, ge=1, le=999, description="Sampling steps (network evaluations per slice); by task if not given."
@@ -95,8 +96,8 @@ class Settings(BaseModel):
     planes: Literal["auto", "axial", "all"] = Field(
         "auto", description="Slices that the prior denoises: axial ones, or those along all three axes and their mean."
     )
-    admm_steps: int = Field(5, ge=1, le=200, description="ADMM iterations of data consistency per sampling step.")
-    cg_steps: int = Field(5, ge=1, le=200, description="Conjugate gradient iterations of data consistency.")
+    admm_steps: int = Field(10, ge=1, le=200, description="ADMM iterations of data consistency per sampling step.")
+    cg_steps: int = Field(3, ge=1, le=200, description="Conjugate gradient iterations of data consistency.")
     proximal_weight: float = Field(
         0.01, ge=0, description="Weight of staying close to the denoised image in data consistency (at unit norm)."
     )

@@ -130,7 +130,7 @@ def _score(result: Reconstruction) -> float:
 
 def _caption(result: Reconstruction) -> str:
     psnr, ssim, unseen = (result.metrics[key] for key in ("psnr", "ssim", "held_out_residual"))
-    return f"left-out tilts {unseen:.2f}" if psnr is None else f"{psnr:.1f} dB, SSIM {ssim:.3f}"
+    return f"left-out tilts {unseen:.3f}" if psnr is None else f"{psnr:.1f} dB, SSIM {ssim:.3f}"
 
 
 def _window(volume: FloatArray) -> tuple[slice, slice]:

@@ -39,7 +39,8 @@ def main() -> None:
     arguments = parser.parse_args()
     prior = load_prior(arguments.folder)
     phantoms = EllipsePhantoms(64).draw(8, torch.Generator().manual_seed(1))[:, 0]
-    figure = Figure(figsize=(12, 3.4), layout="constrained")
+    figure = Figure(figsize=(12, 3.5))
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.92, wspace=0.05, hspace=0.2)
     axes = figure.subplots(2, 8)
     for row, images in zip(axes, (phantoms, draw(prior, 8, 64)), strict=True):
         for axis, image in zip(row, images, strict=True):
@@ -47,7 +48,7 @@ def main() -> None:
             axis.set_axis_off()
     titles = ("phantoms", "drawn from noise by the prior (DDIM, 100 steps)")
     for row, title in zip(axes, titles, strict=True):
-        row[0].set_title(title, loc="left").set_in_layout(False)  # It is wider than its picture.
+        row[0].set_title(title, loc="left")
     figure.savefig(arguments.folder / "samples.png", dpi=80)
 
     figure = Figure(figsize=(6, 3.4), layout="constrained")

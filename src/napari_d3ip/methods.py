@@ -124,7 +124,9 @@ def sample(problem: Problem, prior: DiffusionPrior, state: SamplerState, epsilon
     """One sampling step from t to t_next: Tweedie, data consistency, DDIM (algorithm 1, DDS)."""
     settings = problem.settings
     denoised = denoise(problem, prior, state, epsilon, t)
-    state.volume, state.duals = problem.make_consistent(denoised, settings.admm_steps, settings.cg_steps, state.duals)
+    state.volume, state.duals = problem.make_consistent(
+        denoised, settings.admm_steps if t_next else settings.final_admm_steps, settings.cg_steps, state.duals
+    )
     state.x_t = ddim_step(problem, prior, state, epsilon, t_next)
     state.index += 1
 

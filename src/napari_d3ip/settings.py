@@ -29,6 +29,7 @@ _PAPER: dict[str, Any] = {
     "nonnegative": False,
     "planes": "axial",
     "admm_steps": 5,
+    "final_admm_steps": 5,
     "cg_steps": 5,
     "proximal_weight": 0.0,
     "adapt_steps": 10,
@@ -97,6 +98,9 @@ class Settings(BaseModel):
         "auto", description="Slices that the prior denoises: axial ones, or those along all three axes and their mean."
     )
     admm_steps: int = Field(10, ge=1, le=200, description="ADMM iterations of data consistency per sampling step.")
+    final_admm_steps: int = Field(
+        60, ge=1, le=1000, description="ADMM iterations of data consistency in the last sampling step."
+    )
     cg_steps: int = Field(3, ge=1, le=200, description="Conjugate gradient iterations of data consistency.")
     proximal_weight: float = Field(
         0.01, ge=0, description="Weight of staying close to the denoised image in data consistency (at unit norm)."

@@ -168,7 +168,6 @@ def _classical(
     """fbp, cg or tv."""
     problem = prepared.problem
     zero = torch.zeros(measurement.volume_shape, device=problem.measured.device)
-    watched = bool(problem.held_out.any())
     if settings.method == "fbp":
         volume = fbp(measurement, prepared)
         yield recorder.record("iteration", volume)
@@ -178,8 +177,7 @@ def _classical(
         for volume in least_squares(
             problem.fitted, problem.measured * problem.used, zero, settings.iterations, check=control.check
         ):
-            loss = float(problem.residual(volume, problem.used))
-            held_out = float(problem.residual(volume, problem.held_out)) if watched else None
+            loss, held_out = problem.losses(volume)
             yield recorder.record("iteration", volume, loss=loss, held_out_loss=held_out)
             # Semi-convergence: held-out rays say when noise begins to be fitted, else the discrepancy principle.
             judged = loss if held_out is None else held_out
@@ -193,8 +191,7 @@ def _classical(
     weight = settings.tv_weight if settings.tv_weight is not None else choose_tv_weight(problem)
     volume = zero
     for volume in tv_iterates(problem, weight, settings.iterations):
-        loss = float(problem.residual(volume, problem.used))
-        held_out = float(problem.residual(volume, problem.held_out)) if watched else None
+        loss, held_out = problem.losses(volume)
         yield recorder.record("iteration", volume, loss=loss, held_out_loss=held_out)
         if control.kept:
             break
@@ -275,7 +272,7 @@ def _values(event: Event, problem: Problem) -> dict[str, Any]:
             "accepted": event.fit.accepted,
         }
     with torch.no_grad():
-        values["loss"] = float(problem.residual(event.volume, problem.used))
-        if bool(problem.held_out.any()):
-            values["held_out_loss"] = float(problem.residual(event.volume, problem.held_out))
+        values["loss"], held_out = problem.losses(event.volume)
+    if held_out is not None:
+        values["held_out_loss"] = held_out
     return values

@@ -148,10 +148,11 @@ def fbp(measurement: Measurement, prepared: Preparation) -> Tensor:
 
 def tv_iterates(problem: Problem, weight: float, iterations: int, start: Tensor | None = None) -> Iterator[Tensor]:
     """Iterates of 3D total variation with ``weight`` on the rays used."""
-    first = torch.zeros_like(problem.operator.adjoint(problem.measured)) if start is None else start
+    measured = problem.measured
+    first = measured.new_zeros((len(measured), *problem.operator.domain_shape)) if start is None else start
     regulariser = Regulariser(weight=weight, nonnegative=problem.settings.nonnegative)
     return total_variation_reconstruction(
-        problem.fitted, problem.measured * problem.used, first, regulariser, iterations, check=problem.check
+        problem.fitted, measured * problem.used, first, regulariser, iterations, check=problem.check
     )
 
 

@@ -56,6 +56,11 @@ class Problem:
         difference = (self.operator(volume) - self.measured) * mask
         return difference.square().sum() / mask.sum().clamp(min=1) / self.noise**2
 
+    def losses(self, volume: Tensor) -> tuple[float, float | None]:
+        """`residual` on the rays used and on the held-out rays; None where there are none."""
+        held_out = float(self.residual(volume, self.held_out)) if bool(self.held_out.any()) else None
+        return float(self.residual(volume, self.used)), held_out
+
     def of_slices(self, index: Tensor) -> Problem:
         """The same problem for some slices."""
         return replace(self, measured=self.measured[index], used=self.used[index], held_out=self.held_out[index])

@@ -1,4 +1,4 @@
-"""Reconstruction of sparse-view and limited-angle CT with an adaptive diffusion prior.
+"""Reconstruction of sparse-view and limited-angle CT and accelerated MRI with an adaptive diffusion prior.
 
 Importing this package loads neither torch nor Qt; the names below are loaded on first use.
 """
@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_d3ip.errors import D3IPError
     from napari_d3ip.io import read, save_volume
-    from napari_d3ip.measurement import Sinogram
+    from napari_d3ip.measurement import KSpace, Sinogram
     from napari_d3ip.reconstruction import Control, Reconstruction, Step, iter_reconstruct, reconstruct
     from napari_d3ip.settings import Settings
-    from napari_d3ip.simulate import simulate_sinogram
+    from napari_d3ip.simulate import simulate_kspace, simulate_sinogram
 
 _HOMES = {
     "Control": "reconstruction",
     "D3IPError": "errors",
+    "KSpace": "measurement",
     "Reconstruction": "reconstruction",
     "Settings": "settings",
     "Sinogram": "measurement",
@@ -27,6 +28,7 @@ _HOMES = {
     "read": "io",
     "reconstruct": "reconstruction",
     "save_volume": "io",
+    "simulate_kspace": "simulate",
     "simulate_sinogram": "simulate",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - lazy names, checked by a test

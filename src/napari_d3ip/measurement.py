@@ -14,6 +14,8 @@ import numpy.typing as npt
 from napari_d3ip.errors import MeasurementError
 
 FloatArray = npt.NDArray[np.float32]
+ComplexArray = npt.NDArray[np.complex64]
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,11 +108,7 @@ class Sinogram:
             raise MeasurementError(f"geometry: '{self.geometry}' is not supported; use 'parallel'.")
         if not self.detector_pitch > 0:
             raise MeasurementError(f"detector_pitch: {self.detector_pitch} must be positive.")
-        voxel: Any = self.voxel_size
-        if voxel is not None:
-            voxel = (float(voxel),) * 3 if isinstance(voxel, (int, float)) else tuple(float(v) for v in voxel)
-            if len(voxel) != 3 or not all(np.isfinite(v) and v > 0 for v in voxel):
-                raise MeasurementError(f"voxel_size: {self.voxel_size} must be one or three positive numbers.")
+        voxel = _checked_voxel_size(self.voxel_size)
         shape: Any = self.slice_shape
         if shape is not None:
             shape = tuple(int(v) for v in shape)
@@ -189,4 +187,262 @@ class Sinogram:
         }
 
 
-Measurement = Sinogram
+@dataclass(frozen=True, eq=False)
+class KSpace:
+    """Cartesian or non-Cartesian k-space of a stack of slices, from one or several coils.
+
+    Samples are those of the orthonormal discrete Fourier transform with DC in the centre: a Cartesian sample at
+    index (ky, kx) of an (n_y, n_x) grid has the spatial frequency ``(ky - n_y // 2) / n_y`` cycles per pixel.
+
+    Parameters
+    ----------
+    data : array_like
+        Complex; stored as complex64. Cartesian: shape (z, coil, ky, kx), zero where nothing was measured.
+        Non-Cartesian: shape (z, coil, readout, sample).
+    mask : array_like of bool, optional
+        Measured samples of a Cartesian grid, shape (ky, kx) or (z, ky, kx); default: where ``data`` is not zero.
+    coil_maps : array_like, optional
+        Complex coil sensitivities, shape (z, coil, y, x); estimated from the data if not given.
+    trajectory : array_like, optional
+        Non-Cartesian sample positions (ky, kx) in units of the grid, from ``-n / 2`` to ``n / 2``; shape
+        (readout, sample, 2). Needs ``image_shape``.
+    image_shape : tuple of int, optional
+        Height and width of a slice in pixels; Cartesian data have that of their grid.
+    calibration : array_like, optional
+        Fully sampled centre of k-space, measured apart; shape (z, coil, cy, cx), DC in the centre, same scale.
+    noise_level : float, optional
+        Root mean square of the complex noise of a sample, for instance 1 after prewhitening; estimated if not given.
+    voxel_size : float or tuple of float, optional
+        Size of a voxel in ``unit``: one number, or (z, y, x).
+    unit : str
+        Unit of ``voxel_size``, for instance ``"millimeter"``.
+    source : str
+        Where the data came from, for layer names and messages.
+    provenance : dict
+        What was done to the data before it got here (JSON values).
+
+    Raises
+    ------
+    MeasurementError
+        If the data or the geometry cannot be right; the message says what to do.
+    """
+
+    data: ComplexArray
+    mask: BoolArray | None = None
+    coil_maps: ComplexArray | None = None
+    trajectory: FloatArray | None = None
+    image_shape: tuple[int, int] | None = None
+    calibration: ComplexArray | None = None
+    noise_level: float | None = None
+    voxel_size: tuple[float, float, float] | None = None
+    unit: str = "pixel"
+    source: str = "k-space"
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        where = self.source
+        data = np.asarray(self.data)
+        if not np.iscomplexobj(data):
+            raise MeasurementError(
+                f"data: {where} is real ({data.dtype}), but k-space is complex; if these are magnitudes or images, "
+                "simulate a measurement of them, if real and imaginary parts are apart, join them."
+            )
+        if data.ndim != 4:
+            raise MeasurementError(
+                f"data: {where} has shape {data.shape}, but k-space needs four axes (z, coil, ky, kx); for a single "
+                "coil give data[:, None], for a single slice data[None]."
+            )
+        if data.size == 0:
+            raise MeasurementError(f"data: {where} is empty (shape {data.shape}); choose another dataset.")
+        data = np.ascontiguousarray(data, dtype=np.complex64)
+        bad = int(np.count_nonzero(~np.isfinite(data)))
+        if bad:
+            raise MeasurementError(
+                f"data: {bad} of {data.size} samples in {where} are NaN or infinite; leave them out."
+            )
+        present = np.abs(data).max(axis=(2, 3)) > 0
+        if not present.any():
+            raise MeasurementError(f"data: all samples in {where} are zero; choose another dataset.")
+        empty = np.flatnonzero(~present.any(axis=1))
+        if len(empty):
+            raise MeasurementError(
+                f"data: slice {_listed(empty)} of {len(data)} in {where} is all zeros; leave it out."
+            )
+        missing = np.flatnonzero(~present.all(axis=0))
+        if len(missing):
+            raise MeasurementError(
+                f"data: coil {_listed(missing)} of {data.shape[1]} in {where} has slices without signal; leave that "
+                "coil out."
+            )
+        trajectory, shape = self._checked_trajectory(data)
+        coil_maps: Any = self.coil_maps
+        if coil_maps is not None:
+            coil_maps = np.ascontiguousarray(coil_maps, dtype=np.complex64)
+            wanted = (*data.shape[:2], *shape)
+            if coil_maps.shape != wanted:
+                raise MeasurementError(
+                    f"coil_maps: shape {coil_maps.shape} does not fit {where}; give {wanted} (z, coil, y, x), the "
+                    "matrix of the images."
+                )
+            if not np.isfinite(coil_maps).all() or not coil_maps.any():
+                raise MeasurementError("coil_maps: they hold NaN or nothing but zeros; estimate them from the data.")
+            coil_maps.flags.writeable = False
+        calibration: Any = self.calibration
+        if calibration is not None:
+            calibration = np.ascontiguousarray(calibration, dtype=np.complex64)
+            if calibration.ndim != 4 or calibration.shape[:2] != data.shape[:2] or not np.isfinite(calibration).all():
+                raise MeasurementError(
+                    f"calibration: shape {calibration.shape} does not fit {where}; give the finite, fully sampled "
+                    f"centre of k-space, {data.shape[:2]} slices and coils."
+                )
+        if self.noise_level is not None and not (np.isfinite(self.noise_level) and self.noise_level > 0):
+            raise MeasurementError(f"noise_level: {self.noise_level} must be positive.")
+        voxel = _checked_voxel_size(self.voxel_size)
+        mask = self._checked_mask(data)
+        if mask is not None and not mask.all():
+            data = data * mask[:, None]
+        data.flags.writeable = False
+        for name, value in (
+            ("data", data),
+            ("mask", mask),
+            ("trajectory", trajectory),
+            ("image_shape", shape),
+            ("coil_maps", coil_maps),
+            ("calibration", calibration),
+            ("voxel_size", voxel),
+        ):
+            object.__setattr__(self, name, value)
+
+    def _checked_trajectory(self, data: ComplexArray) -> tuple[FloatArray | None, tuple[int, int]]:
+        """Trajectory and slice shape."""
+        grid = (int(data.shape[2]), int(data.shape[3]))
+        if self.trajectory is None:
+            if self.image_shape is not None and tuple(self.image_shape) != grid:
+                raise MeasurementError(
+                    f"image_shape: {tuple(self.image_shape)} is not the grid {grid} of Cartesian data; leave it out."
+                )
+            return None, grid
+        trajectory = np.ascontiguousarray(self.trajectory, dtype=np.float32)
+        if trajectory.shape != (*grid, 2):
+            raise MeasurementError(
+                f"trajectory: shape {trajectory.shape} does not fit samples of shape {grid} in {self.source}; give "
+                "one (ky, kx) for each readout and sample."
+            )
+        if self.image_shape is None:
+            raise MeasurementError("image_shape: non-Cartesian data need the height and width of a slice in pixels.")
+        height, width = (int(v) for v in self.image_shape)
+        if min(height, width) < 1:
+            raise MeasurementError(f"image_shape: {self.image_shape} must be two positive numbers of pixels.")
+        limit = np.array((height, width)) / 2
+        if not np.isfinite(trajectory).all() or bool((np.abs(trajectory) > limit * (1 + 1e-3)).any()):
+            largest = float(np.nanmax(np.abs(trajectory)))
+            raise MeasurementError(
+                f"trajectory: positions reach {largest:.4g}, outside the unit cell of a {height} × {width} image "
+                f"(±{height / 2:g}, ±{width / 2:g}); give them in grid units, or a larger image_shape."
+            )
+        return trajectory, (height, width)
+
+    def _checked_mask(self, data: ComplexArray) -> BoolArray | None:
+        """Mask of shape (z, ky, kx); None for non-Cartesian data."""
+        if self.trajectory is not None:
+            if self.mask is not None:
+                raise MeasurementError("mask: non-Cartesian data have none; leave unwanted readouts out of the data.")
+            return None
+        wanted = (data.shape[0], *data.shape[2:])
+        if self.mask is None:
+            return np.ascontiguousarray((data != 0).any(axis=1))
+        mask = np.asarray(self.mask)
+        if mask.shape not in (wanted, wanted[1:]):
+            raise MeasurementError(
+                f"mask: shape {mask.shape} does not fit {self.source}; give {wanted[1:]} (ky, kx) or "
+                f"{wanted} (z, ky, kx)."
+            )
+        mask = np.ascontiguousarray(np.broadcast_to(mask != 0, wanted))
+        if not mask.any(axis=(1, 2)).all():
+            raise MeasurementError("mask: it leaves a slice without any sample; give one with measured samples.")
+        return mask
+
+    @property
+    def kind(self) -> str:
+        """``"kspace"``."""
+        return "kspace"
+
+    @property
+    def is_cartesian(self) -> bool:
+        """Whether the samples lie on a grid."""
+        return self.trajectory is None
+
+    @property
+    def volume_shape(self) -> tuple[int, int, int]:
+        """Shape (z, y, x) of the volume this measures."""
+        height, width = self.image_shape or self.data.shape[2:]
+        return (self.data.shape[0], height, width)
+
+    @property
+    def coils(self) -> int:
+        """Number of coils."""
+        return int(self.data.shape[1])
+
+    @property
+    def acceleration(self) -> float:
+        """Pixels of the images over samples measured by a coil."""
+        samples = self.data[0, 0].size * len(self.data) if self.mask is None else np.count_nonzero(self.mask)
+        return float(np.prod(self.volume_shape)) / float(samples)
+
+    def select(self, *, slices: slice | None = None) -> KSpace:
+        """Sub-scan of some slices."""
+        if slices is None:
+            return self
+        return replace(
+            self,
+            data=self.data[slices],
+            mask=None if self.mask is None else self.mask[slices],
+            coil_maps=None if self.coil_maps is None else self.coil_maps[slices],
+            calibration=None if self.calibration is None else self.calibration[slices],
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """What is known of the scan, as JSON values (``napari-d3ip info``)."""
+        return {
+            "kind": self.kind,
+            "source": self.source,
+            "shape": list(self.data.shape),
+            "axes": ["z", "coil", "ky", "kx"] if self.is_cartesian else ["z", "coil", "readout", "sample"],
+            "geometry": "cartesian" if self.is_cartesian else "non-cartesian",
+            "coils": self.coils,
+            "acceleration": self.acceleration,
+            "coil_maps": self.coil_maps is not None,
+            "calibration": None if self.calibration is None else list(self.calibration.shape[2:]),
+            "noise_level": self.noise_level,
+            "volume_shape": list(self.volume_shape),
+            "voxel_size": None if self.voxel_size is None else list(self.voxel_size),
+            "unit": self.unit,
+            "value_range": [0.0, float(np.abs(self.data).max())],
+            "missing": [
+                name
+                for name, absent in (
+                    ("coil_maps", self.coil_maps is None and self.coils > 1),
+                    ("voxel_size", self.voxel_size is None),
+                )
+                if absent
+            ],
+            "provenance": self.provenance,
+        }
+
+
+Measurement = Sinogram | KSpace
+
+
+def _checked_voxel_size(given: Any) -> tuple[float, float, float] | None:
+    if given is None:
+        return None
+    voxel = (float(given),) * 3 if isinstance(given, (int, float)) else tuple(float(v) for v in given)
+    if len(voxel) != 3 or not all(np.isfinite(v) and v > 0 for v in voxel):
+        raise MeasurementError(f"voxel_size: {given} must be one or three positive numbers.")
+    return voxel
+
+
+def _listed(numbers: npt.NDArray[np.intp]) -> str:
+    """The first few of some numbers, in words."""
+    few = ", ".join(str(number) for number in numbers[:3])
+    return few + (", …" if len(numbers) > 3 else "")

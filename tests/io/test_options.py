@@ -17,6 +17,16 @@ def test_strings_are_parsed():
     assert ReadOptions.create(voxel_size="1.5").voxel_size == 1.5
 
 
+def test_strings_of_kspace_are_parsed():
+    options = ReadOptions.create(
+        {"axes": "ZCYX", "repetition": "2", "slices": ":5", "image_shape": "64,32", "keep_oversampling": "true"}
+    )
+    assert (options.axes, options.repetition, options.slices) == ("zcyx", 2, ":5")
+    assert (options.image_shape, options.keep_oversampling) == ((64, 32), True)
+    assert ReadOptions.create(repetition="mean").repetition == "mean"
+    assert all(ReadOptions.create(axes=axes).axes == axes for axes in ("yx", "zyx", "yxc", "rzcyx"))
+
+
 def test_angles_are_a_path_or_numbers():
     assert str(ReadOptions.create(angles="angles.txt").angles) == "angles.txt"
     assert ReadOptions.create(angles=np.array([0, 1.5])).angles == (0.0, 1.5)
@@ -27,7 +37,18 @@ def test_angles_are_a_path_or_numbers():
     ("field", "value"),
     [
         ("axes", "zzd"),
-        ("axes", "xyz"),
+        ("axes", "zc"),
+        ("axes", "zayx"),
+        ("axes", "yxcc"),
+        ("repetition", "all"),
+        ("repetition", -1),
+        ("slices", "3"),
+        ("slices", "a:b"),
+        ("image_shape", "64"),
+        ("image_shape", "64,0"),
+        ("image_shape", "1.5,2"),
+        ("noise_level", 0),
+        ("keep_oversampling", "perhaps"),
         ("center", "left"),
         ("center", -1),
         ("values", "photons"),

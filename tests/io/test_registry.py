@@ -9,7 +9,7 @@ from napari_d3ip.io.registry import formats
 
 
 def test_importing_loads_no_file_library():
-    heavy = "{'torch', 'napari', 'qtpy', 'h5py', 'tifffile', 'scipy', 'zarr', 'nibabel'}"
+    heavy = "{'torch', 'napari', 'qtpy', 'h5py', 'tifffile', 'scipy', 'zarr', 'nibabel', 'ismrmrd'}"
     code = f"import sys, napari_d3ip.io; assert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -3,6 +3,7 @@
 Knows no Qt, no torch and no reconstruction. Libraries of file formats are imported when such a file is opened.
 """
 
+from napari_d3ip.io.kspaces import save_kspace
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
 from napari_d3ip.io.registry import can_read, read
@@ -16,6 +17,7 @@ __all__ = [
     "can_read",
     "load_volume",
     "read",
+    "save_kspace",
     "save_sinogram",
     "save_volume",
 ]

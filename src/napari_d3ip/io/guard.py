@@ -11,7 +11,9 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from napari_d3ip.errors import D3IPError, FileError
 
@@ -59,3 +61,18 @@ def reading(path: Path, what: str) -> Iterator[None]:
             f"{path.name} cannot be read as {what} ({one_line(error)}); it may be truncated or damaged, so copy or "
             "export it again."
         ) from error
+
+
+def needed(library: str, path: Path) -> ModuleType:
+    """An optional library that a file needs.
+
+    Raises
+    ------
+    FileError
+        If it is not installed.
+    """
+    try:
+        return import_module(library)
+    except ImportError as error:
+        package = library.partition(".")[0]
+        raise FileError(f"{path.name} needs the package {package}; install napari-d3ip[mri].") from error

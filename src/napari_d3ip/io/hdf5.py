@@ -1,6 +1,6 @@
 """HDF5: safe access for the formats built on it, and the reader for files of no known layout.
 
-The generic reader knows no layout: it finds three-dimensional data sets and asks where there is more than one.
+The generic reader knows no layout: it finds data sets of a scan's shape and asks where there is more than one.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ import numpy.typing as npt
 from napari_d3ip.errors import FileError
 from napari_d3ip.io.angles import unit_in_name
 from napari_d3ip.io.guard import reading
+from napari_d3ip.io.named_kspace import COMPANION_NAMES, kspace_from_arrays
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
+from napari_d3ip.io.raw_kspace import KSPACE_NAMES, could_be_kspace, is_kspace
 from napari_d3ip.io.scan import RawScan
 from napari_d3ip.io.units import angle_unit
-from napari_d3ip.measurement import Sinogram
+from napari_d3ip.measurement import Measurement
 
 suffixes = (".h5", ".hdf5", ".hdf", ".nx", ".nxs", ".hspy")
 VOLUME_MARK = "napari_d3ip_volume"  # Attribute on volumes that this package wrote.
@@ -29,15 +31,18 @@ _DEPTH = 12
 
 
 def matches(path: Path) -> bool:
-    """Whether an HDF5 file holds a three-dimensional data set that is no volume of ours."""
+    """Whether an HDF5 file holds a data set of a scan's shape that is no volume of ours."""
     if not is_hdf5(path):
         return False
     with reading(path, "HDF5"), h5py.File(path, "r") as file:
-        return any(dataset.ndim == 3 and VOLUME_MARK not in dataset.attrs for _, dataset in numeric_datasets(file))
+        return any(
+            (dataset.ndim == 3 or could_be_kspace(dataset)) and VOLUME_MARK not in dataset.attrs
+            for _, dataset in numeric_datasets(file)
+        )
 
 
-def read(path: Path, options: ReadOptions) -> Sinogram:
-    """Read the only three-dimensional data set, or the one named by ``options.dataset``.
+def read(path: Path, options: ReadOptions) -> Measurement:
+    """Read the only data set of a scan's shape, or the one named by ``options.dataset``.
 
     Raises
     ------
@@ -53,8 +58,13 @@ def read(path: Path, options: ReadOptions) -> Sinogram:
                 f"{path.name} is a reconstructed volume, not a measurement; open it as an image, or simulate a scan "
                 "of it."
             )
-        scan = RawScan(path, "HDF5", load(dataset, path), dataset=dataset.name, plain=True)
-        angles = _angles_beside(dataset, path)
+        data, angles = load(dataset, path), _angles_beside(dataset, path)
+        if is_kspace(data, options, name=_last(dataset), has_angles=angles is not None):
+            beside = {name: item for name, item in dataset.parent.items() if isinstance(item, h5py.Dataset)}
+            arrays = {name: load(item, path) for name, item in beside.items() if name.lower() in COMPANION_NAMES}
+            arrays[_last(dataset)] = data
+            return kspace_from_arrays(path, "HDF5", arrays, _last(dataset), options).to_kspace(options)
+        scan = RawScan(path, "HDF5", data, dataset=dataset.name, plain=True)
         if angles is not None:
             scan.angles, scan.angles_from = load(angles, path), str(angles.name)
             scan.angle_unit = stated_angle_unit(angles)
@@ -149,7 +159,7 @@ def attribute(item: h5py.Dataset | h5py.Group, name: str) -> str | None:
 def stated_angle_unit(dataset: h5py.Dataset) -> Any:
     """``"degree"`` or ``"radian"`` from a dataset's units attribute or its name, else None."""
     stated = attribute(dataset, "units") or attribute(dataset, "unit")
-    return angle_unit(stated) or unit_in_name(str(dataset.name).rsplit("/", 1)[-1])
+    return angle_unit(stated) or unit_in_name(_last(dataset))
 
 
 def numeric_datasets(group: h5py.Group, depth: int = _DEPTH) -> Iterator[tuple[str, h5py.Dataset]]:
@@ -165,11 +175,18 @@ def numeric_datasets(group: h5py.Group, depth: int = _DEPTH) -> Iterator[tuple[s
             yield f"{group.name.rstrip('/')}/{name}".lstrip("/"), item
 
 
+def _last(dataset: h5py.Dataset) -> str:
+    """Name of a dataset without the groups it is in."""
+    return str(dataset.name).rsplit("/", 1)[-1]
+
+
 def _choose(file: h5py.File, path: Path) -> h5py.Dataset:
     found = dict(numeric_datasets(file))
-    stacks = {name: dataset for name, dataset in found.items() if dataset.ndim == 3} or {
-        name: dataset for name, dataset in found.items() if dataset.ndim == 2
-    }
+    stacks = (
+        {name: dataset for name, dataset in found.items() if _last(dataset).lower() in KSPACE_NAMES}
+        or {name: dataset for name, dataset in found.items() if dataset.ndim == 3 or could_be_kspace(dataset)}
+        or {name: dataset for name, dataset in found.items() if dataset.ndim == 2}
+    )
     if not stacks:
         raise FileError(f"{path.name} holds no three-dimensional data set; give a file with projections or sinograms.")
     if len(stacks) > 1:
@@ -178,6 +195,7 @@ def _choose(file: h5py.File, path: Path) -> h5py.Dataset:
             f"dataset: {path.name} has no known layout and several data sets ({listed}); give dataset=NAME.",
             needs="dataset",
             candidates=tuple(stacks),
+            kind="kspace" if any(map(could_be_kspace, stacks.values())) else "sinogram",
         )
     return next(iter(stacks.values()))
 

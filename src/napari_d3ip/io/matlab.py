@@ -19,27 +19,30 @@ import scipy.io
 from napari_d3ip.errors import FileError
 from napari_d3ip.io import hdf5
 from napari_d3ip.io.guard import reading
-from napari_d3ip.io.named import scan_from_arrays
+from napari_d3ip.io.named import measurement_from_arrays
 from napari_d3ip.io.options import ReadOptions
-from napari_d3ip.measurement import Sinogram
+from napari_d3ip.io.raw_kspace import could_be_kspace
+from napari_d3ip.measurement import Measurement
 
 suffixes = (".mat",)
 Arrays = dict[str, npt.NDArray[Any]]
 
 
 def matches(path: Path) -> bool:
-    """Whether a MATLAB file, or HDF5 as MATLAB or Octave writes it, holds a three-dimensional array."""
+    """Whether a MATLAB file, or HDF5 as MATLAB or Octave writes it, holds an array of a scan's shape."""
     if hdf5.is_hdf5(path):
         with reading(path, "HDF5"), h5py.File(path, "r") as file:
-            stacks = any(dataset.ndim == 3 for _, dataset in hdf5.numeric_datasets(file))
+            found = [dataset for _, dataset in hdf5.numeric_datasets(file)]
+            stacks = any(dataset.ndim == 3 or could_be_kspace(dataset) for dataset in found)
             return stacks and any(_is_matlab(item) for item in _members(file).values())
     if path.suffix.lower() not in suffixes or not path.is_file() or _is_octave_text(path):
         return False
     with _opened(path) as file:
-        return any(len(shape) == 3 for _, shape, _ in scipy.io.whosmat(file))
+        # SciPy does not say whether an array is complex.
+        return any(3 <= len(shape) <= 5 for _, shape, _ in scipy.io.whosmat(file))
 
 
-def read(path: Path, options: ReadOptions) -> Sinogram:
+def read(path: Path, options: ReadOptions) -> Measurement:
     """Read a MATLAB or Octave file.
 
     Raises
@@ -60,7 +63,7 @@ def read(path: Path, options: ReadOptions) -> Sinogram:
         for name, value in variables.items():
             if not name.startswith("__"):
                 _open_structure(name, value, arrays)
-    return scan_from_arrays(path, "MATLAB", arrays, options).to_sinogram(options)
+    return measurement_from_arrays(path, "MATLAB", arrays, options)
 
 
 @contextmanager

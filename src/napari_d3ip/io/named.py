@@ -5,22 +5,19 @@ Knows names, not file formats.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
-
-import numpy as np
-import numpy.typing as npt
+from typing import cast
 
 from napari_d3ip.errors import FileError
 from napari_d3ip.io.angles import unit_in_name
-from napari_d3ip.io.options import ReadOptions, Values
+from napari_d3ip.io.lookup import Arrays, find, floats, last, pair, provenance, voxel_size, word
+from napari_d3ip.io.named_kspace import COMPANION_NAMES, kspace_from_arrays
+from napari_d3ip.io.options import ReadOptions, Values, is_sinogram_order
 from napari_d3ip.io.question import LayoutQuestion
+from napari_d3ip.io.raw_kspace import KSPACE_NAMES, could_be_kspace, is_kspace
 from napari_d3ip.io.scan import RawScan
 from napari_d3ip.io.units import angle_unit, length_unit
-
-AnyArray = npt.NDArray[Any]
+from napari_d3ip.measurement import Measurement
 
 DATA_NAMES = ("data", "sinogram", "sinograms", "sino", "projections", "projection_data")
 _ANGLES = ("angles", "angle", "theta", "thetas", "tilt_angles", "rotation_angle")
@@ -29,8 +26,8 @@ _FLATS = ("flats", "flat", "data_white", "white")
 _DARKS = ("darks", "dark", "data_dark")
 
 
-def scan_from_arrays(path: Path, format: str, arrays: Mapping[str, AnyArray], options: ReadOptions) -> RawScan:
-    """Pick data, angles, flats and darks by their names, or the only three-dimensional array.
+def measurement_from_arrays(path: Path, format: str, arrays: Arrays, options: ReadOptions) -> Measurement:
+    """Pick the data by its name, or the only array of a fitting shape, and what belongs to it by names too.
 
     Parameters
     ----------
@@ -48,22 +45,30 @@ def scan_from_arrays(path: Path, format: str, arrays: Mapping[str, AnyArray], op
     FileError
         If there is no such array.
     LayoutQuestion
-        If several could be the data.
+        If several could be the data, or something else is left open.
+    MeasurementError
+        If the data or geometry cannot be right.
     """
     name = _data_name(path, arrays, options.dataset)
+    if is_kspace(arrays[name], options, name=last(name), has_angles=find(arrays, _ANGLE_NAMES) is not None):
+        return kspace_from_arrays(path, format, arrays, name, options).to_kspace(options)
+    return _scan_from_arrays(path, format, arrays, name).to_sinogram(options)
+
+
+def _scan_from_arrays(path: Path, format: str, arrays: Arrays, name: str) -> RawScan:
     scan = RawScan(path, format, arrays[name], dataset=name, plain=True)
-    angles = _find(arrays, _ANGLE_NAMES)
+    angles = find(arrays, _ANGLE_NAMES)
     if angles is not None and arrays[angles].size > 1:
         scan.angles, scan.angles_from = arrays[angles], f"variable {angles}"
-        scan.angle_unit = angle_unit(word(arrays, "angle_unit", "angle_units")) or unit_in_name(_last(angles))
+        scan.angle_unit = angle_unit(word(arrays, "angle_unit", "angle_units")) or unit_in_name(last(angles))
     axes = (word(arrays, "axes") or "").lower()
-    if sorted(axes) == ["a", "d", "z"]:
+    if is_sinogram_order(axes):
         scan.axes, scan.axes_from = axes, "variable axes"
     values = word(arrays, "values")
     if values in ("counts", "transmission", "line_integrals"):
         scan.values = cast(Values, values)
     for names, field in ((_FLATS, "flats"), (_DARKS, "darks")):
-        found = _find(arrays, names)
+        found = find(arrays, names)
         if found is not None and arrays[found].size:
             setattr(scan, field, arrays[found])
     scan.unit = length_unit(word(arrays, "unit")) or word(arrays, "unit")
@@ -71,49 +76,31 @@ def scan_from_arrays(path: Path, format: str, arrays: Mapping[str, AnyArray], op
     return scan
 
 
-def word(arrays: Mapping[str, AnyArray], *names: str) -> str | None:
-    """Text under one of several names, or None."""
-    found = _find(arrays, names)
-    if found is None or arrays[found].dtype.kind not in "US" or arrays[found].size != 1:
-        return None
-    value = arrays[found].ravel()[0]
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _read_geometry(scan: RawScan, arrays: Mapping[str, AnyArray]) -> None:
+def _read_geometry(scan: RawScan, arrays: Arrays) -> None:
     """Geometry under the names of `Sinogram`'s fields."""
-    center = _floats(arrays, "center")
+    center = floats(arrays, "center")
     if len(center) == 1:
         scan.center = center[0]
-    voxel = _floats(arrays, "voxel_size")
-    if len(voxel) in (1, 3):
-        z, y, x = voxel * 3 if len(voxel) == 1 else voxel
-        scan.voxel_size = (z, y, x)
-    pitch = _floats(arrays, "detector_pitch")
+    pitch = floats(arrays, "detector_pitch")
     if len(pitch) == 1:
         scan.detector_pitch = pitch[0]
-    shape = _floats(arrays, "slice_shape")
-    if len(shape) == 2:
-        scan.slice_shape = (int(shape[0]), int(shape[1]))
-    provenance = word(arrays, "provenance")
-    if provenance is not None:
-        try:
-            scan.provenance = dict(json.loads(provenance))
-        except (ValueError, TypeError):  # Another program's note.
-            scan.provenance = {"note": provenance}
+    scan.voxel_size = voxel_size(arrays)
+    scan.slice_shape = pair(arrays, "slice_shape")
+    scan.provenance = provenance(arrays)
 
 
-def _data_name(path: Path, arrays: Mapping[str, AnyArray], wanted: str | None) -> str:
+def _data_name(path: Path, arrays: Arrays, wanted: str | None) -> str:
     if wanted is not None:
         if wanted not in arrays:
             raise FileError(f"dataset: {path.name} holds no {wanted}; it has {', '.join(arrays) or 'nothing'}.")
         return wanted
     numeric = {name: array for name, array in arrays.items() if array.dtype.kind in "fiubc"}
-    named = [name for name in numeric if _last(name).lower() in DATA_NAMES]
-    stacks = [name for name in numeric if numeric[name].ndim == 3]
-    spare = [name for name in stacks if _last(name).lower() not in (*_FLATS, *_DARKS)]
+    kspace = [name for name in numeric if last(name).lower() in KSPACE_NAMES]
+    named = [name for name in numeric if last(name).lower() in DATA_NAMES]
+    stacks = [name for name, array in numeric.items() if array.ndim == 3 or could_be_kspace(array)]
+    spare = [name for name in stacks if last(name).lower() not in (*_FLATS, *_DARKS, *COMPANION_NAMES)]
     images = [name for name in numeric if numeric[name].ndim == 2 and min(numeric[name].shape) > 1]
-    candidates = named or spare or images
+    candidates = kspace or named or spare or images
     if not candidates:
         raise FileError(f"{path.name} holds no three-dimensional array; it has {', '.join(arrays) or 'nothing'}.")
     if len(candidates) > 1:
@@ -122,24 +109,6 @@ def _data_name(path: Path, arrays: Mapping[str, AnyArray], wanted: str | None) -
             f"dataset: {path.name} holds several arrays that could be the data ({listed}); give dataset=NAME.",
             needs="dataset",
             candidates=candidates,
+            kind="kspace" if any(could_be_kspace(arrays[name]) for name in candidates) else "sinogram",
         )
     return candidates[0]
-
-
-def _find(arrays: Mapping[str, AnyArray], names: Iterable[str]) -> str | None:
-    for wanted in names:
-        for name in arrays:
-            if _last(name).lower() == wanted:
-                return name
-    return None
-
-
-def _floats(arrays: Mapping[str, AnyArray], name: str) -> list[float]:
-    found = _find(arrays, (name,))
-    if found is None or arrays[found].dtype.kind not in "fiu":
-        return []
-    return [float(value) for value in np.ravel(arrays[found])]
-
-
-def _last(name: str) -> str:
-    return name.rsplit(".", 1)[-1]

@@ -11,27 +11,29 @@ import numpy.typing as npt
 
 from napari_d3ip.errors import FileError
 from napari_d3ip.io.guard import reading
-from napari_d3ip.io.named import scan_from_arrays
+from napari_d3ip.io.named import measurement_from_arrays
 from napari_d3ip.io.options import ReadOptions
+from napari_d3ip.io.raw_kspace import KSPACE_NAMES, RawKSpace, could_be_kspace, is_kspace
 from napari_d3ip.io.scan import RawScan
-from napari_d3ip.measurement import Sinogram
+from napari_d3ip.measurement import Measurement
 
 suffixes = (".npy", ".npz")
 
 
 def matches(path: Path) -> bool:
-    """Whether there is a three-dimensional array, from the headers, that is no volume of ours."""
+    """Whether there is an array of a scan's shape and type, from the headers, that is no volume of ours."""
     if path.suffix.lower() not in suffixes or not path.is_file():
         return False
     with reading(path, "NumPy file"):
         if path.suffix.lower() == ".npy":
-            dimensions: int = np.load(path, mmap_mode="r", allow_pickle=False).ndim
-            return dimensions == 3 and not _is_volume(path)
+            return _could_be_scan(np.load(path, mmap_mode="r", allow_pickle=False)) and not _is_volume(path)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return any(_member_dimensions(archive, name) == 3 for name in archive.files)
+            return any(
+                name.lower() in KSPACE_NAMES or _could_be_scan(_member(archive, name)) for name in archive.files
+            )
 
 
-def read(path: Path, options: ReadOptions) -> Sinogram:
+def read(path: Path, options: ReadOptions) -> Measurement:
     """Read a NumPy file.
 
     Raises
@@ -40,13 +42,15 @@ def read(path: Path, options: ReadOptions) -> Sinogram:
         See `napari_d3ip.io.read`.
     """
     if path.suffix.lower() == ".npz":
-        return scan_from_arrays(path, "npz", _load_archive(path), options).to_sinogram(options)
+        return measurement_from_arrays(path, "npz", _load_archive(path), options)
     if _is_volume(path):
         raise FileError(
             f"{path.name} is a reconstructed volume, not a measurement; open it as an image, or simulate a scan of it."
         )
     with reading(path, "npy file"):
         array = np.load(path, allow_pickle=False)
+    if is_kspace(array, options):
+        return RawKSpace(path, "npy", array).to_kspace(options)
     return RawScan(path, "npy", array, plain=True).to_sinogram(options)
 
 
@@ -75,8 +79,14 @@ def _load_archive(path: Path) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
-def _member_dimensions(archive: Any, name: str) -> int:
+def _could_be_scan(array: Any) -> bool:
+    return array.ndim == 3 or could_be_kspace(array)
+
+
+def _member(archive: Any, name: str) -> npt.NDArray[Any]:
+    """Stand-in of the shape and type that a member's header states."""
     with archive.zip.open(name if name in archive.zip.namelist() else name + ".npy") as member:
         version = np.lib.format.read_magic(member)
         reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        return len(reader(member)[0])
+        shape, _, dtype = reader(member)
+    return np.broadcast_to(np.empty((), dtype), shape)

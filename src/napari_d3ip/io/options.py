@@ -5,7 +5,8 @@ Pydantic only: the import widget and the command line (``--set key=value``) are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,9 @@ from napari_d3ip.errors import SettingsError
 
 Values = Literal["counts", "transmission", "line_integrals"]
 AngleUnit = Literal["degree", "radian"]
+SINOGRAM_ONLY = ("angles", "angle_unit", "center", "values", "flats", "darks", "clip_transmission", "detector_pitch")
+KSPACE_ONLY = ("repetition", "mask", "coil_maps", "trajectory", "image_shape", "keep_oversampling", "noise_level")
+_RANGE = re.compile(r"\d*:\d*")
 
 
 class ReadOptions(BaseModel):
@@ -34,8 +38,10 @@ class ReadOptions(BaseModel):
     )
     axes: str | None = Field(
         None,
-        description="Meaning of the file's axes in order: z (along the rotation axis), a (angle), d (detector); "
-        "zad for a stack of sinograms, azd for a stack of projections.",
+        description="Meaning of the file's axes in order. Sinograms: z (along the rotation axis), a (angle), d "
+        "(detector); zad for a stack of sinograms, azd for a stack of projections. K-space: what there is of z "
+        "(slice), c (coil), r (repetition), and y and x (encoding; readout and sample along a trajectory), for "
+        "instance zcyx.",
     )
     center: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="Rotation axis on the detector, in pixels counted from 0."
@@ -58,6 +64,30 @@ class ReadOptions(BaseModel):
     detector_pitch: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="Detector pixels in units of image pixels."
     )
+    slices: str | None = Field(
+        None, description="Slices to read, start:stop counted from 0; 10:20 or :5 for instance."
+    )
+    repetition: int | Literal["mean"] | None = Field(
+        None, description="Repetition (frame, echo, ...) of k-space to read, counted from 0, or mean for all together."
+    )
+    mask: Path | None = Field(
+        None, description="Measured samples of k-space: npy, npz or cfl, shape (kx,), (ky, kx) or (z, ky, kx)."
+    )
+    coil_maps: Path | None = Field(
+        None, description="Coil sensitivities: npy or npz of shape (z, coil, y, x), or cfl in BART's order."
+    )
+    trajectory: Path | None = Field(
+        None,
+        description="Sample positions of k-space (ky, kx) in grid units: npy or npz of shape (readout, sample, 2), or "
+        "cfl in BART's order.",
+    )
+    image_shape: tuple[int, int] | None = Field(
+        None, description="Height and width of a slice in pixels, where k-space has a trajectory."
+    )
+    keep_oversampling: bool = Field(False, description="Keep the margins that an oversampled readout of k-space adds.")
+    noise_level: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Root mean square of the complex noise of a sample of k-space."
+    )
 
     @field_validator("angles", mode="before")
     @classmethod
@@ -67,24 +97,41 @@ class ReadOptions(BaseModel):
             return tuple(value.ravel().tolist())
         return _numbers(value) if isinstance(value, str) else value
 
-    @field_validator("voxel_size", mode="before")
+    @field_validator("voxel_size", "image_shape", mode="before")
     @classmethod
-    def _voxel_size(cls, value: Any) -> Any:
+    def _from_text(cls, value: Any) -> Any:
         return _numbers(value) if isinstance(value, str) else value
 
-    @field_validator("voxel_size")
+    @field_validator("voxel_size", "image_shape")
     @classmethod
     def _positive(cls, value: Any) -> Any:
         if value is not None and not (np.all(np.isfinite(value)) and np.min(value) > 0):
-            raise ValueError("voxel sizes must be positive")
+            raise ValueError("sizes must be positive")
+        return value
+
+    @field_validator("repetition", mode="before")
+    @classmethod
+    def _repetition(cls, value: Any) -> Any:
+        if value is None or value == "mean" or (str(value).isdecimal() and not isinstance(value, bool)):
+            return value if value in (None, "mean") else int(value)
+        raise ValueError("give a number counted from 0, or mean")
+
+    @field_validator("slices")
+    @classmethod
+    def _range(cls, value: str | None) -> str | None:
+        if value is not None and not _RANGE.fullmatch(value):
+            raise ValueError("give start:stop, counted from 0, for instance 10:20")
         return value
 
     @field_validator("axes")
     @classmethod
     def _permutation(cls, value: str | None) -> str | None:
-        if value is not None and sorted(value.lower()) != ["a", "d", "z"]:
-            raise ValueError("give each of the letters z, a and d once, for instance zad")
-        return None if value is None else value.lower()
+        if value is None or is_sinogram_order(value.lower()) or is_kspace_order(value.lower()):
+            return None if value is None else value.lower()
+        raise ValueError(
+            "give each of the letters z, a and d once, for instance zad, or for k-space y, x and what else there is "
+            "of z, c and r, for instance zcyx"
+        )
 
     @classmethod
     def create(cls, given: Mapping[str, Any] | None = None, /, **fields: Any) -> ReadOptions:
@@ -99,6 +146,42 @@ class ReadOptions(BaseModel):
             return cls.model_validate({**(given or {}), **fields})
         except ValidationError as error:
             raise SettingsError(_explain(error)) from error
+
+    def refuse(self, fields: Iterable[str], name: str, kind: str) -> None:
+        """Say that options were given which a measurement of this kind has no use for.
+
+        Raises
+        ------
+        SettingsError
+            Naming the first of ``fields`` that was given.
+        """
+        for field in fields:
+            if getattr(self, field) != type(self).model_fields[field].default:
+                raise SettingsError(f"{field}: {name} is {kind}, which has none; leave this option out.")
+
+    def slice_range(self, count: int, name: str) -> slice:
+        """The slices to read out of ``count``.
+
+        Raises
+        ------
+        SettingsError
+            If none or more than there are is asked for.
+        """
+        start, _, stop = (self.slices or ":").partition(":")
+        first, end = int(start or 0), int(stop or count)
+        if not 0 <= first < end <= count:
+            raise SettingsError(f"slices: {self.slices} is no part of the {count} slices in {name}; give start:stop.")
+        return slice(first, end)
+
+
+def is_sinogram_order(axes: str) -> bool:
+    """Whether these letters are the axes of a sinogram, in any order."""
+    return sorted(axes) == ["a", "d", "z"]
+
+
+def is_kspace_order(axes: str) -> bool:
+    """Whether these letters are axes of k-space, in any order: y, x and some of z, c and r."""
+    return {"x", "y"} <= set(axes) <= set("rzcyx") and len(set(axes)) == len(axes)
 
 
 def _numbers(text: str) -> str | tuple[float, ...] | float:

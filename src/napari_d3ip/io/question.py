@@ -6,8 +6,10 @@ Knows no file format and no Qt.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from napari_d3ip.errors import AmbiguousLayoutError
+from napari_d3ip.io.options import KSPACE_ONLY
 
 
 class LayoutQuestion(AmbiguousLayoutError):
@@ -19,17 +21,26 @@ class LayoutQuestion(AmbiguousLayoutError):
         One sentence that says what is open and how to answer.
     needs : str
         Field of `ReadOptions` that answers it: ``"axes"``, ``"angles"``, ``"angle_unit"``, ``"values"``,
-        ``"flats"`` or ``"dataset"``.
+        ``"flats"``, ``"dataset"``, ``"repetition"``, ``"trajectory"`` or ``"image_shape"``.
     candidates : sequence of str
-        Answers that are possible; empty if they cannot be listed (``"angles"``, ``"flats"``).
+        Answers that are possible; empty if they cannot be listed (``"angles"``, ``"flats"``, ``"trajectory"``).
     shape : tuple of int, optional
         Shape of the data in the file, if it is known already.
+    kind : {"sinogram", "kspace"}, optional
+        What the file seems to hold, that is, which import widget to open; default: the kind that has ``needs``.
     """
 
     def __init__(
-        self, message: str, *, needs: str, candidates: Sequence[str] = (), shape: tuple[int, ...] | None = None
+        self,
+        message: str,
+        *,
+        needs: str,
+        candidates: Sequence[str] = (),
+        shape: tuple[int, ...] | None = None,
+        kind: Literal["sinogram", "kspace"] | None = None,
     ) -> None:
         super().__init__(message)
         self.needs = needs
         self.candidates = tuple(candidates)
         self.shape = shape
+        self.kind = kind or ("kspace" if needs in KSPACE_ONLY else "sinogram")

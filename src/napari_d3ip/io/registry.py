@@ -11,10 +11,22 @@ from typing import Any, Protocol, cast
 
 from napari_d3ip.errors import FileError
 from napari_d3ip.io.options import ReadOptions
-from napari_d3ip.measurement import Sinogram
+from napari_d3ip.measurement import Measurement
 
 # Asked in this order; generic HDF5 comes after the formats built on HDF5.
-FORMATS = ("dxchange", "nxtomo", "hyperspy", "matlab", "hdf5", "tiff", "numpy_files")
+FORMATS = (
+    "dxchange",
+    "nxtomo",
+    "hyperspy",
+    "ismrmrd",
+    "fastmri",
+    "matlab",
+    "hdf5",
+    "tiff",
+    "bart",
+    "twix",
+    "numpy_files",
+)
 
 
 class Format(Protocol):
@@ -25,7 +37,7 @@ class Format(Protocol):
     def matches(self, path: Path) -> bool:
         """Cheaply, whether the content is of this format and looks like a measurement."""
 
-    def read(self, path: Path, options: ReadOptions) -> Sinogram:
+    def read(self, path: Path, options: ReadOptions) -> Measurement:
         """Read it, or raise a `D3IPError` that says why not."""
 
 
@@ -34,13 +46,14 @@ def formats() -> list[Format]:
     return [cast(Format, import_module(f"napari_d3ip.io.{name}")) for name in FORMATS]
 
 
-def read(path: str | Path, options: ReadOptions | None = None, **fields: Any) -> Sinogram:
+def read(path: str | Path, options: ReadOptions | None = None, **fields: Any) -> Measurement:
     """Read a measurement; the format is found from the content.
 
     Parameters
     ----------
     path : str or Path
-        Data Exchange, NXtomo, HyperSpy or other HDF5, TIFF, folder of TIFFs, npy, npz, or MATLAB/Octave file.
+        Of tomography: Data Exchange, NXtomo, HyperSpy, TIFF or folder of TIFFs. Of MRI: ISMRMRD, fastMRI, BART (.cfl
+        or .hdr) or Siemens twix (.dat). Of both: other HDF5, npy, npz, or MATLAB/Octave file.
     options : ReadOptions, optional
         What the file does not say.
     **fields
@@ -48,8 +61,9 @@ def read(path: str | Path, options: ReadOptions | None = None, **fields: Any) ->
 
     Returns
     -------
-    Sinogram
-        Line integrals (z, angle, detector), float32; its provenance says how axes, angles and values were found.
+    Sinogram or KSpace
+        Line integrals (z, angle, detector), float32, or k-space (z, coil, ky, kx), complex64; the provenance says how
+        the file was understood.
 
     Raises
     ------

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.io import angles as angle_files
 from napari_d3ip.io.frames import read_frames
-from napari_d3ip.io.options import AngleUnit, ReadOptions, Values
+from napari_d3ip.io.options import KSPACE_ONLY, AngleUnit, ReadOptions, Values, is_sinogram_order
 from napari_d3ip.io.preprocess import minus_log, transmission
 from napari_d3ip.io.question import LayoutQuestion
 from napari_d3ip.measurement import Sinogram
@@ -100,6 +100,7 @@ class RawScan:
             If the data or geometry cannot be right.
         """
         _require_stack(self)
+        options.refuse(KSPACE_ONLY, self.name, "a sinogram")
         angles, angles_from = _settle_angles(self, options)
         axes, axes_from = _settle_axes(self, options, len(angles))
         data = self.data.transpose([axes.index(letter) for letter in "zad"])
@@ -121,7 +122,7 @@ class RawScan:
             "values": values_note,
         }
         own = self.provenance is not None and options == ReadOptions()
-        return Sinogram(
+        sinogram = Sinogram(
             integrals,
             angles,
             center=self.center if options.center is None else options.center,
@@ -132,6 +133,9 @@ class RawScan:
             source=self.name,
             provenance=(self.provenance or {}) if own else {**(self.provenance or {}), "read": note},
         )
+        if options.slices is None:
+            return sinogram
+        return sinogram.select(slices=options.slice_range(len(sinogram.data), self.name))
 
 
 def _require_stack(scan: RawScan) -> None:
@@ -169,6 +173,11 @@ def _settle_angles(scan: RawScan, options: ReadOptions) -> tuple[npt.NDArray[np.
 def _settle_axes(scan: RawScan, options: ReadOptions, views: int) -> tuple[str, str]:
     """Axis letters, and what says so: the option, the file, or the only leading axis as long as the angles."""
     if options.axes is not None:
+        if not is_sinogram_order(options.axes):
+            raise MeasurementError(
+                f"axes: {options.axes} is an order of k-space, but {scan.name} is a sinogram; give an order of z, a "
+                "and d, for instance zad."
+            )
         return options.axes, "the axes option"
     if scan.axes is not None:
         return scan.axes, scan.axes_from

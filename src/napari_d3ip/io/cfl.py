@@ -1,0 +1,94 @@
+"""Arrays as BART keeps them: dimensions in a .hdr file, complex floats (first axis fastest) in a .cfl file.
+
+BART shows the first axis downwards and the second to the right, and so do the images here: ``image[y, x]`` is
+``bart[y, x]``, k-space (z, coil, ky, kx) is ``bart[ky, kx, z, coil]``.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_d3ip.errors import FileError
+from napari_d3ip.io.guard import reading
+from napari_d3ip.measurement import ComplexArray
+
+AXES = 16
+COIL, MAPS, SLICE, AVERAGE = 3, 4, 13, 14
+_TITLE = "# Dimensions"
+
+
+def is_cfl(path: Path) -> bool:
+    """Whether this names one of BART's pair of files; .hdr is also the ending of others."""
+    if path.suffix.lower() == ".hdr" and path.is_file():
+        with reading(path, "BART header"), path.open("rb") as file:
+            return file.read(len(_TITLE)) == _TITLE.encode()
+    return path.suffix.lower() == ".cfl"
+
+
+def load(path: Path) -> ComplexArray:
+    """Array of 16 axes, from either file's path.
+
+    Raises
+    ------
+    FileError
+        If one of the two is missing, or they do not fit together.
+    """
+    header, content = path.with_suffix(".hdr"), path.with_suffix(".cfl")
+    for wanted in (header, content):
+        if not wanted.is_file():
+            raise FileError(f"{wanted.name} is missing, which BART keeps beside {path.name}; copy both files.")
+    with reading(header, "BART header"):
+        lines = header.read_text(encoding="utf-8").splitlines()
+        if _TITLE not in lines[:-1]:
+            raise ValueError(f"no line '{_TITLE}'")
+        shape = tuple(int(word) for word in lines[lines.index(_TITLE) + 1].split())
+    with reading(content, "BART data"):
+        values = np.fromfile(content, dtype="<c8")
+    if min(shape, default=0) < 1 or len(shape) > AXES or values.size != prod(shape):
+        raise FileError(
+            f"{content.name} holds {values.size} numbers, but {header.name} states {' × '.join(map(str, shape))}; "
+            "copy both files again."
+        )
+    return values.reshape(shape + (1,) * (AXES - len(shape)), order="F")
+
+
+def load_volume(path: Path, name: str) -> ComplexArray:
+    """Volume or coil maps, shape (z, coil, y, x).
+
+    Raises
+    ------
+    FileError
+        If there are other axes.
+    """
+    array = load(path)
+    z = SLICE if array.shape[SLICE] > 1 else 2
+    others = [axis for axis in range(AXES) if axis not in (0, 1, z, COIL) and array.shape[axis] > 1]
+    if others:
+        raise FileError(
+            f"{name}: {path.name} has {array.shape[others[0]]} entries along axis {others[0]}; extract one of them "
+            f"with bart slice {others[0]} 0."
+        )
+    return array.transpose([z, COIL, 0, 1, *(axis for axis in range(AXES) if axis not in (0, 1, z, COIL))]).reshape(
+        array.shape[z], array.shape[COIL], *array.shape[:2]
+    )
+
+
+def load_trajectory(path: Path) -> npt.NDArray[np.float32]:
+    """Trajectory, shape (readout, sample, 2): (ky, kx) in grid units.
+
+    Raises
+    ------
+    FileError
+        If it is none, or one in three dimensions.
+    """
+    array = load(path)
+    if array.shape[0] != 3 or array.size != prod(array.shape[:3]):
+        raise FileError(f"trajectory: {path.name} has shape {array.shape[:4]}; give BART's (3, sample, readout).")
+    positions = array.real.reshape(array.shape[:3])
+    if positions[2].any():
+        raise FileError(f"trajectory: {path.name} is one in three dimensions; give a scan of slices.")
+    return np.ascontiguousarray(positions[:2].T)

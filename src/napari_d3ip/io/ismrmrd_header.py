@@ -1,0 +1,112 @@
+"""The XML header of ISMRMRD, which fastMRI files carry too: sizes of the encoded and the reconstructed space.
+
+Inati et al., Magn. Reson. Med. 77 (2017) 411.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_d3ip.errors import FileError
+from napari_d3ip.io.guard import needed, one_line
+
+
+@dataclass(frozen=True)
+class Space:
+    """An encoded or reconstructed space: pixels and millimetres, each (z, y, x)."""
+
+    matrix: tuple[int, int, int]
+    field_of_view: tuple[float, float, float]
+
+    @property
+    def pixel_size(self) -> tuple[float, float, float]:
+        """Millimetres (z, y, x)."""
+        z, y, x = (size / count for size, count in zip(self.field_of_view, self.matrix, strict=True))
+        return (z, y, x)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """One encoding of a header.
+
+    Parameters
+    ----------
+    encoded, recon : Space
+        As stated.
+    trajectory : str
+        ``"cartesian"``, ``"radial"``, ``"epi"``, ...
+    centre : tuple of int
+        Counters (z, y) of the centre of k-space.
+    """
+
+    encoded: Space
+    recon: Space
+    trajectory: str
+    centre: tuple[int, int]
+
+    @property
+    def wanted(self) -> tuple[int, int, int]:
+        """Pixels (z, y, x) that are left of the encoded matrix in the field of view of the reconstruction."""
+        z, y, x = (
+            min(count, max(1, round(count * small / large)))
+            for count, small, large in zip(
+                self.encoded.matrix, self.recon.field_of_view, self.encoded.field_of_view, strict=True
+            )
+        )
+        return (z, y, x)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What readers need of a header."""
+
+    encodings: tuple[Encoding, ...]
+    noise_bandwidth: float
+
+
+def parse(xml: str | bytes, path: Path) -> Header:
+    """Parse a header with the ``ismrmrd`` package.
+
+    Raises
+    ------
+    FileError
+        If it cannot be parsed, lacks an encoding, or the package is missing.
+    """
+    schema = needed("ismrmrd.xsd", path)
+    try:
+        document = schema.CreateFromDocument(xml)
+        encodings = tuple(_encoding(encoding) for encoding in document.encoding)
+    except Exception as error:  # The parser's errors have no common class.
+        raise FileError(
+            f"{path.name} has an ISMRMRD header that cannot be read ({one_line(error)}); convert the scan again."
+        ) from error
+    sizes = [size for encoding in encodings for space in (encoding.encoded, encoding.recon) for size in _sizes(space)]
+    if not sizes or min(sizes) <= 0:
+        raise FileError(f"{path.name} states no sizes of its encoding in the header; convert the scan again.")
+    system = document.acquisitionSystemInformation
+    return Header(encodings, (system and system.relativeReceiverNoiseBandwidth) or 1.0)
+
+
+def _sizes(space: Space) -> tuple[float, ...]:
+    return (*space.matrix, *space.field_of_view)
+
+
+def _encoding(stated: Any) -> Encoding:
+    encoded, limits = _space(stated.encodedSpace), stated.encodingLimits
+    line, partition = limits.kspace_encoding_step_1, limits.kspace_encoding_step_2
+    return Encoding(
+        encoded,
+        _space(stated.reconSpace),
+        str(stated.trajectory.value),
+        (
+            encoded.matrix[0] // 2 if partition is None else int(partition.center),
+            encoded.matrix[1] // 2 if line is None else int(line.center),
+        ),
+    )
+
+
+def _space(stated: Any) -> Space:
+    matrix, size = stated.matrixSize, stated.fieldOfView_mm
+    return Space((int(matrix.z), int(matrix.y), int(matrix.x)), (float(size.z), float(size.y), float(size.x)))

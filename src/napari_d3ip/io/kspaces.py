@@ -1,0 +1,45 @@
+"""K-space out: npz, which `napari_d3ip.io.read` gives back unchanged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from napari_d3ip.errors import FileError
+from napari_d3ip.io.atomic import replacing
+from napari_d3ip.measurement import KSpace
+
+_FIELDS = ("mask", "coil_maps", "trajectory", "image_shape", "calibration", "noise_level", "voxel_size")
+
+
+def save_kspace(path: str | Path, kspace: KSpace) -> None:
+    """Write a measurement of k-space.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.npz``.
+    kspace : KSpace
+        Read back, it is the same but for ``source``, which becomes the file's name.
+
+    Raises
+    ------
+    FileError
+        If the ending is another or the file cannot be written; no partial file is left.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".npz":
+        raise FileError(f"{path.name} has no ending of k-space; use .npz.")
+    fields = {name: getattr(kspace, name) for name in _FIELDS}
+    with replacing(path) as part:
+        np.savez(
+            part,
+            kspace=kspace.data,
+            axes="zcyx",
+            unit=kspace.unit,
+            source=kspace.source,
+            provenance=json.dumps(kspace.provenance),
+            **{name: value for name, value in fields.items() if value is not None},
+        )

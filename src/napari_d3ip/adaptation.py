@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.errors import D3IPError
-from napari_d3ip.prior.network import DiffusionPrior
+from napari_d3ip.prior.complex_images import ImagePrior
 from napari_d3ip.problem import Problem
 from napari_d3ip.settings import Settings
 
@@ -48,7 +48,7 @@ class Adapter:
 
     Parameters
     ----------
-    prior : DiffusionPrior
+    prior : DiffusionPrior or ComplexPrior
         The adapters are put into its network, once.
     rank : int
         Rank of every adapter.
@@ -64,7 +64,7 @@ class Adapter:
 
     def __init__(
         self,
-        prior: DiffusionPrior,
+        prior: ImagePrior,
         *,
         rank: int,
         learning_rate: float,
@@ -95,7 +95,7 @@ class Adapter:
         self.accepted = True
 
     @classmethod
-    def of(cls, prior: DiffusionPrior, settings: Settings) -> Adapter:
+    def of(cls, prior: ImagePrior, settings: Settings) -> Adapter:
         """Adapter as the settings say."""
         return cls(
             prior,
@@ -201,7 +201,7 @@ def draw_slices(total: int, count: int, adjacent: bool, generator: torch.Generat
 
 
 def consistent_estimate(
-    problem: Problem, prior: DiffusionPrior, x_t: Tensor, t: int, admm_steps: int, cg_steps: int
+    problem: Problem, prior: ImagePrior, x_t: Tensor, t: int, admm_steps: int, cg_steps: int
 ) -> Tensor:
     """``DC(x0_theta(x_t))``: denoise, then a few iterations of data consistency."""
     denoised = prior.tweedie(x_t, prior.epsilon(x_t[:, None], t)[:, 0], t)
@@ -209,7 +209,7 @@ def consistent_estimate(
 
 
 def adapt(
-    problem: Problem, prior: DiffusionPrior, adapter: Adapter, x_t: Tensor, t: int, generator: torch.Generator
+    problem: Problem, prior: ImagePrior, adapter: Adapter, x_t: Tensor, t: int, generator: torch.Generator
 ) -> Fit:
     """L optimizer steps at time t, each on K slices drawn anew (D3IP, algorithm 2; DDIP where there is one slice).
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from napari_d3ip.adaptation import AdapterState
@@ -14,6 +15,9 @@ from napari_d3ip.methods import SamplerState
 from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.total_variation import Duals
 
+# A file that was moved or renamed is still the same scan.
+_NOT_GEOMETRY = ("provenance", "source")
+
 
 class Checkpoint:
     """File with the state of sampling, so that an interrupted run can go on."""
@@ -21,10 +25,10 @@ class Checkpoint:
     def __init__(self, path: str | Path | None, measurement: Measurement, settings: Settings) -> None:
         self._path = None if path is None else Path(path)
         digest = hashlib.sha256(settings.model_dump_json(exclude={"device"}).encode())
-        digest.update(measurement.data.tobytes())
-        digest.update(measurement.angles.tobytes())
-        geometry = (measurement.axis, measurement.detector_pitch, measurement.volume_shape, measurement.geometry)
-        digest.update(repr(geometry).encode())
+        for name, value in sorted(vars(measurement).items()):
+            if name not in _NOT_GEOMETRY:
+                digest.update(name.encode())
+                digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
         self._fingerprint = digest.hexdigest()
 
     def save(self, state: SamplerState) -> None:

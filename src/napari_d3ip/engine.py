@@ -16,15 +16,26 @@ from torch import Tensor
 from napari_d3ip.checkpoint import Checkpoint
 from napari_d3ip.errors import PriorError, SettingsError
 from napari_d3ip.machine import describe_device, peak_memory, resolve_device, versions
-from napari_d3ip.measurement import Measurement
+from napari_d3ip.measurement import KSpace, Measurement, Sinogram
 from napari_d3ip.methods import METHODS, Event, initial_state
 from napari_d3ip.metrics import check_reference, psnr, ssim
-from napari_d3ip.preparation import Preparation, choose_tv_weight, fbp, prepare, tv_iterates
-from napari_d3ip.prior.network import DiffusionPrior, load_prior
+from napari_d3ip.preparation import Preparation, prepare
+from napari_d3ip.preparation.weights import choose_phase_constraint, choose_weight, tv_iterates, wavelet_iterates
+from napari_d3ip.prior.complex_images import ComplexPrior, ImagePrior
+from napari_d3ip.prior.network import load_prior
 from napari_d3ip.problem import Problem
 from napari_d3ip.reconstruction import Control, Reconstruction, Step
 from napari_d3ip.recording import Recorder, to_numpy
-from napari_d3ip.settings import ADAPTIVE_METHODS, DIFFUSION_METHODS, Settings
+from napari_d3ip.settings import (
+    ADAPTIVE_METHODS,
+    DIFFUSION_METHODS,
+    DIRECT_METHODS,
+    LEAST_SQUARES_METHODS,
+    PAPER_MRI,
+    PRESETS,
+    Settings,
+    methods_for,
+)
 from napari_d3ip.solvers.classical import last, least_squares
 from napari_d3ip.solvers.total_variation import Duals, Regulariser, solve
 
@@ -35,6 +46,11 @@ _START_CG_INSIDE = 3
 # Starting times for an even half circle and for half of it missing.
 _START_FULL, _START_HALF = 20, 300
 _STEPS_FULL, _STEPS_HALF = 4, 12
+_START_MRI, _STEPS_MRI = 20, 4
+_PROXIMAL_CT = 0.01
+_DENOISER_ERROR = 0.05
+_NAMES = {"sinogram": "a sinogram", "kspace": "k-space"}
+_PRIORS = {"sinogram": "phantom", "kspace": "phantom"}
 
 
 def run(
@@ -53,7 +69,7 @@ def run(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     settings = resolve(settings, measurement)
-    prior = load_single_channel(settings.prior, device) if settings.method in DIFFUSION_METHODS else None
+    prior = load_suited(settings.prior, measurement, device) if settings.method in DIFFUSION_METHODS else None
     if prior is not None and (settings.start_t or 0) >= prior.train_steps:
         raise SettingsError(
             f"start_t: {settings.start_t} is not below the prior's {prior.train_steps} times; lower it."
@@ -62,9 +78,9 @@ def run(
     recorder = Recorder(plan(settings, measurement.volume_shape[0]), prepared.intensity)
     if prior is not None:
         store = Checkpoint(checkpoint, measurement, settings)
-        volume, settings = yield from _sample(measurement, prepared, settings, prior, recorder, control, store, resume)
+        volume, settings = yield from _sample(prepared, settings, prior, recorder, control, store, resume)
     else:
-        volume, settings = yield from _classical(measurement, prepared, settings, recorder, control)
+        volume, settings = yield from _classical(prepared, settings, recorder, control)
 
     physical = to_numpy(volume * prepared.intensity)
     metrics = {
@@ -83,7 +99,12 @@ def run(
         "stopped_early": control.kept,
         "versions": versions(),
     }
-    return Reconstruction(physical, settings, recorder.history, metrics, measurement)
+    phase = coil_maps = None
+    if volume.is_complex():
+        phase = to_numpy((volume if prepared.phase is None else volume * prepared.phase).angle())
+    if prepared.coil_maps is not None:
+        coil_maps = prepared.coil_maps.cpu().numpy()
+    return Reconstruction(physical, settings, recorder.history, metrics, measurement, phase, coil_maps)
 
 
 def resolve(settings: Settings, measurement: Measurement) -> Settings:
@@ -92,15 +113,23 @@ def resolve(settings: Settings, measurement: Measurement) -> Settings:
     Raises
     ------
     SettingsError
-        If more sampling steps are asked for than there are times.
+        If the method is not one for this kind of measurement, or more sampling steps are asked for than there are
+        times.
     """
-    fields: dict[str, Any] = {}
-    # The more directions are missing, the more the prior has to add: sampling starts earlier, in more steps.
-    missing = min(1.0, max(0.0, 170.0 - measurement.angular_range) / 80.0)
+    allowed = methods_for(measurement.kind)
+    if settings.method not in allowed:
+        raise SettingsError(
+            f"method: {settings.method} does not reconstruct from {_NAMES[measurement.kind]}; choose "
+            f"{', '.join(allowed)}."
+        )
+    start_t, steps, defaults = (
+        _sinogram_defaults(measurement) if isinstance(measurement, Sinogram) else _kspace_defaults(settings)
+    )
+    fields: dict[str, Any] = defaults
     if settings.start_t is None:
-        fields["start_t"] = round(_START_FULL + (_START_HALF - _START_FULL) * missing)
+        fields.setdefault("start_t", start_t)
     if settings.steps is None:
-        fields["steps"] = round(_STEPS_FULL + (_STEPS_HALF - _STEPS_FULL) * missing)
+        fields["steps"] = steps
     if settings.planes == "auto":
         slices, _, _ = measurement.volume_shape
         z, y, x = measurement.voxel_size or (1.0, 1.0, 1.0)
@@ -112,15 +141,37 @@ def resolve(settings: Settings, measurement: Measurement) -> Settings:
     return settings
 
 
-def load_single_channel(name: str, device: torch.device) -> DiffusionPrior:
-    """Prior of real images.
+def _sinogram_defaults(measurement: Sinogram) -> tuple[int, int, dict[str, Any]]:
+    """Starting time, steps, and further settings left open."""
+    # The more directions are missing, the more the prior has to add: sampling starts earlier, in more steps.
+    missing = min(1.0, max(0.0, 170.0 - measurement.angular_range) / 80.0)
+    start_t = round(_START_FULL + (_START_HALF - _START_FULL) * missing)
+    return start_t, round(_STEPS_FULL + (_STEPS_HALF - _STEPS_FULL) * missing), {}
+
+
+def _kspace_defaults(settings: Settings) -> tuple[int, int, dict[str, Any]]:
+    """Starting time, steps, and further settings left open."""
+    fields: dict[str, Any] = {}
+    if settings.preset == "paper":
+        # What was given explicitly differs from the preset and stays.
+        paper = PRESETS["paper"]
+        fields = {name: value for name, value in PAPER_MRI.items() if getattr(settings, name) == paper[name]}
+    if settings.nonnegative:
+        fields["nonnegative"] = False  # Complex images have no sign.
+    return _START_MRI, _STEPS_MRI, fields
+
+
+def load_suited(name: str, measurement: Measurement, device: torch.device) -> ImagePrior:
+    """Prior for the images of a kind of measurement; the shipped one that suits it for ``"auto"``.
 
     Raises
     ------
     PriorError
-        If it cannot be loaded or is of several channels.
+        If it cannot be loaded or its channels do not fit.
     """
-    prior = load_prior(name, device)
+    prior = load_prior(_PRIORS[measurement.kind] if name == "auto" else name, device)
+    if isinstance(measurement, KSpace):
+        return ComplexPrior(prior)
     if prior.config.channels != 1:
         raise PriorError(f"prior: {name} is of {prior.config.channels} channels, but slices have 1; choose another.")
     return prior
@@ -129,7 +180,7 @@ def load_single_channel(name: str, device: torch.device) -> DiffusionPrior:
 def plan(settings: Settings, slices: int) -> list[str]:
     """Phases of a run in order, for progress and ETA."""
     if settings.method not in DIFFUSION_METHODS:
-        return ["iteration"] * (1 if settings.method == "fbp" else settings.iterations)
+        return ["iteration"] * (1 if settings.method in DIRECT_METHODS else settings.iterations)
     phases = ["first reconstruction"]
     for index in range(settings.steps or 0):
         if settings.method in ADAPTIVE_METHODS and index % settings.adapt_every == 0:
@@ -140,14 +191,11 @@ def plan(settings: Settings, slices: int) -> list[str]:
 
 def _residuals(prepared: Preparation, volume: Tensor) -> dict[str, float | None]:
     """Root mean square residuals in units of the noise level, on the rays fitted and on those never fitted."""
-    problem, rays = prepared.problem, prepared.rays
-    unseen = rays.left_out if bool(rays.left_out.any()) else rays.held_out
+    problem, unseen = prepared.problem, prepared.unseen
     return {
         "noise_level": prepared.noise_level,
         "residual": float(problem.residual(volume, problem.used)) ** 0.5,
-        "held_out_residual": (
-            float(problem.residual(volume, unseen.to(volume.device))) ** 0.5 if bool(unseen.any()) else None
-        ),
+        "held_out_residual": (float(problem.residual(volume, unseen)) ** 0.5 if bool(unseen.any()) else None),
     }
 
 
@@ -163,16 +211,16 @@ def _adaptation(history: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _classical(
-    measurement: Measurement, prepared: Preparation, settings: Settings, recorder: Recorder, control: Control
+    prepared: Preparation, settings: Settings, recorder: Recorder, control: Control
 ) -> Generator[Step, None, tuple[Tensor, Settings]]:
-    """fbp, cg or tv."""
+    """Direct, least squares, total variation or wavelets."""
     problem = prepared.problem
-    zero = torch.zeros(measurement.volume_shape, device=problem.measured.device)
-    if settings.method == "fbp":
-        volume = fbp(measurement, prepared)
+    zero = problem.zeros()
+    if settings.method in DIRECT_METHODS:
+        volume = prepared.direct()
         yield recorder.record("iteration", volume)
         return volume, settings
-    if settings.method == "cg":
+    if settings.method in LEAST_SQUARES_METHODS:
         best, best_loss, worse = zero, float("inf"), 0
         for volume in least_squares(
             problem.fitted, problem.measured * problem.used, zero, settings.iterations, check=control.check
@@ -188,21 +236,24 @@ def _classical(
             if control.kept or worse == _PATIENCE or (held_out is None and loss <= 1):
                 break
         return best, settings
-    weight = settings.tv_weight if settings.tv_weight is not None else choose_tv_weight(problem)
+    field, iterates = (
+        ("wavelet_weight", wavelet_iterates) if settings.method == "l1-wavelet" else ("tv_weight", tv_iterates)
+    )
+    given: float | None = getattr(settings, field)
+    weight = choose_weight(problem, iterates) if given is None else given
     volume = zero
-    for volume in tv_iterates(problem, weight, settings.iterations):
+    for volume in iterates(problem, weight, settings.iterations):
         loss, held_out = problem.losses(volume)
         yield recorder.record("iteration", volume, loss=loss, held_out_loss=held_out)
         if control.kept:
             break
-    return volume, settings.updated(tv_weight=weight)
+    return volume, settings.updated(**{field: weight})
 
 
 def _sample(
-    measurement: Measurement,
     prepared: Preparation,
     settings: Settings,
-    prior: DiffusionPrior,
+    prior: ImagePrior,
     recorder: Recorder,
     control: Control,
     store: Checkpoint,
@@ -210,21 +261,20 @@ def _sample(
 ) -> Generator[Step, None, tuple[Tensor, Settings]]:
     """First reconstruction, then one of the diffusion methods."""
     device = prepared.problem.measured.device
-    if settings.tv_weight is None and (settings.coupling != "none" or settings.start_from == "tv"):
-        settings = settings.updated(tv_weight=choose_tv_weight(prepared.problem))
+    settings = _weighted(prepared.problem, settings)
     problem = replace(
         prepared.problem,
         settings=settings,
-        regulariser=Regulariser(
+        regulariser=replace(
+            _first_regulariser(settings),
             axes=(0,) if settings.coupling == "tv-z" else (0, 1, 2),
             weight=0.0 if settings.coupling == "none" else settings.tv_factor * (settings.tv_weight or 0.0),
-            nonnegative=settings.nonnegative,
-            proximal_weight=settings.proximal_weight,
+            proximal_weight=settings.proximal_weight or 0.0,
         ),
     )
     state = store.load(device) if resume else None
     if state is None:
-        first, duals = first_reconstruction(measurement, prepared, problem)
+        first, duals = first_reconstruction(prepared, problem)
         state = initial_state(problem, prior, first)
         state.duals = duals
         yield recorder.record("first reconstruction", first)
@@ -237,14 +287,44 @@ def _sample(
     return state.volume, settings
 
 
-def first_reconstruction(
-    measurement: Measurement, prepared: Preparation, problem: Problem
-) -> tuple[Tensor, Duals | None]:
+def _weighted(problem: Problem, settings: Settings) -> Settings:
+    """Settings with the weights that were left open, chosen from the scan."""
+    if settings.proximal_weight is None:
+        settings = settings.updated(proximal_weight=_proximal_weight(problem))
+    open_phase = settings.phase_constraint is None
+    if open_phase:
+        nearly_real = settings.remove_phase and problem.operator.domain_dtype.is_complex
+        settings = settings.updated(phase_constraint=1.0 if nearly_real else 0.0)
+    problem = replace(problem, regulariser=_first_regulariser(settings))
+    if settings.tv_weight is None and (settings.coupling != "none" or settings.start_from == "tv"):
+        settings = settings.updated(tv_weight=choose_weight(problem))
+    if open_phase and settings.phase_constraint:
+        settings = settings.updated(phase_constraint=choose_phase_constraint(problem, settings.tv_weight or 0.0))
+    return settings
+
+
+def _first_regulariser(settings: Settings) -> Regulariser:
+    """Terms beside the data in the first reconstruction."""
+    return Regulariser(
+        weight=settings.tv_weight or 0.0,
+        nonnegative=settings.nonnegative,
+        imaginary_weight=settings.phase_constraint or 0.0,
+    )
+
+
+def _proximal_weight(problem: Problem) -> float:
+    """Weight of staying close to the denoised image: the noise's variance over that of the denoiser's error."""
+    if not problem.operator.domain_dtype.is_complex:
+        return _PROXIMAL_CT
+    return (problem.noise / _DENOISER_ERROR) ** 2
+
+
+def first_reconstruction(prepared: Preparation, problem: Problem) -> tuple[Tensor, Duals | None]:
     """The volume that sampling starts from, and the solver's duals where data consistency can go on with them."""
     settings = problem.settings
-    if settings.start_from == "fbp":
-        return fbp(measurement, prepared), None
-    zero = torch.zeros(measurement.volume_shape, device=problem.measured.device)
+    if settings.start_from in ("fbp", "noise"):
+        return prepared.direct(), None
+    zero = problem.zeros()
     measured = problem.measured * problem.used
     if settings.start_from == "cg":
         return last(least_squares(problem.fitted, measured, zero, _START_CG, check=problem.check)), None
@@ -252,7 +332,7 @@ def first_reconstruction(
         problem.fitted,
         measured,
         zero,
-        Regulariser(weight=settings.tv_weight or 0.0, nonnegative=settings.nonnegative),
+        _first_regulariser(settings),
         admm_steps=settings.start_iterations,
         cg_steps=_START_CG_INSIDE,
         check=problem.check,

@@ -1,7 +1,7 @@
 """The diffusion methods, each a generator that reads like its algorithm.
 
-``x_t`` is the noisy volume in the prior's range, ``volume`` a clean one in intensities [0, 1]; both have shape
-(z, y, x). Knows no files, no units and no interface.
+``x_t`` is the noisy volume in the prior's range, ``volume`` a clean one in intensities of about [0, 1]; both have
+shape (z, y, x) and are complex in MRI. Knows no files, no units and no interface.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.adaptation import Adapter, AdapterState, Fit, adapt
-from napari_d3ip.prior.network import DiffusionPrior
+from napari_d3ip.prior.complex_images import ImagePrior
 from napari_d3ip.problem import Problem
 from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.total_variation import Duals
@@ -56,12 +56,19 @@ def remaining_times(settings: Settings, state: SamplerState) -> list[tuple[int, 
     return list(pairwise(times))[state.index :]
 
 
-def correlated_noise(shape: tuple[int, ...], correlation: float, generator: torch.Generator) -> Tensor:
-    """Draw standard normal noise whose neighbouring slices are correlated.
+def white_noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal noise of the shape, type and device of ``like``; each part of unit variance if complex."""
+    if not like.is_complex():
+        return torch.randn(like.shape, generator=generator).to(like.device)
+    return torch.view_as_complex(torch.randn((*like.shape, 2), generator=generator)).to(like.device)
+
+
+def correlated_noise(like: Tensor, correlation: float, generator: torch.Generator) -> Tensor:
+    """Noise as `white_noise` whose neighbouring slices are correlated.
 
     A first-order autoregression along z (inter-slice consistent stochasticity, arXiv 2602.04162).
     """
-    noise = torch.randn(shape, generator=generator)
+    noise = white_noise(like, generator)
     if correlation > 0:
         fresh = (1 - correlation**2) ** 0.5
         for z in range(1, len(noise)):
@@ -69,20 +76,22 @@ def correlated_noise(shape: tuple[int, ...], correlation: float, generator: torc
     return noise
 
 
-def initial_state(problem: Problem, prior: DiffusionPrior, first: Tensor) -> SamplerState:
+def initial_state(problem: Problem, prior: ImagePrior, first: Tensor) -> SamplerState:
     """Noise the first reconstruction to the starting time (SDEdit-style start, equation 5 at T')."""
     settings = problem.settings
     generator = torch.Generator().manual_seed(settings.seed)
     start = timesteps(settings.start_t or 0, settings.steps or 1)[0]
     alpha_bar = prior.alphas_cumprod[start]
-    noise = correlated_noise(tuple(first.shape), settings.noise_correlation, generator).to(first.device)
+    noise = correlated_noise(first, settings.noise_correlation, generator)
     x_t = alpha_bar.sqrt() * prior.normalise(first) + (1 - alpha_bar).sqrt() * noise
+    if settings.start_from == "noise":
+        x_t = noise
     # Of its own, so that runs with and without adaptation are sampled with the same noise.
     adaptation_generator = torch.Generator().manual_seed(settings.seed)
     return SamplerState(x_t, first, generator, adaptation_generator)
 
 
-def predict_noise(problem: Problem, prior: DiffusionPrior, x_t: Tensor, t: int) -> Tensor:
+def predict_noise(problem: Problem, prior: ImagePrior, x_t: Tensor, t: int) -> Tensor:
     """eps_theta(x_t, t) of all slices, a few at a time."""
     batches = []
     for part in x_t.split(problem.settings.batch_slices):
@@ -91,7 +100,7 @@ def predict_noise(problem: Problem, prior: DiffusionPrior, x_t: Tensor, t: int) 
     return torch.cat(batches)
 
 
-def denoise(problem: Problem, prior: DiffusionPrior, state: SamplerState, epsilon: Tensor, t: int) -> Tensor:
+def denoise(problem: Problem, prior: ImagePrior, state: SamplerState, epsilon: Tensor, t: int) -> Tensor:
     """Tweedie estimate; with ``planes="all"`` the mean of those of the axial, coronal and sagittal slices.
 
     The prior is 2D; looking along all three axes makes it consistent in 3D (as two perpendicular priors do in
@@ -103,24 +112,24 @@ def denoise(problem: Problem, prior: DiffusionPrior, state: SamplerState, epsilo
         alpha_bar = prior.alphas_cumprod[t]
         for axis in (1, 2):
             clean = prior.normalise(state.volume).movedim(axis, 0)
-            noise = torch.randn(clean.shape, generator=state.generator).to(clean.device)
+            noise = white_noise(clean, state.generator)
             x_t = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise
             estimate = prior.tweedie(x_t, predict_noise(problem, prior, x_t, t), t)
             estimates.append(estimate.movedim(0, axis))
     return torch.stack(estimates).mean(dim=0)
 
 
-def ddim_step(problem: Problem, prior: DiffusionPrior, state: SamplerState, epsilon: Tensor, t_next: int) -> Tensor:
+def ddim_step(problem: Problem, prior: ImagePrior, state: SamplerState, epsilon: Tensor, t_next: int) -> Tensor:
     """``x_t' = sqrt(alpha_bar') x + sqrt(1 - alpha_bar') (eta xi + sqrt(1 - eta^2) eps)`` (equation 6)."""
     eta = problem.settings.eta
     alpha_bar = prior.alphas_cumprod[t_next]
-    noise = correlated_noise(tuple(state.x_t.shape), problem.settings.noise_correlation, state.generator)
-    direction = eta * noise.to(epsilon.device) + (1 - eta**2) ** 0.5 * epsilon
+    noise = correlated_noise(state.x_t, problem.settings.noise_correlation, state.generator)
+    direction = eta * noise + (1 - eta**2) ** 0.5 * epsilon
     x_next: Tensor = alpha_bar.sqrt() * prior.normalise(state.volume) + (1 - alpha_bar).sqrt() * direction
     return x_next
 
 
-def sample(problem: Problem, prior: DiffusionPrior, state: SamplerState, epsilon: Tensor, t: int, t_next: int) -> None:
+def sample(problem: Problem, prior: ImagePrior, state: SamplerState, epsilon: Tensor, t: int, t_next: int) -> None:
     """One sampling step from t to t_next: Tweedie, data consistency, DDIM (algorithm 1, DDS)."""
     settings = problem.settings
     denoised = denoise(problem, prior, state, epsilon, t)
@@ -131,7 +140,7 @@ def sample(problem: Problem, prior: DiffusionPrior, state: SamplerState, epsilon
     state.index += 1
 
 
-def dds(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterator[Event]:
+def dds(problem: Problem, prior: ImagePrior, state: SamplerState) -> Iterator[Event]:
     """Decomposed diffusion sampling without adaptation (Chung et al., ICLR 2024; Chung & Ye 2024, algorithm 1)."""
     for t, t_next in remaining_times(problem.settings, state):
         with torch.no_grad():
@@ -140,7 +149,7 @@ def dds(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterato
         yield Event("sampling", state.index, t, state.volume)
 
 
-def d3ip(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterator[Event]:
+def d3ip(problem: Problem, prior: ImagePrior, state: SamplerState) -> Iterator[Event]:
     """One set of adapters for the whole volume, adapted on K slices a step (Chung & Ye 2024, algorithm 2, D3IP).
 
     The cost of adaptation does not depend on the number of slices.
@@ -160,7 +169,7 @@ def d3ip(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterat
         yield Event("sampling", state.index, t, state.volume, lora_shift=shift)
 
 
-def ddip(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterator[Event]:
+def ddip(problem: Problem, prior: ImagePrior, state: SamplerState) -> Iterator[Event]:
     """Adapters of its own for every slice, adapted on that slice (Chung & Ye 2024, section 3.2, DDIP).
 
     The cost of adaptation grows with the number of slices. Sampling is the same as in `d3ip`, but that slices across
@@ -186,7 +195,7 @@ def ddip(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterat
         yield Event("sampling", state.index, t, state.volume, lora_shift=sum(shifts) / len(shifts))
 
 
-METHODS: dict[str, Callable[[Problem, DiffusionPrior, SamplerState], Iterator[Event]]] = {
+METHODS: dict[str, Callable[[Problem, ImagePrior, SamplerState], Iterator[Event]]] = {
     "dds": dds,
     "ddip": ddip,
     "d3ip": d3ip,

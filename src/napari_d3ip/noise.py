@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from napari_d3ip.measurement import KSpace
+
 # Third differences cancel everything up to a parabola; the filter has unit norm, so white noise keeps its variance.
 _FILTER = np.array([1.0, -3.0, 3.0, -1.0]) / np.sqrt(20.0)
 # Rays below this fraction of the brightest pass beside the object, where a real detector is far less noisy.
@@ -38,3 +40,28 @@ def estimate_noise(sinogram: npt.NDArray[np.float32]) -> float:
     through = brightness > _OBJECT * np.quantile(brightness, 0.999)
     inside = detail[through] if through.any() else detail
     return max(float(np.median(np.abs(inside))) / _MAD_OF_NORMAL, floor)
+
+
+def estimate_complex_noise(kspace: KSpace) -> float:
+    """Root mean square of the noise of k-space samples, from the median power of the outermost tenth of them.
+
+    The power of complex Gaussian noise is exponentially distributed: its mean is its median over ln 2. Signal at high
+    spatial frequencies counts as noise, so this errs on the large side.
+
+    Returns
+    -------
+    float
+        In the units of the samples; never 0 (at least 1e-6 of the largest sample).
+    """
+    shape = (len(kspace.data), *kspace.data.shape[2:])
+    if kspace.trajectory is None:
+        rows, columns = (np.abs(np.arange(n) - n // 2) / (n / 2) for n in shape[1:])
+        radius = np.hypot(rows[:, None], columns)
+    else:
+        radius = np.linalg.norm(kspace.trajectory, axis=-1)
+    # One more than the radius: DC alone is a sample too.
+    sampled = np.broadcast_to(1 + radius, shape) * (1 if kspace.mask is None else kspace.mask)
+    outer = sampled >= np.quantile(sampled[sampled > 0], 0.9)
+    power = np.abs(np.moveaxis(kspace.data, 1, 0)[:, outer]).astype(np.float64) ** 2
+    floor = 1e-6 * float(np.abs(kspace.data).max())
+    return max(float(np.sqrt(np.median(power) / np.log(2))), floor)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from napari_d3ip.operators.base import LinearOperator, Masked
@@ -22,13 +23,13 @@ class Problem:
     Parameters
     ----------
     operator : LinearOperator
-        All rays.
+        All rays or samples.
     measured : Tensor
         Shape (z, *range_shape); rays in neither mask are not looked at.
     used, held_out : Tensor
-        Masks of the shape of ``measured``: rays the reconstruction fits, and rays that only judge it.
+        Masks, broadcastable to ``measured``: rays the reconstruction fits, and rays that only judge it.
     noise : float
-        Standard deviation of the noise of ``measured``.
+        Root mean square of the noise of ``measured``.
     regulariser : Regulariser
         Terms beside the data in data consistency.
     settings : Settings
@@ -54,7 +55,13 @@ class Problem:
     def residual(self, volume: Tensor, mask: Tensor) -> Tensor:
         """Mean squared residual on the rays of ``mask`` in units of the noise variance; 1 is a perfect fit."""
         difference = (self.operator(volume) - self.measured) * mask
-        return difference.square().sum() / mask.sum().clamp(min=1) / self.noise**2
+        count = mask.sum() * (difference.numel() / mask.numel())
+        return (difference * difference.conj()).real.sum() / count.clamp(min=1) / self.noise**2
+
+    def zeros(self) -> Tensor:
+        """Empty volume (z, y, x), real or complex as the operator's images are."""
+        shape = (len(self.measured), *self.operator.domain_shape)
+        return torch.zeros(shape, dtype=self.operator.domain_dtype, device=self.measured.device)
 
     def losses(self, volume: Tensor) -> tuple[float, float | None]:
         """`residual` on the rays used and on the held-out rays; None where there are none."""
@@ -63,7 +70,13 @@ class Problem:
 
     def of_slices(self, index: Tensor) -> Problem:
         """The same problem for some slices."""
-        return replace(self, measured=self.measured[index], used=self.used[index], held_out=self.held_out[index])
+        return replace(
+            self,
+            operator=self.operator.of_slices(index),
+            measured=self.measured[index],
+            used=self.used[index],
+            held_out=self.held_out[index],
+        )
 
     def make_consistent(
         self, volume: Tensor, admm_steps: int, cg_steps: int, duals: Duals | None = None

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_d3ip.measurement import Measurement
+from napari_d3ip.measurement import ComplexArray, Measurement
 from napari_d3ip.settings import Settings
 
 FloatArray = npt.NDArray[np.float32]
@@ -111,7 +111,7 @@ class Reconstruction:
     Parameters
     ----------
     volume : ndarray
-        Shape (z, y, x), float32, in the measurement's units per pixel.
+        Shape (z, y, x), float32, in the measurement's units per pixel; the magnitude in MRI.
     settings : Settings
         As used, with everything chosen from the scan filled in.
     history : list of dict
@@ -121,6 +121,10 @@ class Reconstruction:
         held_out_residual, lora_shift, psnr, ssim, stopped_early, versions.
     measurement : Measurement
         The scan.
+    phase : ndarray or None
+        Phase of an MR image in radians, shape (z, y, x), float32.
+    coil_maps : ndarray or None
+        Coil sensitivities in use, shape (z, coil, y, x), complex64.
     """
 
     volume: FloatArray
@@ -128,6 +132,8 @@ class Reconstruction:
     history: list[dict[str, Any]]
     metrics: dict[str, Any]
     measurement: Measurement = field(repr=False)
+    phase: FloatArray | None = field(default=None, repr=False)
+    coil_maps: ComplexArray | None = field(default=None, repr=False)
 
     def summary(self) -> dict[str, Any]:
         """The ``--json`` object of the command line: metrics with the settings, JSON values only."""
@@ -182,7 +188,7 @@ def iter_reconstruct(
 
     Parameters
     ----------
-    measurement : Sinogram
+    measurement : Sinogram or KSpace
         The scan.
     settings : Settings, optional
         Default: ``Settings()``.

@@ -56,6 +56,7 @@ class Recorder:
 
 
 def to_numpy(volume: Tensor) -> FloatArray:
-    """Float32 array on the CPU."""
-    array: FloatArray = volume.detach().to("cpu", torch.float32).numpy()
+    """Float32 array on the CPU; the magnitude of a complex volume."""
+    real = volume.detach().abs() if volume.is_complex() else volume.detach()
+    array: FloatArray = real.to("cpu", torch.float32).numpy()
     return array

@@ -12,9 +12,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from napari_d3ip.errors import SettingsError
 
-Method = Literal["fbp", "cg", "tv", "dds", "ddip", "d3ip"]
+Method = Literal["fbp", "cg", "zero-filled", "sense", "l1-wavelet", "tv", "dds", "ddip", "d3ip"]
 METHODS: tuple[str, ...] = get_args(Method)
+DIRECT_METHODS = ("fbp", "zero-filled")
+LEAST_SQUARES_METHODS = ("cg", "sense")
 DIFFUSION_METHODS = ("dds", "ddip", "d3ip")
+_OTHER_KIND = {
+    "sinogram": ("zero-filled", "sense", "l1-wavelet"),
+    "kspace": ("fbp", "cg"),
+}
+# Settings that mean nothing for the other kind of measurement.
+_FIELDS_OF_OTHER_KIND = {
+    "sinogram": ("wavelet_weight", "remove_phase", "phase_constraint", "calibration_width", "virtual_coils"),
+    "kspace": ("nonnegative", "held_out_views"),
+}
 ADAPTIVE_METHODS = ("ddip", "d3ip")
 Preset = Literal["default", "fast", "best", "paper"]
 
@@ -42,7 +53,11 @@ _PAPER: dict[str, Any] = {
     "lora_ema": 0.0,
     "guard": False,
     "held_out_fraction": 0.0,
+    "remove_phase": False,
 }
+# What the same paper does otherwise for MRI: the start is noise and data consistency is proximal with weight
+# gamma = 5 on the data, that is 1 / 5 on staying close.
+PAPER_MRI: dict[str, Any] = {"start_from": "noise", "start_t": 999, "adapt_steps": 5, "proximal_weight": 0.2}
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "fast": {"planes": "axial", "adapt_every": 2},
@@ -61,7 +76,11 @@ class Settings(BaseModel):
 
     method: Method = Field("d3ip", description="Reconstruction method.")
     preset: Preset = Field("default", description="Named set of defaults; fields given explicitly win.")
-    prior: str = Field("phantom", min_length=1, description="Shipped prior, or folder of a diffusers DDPMPipeline.")
+    prior: str = Field(
+        "auto",
+        min_length=1,
+        description="Shipped prior, or folder of a diffusers DDPMPipeline; auto: the shipped one that suits the scan.",
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="Compute device.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random number.")
 
@@ -69,18 +88,41 @@ class Settings(BaseModel):
         "tv3d", description="Total variation inside data consistency: in 3D, along z only (the paper's MBIR), or none."
     )
     nonnegative: bool = Field(True, description="Keep the volume non-negative (attenuation, density).")
+    remove_phase: bool = Field(
+        True, description="Take the smooth phase of the image, from the centre of k-space, into the coil maps."
+    )
+    phase_constraint: float | None = Field(
+        None,
+        ge=0,
+        description="Weight of the squared imaginary part that is left after remove_phase (at unit norm); from the "
+        "data if not given, 0 in tv.",
+    )
+    calibration_width: int | None = Field(
+        None, ge=4, description="Width of the centre of k-space that coil maps are made from; as sampled if not given."
+    )
+    virtual_coils: int = Field(12, ge=1, description="Compress more coils than this to so many virtual ones.")
     noise_level: float | None = Field(
-        None, gt=0, description="Standard deviation of the noise in the measurement's units; estimated if not given."
+        None,
+        gt=0,
+        description="Standard deviation of the noise in the measurement's units (root mean square of complex noise); "
+        "as the file says or estimated if not given.",
     )
     tv_weight: float | None = Field(
         None,
         ge=0,
         description="Weight of total variation at unit operator norm and intensity; from the data if not given.",
     )
+    wavelet_weight: float | None = Field(
+        None,
+        ge=0,
+        description="Weight of the wavelet coefficients in l1-wavelet, as tv_weight; from the data if not given.",
+    )
     tv_factor: float = Field(
         1.0, ge=0, description="Weight of total variation inside sampling, in multiples of tv_weight."
     )
-    iterations: int = Field(100, ge=1, le=10000, description="Iterations of tv; upper limit for cg.")
+    iterations: int = Field(
+        100, ge=1, le=10000, description="Iterations of tv and l1-wavelet; upper limit for cg and sense."
+    )
     start_iterations: int = Field(80, ge=1, le=10000, description="Iterations of the first reconstruction.")
 
     steps: int | None = Field(
@@ -89,7 +131,9 @@ class Settings(BaseModel):
     start_t: int | None = Field(
         None, ge=1, le=999, description="Diffusion time where sampling starts; by task if not given."
     )
-    start_from: Literal["tv", "cg", "fbp"] = Field("tv", description="First reconstruction, which is then noised.")
+    start_from: Literal["tv", "cg", "fbp", "noise"] = Field(
+        "tv", description="First reconstruction, which is then noised (fbp: zero-filled for k-space), or noise alone."
+    )
     eta: float = Field(0.85, ge=0, le=1, description="Share of fresh noise in a sampling step (1: DDPM, 0: DDIM).")
     noise_correlation: float = Field(
         0.9, ge=0, lt=1, description="Correlation of the noise between neighbouring slices."
@@ -102,8 +146,11 @@ class Settings(BaseModel):
         60, ge=1, le=1000, description="ADMM iterations of data consistency in the last sampling step."
     )
     cg_steps: int = Field(3, ge=1, le=200, description="Conjugate gradient iterations of data consistency.")
-    proximal_weight: float = Field(
-        0.01, ge=0, description="Weight of staying close to the denoised image in data consistency (at unit norm)."
+    proximal_weight: float | None = Field(
+        None,
+        ge=0,
+        description="Weight of staying close to the denoised image in data consistency (at unit norm); by the kind "
+        "of measurement and its noise if not given.",
     )
     batch_slices: int = Field(16, ge=1, description="Slices per network evaluation; lower it to save memory.")
 
@@ -119,7 +166,10 @@ class Settings(BaseModel):
     lora_ema: float = Field(0.9, ge=0, lt=1, description="Decay of the moving average of the adapters (0: none).")
     guard: bool = Field(True, description="Undo an adaptation that does not lower the loss on held-out rays.")
     held_out_fraction: float = Field(
-        0.02, ge=0, le=0.5, description="Fraction of rays kept out of the reconstruction to judge it."
+        0.02,
+        ge=0,
+        le=0.5,
+        description="Fraction of rays or k-space samples kept out of the reconstruction to judge it.",
     )
     held_out_views: int = Field(
         0, ge=0, description="Leave every n-th projection out of the reconstruction (0: none)."
@@ -169,6 +219,16 @@ class Settings(BaseModel):
     def updated(self, **fields: Any) -> Settings:
         """Copy with some fields changed, validated."""
         return Settings.create(self.model_dump(), **fields)
+
+
+def methods_for(kind: str) -> tuple[str, ...]:
+    """Methods that apply to a kind of measurement, ``"sinogram"`` or ``"kspace"``."""
+    return tuple(method for method in METHODS if method not in _OTHER_KIND[kind])
+
+
+def fields_for(kind: str) -> tuple[str, ...]:
+    """Settings that apply to a kind of measurement, ``"sinogram"`` or ``"kspace"``."""
+    return tuple(name for name in Settings.model_fields if name not in _FIELDS_OF_OTHER_KIND[kind])
 
 
 def _explain(error: ValidationError) -> str:

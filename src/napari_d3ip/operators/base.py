@@ -22,6 +22,11 @@ class LinearOperator(ABC):
 
     domain_shape: tuple[int, ...]
     range_shape: tuple[int, ...]
+    domain_dtype: torch.dtype = torch.float32
+
+    def of_slices(self, index: Tensor) -> LinearOperator:
+        """Operator of the slices at ``index``; the same one where all slices share it."""
+        return self
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -42,12 +47,12 @@ class LinearOperator(ABC):
         return result
 
     def norm(self, device: torch.device | str = "cpu", iterations: int = 30) -> float:
-        """Largest singular value, by power iteration from a constant slice (to about 0.1 %)."""
-        x = torch.ones((1, *self.domain_shape), device=device)
-        value = torch.zeros(())
+        """Largest singular value of the first slice, by power iteration from a constant one (to about 0.1 %)."""
+        x = torch.ones((1, *self.domain_shape), dtype=self.domain_dtype, device=device)
+        value, one = torch.zeros(()), self.of_slices(torch.tensor([0]))
         for _ in range(iterations):
             x = x / torch.linalg.vector_norm(x)
-            x = self.adjoint(self.forward(x))
+            x = one.adjoint(one.forward(x))
             value = torch.linalg.vector_norm(x)
         return float(value.sqrt())
 
@@ -73,6 +78,11 @@ class Scaled(LinearOperator):
     def __init__(self, operator: LinearOperator, factor: float) -> None:
         self.operator, self.factor = operator, factor
         self.domain_shape, self.range_shape = operator.domain_shape, operator.range_shape
+        self.domain_dtype = operator.domain_dtype
+
+    def of_slices(self, index: Tensor) -> Scaled:
+        """Scaled operator of some slices."""
+        return Scaled(self.operator.of_slices(index), self.factor)
 
     def forward(self, x: Tensor) -> Tensor:
         """``factor * A x``."""
@@ -91,13 +101,18 @@ class Masked(LinearOperator):
     operator : LinearOperator
         The full operator.
     mask : Tensor
-        Broadcastable to (z, *range_shape), 1 for rays that are used and 0 for those left out; symmetric, so the
-        adjoint is ``A^H M``.
+        Shape (z, ...), broadcastable to (z, *range_shape), 1 for rays that are used and 0 for those left out;
+        symmetric, so the adjoint is ``A^H M``.
     """
 
     def __init__(self, operator: LinearOperator, mask: Tensor) -> None:
         self.operator, self.mask = operator, mask
         self.domain_shape, self.range_shape = operator.domain_shape, operator.range_shape
+        self.domain_dtype = operator.domain_dtype
+
+    def of_slices(self, index: Tensor) -> Masked:
+        """Masked operator of some slices."""
+        return Masked(self.operator.of_slices(index), self.mask[index.to(self.mask.device)])
 
     def forward(self, x: Tensor) -> Tensor:
         """``M A x``."""

@@ -173,6 +173,7 @@ class ParallelBeam(LinearOperator):
         device = torch.device(device)
         if device.type == "mps":
             raise DeviceError("device: mps has no sparse matrices, which the projector needs; use cpu or cuda.")
+        self.device = device
         self.domain_shape = slice_shape
         self.range_shape = (len(angles), detectors)
         center = (detectors - 1) / 2 if axis is None else axis

@@ -1,4 +1,4 @@
-"""Ellipse phantoms drawn on the fly: the only images the shipped prior has ever seen.
+"""Ellipse phantoms drawn on the fly: the only images the shipped priors have ever seen.
 
 Knows nothing of networks, scans or files. Pixel values are in [0, 1], background 0.
 """
@@ -116,3 +116,44 @@ class EllipsePhantoms:
         # Scans are scaled by a robust maximum, so phantoms end a little below or (clipped) above one.
         image = image / peak[:, None, None] * uniform(0.5, 1.15, n)[:, None, None]
         return image.clamp_(max=1)[:, None]
+
+
+@dataclass(frozen=True)
+class ComplexPhantoms:
+    """Distribution of ellipse phantoms with a smooth random phase, as real and imaginary parts.
+
+    The phase is a random constant plus a few random waves of at most ``max_waves`` periods over the image: coil and
+    field inhomogeneity, motion and the choice of receiver phase leave such a phase on MR images.
+
+    Parameters
+    ----------
+    size : int
+        Height and width in pixels.
+    max_waves : float
+        Largest spatial frequency of the phase in periods per image.
+    largest_amplitude : float
+        Largest amplitude of a wave in radians; the amplitude is log-uniform down to a hundredth of it.
+    """
+
+    size: int = 64
+    max_waves: float = 1.5
+    largest_amplitude: float = 2.0
+
+    def draw(self, count: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
+        """Draw ``count`` phantoms, shape (count, 2, size, size), float32, parts in [-1, 1]; as `EllipsePhantoms`."""
+        magnitude = EllipsePhantoms(self.size).draw(count, generator, device)
+        axis = torch.linspace(-0.5, 0.5, self.size, device=device)
+        phase = (2 * math.pi * torch.rand(count, 1, 1, generator=generator)).to(device)
+        amplitude = self.largest_amplitude * 0.01 ** torch.rand(count, 1, 1, generator=generator).to(device)
+        for _ in range(4):
+            frequency = self.max_waves * (2 * torch.rand(2, count, 1, 1, generator=generator) - 1).to(device)
+            offset = torch.rand(count, 1, 1, generator=generator).to(device)
+            share = torch.rand(count, 1, 1, generator=generator).to(device)
+            turns = frequency[0] * axis[:, None] + frequency[1] * axis + offset
+            phase = phase + share * amplitude * torch.sin(2 * math.pi * turns)
+        return torch.cat((magnitude * phase.cos()[:, None], magnitude * phase.sin()[:, None]), dim=1)
+
+
+def phantoms_of(channels: int, size: int) -> EllipsePhantoms | ComplexPhantoms:
+    """Phantoms that a prior of ``channels`` image channels is trained on."""
+    return EllipsePhantoms(size) if channels == 1 else ComplexPhantoms(size)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from napari_d3ip.errors import PriorError
 from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet, linear_schedule
-from napari_d3ip.prior.phantoms import EllipsePhantoms
+from napari_d3ip.prior.phantoms import phantoms_of
 
 _HELD_OUT_SEED = 2**31 - 1
 _CHECKPOINT = "checkpoint.pt"
@@ -51,6 +51,11 @@ class TrainingSettings:
         Decay of the moving average of the weights, which is what is saved.
     seed : int
         Seed of weights, phantoms and noise.
+    channels : int
+        1: real images; 2: real and imaginary parts of complex ones.
+    time_power : float
+        Times are drawn as ``T u**time_power`` with u uniform: 1 is the usual uniform draw, larger ones visit small
+        times, where most of the loss is and where sampling from a first reconstruction happens, more often.
     """
 
     steps: int = 9000
@@ -63,6 +68,8 @@ class TrainingSettings:
     decay: float = 0.35
     ema: float = 0.999
     seed: int = 0
+    channels: int = 1
+    time_power: float = 2.0
 
     def rate(self, step: int) -> float:
         """Learning rate at ``step``."""
@@ -81,12 +88,15 @@ class TrainingProgress:
     held_out_loss: float | None
 
 
-def epsilon_loss(prior: DiffusionPrior, image: Tensor, generator: torch.Generator) -> Tensor:
-    """Mean squared error of the predicted noise (Ho et al. 2020, eq. 14), t stratified over the batch."""
+def epsilon_loss(prior: DiffusionPrior, image: Tensor, generator: torch.Generator, time_power: float = 1.0) -> Tensor:
+    """Mean squared error of the predicted noise (Ho et al. 2020, eq. 14), t stratified over the batch.
+
+    ``time_power`` as in `TrainingSettings`; the loss reported of a prior is that of 1, uniform times.
+    """
     count, total = image.shape[0], prior.train_steps
     offset = torch.rand(1, generator=generator)
     strata = (torch.arange(count) + offset) / count
-    timestep = (strata * total).long().clamp_(max=total - 1).to(image.device)
+    timestep = (strata**time_power * total).long().clamp_(max=total - 1).to(image.device)
     noise = torch.randn(image.shape, generator=generator).to(image.device)
     alpha_bar = prior.alphas_cumprod[timestep][:, None, None, None]
     noisy = alpha_bar.sqrt() * prior.normalise(image) + (1 - alpha_bar).sqrt() * noise
@@ -97,7 +107,7 @@ def epsilon_loss(prior: DiffusionPrior, image: Tensor, generator: torch.Generato
 def held_out_loss(prior: DiffusionPrior, size: int, count: int = 256, batch: int = 32) -> float:
     """Mean epsilon loss on ``count`` phantoms of a seed that training never uses."""
     generator = torch.Generator().manual_seed(_HELD_OUT_SEED)
-    phantoms = EllipsePhantoms(size)
+    phantoms = phantoms_of(prior.config.channels, size)
     device = prior.alphas_cumprod.device
     losses = [epsilon_loss(prior, phantoms.draw(batch, generator, device), generator) for _ in range(count // batch)]
     return float(torch.stack(losses).mean())
@@ -127,7 +137,8 @@ def train(
     resume : bool
         Continue from the checkpoint in ``folder``.
     initial : DiffusionPrior, optional
-        Start from its weights instead of random ones (to train on); it must be of the same network.
+        Start from its weights instead of random ones (to train on); it must be of the same network, but a prior of
+        real images may start one of complex images.
     report_every, checkpoint_every : int
         Steps between reports, and between checkpoints with a held-out evaluation.
     evaluate : callable
@@ -147,11 +158,16 @@ def train(
 
     device = torch.device(device)
     torch.manual_seed(settings.seed)
-    config = PriorConfig(channels=1, patch_size=settings.patch_size)
+    config = PriorConfig(
+        channels=settings.channels,
+        patch_size=settings.patch_size,
+        # Parts of complex images are of either sign: 0 is in the middle of the range.
+        low=-1.0 if settings.channels == 1 else 0.0,
+    )
     unet = build_unet(settings.width, settings.patch_size, config.channels, settings.size)
     prior = DiffusionPrior(unet, linear_schedule(), config, name=folder.name).to(device)
     if initial is not None:
-        _load_weights(unet, initial.unet.state_dict(), initial.name)
+        _load_weights(unet, _widened(initial.unet.state_dict(), unet.state_dict()), initial.name)
     optimizer = torch.optim.Adam(unet.parameters(), lr=settings.learning_rate)
     average = EMAModel(unet.parameters(), decay=settings.ema, use_ema_warmup=True, power=3 / 4)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -171,7 +187,7 @@ def train(
     average.to(device)
 
     folder.mkdir(parents=True, exist_ok=True)
-    phantoms = EllipsePhantoms(settings.size)
+    phantoms = phantoms_of(settings.channels, settings.size)
     began, losses = time.monotonic() - seconds, []
 
     def measure() -> float:
@@ -188,7 +204,7 @@ def train(
             group["lr"] = settings.rate(step)
         image = phantoms.draw(settings.batch, generator, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            loss = epsilon_loss(prior, image, generator)
+            loss = epsilon_loss(prior, image, generator, settings.time_power)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
@@ -226,6 +242,17 @@ def train(
     prior.eval().save(folder)
     _write_record(folder, settings, device, curve)
     checkpoint.unlink(missing_ok=True)
+
+
+def _widened(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights whose first and last convolution take more image channels: the new ones start at random."""
+    widened = dict(weights)
+    for name in ("conv_in.weight", "conv_out.weight", "conv_out.bias"):
+        given, target = weights[name], wanted[name].clone()
+        if given.shape != target.shape and all(a <= b for a, b in zip(given.shape, target.shape, strict=True)):
+            target[tuple(slice(0, length) for length in given.shape)] = given
+            widened[name] = target
+    return widened
 
 
 def _load_weights(unet: Any, weights: dict[str, Any], source: str) -> None:

@@ -77,20 +77,24 @@ def least_squares(
     residual = measured - operator.forward(start)
     gradient = operator.adjoint(residual)
     x, direction = start, gradient
-    axes = tuple(range(1, gradient.ndim))
-    energy = gradient.square().sum(dim=axes, keepdim=True)
+    energy = _energy(gradient)
     for _ in range(iterations):
         check()
         projected = operator.forward(direction)
-        curvature = projected.square().sum(dim=tuple(range(1, projected.ndim))).reshape(energy.shape)
+        curvature = _energy(projected).reshape(energy.shape)
         step = torch.where(curvature > 0, energy / curvature.clamp(min=1e-30), 0.0)
         x = x + step * direction
         residual = residual - step.reshape(-1, *(1,) * (residual.ndim - 1)) * projected
         gradient = operator.adjoint(residual)
-        fresh = gradient.square().sum(dim=axes, keepdim=True)
+        fresh = _energy(gradient)
         direction = gradient + torch.where(energy > 0, fresh / energy.clamp(min=1e-30), 0.0) * direction
         energy = fresh
         yield x
+
+
+def _energy(batch: Tensor) -> Tensor:
+    """Squared norm of every slice, kept broadcastable."""
+    return (batch * batch.conj()).real.sum(dim=tuple(range(1, batch.ndim)), keepdim=True)
 
 
 def total_variation_reconstruction(

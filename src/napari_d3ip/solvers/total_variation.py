@@ -30,6 +30,8 @@ class Regulariser:
         Constrain the volume to be non-negative.
     proximal_weight : float
         Weight gamma of the squared distance to the start ``x0``.
+    imaginary_weight : float
+        Weight mu of the squared imaginary part, for complex images whose phase was removed as far as it is smooth.
     threshold : float
         Jump below which differences are flattened in one ADMM iteration; sets the penalty ``rho = weight /
         threshold``, which decides how fast ADMM converges, not where to.
@@ -39,6 +41,7 @@ class Regulariser:
     weight: float = 0.0
     nonnegative: bool = True
     proximal_weight: float = 0.0
+    imaginary_weight: float = 0.0
     threshold: float = 0.05
 
     @property
@@ -126,11 +129,13 @@ def solve(
     duals : Duals or None
         State for the next call.
     """
-    gamma, axes = regulariser.proximal_weight, regulariser.axes
+    gamma, mu, axes = regulariser.proximal_weight, regulariser.imaginary_weight, regulariser.axes
     back_projected = operator.transpose(measured) + gamma * start
 
     def data_gram(x: Tensor) -> Tensor:
-        return operator.transpose(operator(x)) + gamma * x
+        total = operator.transpose(operator(x)) + gamma * x
+        # Linear over the reals only, and symmetric in the real inner product, which is the one that CG takes.
+        return total + 1j * mu * x.imag if mu > 0 else total
 
     if regulariser.weight == 0 and not regulariser.nonnegative:
         return conjugate_gradient(data_gram, back_projected, start, cg_steps, check=check), None

@@ -1,11 +1,7 @@
-"""From a measurement to a problem of unit norm and intensity: rays, scale, noise, TV weight.
-
-Knows a scan's units and geometry; nothing of priors.
-"""
+"""From a sinogram to a problem of unit norm and intensity: rays, scale, noise, filtered back-projection."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,25 +10,18 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.errors import SettingsError
-from napari_d3ip.measurement import Measurement
+from napari_d3ip.measurement import Sinogram
 from napari_d3ip.noise import estimate_noise
 from napari_d3ip.operators.base import Masked, Scaled
 from napari_d3ip.operators.tomography import ParallelBeam
+from napari_d3ip.preparation.base import Preparation, robust_maximum
 from napari_d3ip.problem import Problem
 from napari_d3ip.reconstruction import Control
 from napari_d3ip.settings import Settings
-from napari_d3ip.solvers.classical import (
-    angular_weights,
-    last,
-    least_squares,
-    ramp_filter,
-    total_variation_reconstruction,
-)
+from napari_d3ip.solvers.classical import angular_weights, last, least_squares, ramp_filter
 from napari_d3ip.solvers.total_variation import Regulariser
 
 _SCALING_ITERATIONS = 6
-_WEIGHT_PER_NOISE = 0.04
-_SLAB, _SLAB_ITERATIONS, _LARGEST_EXPONENT = 12, 20, 6
 
 
 @dataclass(frozen=True)
@@ -83,18 +72,7 @@ class Rays:
         return cls(1 - held_out - left_out, held_out, left_out)
 
 
-@dataclass(frozen=True)
-class Preparation:
-    """A measurement as a problem of unit norm and intensity, with the way back."""
-
-    problem: Problem
-    rays: Rays
-    operator: ParallelBeam
-    intensity: float
-    noise_level: float
-
-
-def prepare(measurement: Measurement, settings: Settings, device: torch.device, control: Control) -> Preparation:
+def prepare_sinogram(measurement: Sinogram, settings: Settings, device: torch.device, control: Control) -> Preparation:
     """Normalise a scan: ``|A| = 1`` and volumes in about [0, 1], both from the measurement alone."""
     operator = ParallelBeam.of(measurement, device)
     rays = Rays.split(measurement.data.shape, settings)
@@ -116,85 +94,31 @@ def prepare(measurement: Measurement, settings: Settings, device: torch.device, 
         settings=settings,
         check=control.check,
     )
-    return Preparation(problem, rays, operator, intensity, noise_level)
+    unseen = rays.left_out if bool(rays.left_out.any()) else rays.held_out
+    return Preparation(
+        problem,
+        unseen=unseen.to(device),
+        direct=lambda: filtered_back_projection(measurement, operator, rays) / intensity,
+        intensity=intensity,
+        noise_level=noise_level,
+    )
 
 
-def robust_maximum(volume: Tensor) -> float:
-    """99.8th percentile of the absolute values: the intensity that the prior sees as 1."""
-    values = volume.abs().flatten()
-    rank = max(1, round(0.998 * len(values)))
-    return max(float(values.kthvalue(rank).values), float(np.finfo(np.float32).tiny))
-
-
-def fbp(measurement: Measurement, prepared: Preparation) -> Tensor:
-    """Filtered back-projection of the rays that may be seen, at unit intensity.
+def filtered_back_projection(measurement: Sinogram, operator: ParallelBeam, rays: Rays) -> Tensor:
+    """Filtered back-projection of the rays that may be seen, in the measurement's units.
 
     Held-out rays are filled in from their neighbours on the detector, left-out projections are dropped.
     """
-    device = prepared.problem.measured.device
-    views = torch.from_numpy(prepared.rays.views).to(device)
+    device = operator.device
+    views = torch.from_numpy(rays.views).to(device)
     data = torch.tensor(measurement.data, device=device)[:, views]
-    held_out = prepared.problem.held_out[:, views]
+    held_out = rays.held_out.to(device)[:, views]
     seen = 1 - held_out
     neighbours = sum(torch.roll(data * seen, shift, dims=-1) for shift in (1, -1))
     count = sum(torch.roll(seen, shift, dims=-1) for shift in (1, -1))
     data = data * seen + held_out * neighbours / torch.as_tensor(count).clamp(min=1)
-    weights = torch.tensor(angular_weights(measurement.angles[prepared.rays.views]), dtype=data.dtype, device=device)
+    weights = torch.tensor(angular_weights(measurement.angles[rays.views]), dtype=data.dtype, device=device)
     full = torch.zeros(measurement.data.shape, device=device)
     full[:, views] = weights[:, None] * ramp_filter(data, measurement.detector_pitch)
     # The adjoint sums 1 / pitch of ray length per pixel and view.
-    return prepared.operator.adjoint(full) * measurement.detector_pitch / prepared.intensity
-
-
-def tv_iterates(problem: Problem, weight: float, iterations: int, start: Tensor | None = None) -> Iterator[Tensor]:
-    """Iterates of 3D total variation with ``weight`` on the rays used."""
-    measured = problem.measured
-    first = measured.new_zeros((len(measured), *problem.operator.domain_shape)) if start is None else start
-    regulariser = Regulariser(weight=weight, nonnegative=problem.settings.nonnegative)
-    return total_variation_reconstruction(
-        problem.fitted, measured * problem.used, first, regulariser, iterations, check=problem.check
-    )
-
-
-def choose_tv_weight(problem: Problem) -> float:
-    """Weight of 3D total variation that predicts the held-out rays best, from the measurement alone.
-
-    Walks a grid of factors of two from a weight proportional to the noise, on a slab of central slices, and refines
-    by a parabola through the three best. Without held-out rays the proportional weight itself is taken.
-
-    Parameters
-    ----------
-    problem : Problem
-        At unit norm and intensity.
-
-    Returns
-    -------
-    float
-        Weight lambda at unit norm and intensity.
-    """
-    usual = _WEIGHT_PER_NOISE * problem.noise
-    if not bool(problem.held_out.any()):
-        return usual
-    middle = len(problem.measured) // 2
-    first = max(0, middle - _SLAB // 2)
-    slab = problem.of_slices(torch.arange(first, min(len(problem.measured), first + _SLAB)))
-    losses: dict[int, float] = {}
-    volume: Tensor | None = None
-
-    def loss(exponent: int) -> float:
-        nonlocal volume
-        if exponent not in losses:
-            volume = last(tv_iterates(slab, usual * 2.0**exponent, _SLAB_ITERATIONS, volume))
-            losses[exponent] = float(slab.residual(volume, slab.held_out))
-        return losses[exponent]
-
-    best = 0
-    for direction in (1, -1):
-        while abs(best) < _LARGEST_EXPONENT and loss(best + direction) < loss(best):
-            best += direction
-        if best > 0:
-            break
-    left, center, right = loss(best - 1), loss(best), loss(best + 1)
-    bend = left - 2 * center + right
-    offset = 0.5 * (left - right) / bend if bend > 0 else 0.0
-    return float(usual * 2.0 ** (best + min(0.5, max(-0.5, offset))))
+    return operator.adjoint(full) * measurement.detector_pitch

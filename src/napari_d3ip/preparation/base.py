@@ -1,0 +1,49 @@
+"""What every kind of measurement becomes before a method sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from napari_d3ip.problem import Problem
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """A measurement as a problem of unit norm and intensity, with the way back.
+
+    Parameters
+    ----------
+    problem : Problem
+        At unit norm and intensity.
+    unseen : Tensor
+        Mask of the rays or samples that judge the result and were never fitted.
+    direct : callable
+        The direct reconstruction (filtered back-projection, zero-filled) at unit intensity.
+    intensity : float
+        Intensity, in the measurement's units, that is 1 in the problem.
+    noise_level : float
+        Root mean square of the noise in the measurement's units.
+    coil_maps : Tensor or None
+        Coil sensitivities in use, shape (z, coil, y, x), without `phase`.
+    phase : Tensor or None
+        Phase factors (z, y, x) that were taken out of the images.
+    """
+
+    problem: Problem
+    unseen: Tensor
+    direct: Callable[[], Tensor]
+    intensity: float
+    noise_level: float
+    coil_maps: Tensor | None = None
+    phase: Tensor | None = None
+
+
+def robust_maximum(volume: Tensor) -> float:
+    """99.8th percentile of the absolute values: the intensity that the prior sees as 1."""
+    values = volume.abs().flatten()
+    rank = max(1, round(0.998 * len(values)))
+    return max(float(values.kthvalue(rank).values), float(np.finfo(np.float32).tiny))

@@ -1,0 +1,173 @@
+"""From k-space to a problem of unit norm and intensity: samples, coil maps, phase, scale, noise, zero-filled image."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_d3ip.measurement import KSpace
+from napari_d3ip.noise import estimate_complex_noise
+from napari_d3ip.operators.base import LinearOperator, Masked, Scaled
+from napari_d3ip.operators.mri import NonCartesianSense, Sense, centred_ifft
+from napari_d3ip.preparation.base import Preparation, robust_maximum
+from napari_d3ip.preparation.coils import (
+    calibration_data,
+    compress,
+    compression_matrix,
+    espirit,
+    low_resolution_images,
+    sampled_centre,
+    smooth_phase,
+)
+from napari_d3ip.problem import Problem
+from napari_d3ip.reconstruction import Control
+from napari_d3ip.settings import Settings
+from napari_d3ip.solvers.classical import last, least_squares
+from napari_d3ip.solvers.total_variation import Regulariser
+
+_SCALING_ITERATIONS = 6
+
+
+@dataclass(frozen=True)
+class Coils:
+    """Samples and sensitivities of the coils that are reconstructed from, and the smooth phase of the image.
+
+    Parameters
+    ----------
+    data : Tensor
+        Shape (z, coil, ky, kx) or (z, coil, readout, sample).
+    maps : Tensor
+        Shape (z, coil, y, x).
+    phase : Tensor
+        Phase factors, shape (z, y, x).
+    """
+
+    data: Tensor
+    maps: Tensor
+    phase: Tensor
+
+
+# Coil maps take seconds to minutes; methods compared on one scan share them.
+_known: weakref.WeakKeyDictionary[KSpace, dict[tuple[object, ...], Coils]] = weakref.WeakKeyDictionary()
+
+
+def prepare_kspace(measurement: KSpace, settings: Settings, device: torch.device, control: Control) -> Preparation:
+    """Coil maps, ``|A| = 1`` and images with magnitudes in about [0, 1], all from the measurement alone.
+
+    Raises
+    ------
+    MeasurementError
+        If coil maps can neither be found nor made.
+    """
+    coils = find_coils(measurement, settings, device, control)
+    maps = coils.maps * coils.phase[:, None] if settings.remove_phase else coils.maps
+    operator: LinearOperator = (
+        Sense(maps)
+        if measurement.trajectory is None
+        else NonCartesianSense(maps, torch.tensor(measurement.trajectory, device=device))
+    )
+    unit = Scaled(operator, 1 / operator.norm(device))
+    used, held_out = (mask.to(device) for mask in split_samples(measurement, settings))
+    measured = coils.data * unit.factor
+    zero = torch.zeros(measurement.volume_shape, dtype=unit.domain_dtype, device=device)
+    rough = least_squares(Masked(unit, used), measured * used, zero, _SCALING_ITERATIONS, check=control.check)
+    intensity = robust_maximum(last(rough))
+    noise_level = settings.noise_level or measurement.noise_level or estimate_complex_noise(measurement)
+    problem = Problem(
+        operator=unit,
+        measured=measured / intensity,
+        used=used,
+        held_out=held_out,
+        noise=noise_level * unit.factor / intensity,
+        regulariser=Regulariser(nonnegative=False, imaginary_weight=settings.phase_constraint or 0.0),
+        settings=settings,
+        check=control.check,
+    )
+    phase = coils.phase if settings.remove_phase else None
+    return Preparation(
+        problem,
+        unseen=held_out,
+        direct=lambda: zero_filled(measurement, coils.data * used, maps) / intensity,
+        intensity=intensity,
+        noise_level=noise_level,
+        coil_maps=coils.maps,
+        phase=phase,
+    )
+
+
+def find_coils(measurement: KSpace, settings: Settings, device: torch.device, control: Control) -> Coils:
+    """Coil maps given or by ESPIRiT, of at most ``settings.virtual_coils`` coils; remembered for the measurement."""
+    key = (settings.calibration_width, settings.virtual_coils, str(device))
+    known = _known.setdefault(measurement, {})
+    if key not in known:
+        known[key] = _find_coils(measurement, settings, device, control)
+    return known[key]
+
+
+def _find_coils(measurement: KSpace, settings: Settings, device: torch.device, control: Control) -> Coils:
+    shape = measurement.volume_shape[1:]
+    data = torch.tensor(measurement.data, device=device)
+    calibration = calibration_data(measurement, settings.calibration_width, device)
+    given = None if measurement.coil_maps is None else torch.tensor(measurement.coil_maps, device=device)
+    if measurement.coils > settings.virtual_coils:
+        matrix = compression_matrix(calibration, settings.virtual_coils)
+        data, calibration = compress(data, matrix), compress(calibration, matrix)
+        given = None if given is None else compress(given, matrix)
+    if given is not None:
+        maps = given
+    elif data.shape[1] == 1:
+        maps = torch.ones((len(data), 1, *shape), dtype=data.dtype, device=device)
+    else:
+        maps = espirit(calibration, shape, control.check)
+    return Coils(data, maps, smooth_phase(low_resolution_images(calibration, shape), maps))
+
+
+def split_samples(measurement: KSpace, settings: Settings) -> tuple[Tensor, Tensor]:
+    """Masks of the samples that are fitted and of those held out, shape (z, 1, ky, kx) or (z, 1, readout, sample).
+
+    Whole phase-encoding lines are held out where whole lines were sampled, whole readouts of a trajectory, and single
+    samples otherwise; never in the fully sampled centre. Every slice has its own.
+    """
+    generator = torch.Generator().manual_seed(settings.seed)
+    slices, _, rows, columns = measurement.data.shape
+    if measurement.mask is None:
+        sampled, eligible = torch.ones((slices, rows, columns)), torch.ones((slices, rows, columns))
+        drawn = torch.rand((slices, rows, 1), generator=generator)
+    else:
+        sampled = torch.tensor(measurement.mask).float()
+        height, width = sampled_centre(measurement.mask)
+        eligible = sampled.clone()
+        top, left = rows // 2 - height // 2, columns // 2 - width // 2
+        eligible[:, top : top + height, left : left + width] = 0
+        of_rows, of_columns = (bool((sampled.amax(axis) == sampled.amin(axis)).all()) for axis in (2, 1))
+        shape = (slices, 1 if of_columns and not of_rows else rows, 1 if of_rows else columns)
+        drawn = torch.rand(shape, generator=generator)
+    held_out = eligible * (drawn < settings.held_out_fraction)
+    return (sampled - held_out)[:, None], held_out[:, None]
+
+
+def zero_filled(measurement: KSpace, data: Tensor, maps: Tensor) -> Tensor:
+    """Root sum of squares of the coil images, with the phase of their combination; gridded for a trajectory."""
+    images = centred_ifft(data) if measurement.trajectory is None else _gridded(measurement, data)
+    combined = (maps.conj() * images).sum(dim=1)
+    return torch.polar(torch.linalg.vector_norm(images, dim=1), combined.angle())
+
+
+def _gridded(measurement: KSpace, data: Tensor) -> Tensor:
+    """Coil images by gridding with density compensation (Pipe & Menon 1999)."""
+    import sigpy
+    import sigpy.mri
+
+    trajectory = np.asarray(measurement.trajectory)
+    shape = measurement.volume_shape[1:]
+    density = sigpy.mri.pipe_menon_dcf(trajectory, img_shape=shape, show_pbar=False)
+    # Weights in units of the grid's cells, so that the image has the scale of a fully sampled Cartesian one.
+    area = np.pi / 4 * np.prod(2 * np.abs(trajectory).reshape(-1, 2).max(axis=0))
+    density = density * (area / density.sum())
+    samples = data.cpu().numpy() * density
+    images = sigpy.nufft_adjoint(samples, trajectory, oshape=(*data.shape[:2], *shape))
+    return torch.from_numpy(images).to(data.device, data.dtype)

@@ -1,4 +1,4 @@
-"""Shared by the sample and evaluation scripts: read public volumes, project them with ASTRA, look for the axis.
+"""Shared by the sample and evaluation scripts: project volumes with ASTRA, look for the axis.
 
 The scans made here must not come from the project's own projector, or reconstructing them would be an inverse
 crime. They are projected from a finer grid with ASTRA's area-weighted ``strip`` kernel, while the project
@@ -12,11 +12,8 @@ Conventions are those of `napari_d3ip.measurement.Sinogram`: slices (z, y, x) wi
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
-import tarfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,66 +21,13 @@ from typing import Any
 import astra
 import numpy as np
 import numpy.typing as npt
+from _public_volumes import block_mean, read_member
 from scipy import ndimage
 
 Array = npt.NDArray[Any]
 
 WATER_PER_MM = 0.02
 """Attenuation of water used to turn Hounsfield units into attenuation (about that of a 70 keV beam)."""
-
-
-def read_member(package: Path, name: str) -> bytes:
-    """One file of a downloaded package.
-
-    Parameters
-    ----------
-    package : Path
-        A wheel or sdist, or the folder it was unpacked into.
-    name : str
-        End of the member's path, for instance ``"tests/reference_files/example_ct.nii.gz"``.
-
-    Returns
-    -------
-    bytes
-        The file's contents.
-    """
-    if package.is_dir():
-        found = sorted(p for p in package.rglob(Path(name).name) if p.as_posix().endswith("/" + name))
-        if not found:
-            raise SystemExit(f"{name} is not below {package}")
-        return found[0].read_bytes()
-    if zipfile.is_zipfile(package):
-        with zipfile.ZipFile(package) as wheel:
-            for member in wheel.namelist():
-                if member == name or member.endswith("/" + name):
-                    return wheel.read(member)
-    elif tarfile.is_tarfile(package):
-        with tarfile.open(package) as sdist:
-            for entry in sdist:
-                if entry.isfile() and entry.name.endswith("/" + name):
-                    stream = sdist.extractfile(entry)
-                    if stream is not None:
-                        return stream.read()
-    raise SystemExit(f"{name} is not in {package}")
-
-
-def read_nifti(package: Path, name: str) -> tuple[Array, tuple[float, float, float]]:
-    """A NIfTI volume in the project's orientation.
-
-    Returns
-    -------
-    volume : ndarray
-        (z, y, x), float32: slices from inferior to superior, row 0 anterior, column 0 the patient's right.
-    voxel_size : tuple of float
-        (z, y, x) in millimetres.
-    """
-    import nibabel
-
-    image = nibabel.Nifti1Image.from_bytes(gzip.decompress(read_member(package, name)))
-    image = nibabel.as_closest_canonical(image)
-    values = np.asarray(image.dataobj, dtype=np.float32)[::-1, ::-1]
-    x, y, z = (float(v) for v in image.header.get_zooms()[:3])
-    return np.ascontiguousarray(values.transpose(2, 1, 0)), (z, y, x)
 
 
 def read_tilt_series(package: Path) -> tuple[Array, Array, float]:
@@ -114,29 +58,9 @@ def hounsfield_to_attenuation(volume: Array) -> Array:
     return np.maximum(0.0, (volume + 1000.0) / 1000.0) * WATER_PER_MM
 
 
-def fit_square(volume: Array, size: int) -> Array:
-    """Pad with zeros (or crop) the slices to ``size`` pixels squared, centred."""
-    for axis in (1, 2):
-        extra = size - volume.shape[axis]
-        if extra >= 0:
-            pad = [(0, 0)] * 3
-            pad[axis] = (extra // 2, extra - extra // 2)
-            volume = np.pad(volume, pad)
-        else:
-            start = -extra // 2
-            volume = volume.take(range(start, start + size), axis=axis)
-    return volume
-
-
 def upsample(volume: Array, factor: int) -> Array:
     """Linear interpolation within the slices; pixel edges keep their places."""
     return ndimage.zoom(volume, (1, factor, factor), order=1, mode="nearest", grid_mode=True)
-
-
-def block_mean(volume: Array, blocks: tuple[int, ...]) -> Array:
-    """Mean over blocks; every axis must divide evenly."""
-    shape = [n for size, block in zip(volume.shape, blocks, strict=True) for n in (size // block, block)]
-    return volume.reshape(shape).mean(axis=tuple(range(1, 2 * volume.ndim, 2)))
 
 
 def inside_circle(size: int) -> Array:

@@ -10,34 +10,43 @@ grid twice as fine, with noise. Nothing written here belongs into the repository
     python scripts/make_evaluation_data.py --totalsegmentator totalsegmentator-2.18.0.tar.gz \
         --nilearn nilearn-0.14.1-py3-none-any.whl -o eval
 
-Without ``--volume`` the standard set is made: abdomen, head and chest, 30 views over 180 degrees with 1 % noise
+Without ``--volume`` the standard set is made. CT: abdomen, head and chest, 30 views over 180 degrees with 1 % noise
 (abdomen and head) and 45 views over 90 degrees with 0.5 % noise (all three). Each npz holds a scan and its truth:
 ``data`` (z, angle, detector), ``angles``, ``center``, ``voxel_size``, ``unit``, ``provenance`` and ``reference``
 (z, y, x).
+
+MRI (``--kind mri``): the brain template, for tuning only; a whole head, an abdomen and an echo-planar series, for
+testing; 8 coils, every fourth line with 8 % in the centre, and 8-fold Poisson disc; and a measured phantom with two
+coils, every fourth line. Each NAME.npz holds k-space as `napari_d3ip.io.save_kspace` writes it, NAME_reference.npy the
+magnitude of a full scan. Further needs: sigpy, twixtools, nibabel with its tests' data (``--nibabel``, the wheel),
+Debian's mricron-data (``--mricron``, its folder) and the sdist of twixtools 0.24 (``--twixtools``).
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from _foreign_mri import GRE, read_gre, refined, root_sum_of_squares, scan
 from _foreign_projection import (
     WATER_PER_MM,
     Scan,
-    block_mean,
     check_against_linear,
-    fit_square,
     hounsfield_to_attenuation,
-    read_nifti,
     simulate,
     sinogram_arrays,
     upsample,
 )
-from make_samples import CHEST, CHEST_SLICES
+from _public_volumes import block_mean, fit, read_nifti
+from make_samples import BRAIN, CHEST, CHEST_SLICES
+
+from napari_d3ip.io import save_kspace
+from napari_d3ip.measurement import KSpace
+from napari_d3ip.simulate.sampling import sampling_mask
 
 ABDOMEN = "tests/reference_files/example_ct.nii.gz"
-HEAD = "nilearn/datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 FIRST = {"abdomen": 60, "head": 30, "chest": CHEST_SLICES.start // 2}
 """First slice (of the coarse ones) of each volume."""
 
@@ -49,6 +58,40 @@ STANDARD = [
     ("chest", 45, 90.0, 0.005, "chest_90deg"),
 ]
 """Volume, views, angular range, noise and file name of the standard set."""
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A real MR volume to scan: the option that names its package, the file there, its slices, the scan's grid.
+
+    ``finer`` says that the file's voxels are half of the scan's; otherwise they are interpolated.
+    """
+
+    package: str
+    file: str
+    slices: slice
+    shape: tuple[int, int]
+    finer: bool
+
+    def load(self, package: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
+        """Fine volume (z, 2 y, 2 x) and the scan's voxel size."""
+        volume, (z, y, x) = read_nifti(package, self.file)
+        volume = np.maximum(volume[self.slices], 0)
+        if not self.finer:
+            return refined(fit(volume, self.shape)), (z, y, x)
+        fine = fit(volume, (2 * self.shape[0], 2 * self.shape[1]))
+        return block_mean(fine, (2, 1, 1)), (2 * z, 2 * y, 2 * x)
+
+
+ANATOMIES = {
+    "brain": Anatomy("nilearn", BRAIN, slice(60, 108), (128, 112), True),
+    "head": Anatomy("mricron", "templates/ch2.nii.gz", slice(64, 112), (128, 112), True),
+    "abdomen": Anatomy(
+        "totalsegmentator", "tests/reference_files/example_mr_sm.nii.gz", slice(0, 20), (112, 128), False
+    ),
+    "epi": Anatomy("nibabel", "tests/data/example4d.nii.gz", slice(0, 24), (112, 128), False),
+}
+MASKS = {"uniform4": ("uniform", 4.0), "poisson8": ("poisson", 8.0)}
 
 
 def load_fine(
@@ -81,16 +124,16 @@ def load_fine(
         raise SystemExit(f"{name} needs --{'nilearn' if name == 'head' else 'totalsegmentator'}")
     if name == "abdomen":
         volume, (z, y, _) = read_nifti(package, ABDOMEN)
-        coarse = fit_square(hounsfield_to_attenuation(volume[first : first + slices]), size)
+        coarse = fit(hounsfield_to_attenuation(volume[first : first + slices]), (size, size))
         return upsample(coarse, 2), y / 2, z, f"totalsegmentator 2.18.0, {ABDOMEN}, upsampled linearly"
     if name == "chest":
         volume, (z, y, _) = read_nifti(package, CHEST)
         volume, source = hounsfield_to_attenuation(volume), f"totalsegmentator 2.18.0, {CHEST}"
     else:
-        volume, (z, y, _) = read_nifti(package, HEAD)
+        volume, (z, y, _) = read_nifti(package, BRAIN)
         # A magnetic-resonance template is no attenuation; scaled so that its brightest tissue absorbs as water does.
-        volume, source = volume * (WATER_PER_MM / np.percentile(volume, 99.5)), f"nilearn 0.14.1, {HEAD}, scaled"
-    volume = fit_square(volume[2 * first : 2 * (first + slices)], 2 * size)
+        volume, source = volume * (WATER_PER_MM / np.percentile(volume, 99.5)), f"nilearn 0.14.1, {BRAIN}, scaled"
+    volume = fit(volume[2 * first : 2 * (first + slices)], (2 * size, 2 * size))
     return block_mean(volume, (2, 1, 1)), y, 2 * z, source
 
 
@@ -107,11 +150,55 @@ def save(path: Path, scan: Scan) -> None:
     np.savez_compressed(path, reference=scan.reference, **arrays)
 
 
+def make_mri(packages: argparse.Namespace) -> None:
+    """Make the standard set of k-space files."""
+    for name, anatomy in ANATOMIES.items():
+        package = vars(packages)[anatomy.package]
+        if package is None:
+            raise SystemExit(f"{name} needs --{anatomy.package}")
+        fine, voxel_size = anatomy.load(package)
+        for label, (pattern, acceleration) in MASKS.items():
+            mask = sampling_mask(anatomy.shape, acceleration, pattern, seed=packages.seed)
+            k_space, reference = scan(
+                fine,
+                mask,
+                noise=0.08,
+                seed=packages.seed,
+                voxel_size=voxel_size,
+                source=f"{name}_{label}",
+                provenance={
+                    "source": f"{anatomy.package}, {anatomy.file}",
+                    "mask": f"{pattern}, {acceleration:g}-fold",
+                },
+            )
+            save_mri(packages.output, k_space, reference)
+    if packages.twixtools is None:
+        raise SystemExit("the phantom needs --twixtools")
+    full = read_gre(packages.twixtools)
+    mask = sampling_mask(full.shape[2:], 4, "uniform")
+    k_space = KSpace(
+        full * mask, mask=mask, source="phantom_uniform4", provenance={"source": f"twixtools 0.24, {GRE}, measured"}
+    )
+    save_mri(packages.output, k_space, root_sum_of_squares(full))
+
+
+def save_mri(folder: Path, k_space: KSpace, reference: np.ndarray) -> None:
+    """Write k-space and the magnitude of a full scan."""
+    path = folder / f"{k_space.source}.npz"
+    save_kspace(path, k_space)
+    np.save(folder / f"{k_space.source}_reference.npy", reference)
+    print(f"{path}: {k_space.data.shape}, {k_space.acceleration:.2f}-fold")
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--totalsegmentator", type=Path, help="totalsegmentator sdist or folder")
     parser.add_argument("--nilearn", type=Path, help="nilearn wheel or folder")
+    parser.add_argument("--mricron", type=Path, help="folder of Debian's mricron-data (mri)")
+    parser.add_argument("--nibabel", type=Path, help="nibabel wheel or folder (mri)")
+    parser.add_argument("--twixtools", type=Path, help="twixtools sdist or folder (mri)")
+    parser.add_argument("--kind", choices=("ct", "mri"), default="ct")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write to")
     parser.add_argument("--volume", choices=sorted(FIRST), help="make one scan of this volume, as the options say")
     parser.add_argument("--views", type=int, default=30)
@@ -123,6 +210,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
+    if options.kind == "mri":
+        make_mri(options)
+        return
     jobs = STANDARD
     if options.volume:
         name = f"{options.volume}_{options.views}v_{options.angular_range:g}deg"

@@ -208,7 +208,7 @@ class TestReconstruct:
             (["--set", "steps"], "key=value"),
             (["--set", "steps=many"], "steps: 'many'"),
             (["--set", "axes=xyz"], "axes"),
-            (["--method", "sense"], "method: 'sense'"),
+            (["--method", "magic"], "method: 'magic'"),
             (["--settings", "none.json"], "none.json"),
             (["--reference", "none.npy"], "none.npy"),
         ],
@@ -299,9 +299,28 @@ class TestSimulate:
         assert main(["info", str(out), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["angles"]["count"] == 6
 
+    def test_mri(self, volume: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        out = tmp_path / "scan.npz"
+        options = "--kind mri --acceleration 2 --coils 3 --noise 0.01 --seed 1 --pattern random"
+        assert main(["simulate", str(volume), "-o", str(out), *options.split()]) == 0
+        assert "3 coils, 2-fold" in capsys.readouterr().out
+        assert main(["info", str(out), "--json"]) == 0
+        description = json.loads(capsys.readouterr().out)
+        assert description["kind"] == "kspace"
+        assert description["shape"] == [2, 3, 8, 8]
+        assert description["acceleration"] == 2
+        assert main(["info", str(out)]) == 0
+        assert "coils: 3" in capsys.readouterr().out
+
     @pytest.mark.parametrize(
         ("more", "expected"),
-        [(["--kind", "mri"], "kind: 'mri'"), (["--views", "0"], "views"), (["--noise", "-1"], "noise")],
+        [
+            (["--kind", "pet"], "kind: 'pet'"),
+            (["--views", "0"], "views"),
+            (["--noise", "-1"], "noise"),
+            (["--kind", "mri"], ".npz"),
+            (["--kind", "mri", "--coils", "0"], "coils"),
+        ],
     )
     def test_bad_options(
         self, volume: Path, tmp_path: Path, more: list[str], expected: str, capsys: pytest.CaptureFixture[str]
@@ -311,11 +330,27 @@ class TestSimulate:
         assert expected in complaint(capsys)
         assert not out.exists()
 
+    @pytest.mark.parametrize(
+        ("more", "expected"),
+        [
+            (["--pattern", "spiral"], "pattern: 'spiral'"),
+            (["--acceleration", "9"], "9"),
+            (["--calibration", "9"], "9"),
+        ],
+    )
+    def test_impossible_mri(
+        self, volume: Path, tmp_path: Path, more: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        out = tmp_path / "scan.npz"
+        assert main(["simulate", str(volume), "-o", str(out), "--kind", "mri", *more]) == 2
+        assert expected in complaint(capsys)
+        assert not out.exists()
+
 
 class TestPriors:
-    def test_list_names_the_default(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_list_names_what_is_shipped(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["priors", "list"]) == 0
-        assert Settings().prior in capsys.readouterr().out.splitlines()
+        assert "phantom" in capsys.readouterr().out.splitlines()
 
     def test_train_passes_on_what_was_given(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from napari_d3ip.prior import train

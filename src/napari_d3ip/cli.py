@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from napari_d3ip.errors import D3IPError, SettingsError
-from napari_d3ip.measurement import Sinogram
+from napari_d3ip.measurement import KSpace, Sinogram
 from napari_d3ip.settings import METHODS, PRESETS, Settings
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def demo(
 
 @app.command()
 def info(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A sinogram file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A sinogram or k-space file.")],
     assignments: Assignments = None,
     as_json: AsJson = False,
 ) -> None:
@@ -136,7 +136,7 @@ def info(
 
 @app.command()
 def reconstruct(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A sinogram file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A sinogram or k-space file.")],
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="OUT", help="Volume to write: .tif .zarr .npy .h5 .nii.gz.")
     ],
@@ -189,28 +189,54 @@ def reconstruct(
 @app.command()
 def simulate(
     volume: Annotated[Path, typer.Argument(metavar="VOLUME", help="Volume (z, y, x) to measure.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Sinogram to write: .h5 or .npz.")],
-    kind: Annotated[str, typer.Option(help="Kind of measurement: ct.")] = "ct",
-    views: Annotated[int, typer.Option(min=1, help="Number of projections.")] = 60,
-    angle_range: Annotated[float, typer.Option(help="Degrees the projections cover.")] = 180.0,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Scan to write: .h5 (ct only) or .npz.")],
+    kind: Annotated[str, typer.Option(help="Kind of measurement: ct or mri.")] = "ct",
+    views: Annotated[int, typer.Option(min=1, help="ct: number of projections.")] = 60,
+    angle_range: Annotated[float, typer.Option(help="ct: degrees the projections cover.")] = 180.0,
+    acceleration: Annotated[float, typer.Option(min=1, help="mri: how much of k-space is left out.")] = 4.0,
+    coils: Annotated[int, typer.Option(min=1, help="mri: number of coils.")] = 8,
+    pattern: Annotated[str, typer.Option(help="mri: uniform, random or poisson.")] = "uniform",
+    calibration: Annotated[int | None, typer.Option(min=0, help="mri: fully sampled lines in the centre.")] = None,
     noise: Annotated[
-        float, typer.Option(min=0, help="Noise, as a fraction of the mean absolute line integral.")
+        float,
+        typer.Option(
+            min=0,
+            help="Noise; ct: of a line integral, as a fraction of their mean; mri: of a pixel of the full scan's "
+            "image, as a fraction of their mean.",
+        ),
     ] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of what is random.")] = 0,
 ) -> None:
     """Simulate a scan of VOLUME."""
-    from napari_d3ip.io import load_volume, save_sinogram
+    from napari_d3ip.io import load_volume, save_kspace, save_sinogram
 
-    if kind != "ct":
-        raise SettingsError(f"kind: '{kind}' cannot be simulated; this version knows 'ct' only.")
+    if kind not in ("ct", "mri"):
+        raise SettingsError(f"kind: '{kind}' cannot be simulated; use ct or mri.")
     image = load_volume(volume)
-    _check_output(out, lambda path: save_sinogram(path, Sinogram(np.ones((1, 1, 1), np.float32), np.zeros(1))))
+    if kind == "ct":
+        _check_output(out, lambda path: save_sinogram(path, Sinogram(np.ones((1, 1, 1), np.float32), np.zeros(1))))
 
-    from napari_d3ip.simulate import simulate_sinogram
+        from napari_d3ip.simulate import simulate_sinogram
 
-    sinogram = simulate_sinogram(image.data, views=views, angle_range=angle_range, noise=noise, seed=seed)
-    save_sinogram(out, replace(sinogram, voxel_size=image.voxel_size, unit=image.unit))
-    print(f"{out}: {views} views of {_shape(image.data.shape)} voxels over {angle_range:g} degrees.")
+        sinogram = simulate_sinogram(image.data, views=views, angle_range=angle_range, noise=noise, seed=seed)
+        save_sinogram(out, replace(sinogram, voxel_size=image.voxel_size, unit=image.unit))
+        print(f"{out}: {views} views of {_shape(image.data.shape)} voxels over {angle_range:g} degrees.")
+        return
+    _check_output(out, lambda path: save_kspace(path, KSpace(np.ones((1, 1, 1, 1), np.complex64))))
+
+    from napari_d3ip.simulate import simulate_kspace
+
+    k_space = simulate_kspace(
+        image.data,
+        acceleration=acceleration,
+        coils=coils,
+        pattern=pattern,
+        calibration=calibration,
+        noise=noise,
+        seed=seed,
+    )
+    save_kspace(out, replace(k_space, voxel_size=image.voxel_size, unit=image.unit))
+    print(f"{out}: {coils} coils, {k_space.acceleration:.2g}-fold accelerated, of {_shape(image.data.shape)} voxels.")
 
 
 @priors.command("list")
@@ -231,6 +257,9 @@ def train_prior(
     width: Annotated[int | None, typer.Option(min=8, help="Channels of the network's first level.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights, phantoms and noise.")] = None,
+    channels: Annotated[
+        int | None, typer.Option(min=1, max=2, help="1: real images; 2: complex images with smooth phase.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in OUT.")] = False,
     initial: Annotated[str | None, typer.Option(help="Start from the weights of this prior (name or folder).")] = None,
@@ -247,6 +276,7 @@ def train_prior(
         "width": width,
         "learning_rate": learning_rate,
         "seed": seed,
+        "channels": channels,
     }
     settings = replace(TrainingSettings(), **{key: value for key, value in given.items() if value is not None})
     marks: list[tuple[float, int]] = []

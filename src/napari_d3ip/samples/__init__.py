@@ -1,4 +1,4 @@
-"""Bundled scans to try the plugin on: a measured tilt series and a simulated chest CT with its truth.
+"""Bundled scans to try the plugin on, CT and MRI, measured ones and simulated ones with their truth.
 
 Sources, licences and processing: ``data/LICENSES.md``; made by ``scripts/make_samples.py``. Numpy only.
 """
@@ -13,22 +13,24 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_d3ip.errors import D3IPError
-from napari_d3ip.measurement import Sinogram
+from napari_d3ip.measurement import BoolArray, ComplexArray, KSpace, Measurement, Sinogram
 
 __all__ = ["SAMPLES", "load_reference", "load_sample"]
 
 SAMPLES: dict[str, str] = {
     "tilt-series": "Electron tomography tilt series (measured, 77 views, ±76°)",
     "chest-ct": "Chest CT (simulated, 30 views)",
+    "brain-mri": "Brain MRI (simulated, 8 coils, 6-fold accelerated)",
+    "phantom-mri": "Phantom MRI (measured, 2 coils, every fourth line)",
 }
 """Names of the samples and their titles."""
 
-_FILES = {"tilt-series": "tilt_series.npz", "chest-ct": "chest_ct.npz"}
-_REFERENCES = {"chest-ct": "chest_ct_reference.npz"}
+_WITH_REFERENCE = ("chest-ct", "brain-mri", "phantom-mri")
 
 
-def _load(file: str) -> dict[str, Any]:
-    with (files(__name__) / "data" / file).open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+def _load(name: str) -> dict[str, Any]:
+    file = files(__name__) / "data" / f"{name.replace('-', '_')}.npz"
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
 
@@ -37,7 +39,7 @@ def _check(name: str) -> None:
         raise D3IPError(f"sample: there is no '{name}'; choose one of {', '.join(SAMPLES)}.")
 
 
-def load_sample(name: str) -> Sinogram:
+def load_sample(name: str) -> Measurement:
     """Load a bundled scan.
 
     Parameters
@@ -47,7 +49,7 @@ def load_sample(name: str) -> Sinogram:
 
     Returns
     -------
-    Sinogram
+    Sinogram or KSpace
         The scan; its provenance says where it came from and what was done to it.
 
     Raises
@@ -56,21 +58,28 @@ def load_sample(name: str) -> Sinogram:
         If there is no such sample.
     """
     _check(name)
-    arrays = _load(_FILES[name])
+    arrays = _load(name)
     z, y, x = (float(v) for v in arrays["voxel_size"])
-    return Sinogram(
-        arrays["data"],
-        arrays["angles"],
-        center=float(arrays["center"]),
-        voxel_size=(z, y, x),
-        unit=str(arrays["unit"]),
-        source=name,
-        provenance=json.loads(str(arrays["provenance"])),
-    )
+    about: dict[str, Any] = {
+        "voxel_size": (z, y, x),
+        "unit": str(arrays["unit"]),
+        "source": name,
+        "provenance": json.loads(str(arrays["provenance"])),
+    }
+    if "mask" in arrays:
+        return KSpace(_filled(arrays["samples"], arrays["mask"]), mask=arrays["mask"], **about)
+    return Sinogram(arrays["data"], arrays["angles"], center=float(arrays["center"]), **about)
+
+
+def _filled(samples: npt.NDArray[Any], mask: BoolArray) -> ComplexArray:
+    """K-space (z, coil, ky, kx) from its measured samples (z, coil, sample, real and imaginary part)."""
+    data = np.zeros((*samples.shape[:2], *mask.shape), np.complex64)
+    data[:, :, mask] = np.ascontiguousarray(samples, np.float32).view(np.complex64)[..., 0]
+    return data
 
 
 def load_reference(name: str) -> npt.NDArray[np.float32] | None:
-    """Load the true volume of a simulated sample.
+    """Load the true volume of a sample: what was simulated, or the reconstruction of a full scan.
 
     Parameters
     ----------
@@ -80,7 +89,7 @@ def load_reference(name: str) -> npt.NDArray[np.float32] | None:
     Returns
     -------
     ndarray or None
-        (z, y, x) in the units of a reconstruction (per pixel), or None for a measured sample.
+        (z, y, x) in the units of a reconstruction (CT: per pixel; MRI: magnitude), or None if it is not known.
 
     Raises
     ------
@@ -88,6 +97,6 @@ def load_reference(name: str) -> npt.NDArray[np.float32] | None:
         If there is no such sample.
     """
     _check(name)
-    if name not in _REFERENCES:
+    if name not in _WITH_REFERENCE:
         return None
-    return np.asarray(_load(_REFERENCES[name])["volume"], dtype=np.float32)
+    return np.asarray(_load(f"{name}-reference")["volume"], dtype=np.float32)

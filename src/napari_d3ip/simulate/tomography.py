@@ -1,7 +1,7 @@
-"""Forward simulation of scans, for planning and testing.
+"""Simulated parallel-beam CT.
 
 The volume is projected on a grid twice as fine, with detector pixels averaged from two, so that a reconstruction on
-the volume's own grid does not invert the matrix that made its data. Knows no files.
+the volume's own grid does not invert the matrix that made its data.
 """
 
 from __future__ import annotations

@@ -1,0 +1,146 @@
+"""Simulated MRI: a full scan gives the volume back, masks have the samples they promise, noise is what was asked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from napari_d3ip import simulate_kspace
+from napari_d3ip.errors import MeasurementError
+from napari_d3ip.simulate.sampling import PATTERNS, sampling_mask
+
+
+def coil_images(k_space: np.ndarray) -> np.ndarray:
+    axes = (-2, -1)
+    return np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(k_space, axes), norm="ortho"), axes)
+
+
+@pytest.fixture
+def volume() -> np.ndarray:
+    """Smooth blobs with air around, 3 slices of 32 x 25."""
+    noise = np.random.default_rng(0).random((3, 32, 25))
+    noise[:, :6], noise[:, -6:], noise[:, :, :5], noise[:, :, -5:] = 0, 0, 0, 0
+    return ndimage.gaussian_filter(noise, (0, 2, 2)).astype(np.float32)
+
+
+class TestMask:
+    @pytest.mark.parametrize("shape", [(96, 80), (97, 81), (20, 12)])
+    @pytest.mark.parametrize("pattern", ["random", "poisson"])
+    def test_acceleration_is_met(self, pattern: str, shape: tuple[int, int]) -> None:
+        mask = sampling_mask(shape, 4, pattern)
+        assert mask.size / mask.sum() == pytest.approx(4, rel=0.05)
+
+    def test_uniform_lines(self) -> None:
+        mask = sampling_mask((96, 80), 4, "uniform")
+        lines = np.flatnonzero(mask.any(axis=1))
+        assert mask[lines].all()
+        assert set(range(0, 96, 4)) | set(range(44, 52)) == set(lines)
+
+    @pytest.mark.parametrize("pattern", PATTERNS)
+    @pytest.mark.parametrize("length", [96, 97])
+    def test_centre_is_full(self, pattern: str, length: int) -> None:
+        mask = sampling_mask((length, length), 6, pattern, calibration=12)
+        middle = slice(length // 2 - 6, length // 2 + 6)
+        assert mask[middle, middle].all()
+
+    @pytest.mark.parametrize("pattern", PATTERNS)
+    def test_without_calibration_dc_is_measured_or_lines_are_few(self, pattern: str) -> None:
+        mask = sampling_mask((64, 64), 4, pattern, calibration=0)
+        assert mask.sum() == 64 * 64 // 4
+        assert mask[32, 32] or pattern == "random"
+
+    @pytest.mark.parametrize("pattern", PATTERNS)
+    def test_all_of_k_space(self, pattern: str) -> None:
+        assert sampling_mask((12, 10), 1, pattern).all()
+
+    def test_poisson_samples_keep_their_distance(self) -> None:
+        mask = sampling_mask((96, 96), 8, "poisson", calibration=8)
+        radius = np.hypot(*np.meshgrid(*[np.arange(96) - 48] * 2))
+        ring = mask & (radius > 25) & (radius < 45)
+        neighbours = ndimage.convolve(mask.astype(int), np.ones((3, 3), int), mode="constant")
+        assert (neighbours[ring] == 1).all()
+        inner, outer = mask[(radius > 8) & (radius < 20)].mean(), mask[(radius > 36) & (radius < 48)].mean()
+        assert inner > 2 * outer
+
+    @pytest.mark.parametrize("pattern", ["random", "poisson"])
+    def test_seed(self, pattern: str) -> None:
+        first, same, other = (sampling_mask((48, 40), 4, pattern, seed=seed) for seed in (1, 1, 2))
+        np.testing.assert_array_equal(first, same)
+        assert (first != other).any()
+
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [
+            ({"pattern": "spiral"}, "pattern: 'spiral'"),
+            ({"acceleration": 0.5}, "acceleration: 0.5"),
+            ({"acceleration": 100}, "acceleration: 100"),
+            ({"calibration": -1}, "calibration: -1"),
+            ({"calibration": 65}, "calibration: 65"),
+            ({"pattern": "random", "calibration": 32}, "calibration: 32 central lines are more"),
+        ],
+    )
+    def test_impossible(self, options: dict, expected: str) -> None:
+        with pytest.raises(MeasurementError, match=expected):
+            sampling_mask((64, 48), **{"acceleration": 4.0, "pattern": "uniform", **options})
+
+
+class TestScan:
+    @pytest.mark.parametrize("coils", [1, 8])
+    def test_full_scan_gives_the_volume_back(self, volume: np.ndarray, coils: int) -> None:
+        scan = simulate_kspace(volume, acceleration=1, coils=coils)
+        assert scan.data.shape == (3, coils, 32, 25)
+        assert scan.acceleration == 1
+        assert scan.coil_maps is None
+        found = np.linalg.norm(coil_images(scan.data), axis=1)
+        assert np.linalg.norm(found - volume) < (1e-5 if coils == 1 else 0.01) * np.linalg.norm(volume)
+
+    def test_coils_see_different_sides(self, volume: np.ndarray) -> None:
+        power = np.abs(coil_images(simulate_kspace(np.ones_like(volume), acceleration=1).data[1])) ** 2
+        centres = [ndimage.center_of_mass(coil) for coil in power]
+        assert np.ptp(centres, axis=0).min() > 3
+
+    def test_complex_volume_keeps_its_phase(self, volume: np.ndarray) -> None:
+        scan = simulate_kspace(volume * np.exp(0.5j), acceleration=1, coils=1)
+        image = coil_images(scan.data)[:, 0]
+        np.testing.assert_allclose(np.angle(image[volume > 0.1]), 0.5, atol=1e-3)
+
+    @pytest.mark.parametrize("phase", [0.0, 1.0])
+    def test_real_volume_gets_a_smooth_phase(self, volume: np.ndarray, phase: float) -> None:
+        scan = simulate_kspace(volume + 1, acceleration=1, coils=1, phase=phase)
+        found = np.angle(coil_images(scan.data)[:, 0])
+        assert np.abs(found).max() == pytest.approx(phase, abs=1e-3)
+        assert np.abs(np.diff(found, axis=1)).max() < 0.6
+
+    def test_noise_is_a_fraction_of_the_mean_magnitude(self, volume: np.ndarray) -> None:
+        options = {"acceleration": 1, "coils": 2}
+        clean, noisy = (simulate_kspace(volume, noise=noise, **options).data for noise in (0, 0.1))
+        deviation = np.sqrt((np.abs(noisy - clean) ** 2).mean())
+        assert deviation == pytest.approx(0.1 * volume.mean(), rel=0.05)
+
+    def test_only_the_mask_is_measured_and_the_seed_decides(self, volume: np.ndarray) -> None:
+        options = {"pattern": "poisson", "noise": 0.1}
+        first, same, other = (simulate_kspace(volume, seed=seed, **options) for seed in (1, 1, 2))
+        assert first.mask is not None
+        assert not first.data[:, :, ~first.mask[0]].any()
+        np.testing.assert_array_equal(first.data, same.data)
+        assert (first.data != other.data).any()
+        assert first.provenance["simulated"]["pattern"] == "poisson"
+
+    @pytest.mark.parametrize(
+        ("shape", "options", "expected"),
+        [
+            ((8, 8), {}, "volume: shape"),
+            ((2, 8, 8), {"coils": 0}, "coils: 0"),
+            ((2, 8, 8), {"noise": -0.1}, "noise -0.1"),
+            ((2, 8, 8), {"pattern": "radial"}, "pattern"),
+        ],
+    )
+    def test_impossible(self, shape: tuple[int, ...], options: dict, expected: str) -> None:
+        with pytest.raises(MeasurementError, match=expected):
+            simulate_kspace(np.ones(shape), **options)
+
+    @pytest.mark.parametrize("value", [0.0, np.nan])
+    def test_volume_without_anything_to_see(self, value: float) -> None:
+        with pytest.raises(MeasurementError, match="volume"):
+            simulate_kspace(np.full((1, 8, 8), value))

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from napari_d3ip.errors import AmbiguousLayoutError, D3IPError
-from napari_d3ip.widgets.layers import sinogram_layer
+from napari_d3ip.errors import D3IPError
+from napari_d3ip.widgets.layers import measurement_layer
 
 LayerTuples = list[tuple[Any, ...]]
 NO_LAYER: LayerTuples = [(None,)]
 PLUGIN = "napari-d3ip"
+IMPORT_WIDGETS = {"sinogram": "Import sinogram", "kspace": "Import k-space"}
 
 
 def get_reader(path: str | list[str]) -> Callable[[str], LayerTuples] | None:
@@ -22,29 +23,29 @@ def get_reader(path: str | list[str]) -> Callable[[str], LayerTuples] | None:
 
     if isinstance(path, list) or not can_read(path):
         return None
-    return read_sinogram
+    return read_measurement
 
 
-def read_sinogram(path: str) -> LayerTuples:
-    """Read a scan into one sinogram layer.
+def read_measurement(path: str) -> LayerTuples:
+    """Read a scan into one layer.
 
-    In a viewer, a file that leaves something open is handed to the import widget, and an error is told in one
-    sentence; both give no layer. Without a viewer both are raised.
+    In a viewer, a file that leaves something open is handed to the import widget of its kind, and an error is told
+    in one sentence; both give no layer. Without a viewer both are raised.
 
     Raises
     ------
     D3IPError
         If the file cannot be read and there is no viewer to say so.
     """
-    from napari_d3ip.io import read
+    from napari_d3ip.io import LayoutQuestion, read
 
     viewer = _viewer()
     try:
-        return [sinogram_layer(read(path))]
-    except AmbiguousLayoutError as question:
+        return [measurement_layer(read(path))]
+    except LayoutQuestion as question:
         if viewer is None:
             raise
-        _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Import sinogram")
+        _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, IMPORT_WIDGETS[question.kind])
         widget.ask(path, question)
     except D3IPError as error:
         if viewer is None:
@@ -65,10 +66,20 @@ def chest_ct() -> LayerTuples:
     return _sample("chest-ct")
 
 
+def brain_mri() -> LayerTuples:
+    """Brain MRI, simulated with 8 coils and 6-fold acceleration."""
+    return _sample("brain-mri")
+
+
+def phantom_mri() -> LayerTuples:
+    """Measured phantom MRI with two coils and every fourth line."""
+    return _sample("phantom-mri")
+
+
 def _sample(name: str) -> LayerTuples:
     from napari_d3ip.samples import load_sample
 
-    return [sinogram_layer(load_sample(name))]
+    return [measurement_layer(load_sample(name))]
 
 
 def _viewer() -> Any:

@@ -19,14 +19,14 @@ from napari.layers import Layer
 from napari.qt.threading import create_worker  # noqa: F401 - loads the workers that are awaited below
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QLineEdit, QWidget
 from superqt.utils import WorkerBase
 
-from napari_d3ip.measurement import Sinogram
+from napari_d3ip.measurement import KSpace, Measurement, Sinogram
 from napari_d3ip.reconstruction import Control, Reconstruction, Step
 from napari_d3ip.settings import Settings
 from napari_d3ip.widgets import runner
-from napari_d3ip.widgets.layers import sinogram_layer
+from napari_d3ip.widgets.layers import measurement_layer
 from napari_d3ip.widgets.reconstruction import ReconstructionWidget
 
 TOTAL = 5
@@ -49,7 +49,7 @@ class FakeEngine:
     ended: threading.Event = field(default_factory=threading.Event)
 
     def __call__(
-        self, measurement: Sinogram, settings: Settings, *, control: Control
+        self, measurement: Measurement, settings: Settings, *, control: Control
     ) -> Generator[Step, None, Reconstruction]:
         self.calls.append(settings)
         self.controls.append(control)
@@ -59,7 +59,7 @@ class FakeEngine:
             self.ended.set()
 
     def _steps(
-        self, measurement: Sinogram, settings: Settings, control: Control
+        self, measurement: Measurement, settings: Settings, control: Control
     ) -> Generator[Step, None, Reconstruction]:
         volume = np.zeros(measurement.volume_shape, np.float32)
         index = 0
@@ -78,7 +78,10 @@ class FakeEngine:
             "device": "cpu",
             "stopped_early": index < TOTAL,
         }
-        return Reconstruction(volume, settings, [], metrics, measurement)
+        if not isinstance(measurement, KSpace):
+            return Reconstruction(volume, settings, [], metrics, measurement)
+        maps = np.ones((len(volume), measurement.coils, *volume.shape[1:]), np.complex64)
+        return Reconstruction(volume, settings, [], metrics, measurement, phase=volume * 0, coil_maps=maps)
 
     def _may_step(self, control: Control) -> bool:
         """Poll as inner iterations do; False once the caller keeps what there is."""
@@ -112,6 +115,18 @@ def measurement() -> Sinogram:
 
 
 @pytest.fixture
+def k_space() -> KSpace:
+    """Three slices of a square, two coils, every other line and the centre of k-space."""
+    image = 0.01 * np.random.default_rng(0).standard_normal((3, 2, 24, 20)).astype(np.complex64)
+    image[:, :, 8:16, 5:15] += np.array([1.0, 0.5j])[:, None, None]
+    axes = (-2, -1)
+    data = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(image, axes=axes), norm="ortho"), axes=axes)
+    mask = np.zeros((24, 20), bool)
+    mask[::2] = mask[10:14] = True
+    return KSpace(data * mask, voxel_size=(3.0, 1.0, 1.0), unit="millimeter", source="square")
+
+
+@pytest.fixture
 def notifications() -> list[Any]:
     """What napari told the user during the test."""
     records: list[Any] = notification_manager.records
@@ -140,6 +155,28 @@ class Bench:
     def click(self, name: str) -> None:
         """Click a button."""
         self.qtbot.mouseClick(self.child(name), Qt.MouseButton.LeftButton)
+
+    def choose(self, name: str, text: str) -> None:
+        """Go down a combo box to the entry that begins with ``text``."""
+        box = self.child(name)
+        box.setFocus()
+        self.qtbot.keyClick(box, Qt.Key.Key_Home)
+        while not box.currentText().startswith(text):
+            before = box.currentIndex()
+            self.qtbot.keyClick(box, Qt.Key.Key_Down)
+            assert box.currentIndex() != before, f"{name} does not offer {text}"
+
+    def offers(self, name: str) -> list[str]:
+        """Entries of a combo box."""
+        box = self.child(name)
+        return [box.itemText(index) for index in range(box.count())]
+
+    def type(self, name: str, text: str) -> None:
+        """Type into a line, or into the line of a field for files."""
+        field = self.child(name)
+        line = field if isinstance(field, QLineEdit) else field.findChild(QLineEdit)
+        line.clear()
+        self.qtbot.keyClicks(line, text)
 
     def set(self, values: dict[str, Any]) -> None:
         """Set fields of the form."""
@@ -173,7 +210,7 @@ def make_bench(qtbot: Any) -> Callable[[Any, QWidget], Bench]:
 def bench(qtbot: Any, measurement: Sinogram, make_bench: Callable[[Any, QWidget], Bench]) -> Bench:
     """The widget on a viewer model with one sinogram; needs no window."""
     viewer = ViewerModel()
-    viewer.add_layer(Layer.create(*sinogram_layer(measurement)))
+    viewer.add_layer(Layer.create(*measurement_layer(measurement)))
     widget = ReconstructionWidget(viewer)
     qtbot.addWidget(widget)
     widget.show()

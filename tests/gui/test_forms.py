@@ -9,7 +9,8 @@ import pytest
 
 from napari_d3ip.errors import SettingsError
 from napari_d3ip.io import ReadOptions
-from napari_d3ip.settings import Preset, Settings
+from napari_d3ip.settings import Preset, Settings, fields_for, methods_for
+from napari_d3ip.widgets.import_sinogram import ImportSinogramWidget
 from napari_d3ip.widgets.model_form import ModelForm
 from napari_d3ip.widgets.settings_form import SettingsForm, available_devices
 
@@ -65,6 +66,25 @@ def test_prior_only_for_diffusion_methods(form: SettingsForm) -> None:
     assert form["prior"].enabled
 
 
+@pytest.mark.parametrize(("kind", "other"), [("sinogram", "kspace"), ("kspace", "sinogram")])
+def test_only_what_applies_is_shown(form: SettingsForm, kind: str, other: str) -> None:
+    form.show_for(other)
+    form.show_for(kind)
+    assert form["method"].choices == methods_for(kind)
+    hidden = {name for name in Settings.model_fields if form[name].native.isHidden()}
+    assert hidden == set(Settings.model_fields) - set(fields_for(kind))
+    assert hidden
+
+
+def test_method_stays_where_it_applies(form: SettingsForm) -> None:
+    form["method"].value = "tv"
+    form.show_for("kspace")
+    assert form["method"].value == "tv"
+    form["method"].value = "sense"
+    form.show_for("sinogram")
+    assert form["method"].value == Settings().method
+
+
 def test_impossible_text_names_the_field(form: SettingsForm) -> None:
     form["start_t"].value = "soon"
     with pytest.raises(SettingsError, match="start_t: 'soon' is not possible"):
@@ -76,7 +96,7 @@ def test_devices_are_those_of_this_machine() -> None:
 
 
 def test_reading_options_from_text(qtbot: Any) -> None:
-    form = ModelForm(ReadOptions, "as in the file")
+    form = ModelForm(ReadOptions, "as in the file", fields=ImportSinogramWidget.fields)
     rows = form.rows()
     qtbot.addWidget(rows)
     assert set(form.values().values()) == {None}

@@ -9,6 +9,7 @@ import pytest
 from npe2 import PluginManifest
 
 import napari_d3ip
+from napari_d3ip.io.registry import formats
 
 MANIFEST = PluginManifest.from_file(Path(napari_d3ip.__file__).parent / "napari.yaml")
 COMMANDS = {command.id: command for command in MANIFEST.contributions.commands}
@@ -28,6 +29,11 @@ def test_contributions_name_commands() -> None:
         for entry in entries
     }
     assert used == set(COMMANDS)
+
+
+def test_reader_is_asked_about_every_format() -> None:
+    (reader,) = MANIFEST.contributions.readers
+    assert set(reader.filename_patterns) >= {f"*{suffix}" for module in formats() for suffix in module.suffixes}
 
 
 def test_installed_manifest_is_this_one() -> None:

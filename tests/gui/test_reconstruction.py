@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from napari.layers import Layer
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QWidget
 
 from napari_d3ip.errors import DeviceError
+from napari_d3ip.settings import methods_for
 from napari_d3ip.widgets import runner
+from napari_d3ip.widgets.layers import measurement_layer
 
 if TYPE_CHECKING:
     from conftest import Bench, FakeEngine
+    from napari_d3ip.measurement import KSpace
 
 RESULT = "rods [d3ip]"
 
@@ -177,7 +181,7 @@ def test_without_a_sinogram_run_is_off_and_says_why(bench: Bench, engine: FakeEn
     bench.viewer.layers.clear()
     bench.viewer.add_image(np.zeros((4, 4)))
     assert not bench.child("run").isEnabled()
-    assert bench.child("layer_summary").text().startswith("No sinogram is open.")
+    assert bench.child("layer_summary").text().startswith("No scan is open.")
     bench.click("run")
     assert not engine.calls
 
@@ -188,6 +192,55 @@ def test_result_is_not_offered_as_a_scan(bench: Bench, engine: FakeEngine) -> No
     bench.wait_idle()
     bench.viewer.layers.remove("rods")
     assert not bench.child("run").isEnabled()
+
+
+@pytest.fixture
+def k_bench(bench: Bench, k_space: KSpace) -> Bench:
+    """A k-space layer beside the sinogram."""
+    bench.viewer.add_layer(Layer.create(*measurement_layer(k_space)))
+    return bench
+
+
+def test_form_follows_the_kind_of_layer(k_bench: Bench) -> None:
+    assert k_bench.child("layer").currentText() == "square"
+    assert k_bench.child("layer_summary").text() == "3 slices, 2 coils, 24 × 20 pixels, 1.7× accelerated"
+    assert k_bench.offers("method") == list(methods_for("kspace"))
+    assert k_bench.child("phase").isVisible()
+    k_bench.choose("method", "sense")
+    k_bench.choose("layer", "rods")
+    assert k_bench.offers("method") == list(methods_for("sinogram"))
+    assert k_bench.child("method").currentText() == "d3ip"
+    assert not k_bench.child("phase").isVisible()
+
+
+def test_k_space_run(k_bench: Bench, engine: FakeEngine) -> None:
+    k_bench.viewer.layers.remove("rods")
+    k_bench.click("run")
+    engine.advance(5)
+    k_bench.wait_idle()
+    assert k_bench.names() == ["square", "square [d3ip]"]
+    assert not k_bench.viewer.layers["square"].visible
+    # The slider of the slices is one for scan and volume.
+    assert k_bench.viewer.dims.nsteps[:2] == (2, 3)
+
+
+def test_phase_and_coil_maps_on_request(k_bench: Bench, engine: FakeEngine, k_space: KSpace) -> None:
+    k_bench.click("phase")
+    assert k_bench.names() == ["rods", "square"]  # There is no result yet.
+    k_bench.click("run")
+    engine.advance(5)
+    k_bench.wait_idle()
+    assert k_bench.names() == ["rods", "square", "square [d3ip] phase", "square [d3ip]"]
+    phase = k_bench.viewer.layers["square [d3ip] phase"]
+    assert phase.contrast_limits == pytest.approx([-np.pi, np.pi])
+    assert phase.colormap.name == "twilight"
+    assert tuple(phase.scale) == k_space.voxel_size
+    k_bench.click("show_coil_maps")
+    maps = k_bench.viewer.layers["square coil maps"]
+    assert maps.data.shape == (2, 3, 24, 20)
+    assert tuple(maps.scale) == (1, 3, 1, 1)
+    k_bench.viewer.layers.remove("square")  # Neither the phase nor the maps are offered as a scan.
+    assert k_bench.offers("layer") == ["rods"]
 
 
 def test_layers_deleted_during_the_run(bench: Bench, engine: FakeEngine) -> None:

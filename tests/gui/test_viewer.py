@@ -66,6 +66,40 @@ def test_sample_to_result(docked: Bench, method: str, changes: dict[str, Any]) -
     assert "s on cpu" in docked.child("metrics").text()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("sample", ["brain_mri", "phantom_mri"])
+@pytest.mark.parametrize(("method", "changes"), [("sense", {}), ("d3ip", FAST)])
+def test_mri_sample_to_result(
+    viewer: Any, make_bench: Callable[..., Bench], sample: str, method: str, changes: dict[str, Any]
+) -> None:
+    """As for CT: sample, dock widget, Run; the phase and the coil maps of the run on request."""
+    _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "D3IP reconstruction")
+    bench = make_bench(viewer, widget)
+    (scan,) = viewer.open_sample(PLUGIN, sample)
+    entry = scan.metadata["napari_d3ip"]
+    middle = len(entry["measurement"].data) // 2
+    measurement = entry["measurement"] = entry["measurement"].select(slices=slice(middle, middle + 2))
+    bench.choose("method", method)
+    bench.choose("device", "cpu")
+    bench.set(changes)
+    bench.click("phase")
+    bench.click("show_coil_maps")
+    bench.click("run")
+    bench.wait_idle(timeout=240_000)
+    assert bench.child("status").text() == "Done"
+    result, phase, maps = (
+        viewer.layers[f"{scan.name} {suffix}"] for suffix in (f"[{method}]", f"[{method}] phase", "coil maps")
+    )
+    assert result.data.shape == phase.data.shape == measurement.volume_shape
+    assert np.isfinite(result.data).all()
+    assert result.data.min() >= 0
+    assert result.data.std() > 0
+    assert np.abs(phase.data).max() <= np.pi + 1e-6
+    assert maps.data.shape[1:] == measurement.volume_shape
+    assert result.metadata["napari_d3ip"]["settings"]["method"] == method
+    assert result.metadata["napari_d3ip"]["metrics"]["residual"] > 0
+
+
 def test_prior_from_a_folder(
     docked: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notifications: list[Any]
 ) -> None:
@@ -85,11 +119,19 @@ def test_prior_from_a_folder(
     assert provenance["settings"]["prior"] == str(tmp_path)
 
 
-def test_both_samples_open(viewer: Any) -> None:
-    for sample in ("tilt_series", "chest_ct"):
-        (layer,) = viewer.open_sample(PLUGIN, sample)
-        assert isinstance(layer.metadata["napari_d3ip"]["measurement"], Sinogram)
-        assert tuple(layer.axis_labels) == ("z", "angle", "detector")
+@pytest.mark.parametrize(
+    ("sample", "kind", "axes"),
+    [
+        ("tilt_series", "sinogram", ("z", "angle", "detector")),
+        ("chest_ct", "sinogram", ("z", "angle", "detector")),
+        ("brain_mri", "kspace", ("coil", "z", "ky", "kx")),
+        ("phantom_mri", "kspace", ("coil", "z", "ky", "kx")),
+    ],
+)
+def test_samples_open(viewer: Any, sample: str, kind: str, axes: tuple[str, ...]) -> None:
+    (layer,) = viewer.open_sample(PLUGIN, sample)
+    assert layer.metadata["napari_d3ip"]["measurement"].kind == kind
+    assert tuple(layer.axis_labels) == axes
 
 
 def test_file_opens_as_a_sinogram_layer(viewer: Any, measurement: Sinogram, tmp_path: Path) -> None:
@@ -102,31 +144,12 @@ def test_file_opens_as_a_sinogram_layer(viewer: Any, measurement: Sinogram, tmp_
     assert tuple(layer.scale) == (2, 1, 1)
 
 
-def test_ambiguous_file_opens_the_import_widget(
-    viewer: Any, measurement: Sinogram, tmp_path: Path, make_bench: Callable[..., Bench]
-) -> None:
-    path, angles = tmp_path / "stack.npy", tmp_path / "angles.txt"
-    np.save(path, measurement.data)
-    np.savetxt(angles, measurement.angles)
-    assert viewer.open(path, plugin=PLUGIN) == []
-    _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Import sinogram")
-    form = make_bench(viewer, widget)
-    assert "stack.npy" in form.child("reason").text()
-    form.click("add")  # Still open: it asks again, and adds nothing.
-    assert not form.names()
-    form.set({"axes": "zad", "values": "line_integrals", "angle_unit": "degree", "angles": str(angles)})
-    form.click("add")
-    (layer,) = viewer.layers
-    np.testing.assert_array_equal(layer.metadata["napari_d3ip"]["measurement"].data, measurement.data)
-    assert form.child("reason").text().startswith("Added")
-
-
 def test_broken_file_is_one_sentence(viewer: Any, tmp_path: Path, notifications: list[Any]) -> None:
     path = tmp_path / "broken.h5"
     path.write_bytes(b"\x89HDF\r\n\x1a\nnothing")
-    from napari_d3ip._napari_hooks import read_sinogram
+    from napari_d3ip._napari_hooks import read_measurement
 
-    assert read_sinogram(str(path)) == [(None,)]
+    assert read_measurement(str(path)) == [(None,)]
     (told,) = notifications
     assert "broken.h5" in told.message
     assert "\n" not in told.message
@@ -158,7 +181,7 @@ def test_widget_opens_without_torch() -> None:
 
     code = (
         "import sys, napari_d3ip._napari_hooks, napari_d3ip.widgets.reconstruction, "
-        "napari_d3ip.widgets.import_sinogram; sys.exit('torch' in sys.modules)"
+        "napari_d3ip.widgets.import_sinogram, napari_d3ip.widgets.import_kspace; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

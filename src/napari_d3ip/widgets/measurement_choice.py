@@ -14,11 +14,12 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_d3ip.measurement import Measurement
+from napari_d3ip.widgets.first_look import in_words
 from napari_d3ip.widgets.layers import measurement_of
 
 HINT = (
-    "No sinogram is open. Drop a scan onto the viewer, try File → Open Sample → D3IP reconstruction, or use "
-    "Plugins → D3IP reconstruction → Import sinogram."
+    "No scan is open. Drop a sinogram or k-space file onto the viewer, try File → Open Sample → D3IP "
+    "reconstruction, or use Plugins → D3IP reconstruction → Import sinogram or Import k-space."
 )
 
 
@@ -27,16 +28,16 @@ class MeasurementChoice(QWidget):
 
     Signals
     -------
-    available_changed(bool)
-        When the first such layer comes or the last one goes.
+    changed(Measurement or None)
+        When another layer may have been chosen.
     """
 
-    available_changed = Signal(bool)
+    changed = Signal(object)
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
         self._viewer = viewer
-        self._box = ComboBox(name="layer", choices=self._layers, tooltip="Sinogram to reconstruct.")
+        self._box = ComboBox(name="layer", choices=self._layers, tooltip="Scan to reconstruct.")
         self._box.native.setObjectName("layer")
         self._summary = QLabel(objectName="layer_summary")
         self._summary.setWordWrap(True)
@@ -80,10 +81,5 @@ class MeasurementChoice(QWidget):
     def _describe(self) -> None:
         measurement = self.measurement
         self._box.visible = measurement is not None
-        if measurement is None:
-            self._summary.setText(HINT)
-        else:
-            slices, views, detectors = measurement.data.shape
-            cover = f"{measurement.angular_range:.0f}° covered"
-            self._summary.setText(f"{slices} slices, {views} views, {detectors} detector pixels, {cover}")
-        self.available_changed.emit(measurement is not None)
+        self._summary.setText(HINT if measurement is None else in_words(measurement))
+        self.changed.emit(measurement)

@@ -5,7 +5,7 @@ Knows pydantic and magicgui; nothing of this project's models, viewers or runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin
@@ -31,14 +31,20 @@ class ModelForm:
         What an optional field shows for None.
     special : mapping of str to Widget, optional
         Widgets that are not made from the field.
+    fields : sequence of str, optional
+        Names of the fields, in the form's order; default: all in the model's order.
     """
 
     def __init__(
-        self, model: type[BaseModel], automatic: str = "auto", special: Mapping[str, Widget] | None = None
+        self,
+        model: type[BaseModel],
+        automatic: str = "auto",
+        special: Mapping[str, Widget] | None = None,
+        fields: Sequence[str] | None = None,
     ) -> None:
         self._widgets: dict[str, Any] = {
-            name: (special or {}).get(name) or field_widget(name, info, automatic)
-            for name, info in model.model_fields.items()
+            name: (special or {}).get(name) or field_widget(name, model.model_fields[name], automatic)
+            for name in fields or model.model_fields
         }
         for name, widget in self._widgets.items():
             widget.native.setObjectName(name)
@@ -49,8 +55,21 @@ class ModelForm:
         return self._widgets[name]
 
     def rows(self, *, only: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> QWidget:
-        """Labelled widgets of some fields, in the model's order unless ``only`` gives one."""
+        """Labelled widgets of some fields, in the form's order unless ``only`` gives one."""
         return labelled(*(self._widgets[name] for name in only or self._widgets if name not in without))
+
+    def show_only(self, names: Collection[str]) -> None:
+        """Hide the rows of all fields but these."""
+        for name, widget in self._widgets.items():
+            rows = cast(QFormLayout, widget.native.parentWidget().layout())
+            for part in (rows.labelForField(widget.native), widget.native):
+                part.setVisible(name in names)
+
+    def on_change(self, call: Callable[[], None]) -> None:
+        """Call whenever a field changes, even by a letter."""
+        for widget in self._widgets.values():
+            changed = widget.line_edit.changed if isinstance(widget, FileEdit) else widget.changed
+            changed.connect(lambda _: call())
 
     def values(self) -> dict[str, Any]:
         """What the form says, None for what is left to be found; not validated."""
@@ -73,6 +92,16 @@ def labelled(*widgets: Widget) -> QWidget:
         label.setToolTip(widget.tooltip or "")
         layout.addRow(label, widget.native)
     return rows
+
+
+def offer(box: ComboBox, choices: Sequence[Any]) -> None:
+    """Replace the choices; the value stays if it is one of them, else it is the first. Says nothing of a change."""
+    value = box.value
+    with box.changed.blocked():
+        box.choices = ()  # Else those that stay would come first.
+        box.choices = choices
+        if value in box.choices:
+            box.value = value
 
 
 def field_widget(name: str, info: FieldInfo, automatic: str) -> Widget:

@@ -5,12 +5,11 @@ Knows the viewer's layers, not where volumes come from. Main thread only.
 
 from __future__ import annotations
 
-from typing import Any
-
 from napari.components import ViewerModel
 from napari.layers import Image
 
 from napari_d3ip.measurement import FloatArray, Measurement
+from napari_d3ip.widgets.layers import volume_placement
 
 
 class Preview:
@@ -45,7 +44,7 @@ class Preview:
         if self.dismissed:
             return
         if self._layer is None:
-            self._layer = self._viewer.add_image(volume, name=self._name, **self._placement())
+            self._layer = self._viewer.add_image(volume, name=self._name, **volume_placement(self._measurement))
             self._viewer.reset_view()
             self._limits = tuple(self._layer.contrast_limits)
             return
@@ -60,9 +59,3 @@ class Preview:
         if self._layer is not None and not self.dismissed:
             self._viewer.layers.remove(self._layer)
         self._layer = None
-
-    def _placement(self) -> dict[str, Any]:
-        placement: dict[str, Any] = {"axis_labels": ("z", "y", "x")}
-        if self._measurement.voxel_size is not None:
-            placement |= {"scale": self._measurement.voxel_size, "units": (self._measurement.unit,) * 3}
-        return placement

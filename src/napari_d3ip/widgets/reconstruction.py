@@ -15,8 +15,10 @@ from qtpy.QtWidgets import QFrame, QPushButton, QScrollArea, QVBoxLayout, QWidge
 from superqt import QCollapsible
 
 from napari_d3ip.errors import SettingsError
+from napari_d3ip.measurement import Measurement
 from napari_d3ip.reconstruction import Reconstruction, Step
 from napari_d3ip.widgets.controls import RunControls
+from napari_d3ip.widgets.extra_layers import ExtraLayers
 from napari_d3ip.widgets.measurement_choice import MeasurementChoice
 from napari_d3ip.widgets.notify import show_failure
 from napari_d3ip.widgets.preview import Preview
@@ -27,7 +29,7 @@ ADVANCED_HEIGHT = 240
 
 
 class ReconstructionWidget(QWidget):
-    """Reconstruct a volume from a sinogram layer.
+    """Reconstruct a volume from a sinogram or k-space layer.
 
     Parameters
     ----------
@@ -40,6 +42,7 @@ class ReconstructionWidget(QWidget):
         self._viewer = napari_viewer
         self._choice = MeasurementChoice(napari_viewer)
         self._form = SettingsForm()
+        self._extra = ExtraLayers(napari_viewer)
         self._controls = RunControls()
         self._runner = Runner()
         self._preview: Preview | None = None
@@ -52,6 +55,7 @@ class ReconstructionWidget(QWidget):
         layout.addWidget(self._choice)
         layout.addWidget(self._form.basic)
         layout.addWidget(self._advanced())
+        layout.addWidget(self._extra)
         layout.addWidget(self._controls)
         layout.addStretch()
 
@@ -72,8 +76,8 @@ class ReconstructionWidget(QWidget):
         return advanced
 
     def _connect(self) -> None:
-        self._controls.set_available(self._choice.measurement is not None)
-        self._choice.available_changed.connect(self._controls.set_available)
+        self._suit(self._choice.measurement)
+        self._choice.changed.connect(self._suit)
         self._controls.run_clicked.connect(self._run)
         self._controls.cancel_clicked.connect(self._runner.cancel)
         self._controls.keep_clicked.connect(self._runner.keep)
@@ -89,6 +93,13 @@ class ReconstructionWidget(QWidget):
             self._runner.abandon()
             self._show_end(Stopped())
         return super().event(event)
+
+    def _suit(self, measurement: Measurement | None) -> None:
+        """Offer what applies to the chosen scan."""
+        self._controls.set_available(measurement is not None)
+        if measurement is not None:
+            self._form.show_for(measurement.kind)
+            self._extra.show_for(measurement.kind)
 
     def _run(self) -> None:
         measurement = self._choice.measurement
@@ -126,6 +137,7 @@ class ReconstructionWidget(QWidget):
 
     def _add_result(self, reconstruction: Reconstruction) -> None:
         self._set_source_visible(False)
+        self._extra.show_result(reconstruction)
         self._viewer.add_layer(Layer.create(*reconstruction.to_layer()))
         early = " (stopped early)" if reconstruction.metrics.get("stopped_early") else ""
         self._controls.show_end(f"Done{early}", reconstruction.metrics)

@@ -13,8 +13,8 @@ from pathlib import Path
 from magicgui.widgets import ComboBox
 from qtpy.QtWidgets import QFileDialog
 
-from napari_d3ip.settings import DIFFUSION_METHODS, Settings
-from napari_d3ip.widgets.model_form import ModelForm
+from napari_d3ip.settings import DIFFUSION_METHODS, Settings, fields_for, methods_for
+from napari_d3ip.widgets.model_form import ModelForm, offer
 
 BASIC = ("method", "preset", "prior", "device")
 BROWSE = "choose folder…"
@@ -75,6 +75,13 @@ class SettingsForm(ModelForm):
         """Set all advanced fields to the defaults of the chosen preset."""
         defaults = Settings.create(preset=self["preset"].value)
         self.show({name: getattr(defaults, name) for name in Settings.model_fields if name not in BASIC})
+
+    def show_for(self, kind: str) -> None:
+        """Offer the methods and settings that apply to a kind of measurement."""
+        method, methods = self["method"].value, methods_for(kind)
+        offer(self["method"], methods)
+        self["method"].value = method if method in methods else Settings.model_fields["method"].default
+        self.show_only(fields_for(kind))
 
     def _show_what_matters(self) -> None:
         self["prior"].enabled = self["method"].value in DIFFUSION_METHODS

@@ -1,0 +1,90 @@
+"""A measurement at first sight, before anything is reconstructed: one line of words, one small picture.
+
+Numpy only, no Qt, no torch: good enough to see that axes, angles and centre are right, and quick.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_d3ip.measurement import ComplexArray, FloatArray, KSpace, Measurement, Sinogram
+
+Picture = npt.NDArray[np.uint8]
+FINEST = 192
+"""Most rows, columns and views of a quick back-projection."""
+
+
+def in_words(measurement: Measurement) -> str:
+    """Size and sampling of a measurement."""
+    slices, second, third = measurement.data.shape[:3]
+    if isinstance(measurement, KSpace):
+        height, width = measurement.volume_shape[1:]
+        coils = "1 coil" if second == 1 else f"{second} coils"
+        sampling = f"{measurement.acceleration:.1f}× accelerated" if measurement.acceleration > 1 else "fully sampled"
+        return f"{_slices(slices)}, {coils}, {height} × {width} pixels, {sampling}"
+    return f"{_slices(slices)}, {second} views, {third} detector pixels, {measurement.angular_range:.0f}° covered"
+
+
+def picture(measurement: Measurement) -> Picture:
+    """Grey picture (row, column) of the middle slice.
+
+    A back-projection of a sinogram; the zero-filled image of Cartesian k-space, root of the sum of squares over
+    coils; the logarithm of other k-space.
+    """
+    middle = len(measurement.data) // 2
+    scan = measurement.select(slices=slice(middle, middle + 1))
+    if isinstance(scan, Sinogram):
+        return _grey(_back_projection(scan))
+    if scan.is_cartesian:
+        return _grey(_over_coils(_centred_ifft(scan.data[0])))
+    return _grey(log_magnitude(_over_coils(scan.data[0])))
+
+
+def log_magnitude(samples: npt.NDArray[Any]) -> FloatArray:
+    """``log(1 + |k|)``, with the median of the slice in the middle as unit so that no scanner's scale matters."""
+    magnitude = np.abs(samples).astype(np.float32, copy=False)
+    middle = magnitude[len(magnitude) // 2] if magnitude.ndim > 2 else magnitude
+    magnitude /= np.median(middle[middle > 0])
+    return np.log1p(magnitude, out=magnitude)
+
+
+def _slices(count: int) -> str:
+    return "1 slice" if count == 1 else f"{count} slices"
+
+
+def _over_coils(samples: ComplexArray) -> FloatArray:
+    """Root of the sum of squares over the coils, the first axis."""
+    return np.asarray(np.linalg.norm(samples, axis=0), dtype=np.float32)
+
+
+def _centred_ifft(samples: ComplexArray) -> ComplexArray:
+    shifted = np.fft.ifftshift(samples, axes=(-2, -1))
+    return np.fft.fftshift(np.fft.ifft2(shifted, norm="ortho"), axes=(-2, -1)).astype(np.complex64)
+
+
+def _back_projection(scan: Sinogram) -> FloatArray:
+    """Filtered back-projection of one slice, thinned out and its frequencies cut to what the thumbnail can show."""
+    _, height, width = scan.volume_shape
+    step = max(1, math.ceil(max(height, width) / FINEST))
+    views = slice(None, None, max(1, math.ceil(len(scan.angles) / FINEST)))
+    detectors = scan.data.shape[2]
+    frequency = np.fft.rfftfreq(2 * detectors)
+    ramp = np.where(frequency * step <= 0.5, frequency, 0)
+    rows = np.fft.irfft(np.fft.rfft(scan.data[0, views], n=2 * detectors) * ramp)[:, :detectors]
+    y = ((height - 1) / 2 - np.arange(0, height, step))[:, None]
+    x = np.arange(0, width, step)[None, :] - (width - 1) / 2
+    image = np.zeros((y.size, x.size))
+    for row, angle in zip(rows, np.deg2rad(scan.angles[views]), strict=True):
+        position = (x * np.cos(angle) + y * np.sin(angle)) / scan.detector_pitch + scan.axis
+        image += np.interp(position, np.arange(detectors), row, left=0, right=0)
+    return image.astype(np.float32)
+
+
+def _grey(image: FloatArray) -> Picture:
+    low, high = np.percentile(image, (0.5, 99.5))
+    share = (image - low) / max(high - low, np.finfo(np.float32).tiny)
+    return np.asarray(np.clip(share, 0, 1) * 255, dtype=np.uint8)

@@ -15,21 +15,22 @@ import torch
 from matplotlib.figure import Figure
 
 from napari_d3ip.prior.network import DiffusionPrior, load_prior
-from napari_d3ip.prior.phantoms import EllipsePhantoms
+from napari_d3ip.prior.phantoms import phantoms_of
 
 
 @torch.no_grad()
 def draw(prior: DiffusionPrior, count: int, size: int, steps: int = 100, seed: int = 0) -> torch.Tensor:
-    """Images from noise by deterministic DDIM, shape (count, size, size)."""
+    """Images from noise by deterministic DDIM, shape (count, channels, size, size)."""
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn((count, 1, size, size), generator=generator)
+    lowest = 0 if prior.config.channels == 1 else -1
+    x = torch.randn((count, prior.config.channels, size, size), generator=generator)
     times = torch.linspace(prior.train_steps - 1, 0, steps + 1).long().tolist()
     for t, t_next in pairwise(times):
         epsilon = prior.epsilon(x, t)
-        clean = prior.normalise(prior.tweedie(x, epsilon, t).clamp(0, 1))
+        clean = prior.normalise(prior.tweedie(x, epsilon, t).clamp(lowest, 1))
         alpha_bar = prior.alphas_cumprod[t_next]
         x = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * epsilon
-    return prior.denormalise(x)[:, 0].clamp(0, 1)
+    return prior.denormalise(x).clamp(lowest, 1)
 
 
 def main() -> None:
@@ -38,17 +39,23 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     arguments = parser.parse_args()
     prior = load_prior(arguments.folder)
-    phantoms = EllipsePhantoms(64).draw(8, torch.Generator().manual_seed(1))[:, 0]
-    figure = Figure(figsize=(12, 3.5))
-    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.92, wspace=0.05, hspace=0.2)
-    axes = figure.subplots(2, 8)
-    for row, images in zip(axes, (phantoms, draw(prior, 8, 64)), strict=True):
-        for axis, image in zip(row, images, strict=True):
-            axis.imshow(image, cmap="gray", vmin=0, vmax=1)
-            axis.set_axis_off()
-    titles = ("phantoms", "drawn from noise by the prior (DDIM, 100 steps)")
-    for row, title in zip(axes, titles, strict=True):
+    phantoms = phantoms_of(prior.config.channels, 64).draw(8, torch.Generator().manual_seed(1))
+    rows = {"phantoms": phantoms, "drawn from noise by the prior (DDIM, 100 steps)": draw(prior, 8, 64)}
+    if prior.config.channels == 2:
+        rows = {
+            f"{part} of {title}": function(torch.complex(images[:, 0], images[:, 1]))[:, None]
+            for title, images in rows.items()
+            for part, function in (("magnitude", torch.abs), ("phase", torch.angle))
+        }
+    figure = Figure(figsize=(12, 1.75 * len(rows)))
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=1 - 0.16 / len(rows), wspace=0.05, hspace=0.2)
+    axes = figure.subplots(len(rows), 8)
+    for row, (title, images) in zip(axes, rows.items(), strict=True):
         row[0].set_title(title, loc="left")
+        shown = {"cmap": "twilight", "vmin": -torch.pi, "vmax": torch.pi} if "phase" in title else {"cmap": "gray"}
+        for axis, image in zip(row, images[:, 0], strict=True):
+            axis.imshow(image, **{"vmin": 0, "vmax": 1, **shown})
+            axis.set_axis_off()
     figure.savefig(arguments.folder / "samples.png", dpi=80)
 
     figure = Figure(figsize=(6, 3.4), layout="constrained")
@@ -57,10 +64,13 @@ def main() -> None:
     for record in sorted(
         arguments.folder.glob("training*.json"), key=lambda path: (path.stem == "training", path.stem)
     ):
-        curve = json.loads(record.read_text())["curve"]
+        run = json.loads(record.read_text())
+        curve = run["curve"]
         steps = [offset + point["step"] for point in curve]
         label = {} if offset else {"loss": "training", "held_out_loss": "held-out phantoms"}
         for key, color in (("loss", "0.6"), ("held_out_loss", "C0")):
+            if key == "loss" and run["settings"].get("time_power", 1) != 1:
+                continue  # The mean over other times is another quantity.
             axis.plot(steps, [point[key] for point in curve], "o-", color=color, markersize=3, label=label.get(key))
         offset = steps[-1]
     axis.set(xlabel="step", ylabel="mean epsilon loss", yscale="log")

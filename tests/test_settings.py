@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from napari_d3ip.errors import SettingsError
-from napari_d3ip.settings import METHODS, PRESETS, Settings
+from napari_d3ip.settings import METHODS, PRESETS, Settings, fields_for, methods_for
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -87,3 +87,14 @@ def test_missing_settings_file(tmp_path: Path) -> None:
 
 def test_every_field_is_documented() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_every_method_and_field_is_of_some_kind_of_measurement() -> None:
+    sinogram, kspace = methods_for("sinogram"), methods_for("kspace")
+    assert set(sinogram) | set(kspace) == set(METHODS)
+    assert {"tv", "dds", "ddip", "d3ip"} <= set(sinogram) & set(kspace)
+    assert {"fbp", "cg"} <= set(sinogram) - set(kspace)
+    assert {"zero-filled", "sense", "l1-wavelet"} <= set(kspace) - set(sinogram)
+    assert set(fields_for("sinogram")) | set(fields_for("kspace")) == set(Settings.model_fields)
+    assert "nonnegative" in set(fields_for("sinogram")) - set(fields_for("kspace"))
+    assert "remove_phase" in set(fields_for("kspace")) - set(fields_for("sinogram"))

@@ -47,6 +47,7 @@ _START_CG_INSIDE = 3
 _START_FULL, _START_HALF = 20, 300
 _STEPS_FULL, _STEPS_HALF = 4, 12
 _START_MRI, _STEPS_MRI = 20, 4
+_TV_FACTORS = {"sinogram": 1.0, "kspace": 0.5}
 _PROXIMAL_CT = 0.01
 _DENOISER_ERROR = 0.05
 _NAMES = {"sinogram": "a sinogram", "kspace": "k-space"}
@@ -135,6 +136,8 @@ def resolve(settings: Settings, measurement: Measurement) -> Settings:
         z, y, x = measurement.voxel_size or (1.0, 1.0, 1.0)
         isotropic = max(z, y, x) <= 2 * min(z, y, x)
         fields["planes"] = "all" if isotropic and slices >= 16 and settings.coupling == "tv3d" else "axial"
+    if settings.tv_factor is None:
+        fields["tv_factor"] = _TV_FACTORS[measurement.kind]
     settings = settings.updated(**fields) if fields else settings
     if settings.method in DIFFUSION_METHODS and (settings.start_t or 0) < (settings.steps or 0):
         raise SettingsError(f"steps: {settings.steps} do not fit below start_t {settings.start_t}; lower steps.")
@@ -268,7 +271,7 @@ def _sample(
         regulariser=replace(
             _first_regulariser(settings),
             axes=(0,) if settings.coupling == "tv-z" else (0, 1, 2),
-            weight=0.0 if settings.coupling == "none" else settings.tv_factor * (settings.tv_weight or 0.0),
+            weight=0.0 if settings.coupling == "none" else (settings.tv_factor or 0.0) * (settings.tv_weight or 0.0),
             proximal_weight=settings.proximal_weight or 0.0,
         ),
     )

@@ -301,6 +301,10 @@ class KSpace:
         mask = self._checked_mask(data)
         if mask is not None and not mask.all():
             data = data * mask[:, None]
+            if not data.any(axis=(1, 2, 3)).all():
+                raise MeasurementError(
+                    f"mask: it leaves a slice of {where} without any signal; give the samples that were measured."
+                )
         data.flags.writeable = False
         for name, value in (
             ("data", data),
@@ -310,6 +314,7 @@ class KSpace:
             ("coil_maps", coil_maps),
             ("calibration", calibration),
             ("voxel_size", voxel),
+            ("noise_level", None if self.noise_level is None else float(self.noise_level)),
         ):
             object.__setattr__(self, name, value)
 
@@ -335,7 +340,7 @@ class KSpace:
             raise MeasurementError(f"image_shape: {self.image_shape} must be two positive numbers of pixels.")
         limit = np.array((height, width)) / 2
         if not np.isfinite(trajectory).all() or bool((np.abs(trajectory) > limit * (1 + 1e-3)).any()):
-            largest = float(np.nanmax(np.abs(trajectory)))
+            largest = float(np.abs(np.nan_to_num(trajectory, nan=np.inf)).max())
             raise MeasurementError(
                 f"trajectory: positions reach {largest:.4g}, outside the unit cell of a {height} × {width} image "
                 f"(±{height / 2:g}, ±{width / 2:g}); give them in grid units, or a larger image_shape."
@@ -436,7 +441,7 @@ Measurement = Sinogram | KSpace
 def _checked_voxel_size(given: Any) -> tuple[float, float, float] | None:
     if given is None:
         return None
-    voxel = (float(given),) * 3 if isinstance(given, (int, float)) else tuple(float(v) for v in given)
+    voxel = (float(given),) * 3 if np.ndim(given) == 0 else tuple(float(v) for v in given)
     if len(voxel) != 3 or not all(np.isfinite(v) and v > 0 for v in voxel):
         raise MeasurementError(f"voxel_size: {given} must be one or three positive numbers.")
     return voxel

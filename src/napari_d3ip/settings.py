@@ -117,8 +117,11 @@ class Settings(BaseModel):
         ge=0,
         description="Weight of the wavelet coefficients in l1-wavelet, as tv_weight; from the data if not given.",
     )
-    tv_factor: float = Field(
-        1.0, ge=0, description="Weight of total variation inside sampling, in multiples of tv_weight."
+    tv_factor: float | None = Field(
+        None,
+        ge=0,
+        description="Weight of total variation inside sampling, in multiples of tv_weight; by the kind of measurement if "
+        "not given.",
     )
     iterations: int = Field(
         100, ge=1, le=10000, description="Iterations of tv and l1-wavelet; upper limit for cg and sense."

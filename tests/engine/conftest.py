@@ -1,4 +1,4 @@
-"""Ellipses with known line integrals, a tiny scan of them, and a tiny random prior."""
+"""Ellipses with known line integrals, tiny CT and MR scans of them, and tiny random priors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from napari_d3ip.engine import resolve
-from napari_d3ip.measurement import Sinogram
+from napari_d3ip.measurement import KSpace, Measurement, Sinogram
 from napari_d3ip.preparation import prepare
 from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet, linear_schedule, load_prior
 from napari_d3ip.problem import Problem
@@ -128,15 +128,117 @@ def scan(make_scan: Callable[..., Scan]) -> Scan:
     return make_scan()
 
 
-@pytest.fixture(scope="session")
-def prior_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@dataclass(frozen=True)
+class MrScan:
+    """A tiny k-space measurement with the complex images (z, y, x) and coil maps (z, coil, y, x) it is of."""
+
+    measurement: KSpace
+    image: npt.NDArray[np.complex64]
+    coil_maps: npt.NDArray[np.complex64]
+
+
+def fourier(image: npt.NDArray[Any]) -> npt.NDArray[np.complex128]:
+    """Orthonormal Fourier transform of the last two axes by its definition, DC at index n // 2 of both sides."""
+    for axis, length in ((-2, image.shape[-2]), (-1, image.shape[-1])):
+        index = np.arange(length) - length // 2
+        matrix = np.exp(-2j * np.pi * np.outer(index, index) / length) / np.sqrt(length)
+        image = np.moveaxis(np.moveaxis(image, axis, -1) @ matrix.T, -1, axis)
+    return image
+
+
+@pytest.fixture
+def by_definition() -> Callable[[npt.NDArray[Any]], npt.NDArray[np.complex128]]:
+    """The Fourier transform, written down."""
+    return fourier
+
+
+@pytest.fixture
+def make_coil_maps() -> Callable[..., npt.NDArray[np.complex64]]:
+    """Sensitivities (z, coil, y, x) of a ring of coils that turns from slice to slice, squares adding up to 1."""
+
+    def make(slices: int, coils: int, height: int, width: int) -> npt.NDArray[np.complex64]:
+        y = (np.arange(height) - height // 2)[:, None] / (height / 2)
+        x = (np.arange(width) - width // 2) / (width / 2)
+        angle = 2 * np.pi * np.arange(coils) / coils + 0.1 * np.arange(slices)[:, None]
+        across, down = (1.6 * turn[..., None, None] for turn in (np.cos(angle), np.sin(angle)))
+        away = (x - across) + 1j * (y - down)
+        maps = np.exp(1j * np.angle(away)) / (0.3 + np.abs(away) ** 2)
+        return (maps / np.linalg.norm(maps, axis=1, keepdims=True)).astype(np.complex64)
+
+    return make
+
+
+@pytest.fixture
+def make_mr_scan(
+    scene: Callable[[float], Scene], make_coil_maps: Callable[..., npt.NDArray[np.complex64]]
+) -> Callable[..., MrScan]:
+    """Scans of every ``step``-th line and the central ones of a stack of slices that change along z.
+
+    ``noise`` is the root mean square of the complex noise of a sample, ``phase`` the largest smooth phase in radians.
+    """
+
+    def make(
+        slices: int = 2,
+        size: int = 24,
+        coils: int = 4,
+        step: int = 2,
+        centre: int = 8,
+        noise: float = 0.01,
+        phase: float = 1.0,
+        **fields: Any,
+    ) -> MrScan:
+        index = np.arange(size) - size // 2
+        lines = (index % step == 0) | ((index >= -(centre // 2)) & (index < centre - centre // 2))
+        magnitude = np.stack([scene(size * (0.8 + 0.2 * z / slices)).image(size, size) for z in range(slices)])
+        wave = np.sin(np.pi * index[:, None] / size + 0.3) * np.cos(0.7 * np.pi * index / size)
+        image = (magnitude * np.exp(1j * phase * wave)).astype(np.complex64)
+        coil_maps = make_coil_maps(slices, coils, size, size)
+        clean = fourier(coil_maps * image[:, None])
+        real, imaginary = np.random.default_rng(1).normal(0, noise / np.sqrt(2), (2, *clean.shape))
+        mask = np.broadcast_to(lines[:, None], (size, size))
+        data = np.where(mask, clean + real + 1j * imaginary, 0)
+        return MrScan(KSpace(data, mask=mask, source="ellipses", **fields), image, coil_maps)
+
+    return make
+
+
+@pytest.fixture
+def mr_scan(make_mr_scan: Callable[..., MrScan]) -> MrScan:
+    return make_mr_scan()
+
+
+@pytest.fixture
+def radial() -> Callable[[int, int], npt.NDArray[np.float32]]:
+    """Trajectories of so many spokes through the centre of k-space of a square image, half a grid unit a sample."""
+
+    def make(spokes: int, size: int) -> npt.NDArray[np.float32]:
+        along = (np.arange(2 * size) - size + 0.5) / 2
+        angle = np.pi * np.arange(spokes)[:, None] / spokes
+        return np.stack((along * np.sin(angle), along * np.cos(angle)), axis=-1).astype(np.float32)
+
+    return make
+
+
+def save_prior(folder: Path, channels: int, low: float) -> Path:
     """A prior of random weights, saved without loss."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        unet = build_unet(8, 2, 1, 16)
-    folder = tmp_path_factory.mktemp("prior") / "tiny"
-    DiffusionPrior(unet, linear_schedule(), PriorConfig(patch_size=2)).save(folder, half=False)
+        unet = build_unet(8, 2, channels, 16)
+    config = PriorConfig(channels=channels, patch_size=2, low=low)
+    DiffusionPrior(unet, linear_schedule(), config).save(folder, half=False)
     return folder
+
+
+@pytest.fixture(scope="session")
+def complex_prior_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prior of two channels, the parts of complex images."""
+    return save_prior(tmp_path_factory.mktemp("complex prior") / "tiny", channels=2, low=0.0)
+
+
+@pytest.fixture(scope="session")
+def prior_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prior of one channel."""
+    return save_prior(tmp_path_factory.mktemp("prior") / "tiny", channels=1, low=-1.0)
 
 
 @pytest.fixture
@@ -165,10 +267,14 @@ def tiny(prior_folder: Path) -> dict[str, Any]:
 def make_problem(tiny: dict[str, Any]) -> Callable[..., Problem]:
     """The problem of a scan as the engine hands it to a method."""
 
-    def make(measurement: Sinogram, **fields: Any) -> Problem:
-        settings = resolve(Settings.create(tiny, **fields), measurement)
+    def make(measurement: Measurement, **fields: Any) -> Problem:
+        settings = resolve(Settings.create({"proximal_weight": 0.01, **tiny}, **fields), measurement)
         problem = prepare(measurement, settings, torch.device("cpu"), Control()).problem
-        weight = 0.0 if settings.coupling == "none" else settings.tv_weight
-        return replace(problem, regulariser=Regulariser(weight=weight, proximal_weight=settings.proximal_weight))
+        regulariser = Regulariser(
+            weight=0.0 if settings.coupling == "none" else settings.tv_weight,
+            nonnegative=settings.nonnegative,
+            proximal_weight=settings.proximal_weight,
+        )
+        return replace(problem, regulariser=regulariser)
 
     return make

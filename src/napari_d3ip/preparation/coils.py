@@ -21,7 +21,7 @@ from napari_d3ip.solvers.conjugate_gradient import conjugate_gradient
 
 _KERNEL = 6
 _SMALLEST = 4
-_LARGEST = 24
+LARGEST_CENTRE = 24
 _NULL_SPACE = 0.02
 _GRIDDING_ITERATIONS = 15
 
@@ -51,7 +51,7 @@ def sampled_centre(mask: npt.NDArray[np.bool_]) -> tuple[int, int]:
         right = int(np.argmin(np.append(columns[center[1] :], False)))
         left = int(np.argmin(np.append(columns[center[1] - 1 :: -1], False))) if center[1] else 0
         width = min(2 * min(left, right) + (1 if right > left else 0), common.shape[1])
-        rated = (min(height, width, _LARGEST), height * width)
+        rated = (min(height, width, LARGEST_CENTRE), height * width)
         if rated > rating:
             best, rating = (height, width), rated
     return best
@@ -76,7 +76,7 @@ def calibration_data(kspace: KSpace, width: int | None, device: torch.device) ->
     MeasurementError
         If no centre was sampled.
     """
-    largest = width or _LARGEST
+    largest = width or LARGEST_CENTRE
     if kspace.calibration is not None:
         measured = torch.tensor(kspace.calibration, device=device)
         return centre(measured, (min(measured.shape[2], largest), min(measured.shape[3], largest)))

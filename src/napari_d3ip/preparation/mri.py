@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_d3ip.errors import MeasurementError
 from napari_d3ip.measurement import KSpace
 from napari_d3ip.noise import estimate_complex_noise
 from napari_d3ip.operators.base import LinearOperator, Masked, Scaled
 from napari_d3ip.operators.mri import NonCartesianSense, Sense, centred_ifft
 from napari_d3ip.preparation.base import Preparation, robust_maximum
 from napari_d3ip.preparation.coils import (
+    LARGEST_CENTRE,
     calibration_data,
     compress,
     compression_matrix,
@@ -30,6 +32,8 @@ from napari_d3ip.solvers.classical import last, least_squares
 from napari_d3ip.solvers.total_variation import Regulariser
 
 _SCALING_ITERATIONS = 6
+_FEWEST_HELD_OUT = 4
+_NEAR = 0.25
 
 
 @dataclass(frozen=True)
@@ -111,8 +115,14 @@ def find_coils(measurement: KSpace, settings: Settings, device: torch.device, co
 def _find_coils(measurement: KSpace, settings: Settings, device: torch.device, control: Control) -> Coils:
     shape = measurement.volume_shape[1:]
     data = torch.tensor(measurement.data, device=device)
-    calibration = calibration_data(measurement, settings.calibration_width, device)
     given = None if measurement.coil_maps is None else torch.tensor(measurement.coil_maps, device=device)
+    try:
+        calibration, phase = calibration_data(measurement, settings.calibration_width, device), None
+    except MeasurementError:
+        if given is None and measurement.coils > 1:
+            raise
+        # Maps are known, and a phase that cannot be is left in the image.
+        calibration, phase = data, torch.ones(measurement.volume_shape, dtype=data.dtype, device=device)
     if measurement.coils > settings.virtual_coils:
         matrix = compression_matrix(calibration, settings.virtual_coils)
         data, calibration = compress(data, matrix), compress(calibration, matrix)
@@ -123,30 +133,39 @@ def _find_coils(measurement: KSpace, settings: Settings, device: torch.device, c
         maps = torch.ones((len(data), 1, *shape), dtype=data.dtype, device=device)
     else:
         maps = espirit(calibration, shape, control.check)
-    return Coils(data, maps, smooth_phase(low_resolution_images(calibration, shape), maps))
+    if phase is None:
+        phase = smooth_phase(low_resolution_images(calibration, shape), maps)
+    return Coils(data, maps, phase)
 
 
 def split_samples(measurement: KSpace, settings: Settings) -> tuple[Tensor, Tensor]:
     """Masks of the samples that are fitted and of those held out, shape (z, 1, ky, kx) or (z, 1, readout, sample).
 
     Whole phase-encoding lines are held out where whole lines were sampled, whole readouts of a trajectory, and single
-    samples otherwise; never in the fully sampled centre. Every slice has its own.
+    samples otherwise; never in the centre that coil maps come from. Every slice has its own, and a scan of few lines
+    at least a few.
     """
     generator = torch.Generator().manual_seed(settings.seed)
     slices, _, rows, columns = measurement.data.shape
     if measurement.mask is None:
         sampled, eligible = torch.ones((slices, rows, columns)), torch.ones((slices, rows, columns))
-        drawn = torch.rand((slices, rows, 1), generator=generator)
+        lines = (rows, 1)
     else:
         sampled = torch.tensor(measurement.mask).float()
-        height, width = sampled_centre(measurement.mask)
+        of_rows, of_columns = (bool((sampled.amax(axis) == sampled.amin(axis)).all()) for axis in (2, 1))
+        lines = (1 if of_columns and not of_rows else rows, 1 if of_rows else columns)
+        height, width = (min(length, LARGEST_CENTRE) for length in sampled_centre(measurement.mask))
+        height, width = (rows if lines[0] == 1 else height), (columns if lines[1] == 1 else width)
         eligible = sampled.clone()
         top, left = rows // 2 - height // 2, columns // 2 - width // 2
         eligible[:, top : top + height, left : left + width] = 0
-        of_rows, of_columns = (bool((sampled.amax(axis) == sampled.amin(axis)).all()) for axis in (2, 1))
-        shape = (slices, 1 if of_columns and not of_rows else rows, 1 if of_rows else columns)
-        drawn = torch.rand(shape, generator=generator)
-    held_out = eligible * (drawn < settings.held_out_fraction)
+    drawn = torch.rand((slices, *lines), generator=generator)
+    reduced = tuple(axis for axis, length in enumerate(lines, start=1) if length == 1)
+    candidates = drawn[eligible.amax(reduced, keepdim=True) > 0] if reduced else drawn[eligible > 0]
+    wanted = max(round(settings.held_out_fraction * len(candidates)), min(slices, _FEWEST_HELD_OUT))
+    if settings.held_out_fraction == 0 or len(candidates) <= wanted:
+        return sampled[:, None], torch.zeros_like(sampled)[:, None]
+    held_out = eligible * (drawn <= candidates.kthvalue(wanted).values)
     return (sampled - held_out)[:, None], held_out[:, None]
 
 
@@ -165,9 +184,11 @@ def _gridded(measurement: KSpace, data: Tensor) -> Tensor:
     trajectory = np.asarray(measurement.trajectory)
     shape = measurement.volume_shape[1:]
     density = sigpy.mri.pipe_menon_dcf(trajectory, img_shape=shape, show_pbar=False)
-    # Weights in units of the grid's cells, so that the image has the scale of a fully sampled Cartesian one.
-    area = np.pi / 4 * np.prod(2 * np.abs(trajectory).reshape(-1, 2).max(axis=0))
-    density = density * (area / density.sum())
-    samples = data.cpu().numpy() * density
-    images = sigpy.nufft_adjoint(samples, trajectory, oshape=(*data.shape[:2], *shape))
+    samples = data.cpu().numpy()
+    images = sigpy.nufft_adjoint(samples * density, trajectory, oshape=(*data.shape[:2], *shape))
+    # The scale at which the images explain what was measured near DC, where few readouts are enough.
+    near = np.linalg.norm(trajectory / np.abs(trajectory).max(axis=(0, 1)), axis=-1) <= _NEAR
+    explained = sigpy.nufft(images, trajectory)
+    judged = explained * (near * density * (samples != 0))
+    images = images * (np.vdot(judged, samples).real / np.vdot(judged, explained).real)
     return torch.from_numpy(images).to(data.device, data.dtype)

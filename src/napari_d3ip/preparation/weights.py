@@ -13,7 +13,8 @@ from napari_d3ip.problem import Problem
 from napari_d3ip.solvers.classical import last, total_variation_reconstruction
 from napari_d3ip.solvers.wavelet import wavelet_reconstruction
 
-_WEIGHT_PER_NOISE = 0.04
+# Of real images (CT) and of complex ones (MRI).
+_WEIGHT_PER_NOISE, _WEIGHT_PER_COMPLEX_NOISE = 0.04, 0.4
 _PHASE_CONSTRAINTS = (0.0, 0.1, 1.0, 10.0)
 _SLAB, _SLAB_ITERATIONS, _LARGEST_EXPONENT = 12, 20, 6
 
@@ -72,10 +73,11 @@ def choose_weight(problem: Problem, iterates: Iterates = tv_iterates) -> float:
     float
         Weight lambda at unit norm and intensity.
     """
-    usual = _WEIGHT_PER_NOISE * problem.noise
-    if not bool(problem.held_out.any()):
-        return usual
+    is_complex = problem.operator.domain_dtype.is_complex
+    usual = (_WEIGHT_PER_COMPLEX_NOISE if is_complex else _WEIGHT_PER_NOISE) * problem.noise
     slab = _central_slab(problem)
+    if not bool(slab.held_out.any()):
+        return usual
     losses: dict[int, float] = {}
     volume: Tensor | None = None
 
@@ -104,9 +106,9 @@ def choose_phase_constraint(problem: Problem, weight: float) -> float:
     It is 0, no constraint, where the images are not nearly real once their smooth phase is removed, or where nothing
     was held out.
     """
-    if not bool(problem.held_out.any()):
-        return 0.0
     slab = _central_slab(problem)
+    if not bool(slab.held_out.any()):
+        return 0.0
     losses: dict[float, float] = {}
     volume: Tensor | None = None
     for candidate in _PHASE_CONSTRAINTS:

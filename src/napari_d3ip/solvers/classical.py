@@ -18,6 +18,9 @@ from napari_d3ip.operators.base import LinearOperator
 from napari_d3ip.solvers.conjugate_gradient import Check, _no_check
 from napari_d3ip.solvers.total_variation import Duals, Regulariser, solve
 
+# Gradient, relative to the first one, below which single precision knows nothing more.
+_ROUNDING = 1e-6
+
 
 def angular_weights(angles: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Integration weights (radians) of views on the half circle: half the gaps to both neighbours.
@@ -78,11 +81,14 @@ def least_squares(
     gradient = operator.adjoint(residual)
     x, direction = start, gradient
     energy = _energy(gradient)
+    rounding = _ROUNDING**2 * energy
     for _ in range(iterations):
         check()
         projected = operator.forward(direction)
         curvature = _energy(projected).reshape(energy.shape)
-        step = torch.where(curvature > 0, energy / curvature.clamp(min=1e-30), 0.0)
+        # A slice that has converged rests: directions made of rounding errors would grow without bound.
+        active = (curvature > 0) & (energy > rounding)
+        step = torch.where(active, energy / curvature.clamp(min=1e-30), 0.0)
         x = x + step * direction
         residual = residual - step.reshape(-1, *(1,) * (residual.ndim - 1)) * projected
         gradient = operator.adjoint(residual)

@@ -120,8 +120,8 @@ class Settings(BaseModel):
     tv_factor: float | None = Field(
         None,
         ge=0,
-        description="Weight of total variation inside sampling, in multiples of tv_weight; by the kind of measurement if "
-        "not given.",
+        description="Weight of total variation inside sampling, in multiples of tv_weight; by the kind of measurement "
+        "if not given.",
     )
     iterations: int = Field(
         100, ge=1, le=10000, description="Iterations of tv and l1-wavelet; upper limit for cg and sense."

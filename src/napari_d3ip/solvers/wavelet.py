@@ -15,9 +15,9 @@ from torch import Tensor
 from napari_d3ip.operators.base import LinearOperator
 from napari_d3ip.solvers.conjugate_gradient import Check, _no_check
 
-_WAVELET = "db4"
-_SHORTEST = 16
-_LEVELS = 3
+_WAVELET = "db2"
+_SHORTEST = 8
+_LEVELS = 2
 
 
 def wavelet_reconstruction(

@@ -19,17 +19,22 @@ from napari_d3ip.solvers.total_variation import Duals
 _NOT_GEOMETRY = ("provenance", "source")
 
 
+def fingerprint(measurement: Measurement, settings: Settings) -> str:
+    """What tells runs apart: the scan's content and the settings, wherever they came from and run."""
+    digest = hashlib.sha256(settings.model_dump_json(exclude={"device"}).encode())
+    for name, value in sorted(vars(measurement).items()):
+        if name not in _NOT_GEOMETRY:
+            digest.update(name.encode())
+            digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
+    return digest.hexdigest()
+
+
 class Checkpoint:
     """File with the state of sampling, so that an interrupted run can go on."""
 
     def __init__(self, path: str | Path | None, measurement: Measurement, settings: Settings) -> None:
         self._path = None if path is None else Path(path)
-        digest = hashlib.sha256(settings.model_dump_json(exclude={"device"}).encode())
-        for name, value in sorted(vars(measurement).items()):
-            if name not in _NOT_GEOMETRY:
-                digest.update(name.encode())
-                digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
-        self._fingerprint = digest.hexdigest()
+        self._fingerprint = fingerprint(measurement, settings)
 
     def save(self, state: SamplerState) -> None:
         """Write the state; a file from before is replaced only when the new one is complete."""

@@ -28,9 +28,22 @@ def check_reference(reference: FloatArray, shape: tuple[int, ...]) -> FloatArray
 
 def psnr(volume: FloatArray, reference: FloatArray) -> float:
     """Peak signal-to-noise ratio in dB over the whole volume, peak: the reference's range."""
-    error = float(np.mean((volume.astype(np.float64) - reference) ** 2))
-    span = float(reference.max()) - float(reference.min())
-    return float(10 * np.log10(span**2 / max(error, 1e-30 * span**2)))  # 300 dB where there is no error.
+    return float(_decibels(_squared_errors(volume, reference).mean(), reference))
+
+
+def slice_psnr(volume: FloatArray, reference: FloatArray) -> list[float]:
+    """Peak signal-to-noise ratio in dB of each slice, peak: the whole reference's range."""
+    values: list[float] = _decibels(_squared_errors(volume, reference).mean(axis=(1, 2)), reference).tolist()
+    return values
+
+
+def _squared_errors(volume: FloatArray, reference: FloatArray) -> npt.NDArray[np.float64]:
+    return (volume.astype(np.float64) - reference) ** 2
+
+
+def _decibels(errors: npt.ArrayLike, reference: FloatArray) -> npt.NDArray[np.float64]:
+    power = (float(reference.max()) - float(reference.min())) ** 2
+    return 10 * np.log10(power / np.maximum(errors, 1e-30 * power))  # 300 dB where there is no error.
 
 
 def ssim(volume: FloatArray, reference: FloatArray) -> float:

@@ -34,7 +34,7 @@ class Volume:
     Parameters
     ----------
     data : ndarray
-        Shape (z, y, x), float32.
+        Shape (z, y, x), float32; complex64 where that was allowed.
     voxel_size : tuple of float, optional
         Size (z, y, x) in ``unit``; None if the file does not say.
     unit : str
@@ -43,7 +43,7 @@ class Volume:
         What was given to `save_volume`.
     """
 
-    data: FloatArray
+    data: npt.NDArray[Any]
     voxel_size: VoxelSize | None = None
     unit: str = "pixel"
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -97,32 +97,37 @@ def save_volume(
         writer(part, content, note)
 
 
-def load_volume(path: str | Path) -> Volume:
+def load_volume(path: str | Path, *, allow_complex: bool = False) -> Volume:
     """Read a volume that `save_volume` or another program wrote.
 
     Parameters
     ----------
     path : str or Path
         TIFF, zarr, npy, HDF5 or NIfTI, by its ending; z, y, x (NIfTI: x, y, z).
+    allow_complex : bool
+        Whether the volume may be complex, as an object to simulate a scan of.
 
     Returns
     -------
     Volume
-        Data as float32, with what the file says of voxel size and unit.
+        Data as float32 (complex64 if they are complex), with what the file says of voxel size and unit.
 
     Raises
     ------
     FileError
         If the file is missing, damaged, of unknown ending, or holds several volumes.
     MeasurementError
-        If it holds no real three-dimensional array.
+        If it holds no three-dimensional array, or a complex one that is not allowed.
     """
     path = Path(path)
     reader: Callable[[Path], Volume] = _by_ending(path, _READERS)
     if not path.exists():
         raise FileError(f"{path} does not exist; check the path.")
     with reading(path, f"a volume ({path.suffix})"):
-        return reader(path)
+        volume = reader(path)
+    if np.iscomplexobj(volume.data) and not allow_complex:
+        raise _no_volume(path, volume.data)
+    return volume
 
 
 def _by_ending(path: Path, table: dict[str, Callable[..., Any]]) -> Callable[..., Any]:
@@ -145,18 +150,22 @@ def _as_volume(values: npt.ArrayLike, path: Path) -> FloatArray:
 def _loaded(values: npt.ArrayLike, path: Path, note: str | None, size: Any = None, unit: str | None = None) -> Volume:
     """A volume with our own note's voxel size, else the format's."""
     array = np.asarray(values)
-    if array.ndim != 3 or array.size == 0 or array.dtype.kind not in "fiub":
-        raise MeasurementError(
-            f"volume: {path.name} has shape {array.shape} of {array.dtype}, but a volume is a real array with axes z, "
-            "y, x; give such a file."
-        )
+    if array.ndim != 3 or array.size == 0 or array.dtype.kind not in "fiubc":
+        raise _no_volume(path, array)
     own = _own_note(note)
     if own is not None:
         size, unit = own["voxel_size"], own["unit"]
     elif unit is None or size is None or not all(size):
         size, unit = None, None
-    data = np.ascontiguousarray(array, dtype=np.float32)
+    data = np.ascontiguousarray(array, dtype=np.complex64 if np.iscomplexobj(array) else np.float32)
     return Volume(data, _voxel_size(size), unit or "pixel", {} if own is None else own["metadata"])
+
+
+def _no_volume(path: Path, array: npt.NDArray[Any]) -> MeasurementError:
+    return MeasurementError(
+        f"volume: {path.name} has shape {array.shape} of {array.dtype}, but a volume is a real array with axes z, "
+        "y, x; give such a file."
+    )
 
 
 def _own_note(note: str | None) -> dict[str, Any] | None:

@@ -1,0 +1,164 @@
+"""The scans of an evaluation: files that hold measurements, and tasks simulated of volumes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_d3ip.errors import D3IPError, FileError, MeasurementError, SettingsError
+from napari_d3ip.evaluate.tasks import EXAMPLES, Task
+from napari_d3ip.io import ReadOptions, Volume, load_volume, read
+from napari_d3ip.io.guard import one_line, reading
+from napari_d3ip.measurement import Measurement
+from napari_d3ip.metrics import check_reference
+
+FloatArray = npt.NDArray[np.float32]
+Content = tuple[Measurement, FloatArray | None]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A measurement to evaluate methods on.
+
+    Parameters
+    ----------
+    name : str
+        For tables and file names.
+    kind : str
+        ``"sinogram"`` or ``"kspace"``.
+    load : callable
+        Gives the measurement and the reference volume, or None where the truth is not known; simulations are made
+        then, so that one at a time is held.
+    """
+
+    name: str
+    kind: str
+    load: Callable[[], Content]
+
+
+def open_scans(
+    paths: Sequence[Path],
+    references: Sequence[Path] = (),
+    tasks: Sequence[Task] = (),
+    noise: Sequence[float] = (0.01,),
+    options: ReadOptions | None = None,
+) -> list[Scan]:
+    """Scans of files and of volumes.
+
+    A file is a measurement if it says how it was measured (or ``options`` do); where ``tasks`` are given, any other
+    file is a volume, of which each task is simulated with each noise.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Measurements and volumes.
+    references : sequence of Path
+        True volumes of the measurements, one for each; else the truth is sought in the file (array ``reference`` of
+        an npz) and beside it (``NAME_reference.npy``).
+    tasks : sequence of Task
+        What to simulate of volumes.
+    noise : sequence of float
+        Fractions, see `simulate_sinogram` and `simulate_kspace`.
+    options : ReadOptions, optional
+        What the files of measurements do not say.
+
+    Raises
+    ------
+    FileError
+        If a file cannot be read.
+    MeasurementError
+        If a volume cannot be measured as a task says.
+    SettingsError
+        If references are missing or do not fit, a volume comes without tasks, or two scans have the same name.
+    """
+    contents = [_read(path, options or ReadOptions(), bool(tasks)) for path in paths]
+    measured = sum(not isinstance(content, Volume) for content in contents)
+    if references and len(references) != measured:
+        raise SettingsError(
+            f"reference: {len(references)} given for {measured} measurements; give one for each, in their order."
+        )
+    given = iter(references)
+    scans: list[Scan] = []
+    for path, content in zip(paths, contents, strict=True):
+        if isinstance(content, Volume):
+            scans += _simulated(_stem(path), content, tasks, noise)
+        else:
+            reference = _reference(path, content, next(given) if references else None)
+            scans.append(Scan(_stem(path), content.kind, partial(_as_read, content, reference)))
+    name, count = Counter(scan.name for scan in scans).most_common(1)[0]
+    if count > 1:
+        raise SettingsError(f"{name}: {count} scans have this name; rename their files.")
+    return scans
+
+
+def _read(path: Path, options: ReadOptions, with_tasks: bool) -> Measurement | Volume:
+    try:
+        return read(path, options)
+    except FileError as error:
+        if not path.exists():
+            raise
+        if with_tasks:
+            return _as_volume(path, error)
+        raise FileError(
+            f"{str(error).rstrip('.')}; if it is a volume, say with --tasks what to measure of it ({EXAMPLES})."
+        ) from error
+
+
+def _as_volume(path: Path, not_a_scan: FileError) -> Volume:
+    try:
+        return load_volume(path, allow_complex=True)
+    except D3IPError as error:
+        raise FileError(
+            f"{path.name} can be read neither as a measurement ({one_line(not_a_scan)}) nor as a volume "
+            f"({one_line(error)}); mend it or leave it out."
+        ) from error
+
+
+def _as_read(measurement: Measurement, reference: FloatArray | None) -> Content:
+    return measurement, reference
+
+
+def _simulated(name: str, volume: Volume, tasks: Iterable[Task], noise: Sequence[float]) -> Iterator[Scan]:
+    sample = np.ones((1, *volume.data.shape[1:]), volume.data.dtype)
+    for task in tasks:
+        for fraction in noise:
+            try:  # What is impossible shows now, not after hours of other scans.
+                task.measure(sample, fraction)
+            except MeasurementError as error:
+                raise MeasurementError(f"{task.name} of {name}, {error}") from error
+            yield Scan(f"{name}_{task.name}_noise{fraction:g}", task.kind, partial(_simulate, volume, task, fraction))
+
+
+def _simulate(volume: Volume, task: Task, noise: float) -> Content:
+    measurement = task.measure(volume.data, noise)
+    reference = np.abs(volume.data) if task.kind == "kspace" else volume.data
+    return replace(measurement, voxel_size=volume.voxel_size, unit=volume.unit), reference
+
+
+def _reference(path: Path, measurement: Measurement, given: Path | None) -> FloatArray | None:
+    """Truth of a measurement, a magnitude in MRI: what was given, else in the file, else beside it."""
+    values: npt.NDArray[Any] | None = None
+    is_kspace = measurement.kind == "kspace"
+    beside = path.with_name(f"{_stem(path)}_reference.npy")
+    if given is None and path.suffix.lower() == ".npz":
+        with reading(path, "npz archive"), np.load(path, allow_pickle=False) as archive:
+            values = archive["reference"] if "reference" in archive.files else None
+    if values is None and (given is not None or beside.exists()):
+        values = load_volume(given or beside, allow_complex=is_kspace).data
+    if values is None:
+        return None
+    try:
+        return check_reference(np.abs(values) if is_kspace else values, measurement.volume_shape)
+    except SettingsError as error:
+        raise SettingsError(f"{path.name}, {error}") from error
+
+
+def _stem(path: Path) -> str:
+    return Path(path.name.removesuffix(".gz")).stem

@@ -95,7 +95,20 @@ class TestProgram:
         assert main(["--version"]) == 0
         assert capsys.readouterr().out.startswith("napari-d3ip ")
 
-    @pytest.mark.parametrize("command", ["demo", "info", "reconstruct", "simulate", "priors list", "priors train"])
+    @pytest.mark.parametrize(
+        "command",
+        [
+            "demo",
+            "info",
+            "reconstruct",
+            "simulate",
+            "evaluate",
+            "priors list",
+            "priors info",
+            "priors import",
+            "priors train",
+        ],
+    )
     def test_help(self, command: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert main([*command.split(), "--help"]) == 0
         assert "Usage" in capsys.readouterr().out
@@ -351,6 +364,61 @@ class TestPriors:
     def test_list_names_what_is_shipped(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["priors", "list"]) == 0
         assert "phantom" in capsys.readouterr().out.splitlines()
+
+    def test_info(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["priors", "info", "phantom"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert "channels: 1" in lines
+        assert "schedule: linear" in lines
+        assert main(["priors", "info", "phantom", "--json"]) == 0
+        description = json.loads(capsys.readouterr().out)
+        assert description["train_steps"] == 1000
+        assert description["range"] == [-1.0, 1.0]
+
+    def test_info_of_nothing(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["priors", "info", str(tmp_path)]) == 2
+        assert "neither a shipped prior nor an installed one" in complaint(capsys)
+
+    def test_import_passes_on_what_was_given(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        from napari_d3ip.prior import importing, library
+        from napari_d3ip.prior.guided_diffusion import AttentionHeads
+        from napari_d3ip.prior.network import PriorConfig
+
+        calls = []
+
+        def fake(checkpoint: Path, folder: Path, options: importing.ImportOptions) -> Any:
+            calls.append((checkpoint, folder, options))
+            return types.SimpleNamespace(config=PriorConfig(channels=2, low=0.0))
+
+        monkeypatch.setattr(importing, "import_guided_diffusion", fake)
+        monkeypatch.setattr(library, "user_data_path", lambda *_, **__: tmp_path)
+        assert main(["priors", "import", "model.pt", "mine"]) == 0
+        assert "4 heads, linear schedule of 1000 steps, images from 0 to 1" in capsys.readouterr().out
+        given = "--num-heads 2 --num-head-channels 64 --new-attention-order --schedule cosine --diffusion-steps 4000"
+        more = "--rescale-timesteps --low -2 --high 3 --image-size 64"
+        assert main(["priors", "import", "model.pt", "./mine", *given.split(), *more.split()]) == 0
+        assert calls == [
+            (Path("model.pt"), tmp_path / "priors" / "mine", importing.ImportOptions()),
+            (
+                Path("model.pt"),
+                Path("mine"),
+                importing.ImportOptions(AttentionHeads(2, 64, True), "cosine", 4000, True, -2.0, 3.0, 64),
+            ),
+        ]
+
+    @pytest.mark.parametrize(
+        ("line", "expected"),
+        [
+            ("nowhere.pt mine", "there is no checkpoint nowhere.pt"),
+            ("nowhere.pt phantom", "'phantom' is a shipped prior"),
+            ("nowhere.pt mine --schedule sigmoid", "use linear or cosine"),
+        ],
+    )
+    def test_impossible_import(self, line: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["priors", "import", *line.split()]) == 2
+        assert expected in complaint(capsys)
 
     def test_train_passes_on_what_was_given(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from napari_d3ip.prior import train

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _LOG_EVERY_SECONDS = 10.0  # Without a terminal, progress is a plain line now and then.
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"max_content_width": 100})
-priors = typer.Typer(help="Diffusion priors: what is there, and training of new ones.")
+priors = typer.Typer(help="Diffusion priors: what is there, import from elsewhere, and training of new ones.")
 app.add_typer(priors, name="priors")
 
 Assignments = Annotated[
@@ -141,7 +141,9 @@ def reconstruct(
         Path, typer.Option("--out", "-o", metavar="OUT", help="Volume to write: .tif .zarr .npy .h5 .nii.gz.")
     ],
     method: Annotated[str | None, typer.Option(help=f"{', '.join(METHODS)} (default: d3ip)")] = None,
-    prior: Annotated[str | None, typer.Option(help="Shipped prior, or folder of a diffusers pipeline.")] = None,
+    prior: Annotated[
+        str | None, typer.Option(help="Name of a prior, folder of a diffusers pipeline, or hub id.")
+    ] = None,
     settings_file: Annotated[
         Path | None, typer.Option("--settings", metavar="FILE.json", help="Settings; --set and options win over it.")
     ] = None,
@@ -239,13 +241,156 @@ def simulate(
     print(f"{out}: {coils} coils, {k_space.acceleration:.2g}-fold accelerated, of {_shape(image.data.shape)} voxels.")
 
 
+@app.command()
+def evaluate(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE|VOLUME...", help="Sinogram and k-space files; with --tasks, volumes too."),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for rows, table.md, table.csv and figures.")
+    ],
+    methods: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="Methods; each runs on the scans that it suits (default: all but ddip)."),
+    ] = None,
+    sweeps: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sweep",
+            metavar="KEY=V1,V2,...",
+            help="Values of a setting to try, the others as they are; may be repeated, one setting varies at a time.",
+        ),
+    ] = None,
+    seeds: Annotated[str, typer.Option(metavar="S1,S2,...", help="Seeds of the reconstructions.")] = "0",
+    references: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--reference",
+            metavar="FILE",
+            help="True volume, one for each measurement in their order (default: array 'reference' in an npz, or "
+            "NAME_reference.npy beside it).",
+        ),
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="T1,T2,...",
+            help="What to simulate of volumes: views30, views20@120 (degrees), angle90 (a view every 2 degrees), "
+            "uniform4, random4, poisson8 (MRI, so many-fold accelerated).",
+        ),
+    ] = None,
+    noise: Annotated[
+        str, typer.Option(metavar="F1,F2,...", help="Noise of what is simulated, as in simulate.")
+    ] = "0.01",
+    assignments: Assignments = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Compare methods and settings on scans: a table with means and deviations, and figures.
+
+    What DIR/rows.jsonl already has is not computed again.
+    """
+    from napari_d3ip.evaluate import Plan, Task, open_scans
+    from napari_d3ip.evaluate import evaluate as run
+
+    fields, options = _split(_assigned(assignments))
+    plan = Plan(
+        methods=None if methods is None else _listed(methods),
+        fields=fields,
+        sweeps={key: [_value(text) for text in _listed(values)] for key, values in _pairs(sweeps, "--sweep")},
+        seeds=_listed(seeds),
+        device=device,
+    )
+    wanted = [Task.parse(name) for name in _listed(tasks or "")]
+    try:
+        scans = open_scans(files, references or (), wanted, _fractions(noise), options)
+        with contextlib.redirect_stdout(sys.stderr), _progress() as show:
+            result = run(
+                scans,
+                plan,
+                out,
+                lambda name, step: show(f"{name}: {step.phase}", step.index, step.total, step.eta_seconds),
+            )
+    except KeyboardInterrupt:
+        message = f"interrupted; {out} keeps the rows so far, the same command goes on."
+        raise typer.Exit(_complain(message, 130)) from None
+    if as_json:
+        lines = [line.flat() for line in result.lines]
+        print(json.dumps({"folder": str(out), "computed": result.computed, "kept": result.kept, "lines": lines}))
+        return
+    print((out / "table.md").read_text(encoding="utf-8"))
+    print(f"{result.computed} rows computed, {result.kept} kept from before; table and figures are in {out}.")
+
+
 @priors.command("list")
 def list_priors() -> None:
-    """Name the priors shipped with the package."""
-    from napari_d3ip.prior.network import available_priors
+    """Name the priors shipped with the package and those installed by `priors import`."""
+    from napari_d3ip.prior.library import available_priors
 
     for name in available_priors():
         print(name)
+
+
+@priors.command("info")
+def prior_info(
+    prior: Annotated[str, typer.Argument(metavar="PRIOR", help="Name, folder of a diffusers pipeline, or hub id.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what a prior is: channels, size, schedule, range, origin, loss."""
+    from napari_d3ip.prior.description import describe_prior
+    from napari_d3ip.prior.network import load_prior
+
+    description = describe_prior(load_prior(prior))
+    print(json.dumps(description) if as_json else "\n".join(_describe(description)))
+
+
+@priors.command("import")
+def import_prior(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="Weights of a guided-diffusion U-Net: .pt or .safetensors.")
+    ],
+    out: Annotated[
+        str, typer.Argument(metavar="OUT", help="Name to install it under, or a folder to write (./NAME, a path).")
+    ],
+    num_heads: Annotated[int, typer.Option(min=1, help="Attention heads.")] = 4,
+    num_head_channels: Annotated[int | None, typer.Option(min=1, help="Channels of a head, instead.")] = None,
+    new_attention_order: Annotated[
+        bool, typer.Option("--new-attention-order", help="It was trained with use_new_attention_order.")
+    ] = False,
+    schedule: Annotated[str, typer.Option(help="Noise schedule: linear or cosine.")] = "linear",
+    diffusion_steps: Annotated[int, typer.Option(min=2, help="Steps it was trained with.")] = 1000,
+    rescale_timesteps: Annotated[
+        bool, typer.Option("--rescale-timesteps", help="It was trained with rescale_timesteps.")
+    ] = False,
+    low: Annotated[
+        float | None, typer.Option(help="Its value of intensity 0 (default: -1; 0 for complex images).")
+    ] = None,
+    high: Annotated[float, typer.Option(help="Its value of intensity 1.")] = 1.0,
+    image_size: Annotated[int, typer.Option(min=1, help="Height and width of the images it was trained on.")] = 256,
+) -> None:
+    """Convert a guided-diffusion (ADM) checkpoint to a prior; the options are what the file does not say itself."""
+    from napari_d3ip.prior.guided_diffusion import AttentionHeads
+    from napari_d3ip.prior.importing import ImportOptions, import_guided_diffusion
+    from napari_d3ip.prior.library import installed_path
+
+    if schedule not in ("linear", "cosine"):
+        raise SettingsError(f"schedule: '{schedule}' is not known; use linear or cosine.")
+    options = ImportOptions(
+        heads=AttentionHeads(num_heads, num_head_channels, new_attention_order),
+        schedule="linear" if schedule == "linear" else "cosine",
+        diffusion_steps=diffusion_steps,
+        rescale_timesteps=rescale_timesteps,
+        low=low,
+        high=high,
+        image_size=image_size,
+    )
+    made = import_guided_diffusion(checkpoint, installed_path(out), options)
+    heads = f"heads of {num_head_channels} channels" if num_head_channels else f"{num_heads} heads"
+    print(
+        f"{out}: imported, image channels: {made.config.channels}. Not in the file, so check it: {heads}, {schedule} "
+        f"schedule of {diffusion_steps} steps, images from {made.config.low:g} to {made.config.high:g}."
+    )
 
 
 @priors.command("train")
@@ -299,14 +444,36 @@ def _interrupted(checkpoint: Path) -> typer.Exit:
 
 
 def _assigned(assignments: list[str] | None) -> dict[str, Any]:
-    """Parse ``--set key=value`` options; ``null`` means "choose from the scan"."""
-    values: dict[str, Any] = {}
+    """Parse ``--set key=value`` options."""
+    return {key: _value(text) for key, text in _pairs(assignments, "--set")}
+
+
+def _pairs(assignments: list[str] | None, option: str) -> Iterator[tuple[str, str]]:
     for assignment in assignments or []:
         key, equals, value = assignment.partition("=")
         if not equals or not key:
-            raise SettingsError(f"--set {assignment}: write it as key=value.")
-        values[key] = None if value == "null" else value
-    return values
+            raise SettingsError(f"{option} {assignment}: write it as key=value.")
+        yield key, value
+
+
+def _value(text: str) -> str | None:
+    """Text of a setting; ``null`` means "choose from the scan"."""
+    return None if text == "null" else text
+
+
+def _listed(text: str) -> list[str]:
+    """Parts of a comma-separated text, each once."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _fractions(text: str) -> list[float]:
+    try:
+        fractions = [float(part) for part in _listed(text)]
+    except ValueError:
+        fractions = []
+    if not fractions:
+        raise SettingsError(f"noise: '{text}' is no list of numbers; write it as 0,0.01.")
+    return fractions
 
 
 def _split(values: dict[str, Any]) -> tuple[dict[str, Any], ReadOptions]:

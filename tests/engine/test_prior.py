@@ -9,13 +9,18 @@ import pytest
 import torch
 
 from napari_d3ip.errors import PriorError
+from napari_d3ip.prior import library
+from napari_d3ip.prior.description import describe_prior, draw_samples
+from napari_d3ip.prior.grey import GreyPrior
 from napari_d3ip.prior.network import (
     CONFIG_NAME,
     DiffusionPrior,
     PriorConfig,
     build_unet,
+    cosine_schedule,
     linear_schedule,
     load_prior,
+    schedule_name,
 )
 from napari_d3ip.prior.phantoms import EllipsePhantoms
 
@@ -121,6 +126,10 @@ class TestFiles:
             pytest.param(lambda folder: (folder / CONFIG_NAME).write_text('{"color": 3}'), id="unknown own field"),
             pytest.param(lambda folder: _edit(folder, "unet", "block_out_channels", [16, 32, 48]), id="other network"),
             pytest.param(lambda folder: _edit(folder, "scheduler", "prediction_type", "sample"), id="not epsilon"),
+            pytest.param(lambda folder: _edit(folder, "unet", "num_class_embeds", 3), id="classes"),
+            pytest.param(lambda folder: _edit(folder, None, "vqvae", ["diffusers", "VQModel"]), id="latent"),
+            pytest.param(lambda folder: _edit(folder, None, "unet", ["x", "UNet2DConditionModel"]), id="conditional"),
+            pytest.param(lambda folder: (folder / "model_index.json").write_text("[]"), id="no mapping"),
         ],
     )
     def test_what_does_not_load_says_so_in_a_sentence(
@@ -142,9 +151,187 @@ def _weights(folder: Path) -> Path:
     return folder / "unet" / "diffusion_pytorch_model.safetensors"
 
 
-def _edit(folder: Path, part: str, key: str, value: object) -> None:
-    path = folder / part / ("config.json" if part == "unet" else "scheduler_config.json")
+def _edit(folder: Path, part: str | None, key: str, value: object) -> None:
+    files = {"unet": "unet/config.json", "scheduler": "scheduler/scheduler_config.json", None: "model_index.json"}
+    path = folder / files[part]
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+
+
+class TestPlaces:
+    """Where priors are found beside the package."""
+
+    @pytest.fixture
+    def cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A hub cache with the model someone/blobs, whose folder is returned."""
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+        model = tmp_path / "hub" / "models--someone--blobs"
+        (model / "refs").mkdir(parents=True)
+        (model / "refs" / "main").write_text("0" * 40)
+        return model / "snapshots" / ("0" * 40)
+
+    @pytest.mark.parametrize("pipeline", ["DDPM", "DDIM"])
+    @pytest.mark.parametrize("flat", [False, True])
+    def test_cached_hub_model(self, prior: DiffusionPrior, cache: Path, pipeline: str, flat: bool) -> None:
+        import diffusers
+
+        unet = build_unet(8, 1, 3, 16)
+        scheduler = getattr(diffusers, f"{pipeline}Scheduler")(beta_schedule="squaredcos_cap_v2")
+        getattr(diffusers, f"{pipeline}Pipeline")(unet, scheduler).save_pretrained(cache)
+        if flat:
+            for part in ("unet", "scheduler"):
+                for path in list((cache / part).iterdir()):
+                    path.rename(cache / path.name)
+                (cache / part).rmdir()
+        loaded = load_prior("someone/blobs")
+        assert loaded.config == PriorConfig(channels=3)
+        assert loaded.name == "someone/blobs"
+        noisy = torch.randn((1, 3, 16, 16))
+        torch.testing.assert_close(loaded.epsilon(noisy, 5), unet.eval()(noisy, 5).sample)
+        torch.testing.assert_close(loaded.alphas_cumprod, cosine_schedule())
+
+    def test_weights_of_tensors_only(self, prior: DiffusionPrior, tmp_path: Path) -> None:
+        """Older hub models have no safetensors file; theirs is read without unpickling."""
+        prior.save(tmp_path / "old", half=False)
+        _weights(tmp_path / "old").unlink()
+        torch.save(prior.unet.state_dict(), tmp_path / "old" / "unet" / "diffusion_pytorch_model.bin")
+        noisy = torch.randn((1, 1, 16, 16))
+        torch.testing.assert_close(load_prior(tmp_path / "old").epsilon(noisy, 7), prior.epsilon(noisy, 7))
+
+    def test_nothing_else_is_unpickled(self, prior: DiffusionPrior, tmp_path: Path) -> None:
+        prior.save(tmp_path / "old")
+        _weights(tmp_path / "old").unlink()
+        torch.save({"model": Path}, tmp_path / "old" / "unet" / "diffusion_pytorch_model.bin")
+        with pytest.raises(PriorError, match=r"^prior: .*old does not load .*\.$"):
+            load_prior(tmp_path / "old")
+
+    @pytest.mark.usefixtures("cache")
+    def test_hub_model_that_is_not_cached(self) -> None:
+        with pytest.raises(PriorError, match=r"^prior: 'someone/else' .* local cache .*nothing is downloaded here"):
+            load_prior("someone/else")
+
+    def test_installed(self, prior: DiffusionPrior, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(library, "user_data_path", lambda *_, **__: tmp_path)
+        assert library.installed_path("mine") == tmp_path / "priors" / "mine"
+        assert library.installed_path("./mine") == Path("mine")
+        prior.save(library.installed_path("mine"))
+        assert {"mine", "phantom"} <= set(library.available_priors())
+        assert load_prior("mine").name == "mine"
+
+    def test_name_of_a_shipped_prior_is_taken(self) -> None:
+        with pytest.raises(PriorError, match=r"^prior: 'phantom' is a shipped prior; choose another name"):
+            library.installed_path("phantom")
+
+
+class _Optimal(torch.nn.Module):
+    """Best predictor of the noise in images of independent grey pixels, normal with mean 0.2 and deviation 0.5."""
+
+    mean, variance = 0.2, 0.25
+    config = build_unet(8, 1, 3, 16).config
+
+    def forward(self, x: torch.Tensor, timestep: torch.Tensor, return_dict: bool) -> tuple[torch.Tensor]:
+        alpha_bar = linear_schedule()[timestep].reshape(-1, 1, 1, 1)
+        signal, noise = alpha_bar.sqrt(), 1 - alpha_bar
+        # The mean over the colours is all that tells of the pixel; its noise is less by their number.
+        channels = x.shape[1]
+        seen = x.mean(dim=1, keepdim=True)
+        gain = signal * self.variance / (alpha_bar * self.variance + noise / channels)
+        grey = self.mean + gain * (seen - signal * self.mean)
+        return ((x - signal * grey) / noise.sqrt(),)
+
+
+class TestGreyFromColour:
+    @pytest.fixture
+    def pair(self) -> tuple[GreyPrior, DiffusionPrior]:
+        """The best prior for grey images by way of three colours, and that of one channel."""
+        colour = DiffusionPrior(_Optimal(), linear_schedule(), PriorConfig(channels=3))
+        return GreyPrior(colour), DiffusionPrior(_Optimal(), linear_schedule(), PriorConfig())
+
+    @pytest.mark.parametrize("t", [5, 20, 100, 300, 700, 900])
+    def test_denoises_as_well_as_one_for_grey(self, pair: tuple[GreyPrior, DiffusionPrior], t: int) -> None:
+        grey, single = pair
+        alpha_bar = linear_schedule()[t]
+        clean = 0.2 + 0.5 * torch.randn((2, 1, 16, 16))
+        noisy = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * torch.randn_like(clean)
+        best = single.tweedie(noisy, single.epsilon(noisy, t), t)
+        reached = grey.tweedie(noisy, grey.epsilon(noisy, t), t)
+        assert float((reached - best).std()) < 0.03 * float(best.std())
+
+    def test_repeating_the_image_is_worse(self, pair: tuple[GreyPrior, DiffusionPrior]) -> None:
+        """Without another time and noise between the colours the network takes noise for image."""
+        _, single = pair
+        t, network = 300, _Optimal()
+        noisy = torch.randn((2, 1, 16, 16))
+        plain = network(noisy.expand(-1, 3, -1, -1), torch.tensor(t), False)[0].mean(dim=1, keepdim=True)
+        assert float((plain - single.epsilon(noisy, t)).std()) > 0.1
+
+    def test_one_time_for_all_or_one_each(self, pair: tuple[GreyPrior, DiffusionPrior]) -> None:
+        grey, _ = pair
+        noisy = torch.randn((3, 1, 8, 8))
+        torch.testing.assert_close(grey.epsilon(noisy, 70), grey.epsilon(noisy, torch.full((3,), 70)))
+        assert grey.config == PriorConfig(channels=1)
+
+    def test_only_for_three_channels(self, prior: DiffusionPrior) -> None:
+        with pytest.raises(PriorError, match=r"^prior: .* is of 1 channels, but slices have 1; choose one of .*\.$"):
+            GreyPrior(prior)
+
+
+class TestDescription:
+    def test_of_the_shipped_prior(self) -> None:
+        description = describe_prior(load_prior("phantom"))
+        assert description["origin"].startswith("shipped; trained on phantoms of 64 × 64")
+        assert description["image_size"] == 64
+        assert description["channels"] == 1
+        assert description["range"] == [-1.0, 1.0]
+        assert (description["schedule"], description["train_steps"]) == ("linear", 1000)
+        assert 0 < description["held_out_loss"] < 0.02
+        assert not description["learned_variance"]
+
+    def test_of_what_says_little(self, prior_folder: Path) -> None:
+        description = describe_prior(load_prior(prior_folder))
+        assert description["origin"] == "diffusers pipeline"
+        assert description["held_out_loss"] is None
+        json.dumps(description)
+
+    def test_damaged_record(self, prior: DiffusionPrior, tmp_path: Path) -> None:
+        prior.save(tmp_path / "copy")
+        (tmp_path / "copy" / "training.json").write_text("{")
+        with pytest.raises(PriorError, match=r"training\.json is not valid JSON; restore or remove it\.$"):
+            describe_prior(load_prior(tmp_path / "copy"))
+
+    @pytest.mark.parametrize(
+        ("alpha_bar", "expected"),
+        [
+            (linear_schedule(), "linear"),
+            (linear_schedule(4000, 2.5e-5, 0.005), "linear"),
+            (cosine_schedule(), "cosine"),
+            (linear_schedule().sqrt(), "other"),
+        ],
+    )
+    def test_schedule_and_its_file(
+        self, prior: DiffusionPrior, tmp_path: Path, alpha_bar: torch.Tensor, expected: str
+    ) -> None:
+        assert schedule_name(alpha_bar) == expected
+        DiffusionPrior(prior.unet, alpha_bar, prior.config).save(tmp_path / "copy")
+        torch.testing.assert_close(load_prior(tmp_path / "copy").alphas_cumprod, alpha_bar, rtol=1e-2, atol=1e-5)
+
+    def test_samples_are_of_the_distribution(self) -> None:
+        """DDIM with the best predictor gives the mean and the deviation it knows, but for few steps and clamping."""
+        prior = DiffusionPrior(_Optimal(), linear_schedule(), PriorConfig(low=-2.0, high=2.0))
+        samples = draw_samples(prior, 4, 24, steps=50)
+        values = prior.normalise(samples)
+        assert samples.shape == (4, 1, 24, 24)
+        assert float(values.mean()) == pytest.approx(0.2, abs=0.05)
+        assert float(values.std()) == pytest.approx(0.5, abs=0.05)
+        torch.testing.assert_close(draw_samples(prior, 4, 24, steps=50), samples, rtol=0, atol=0)
+        assert not torch.equal(draw_samples(prior, 4, 24, steps=50, seed=1), samples)
+
+    def test_samples_can_be_stopped(self, prior: DiffusionPrior) -> None:
+        with pytest.raises(InterruptedError):
+            draw_samples(prior, 1, 16, check=_stop)
+
+
+def _stop() -> None:
+    raise InterruptedError
 
 
 class TestPhantoms:

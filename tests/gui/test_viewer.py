@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from qtpy.QtWidgets import QFileDialog, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QDialogButtonBox, QFileDialog, QWidget
 from superqt.utils import WorkerBase
 
 from napari_d3ip.io import save_sinogram
 from napari_d3ip.measurement import Sinogram
-from napari_d3ip.widgets.settings_form import BROWSE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,7 +103,7 @@ def test_mri_sample_to_result(
 def test_prior_from_a_folder(
     docked: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notifications: list[Any]
 ) -> None:
-    """ "choose folder…" takes any diffusers model; here an untrained one."""
+    """*Add prior…* takes any diffusers model; here an untrained one."""
     from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet, linear_schedule
 
     unet = build_unet(width=8, patch_size=4, channels=1, sample_size=64)
@@ -111,7 +111,11 @@ def test_prior_from_a_folder(
     entry = docked.viewer.layers[0].metadata["napari_d3ip"]
     entry["measurement"] = entry["measurement"].select(slices=slice(15, 17))
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(tmp_path))
-    docked.set({"method": "d3ip", "device": "cpu", "prior": BROWSE, **FAST})
+    docked.set({"method": "d3ip", "device": "cpu", **FAST})
+    docked.qtbot.keyClick(docked.child("prior"), Qt.Key.Key_End)
+    ok = docked.child("prior_preview").findChild(QDialogButtonBox).button(QDialogButtonBox.StandardButton.Ok)
+    docked.wait(ok.isEnabled, timeout=20_000)
+    docked.qtbot.mouseClick(ok, Qt.MouseButton.LeftButton)
     docked.click("run")
     docked.wait_idle(timeout=60_000)
     assert not notifications

@@ -8,18 +8,20 @@ of measurements, operators or adaptation.
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_d3ip.errors import PriorError
+from napari_d3ip.prior.library import find_prior
 
 CONFIG_NAME = "d3ip_prior.json"
-BUNDLED = Path(__file__).parent / "weights"
+_COSINE = "squaredcos_cap_v2"
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,16 @@ class PriorConfig:
         Side of the pixel blocks folded into channels before the network (space-to-depth).
     low, high : float
         Network values of image intensities 0 and 1.
+    attention_heads : int or None
+        Heads of every attention block, where these are not as wide at every level (which a ``UNet2DModel`` cannot
+        say); None: as the network says.
     """
 
     channels: int = 1
     patch_size: int = 1
     low: float = -1.0
     high: float = 1.0
+    attention_heads: int | None = None
 
 
 class DiffusionPrior(nn.Module):
@@ -67,6 +73,12 @@ class DiffusionPrior(nn.Module):
         self.register_buffer("alphas_cumprod", alphas_cumprod.float(), persistent=False)
         levels = len(unet.config.block_out_channels) - 1
         self._multiple = config.patch_size * 2**levels
+        if config.attention_heads is not None:
+            from diffusers.models.attention_processor import Attention
+
+            for module in unet.modules():
+                if isinstance(module, Attention):
+                    module.heads = config.attention_heads
 
     @property
     def train_steps(self) -> int:
@@ -120,22 +132,13 @@ class DiffusionPrior(nn.Module):
         """Write a ``DDPMPipeline`` folder (safetensors) with the prior's own settings beside it."""
         import copy
 
-        from diffusers import DDPMPipeline, DDPMScheduler
+        from diffusers import DDPMPipeline
 
         unet = copy.deepcopy(self.unet).to("cpu")
         if half:
             unet = unet.half()
-        alphas_cumprod = self.alphas_cumprod.double().cpu()
-        betas = 1 - alphas_cumprod / torch.cat((torch.ones(1), alphas_cumprod[:-1]))
-        first, last = float(betas[0]), float(betas[-1])
-        is_linear = torch.allclose(linear_schedule(len(betas), first, last).double(), alphas_cumprod, atol=1e-5)
-        scheduler = DDPMScheduler(
-            num_train_timesteps=self.train_steps,
-            prediction_type="epsilon",
-            **({"beta_start": first, "beta_end": last} if is_linear else {"trained_betas": betas.tolist()}),
-        )
         folder.mkdir(parents=True, exist_ok=True)
-        DDPMPipeline(unet, scheduler).save_pretrained(folder, safe_serialization=True)
+        DDPMPipeline(unet, _scheduler(self.alphas_cumprod.cpu())).save_pretrained(folder, safe_serialization=True)
         (folder / CONFIG_NAME).write_text(json.dumps(asdict(self.config), indent=2) + "\n")
 
 
@@ -167,18 +170,53 @@ def linear_schedule(train_steps: int = 1000, beta_start: float = 1e-4, beta_end:
     return torch.cumprod(1 - betas, dim=0).float()
 
 
-def available_priors() -> list[str]:
-    """Names of the priors shipped with the package."""
-    return sorted(path.parent.name for path in BUNDLED.glob("*/model_index.json"))
+def cosine_schedule(train_steps: int = 1000) -> Tensor:
+    """alpha_bar of the cosine schedule (Nichol & Dhariwal, ICML 2021, eq. 17), shape (train_steps,), float32."""
+    from diffusers import DDPMScheduler
+
+    alphas_cumprod: Tensor = DDPMScheduler(train_steps, beta_schedule=_COSINE).alphas_cumprod
+    return alphas_cumprod
+
+
+def schedule_name(alphas_cumprod: Tensor) -> Literal["linear", "cosine", "other"]:
+    """Which schedule an alpha_bar is of, whatever its first and last beta."""
+    steps, betas = len(alphas_cumprod), _betas(alphas_cumprod)
+    linear = linear_schedule(steps, float(betas[0]), float(betas[-1]))
+    if torch.allclose(linear, alphas_cumprod, atol=1e-5):
+        return "linear"
+    return "cosine" if torch.allclose(cosine_schedule(steps), alphas_cumprod, rtol=1e-3, atol=1e-6) else "other"
+
+
+def _betas(alphas_cumprod: Tensor) -> Tensor:
+    alphas_cumprod = alphas_cumprod.double()
+    return 1 - alphas_cumprod / torch.cat((torch.ones(1), alphas_cumprod[:-1]))
+
+
+def _scheduler(alphas_cumprod: Tensor) -> Any:
+    """Scheduler of this alpha_bar, by the schedule's name where it has one."""
+    from diffusers import DDPMScheduler
+
+    betas = _betas(alphas_cumprod)
+    schedules: dict[str, dict[str, Any]] = {
+        "linear": {"beta_start": float(betas[0]), "beta_end": float(betas[-1])},
+        "cosine": {"beta_schedule": _COSINE},
+        "other": {"trained_betas": betas.tolist()},
+    }
+    return DDPMScheduler(
+        num_train_timesteps=len(betas), prediction_type="epsilon", **schedules[schedule_name(alphas_cumprod)]
+    )
 
 
 def load_prior(name_or_path: str | Path, device: torch.device | str = "cpu") -> DiffusionPrior:
-    """Load a shipped prior by name, or any unconditional `diffusers` pixel model from a folder.
+    """Load a prior by name, or any unconditional `diffusers` pixel model.
+
+    Weights are read from safetensors, or where there are none from a file of tensors only; nothing is unpickled.
 
     Parameters
     ----------
     name_or_path : str or Path
-        Name from `available_priors`, or a ``DDPMPipeline`` folder with safetensors weights.
+        Name from `available_priors`, folder of a `diffusers` pipeline with a ``UNet2DModel`` (DDPM, DDIM and the
+        like), or name of one on the Hugging Face hub that is in the local cache.
     device : torch.device or str
         Where to put it.
 
@@ -190,35 +228,43 @@ def load_prior(name_or_path: str | Path, device: torch.device | str = "cpu") -> 
     Raises
     ------
     PriorError
-        If there is no such prior or the folder does not hold one.
+        If there is no such prior, or it is not an unconditional pixel model that predicts the noise.
     """
     from diffusers import DDPMScheduler, UNet2DModel
 
-    bundled = BUNDLED / str(name_or_path)
-    folder = bundled if (bundled / "model_index.json").exists() else Path(name_or_path)
-    if not (folder / "model_index.json").exists():
-        names = ", ".join(available_priors()) or "none"
-        raise PriorError(
-            f"prior: '{name_or_path}' is neither a shipped prior ({names}) nor a folder with a diffusers "
-            "DDPMPipeline (model_index.json); give one of these."
-        )
+    folder = find_prior(name_or_path)
+    settings = folder / CONFIG_NAME
     try:
-        unet = UNet2DModel.from_pretrained(
-            folder / "unet", use_safetensors=True, torch_dtype=torch.float32, local_files_only=True
+        _check_pipeline(folder)
+        # Older models of the hub lie flat in their folder.
+        unet_folder, scheduler_folder = (
+            folder / part if (folder / part).is_dir() else folder for part in ("unet", "scheduler")
         )
-        scheduler = DDPMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
-        settings = folder / CONFIG_NAME
+        unet = UNet2DModel.from_pretrained(unet_folder, torch_dtype=torch.float32, local_files_only=True)
+        scheduler = DDPMScheduler.from_pretrained(scheduler_folder, local_files_only=True)
         config = (
             PriorConfig(**json.loads(settings.read_text()))
             if settings.exists()
             else PriorConfig(channels=int(unet.config.in_channels))
         )
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RuntimeError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0]
         raise PriorError(f"prior: {folder} does not load as a diffusers UNet2DModel ({reason}).") from error
     if scheduler.config.prediction_type != "epsilon":
         raise PriorError(
             f"prior: {folder} predicts '{scheduler.config.prediction_type}'; only epsilon prediction can be used."
         )
+    if unet.class_embedding is not None:
+        raise PriorError(f"prior: {folder} is conditioned on classes; choose an unconditional model.")
     prior = DiffusionPrior(unet, scheduler.alphas_cumprod, config, name=str(name_or_path))
     return prior.to(device).eval().requires_grad_(False)
+
+
+def _check_pipeline(folder: Path) -> None:
+    """Refuse pipelines of latent and of conditional models, whose network alone would load."""
+    parts = json.loads((folder / "model_index.json").read_text())
+    network = (parts.get("unet") or [None, None])[1]
+    latent = [name for name in ("vae", "vqvae", "movq") if name in parts]
+    if network != "UNet2DModel" or latent:
+        what = "works on latent images" if latent else f"its network is {network}"
+        raise PriorError(f"prior: {folder} is no unconditional pixel model ({what}); choose a DDPM or DDIM pipeline.")

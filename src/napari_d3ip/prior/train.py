@@ -22,6 +22,7 @@ from napari_d3ip.prior.phantoms import phantoms_of
 
 _HELD_OUT_SEED = 2**31 - 1
 _CHECKPOINT = "checkpoint.pt"
+TRAINING_RECORD = "training.json"
 
 
 @dataclass(frozen=True)
@@ -266,4 +267,4 @@ def _write_record(
     folder: Path, settings: TrainingSettings, device: torch.device, curve: list[dict[str, float]]
 ) -> None:
     record = {"settings": asdict(settings), "device": device.type, "torch": torch.__version__, "curve": curve}
-    (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+    (folder / TRAINING_RECORD).write_text(json.dumps(record, indent=2) + "\n")

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import re
 import shutil
-from importlib.resources import files
+from functools import partial
 from pathlib import Path
 
 from magicgui.widgets import ComboBox
 from qtpy.QtWidgets import QFileDialog
 
+from napari_d3ip.prior.library import available_priors
 from napari_d3ip.settings import DIFFUSION_METHODS, Settings, fields_for, methods_for
 from napari_d3ip.widgets.model_form import ModelForm, offer
+from napari_d3ip.widgets.prior_preview import PriorPreview
 
 BASIC = ("method", "preset", "prior", "device")
-BROWSE = "choose folder…"
+ADD = "Add prior…"
 
 
 def available_devices() -> list[str]:
@@ -29,12 +31,6 @@ def available_devices() -> list[str]:
     elif shutil.which("nvidia-smi"):
         names.append("cuda")
     return names
-
-
-def shipped_priors() -> list[str]:
-    """Names of the priors in the package, listed without importing torch."""
-    weights = files("napari_d3ip") / "prior" / "weights"
-    return sorted(entry.name for entry in weights.iterdir() if entry.is_dir()) if weights.is_dir() else []
 
 
 class SettingsForm(ModelForm):
@@ -88,20 +84,26 @@ class SettingsForm(ModelForm):
 
 
 def _prior_choice() -> ComboBox:
-    """Shipped priors and "choose folder…", which asks for one."""
+    """Shipped and installed priors, and "Add prior…", which asks for a folder and shows what is in it."""
     chosen = Settings.model_fields["prior"].default
-    names = list(dict.fromkeys([chosen, *shipped_priors()]))
-    widget = ComboBox(name="prior", choices=[*names, BROWSE], value=chosen)
+    names = list(dict.fromkeys([chosen, *available_priors()]))
+    widget = ComboBox(name="prior", choices=[*names, ADD], value=chosen)
+
+    def add(folder: str) -> None:
+        offer(widget, list(dict.fromkeys([*widget.choices[:-1], folder, ADD])))
+        widget.value = folder
 
     def ask_for_folder(name: str) -> None:
         nonlocal chosen
-        if name == BROWSE:
-            folder = QFileDialog.getExistingDirectory(widget.native, "Folder of a diffusers DDPMPipeline")
-            if folder and folder not in widget.choices:
-                widget.choices = [*widget.choices[:-1], folder, BROWSE]
-            widget.value = folder or chosen
-        else:
+        if name != ADD:
             chosen = name
+            return
+        widget.value = chosen  # Until the new one is accepted.
+        folder = QFileDialog.getExistingDirectory(widget.native, "Folder of a diffusers pipeline")
+        if folder:
+            preview = PriorPreview(Path(folder), widget.native)
+            preview.accepted.connect(partial(add, folder))
+            preview.open()
 
     widget.changed.connect(ask_for_folder)
     return widget

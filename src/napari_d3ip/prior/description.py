@@ -1,0 +1,132 @@
+"""What a prior is like: its figures, and images drawn from it.
+
+Knows nothing of scans; a prior that is not what its user thinks shows here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from napari_d3ip.errors import PriorError
+from napari_d3ip.prior.importing import RECORD_NAME
+from napari_d3ip.prior.library import BUNDLED, find_prior
+from napari_d3ip.prior.network import DiffusionPrior, schedule_name
+from napari_d3ip.prior.train import TRAINING_RECORD
+
+
+def describe_prior(prior: DiffusionPrior) -> dict[str, Any]:
+    """Figures of a prior, for people and as JSON.
+
+    Parameters
+    ----------
+    prior : DiffusionPrior
+        From `load_prior`.
+
+    Returns
+    -------
+    dict
+        name, folder, origin, channels, image_size (that it was trained at, None if not recorded), patch_size,
+        parameters, learned_variance, schedule, train_steps, range (network values of intensities 0 and 1) and
+        held_out_loss (of noise prediction, None if not recorded).
+
+    Raises
+    ------
+    PriorError
+        If the record of its origin is damaged.
+    """
+    folder, config = find_prior(prior.name), prior.config
+    training = _record(folder / TRAINING_RECORD)
+    return {
+        "name": prior.name,
+        "folder": str(folder),
+        "origin": _origin(folder, training),
+        "channels": config.channels,
+        "image_size": image_size(prior),
+        "patch_size": config.patch_size,
+        "parameters": sum(parameter.numel() for parameter in prior.parameters()),
+        "learned_variance": prior.unet.config.out_channels != prior.unet.config.in_channels,
+        "schedule": schedule_name(prior.alphas_cumprod),
+        "train_steps": prior.train_steps,
+        "range": [config.low, config.high],
+        "held_out_loss": training["curve"][-1]["held_out_loss"] if training.get("curve") else None,
+    }
+
+
+def image_size(prior: DiffusionPrior) -> int | None:
+    """Height of the images that a prior was trained at, None if it is not recorded."""
+    size = prior.unet.config.sample_size
+    if isinstance(size, list | tuple):
+        size = size[0]
+    return None if size is None else int(size) * prior.config.patch_size
+
+
+@torch.no_grad()
+def draw_samples(
+    prior: DiffusionPrior,
+    count: int,
+    size: int,
+    *,
+    steps: int = 20,
+    seed: int = 0,
+    check: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Draw images from a prior by deterministic DDIM (Song et al., ICLR 2021).
+
+    Parameters
+    ----------
+    prior : DiffusionPrior
+        What to draw from.
+    count, size : int
+        Number of images, and their height and width in pixels.
+    steps : int
+        Evaluations of the network, at evenly spaced times.
+    seed : int
+        Of the noise that the images begin as.
+    check : callable
+        Called before every evaluation; may raise to stop.
+
+    Returns
+    -------
+    Tensor
+        Shape (count, channels, size, size), intensities in [0, 1], or [-1, 1] for parts of complex images.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    alphas = prior.alphas_cumprod
+    x_t = torch.randn((count, prior.config.channels, size, size), generator=generator).to(alphas.device)
+    lowest = -1.0 if prior.config.channels == 2 else 0.0
+    times = torch.linspace(prior.train_steps - 1, 0, steps).long().tolist()
+    for t, t_next in zip(times, [*times[1:], None], strict=True):
+        check()
+        epsilon = prior.epsilon(x_t, t)
+        image = prior.tweedie(x_t, epsilon, t).clamp(lowest, 1.0)
+        if t_next is not None:
+            # Of the clamped image, so that what was cut off does not come back as noise.
+            epsilon = (x_t - alphas[t].sqrt() * prior.normalise(image)) / (1 - alphas[t]).sqrt()
+            x_t = alphas[t_next].sqrt() * prior.normalise(image) + (1 - alphas[t_next]).sqrt() * epsilon
+    return image
+
+
+def _record(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except ValueError as error:
+        raise PriorError(f"prior: {path} is not valid JSON; restore or remove it.") from error
+
+
+def _origin(folder: Path, training: dict[str, Any]) -> str:
+    imported = _record(folder / RECORD_NAME)
+    if imported:
+        return f"imported from {imported['checkpoint']} ({imported['layout']})"
+    if training:
+        settings = training["settings"]
+        shipped = "shipped; " if folder.parent == BUNDLED else ""
+        return f"{shipped}trained on phantoms of {settings['size']} × {settings['size']} for {settings['steps']} steps"
+    return "diffusers pipeline"

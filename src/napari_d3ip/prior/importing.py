@@ -1,0 +1,187 @@
+"""Import of guided-diffusion checkpoints into the folder format of priors.
+
+Nothing is unpickled: checkpoints are read from safetensors, or by torch restricted to tensors and plain containers.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from napari_d3ip.errors import PriorError
+from napari_d3ip.prior.guided_diffusion import AttentionHeads, GuidedDiffusionUNet, in_order
+from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, cosine_schedule, linear_schedule
+
+RECORD_NAME = "import.json"
+# Where trainers put weights beside other things, what they would sample with first.
+_KEYS = (
+    *("ema", "ema_state_dict", "model_ema", "ema_model", "shadow_params"),
+    *("state_dict", "model_state_dict", "model", "module", "params"),
+)
+_FIRST_NAME = "time_embed.0.weight"
+_RESCALED_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What a guided-diffusion checkpoint does not say; the defaults are guided-diffusion's.
+
+    Parameters
+    ----------
+    heads : AttentionHeads
+        How attention is divided.
+    schedule : {"linear", "cosine"}
+        Of the noise variances beta.
+    diffusion_steps : int
+        Number T of steps it was trained with.
+    rescale_timesteps : bool
+        The network was given times scaled to 0 ... 1000, whatever T is.
+    low, high : float
+        Network values of image intensities 0 and 1. None for low: -1, or for complex images (2 channels), whose parts
+        are of either sign, 0.
+    image_size : int
+        Height and width of the images it was trained on; only recorded.
+    """
+
+    heads: AttentionHeads = field(default_factory=AttentionHeads)
+    schedule: Literal["linear", "cosine"] = "linear"
+    diffusion_steps: int = 1000
+    rescale_timesteps: bool = False
+    low: float | None = None
+    high: float = 1.0
+    image_size: int = 256
+
+    def alphas_cumprod(self) -> Tensor:
+        """alpha_bar of the times that the network can be given as whole numbers.
+
+        Raises
+        ------
+        PriorError
+            If rescaled times are none.
+        """
+        steps = self.diffusion_steps
+        # The variances of the linear schedule are those of 1000 steps, spread over T.
+        scale = 1000 / steps
+        alphas = (
+            linear_schedule(steps, scale * 1e-4, scale * 0.02) if self.schedule == "linear" else cosine_schedule(steps)
+        )
+        if not self.rescale_timesteps:
+            return alphas
+        if steps % _RESCALED_STEPS:
+            raise PriorError(
+                f"rescale_timesteps: {steps} diffusion steps are no multiple of {_RESCALED_STEPS}, so that rescaled "
+                "times are not whole numbers; such a model cannot be imported."
+            )
+        return alphas[:: steps // _RESCALED_STEPS]
+
+
+def import_guided_diffusion(checkpoint: Path, folder: Path, options: ImportOptions | None = None) -> DiffusionPrior:
+    """Convert a checkpoint of guided-diffusion's unconditional U-Net (ADM) to a prior's folder.
+
+    The architecture is inferred from the weights, also where they are a list without names (a moving average of the
+    parameters). A learned variance is kept in the file and not used.
+
+    Parameters
+    ----------
+    checkpoint : Path
+        A state dict, a list of parameters, or either inside a trainer's checkpoint; in torch's format or safetensors.
+    folder : Path
+        New folder, a ``DDPMPipeline`` with safetensors weights (float32); ``import.json`` records the origin.
+    options : ImportOptions, optional
+        What the checkpoint does not say.
+
+    Returns
+    -------
+    DiffusionPrior
+        What was written.
+
+    Raises
+    ------
+    PriorError
+        If the checkpoint cannot be read safely, is of another network, or `diffusers` cannot represent it; if the
+        folder is there already.
+    """
+    options = options or ImportOptions()
+    if folder.exists():
+        raise PriorError(f"prior: {folder} is there already; remove it or choose another place.")
+    tensors = _parameters(read_checkpoint(checkpoint), checkpoint)
+    layout = GuidedDiffusionUNet.of([tuple(tensor.shape) for tensor in tensors])
+    head_width, head_count = layout.heads_for_diffusers(options.heads)
+    low = (0.0 if layout.in_channels == 2 else -1.0) if options.low is None else options.low
+    config = PriorConfig(
+        channels=layout.in_channels,
+        low=low,
+        high=options.high,
+        attention_heads=head_count,
+    )
+    if config.low >= config.high:
+        raise PriorError(f"low: {config.low:g} is not below high {config.high:g}; give the network's range.")
+    alphas_cumprod = options.alphas_cumprod()
+    unet = layout.build(options.image_size, head_width)
+    unet.load_state_dict(layout.convert(tensors, options.heads))
+    prior = DiffusionPrior(unet, alphas_cumprod, config, name=folder.name)
+    record = {"checkpoint": checkpoint.name, "layout": "guided-diffusion", "options": asdict(options)}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # There whole or not at all.
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as work:
+        made = Path(work) / folder.name
+        prior.eval().requires_grad_(False).save(made, half=False)
+        (made / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
+        made.rename(folder)
+    return prior
+
+
+def read_checkpoint(path: Path) -> Any:
+    """Content of a checkpoint: tensors in plain containers.
+
+    Raises
+    ------
+    PriorError
+        If it is missing, broken, or holds more, which only unpickling could read.
+    """
+    if not path.is_file():
+        raise PriorError(f"prior: there is no checkpoint {path}; give the file to import.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of odd pickles, which are refused.
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise PriorError(
+            f"prior: {path} holds more than tensors (or is no checkpoint), and unpickling it could run any code; save "
+            "the network's state_dict() alone, best as safetensors, where the file is trusted, and import that."
+        ) from error
+    except Exception as error:  # Broken files fail in many ways.
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise PriorError(f"prior: {path} cannot be read as a checkpoint ({reason}); give another file.") from error
+
+
+def _parameters(content: Any, path: Path) -> list[Tensor]:
+    """The network's parameters in order of definition, wherever they are in a checkpoint."""
+    if isinstance(content, Sequence) and content and all(isinstance(item, Tensor) for item in content):
+        return list(content)
+    if isinstance(content, Mapping):
+        names = [str(key) for key in content]
+        prefixes = [name.removesuffix(_FIRST_NAME) for name in names if name.endswith(_FIRST_NAME)]
+        if prefixes:
+            prefix = max(prefixes, key=lambda prefix: "ema" in prefix)
+            return in_order({name.removeprefix(prefix): content[name] for name in names if name.startswith(prefix)})
+        for key in _KEYS:
+            if content.get(key):
+                return _parameters(content[key], path)
+    raise PriorError(
+        f"prior: {path} holds neither the weights of guided-diffusion's U-Net ({_FIRST_NAME}) nor a list of them; "
+        "give its state dict or the list of its moving average."
+    )

@@ -10,7 +10,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,7 +23,12 @@ from napari_d3ip.settings import Settings
 
 # Slices that judge a round of adaptation: a fixed number, so that its cost does not grow with the volume.
 _GUARD_SLICES = 8
-_TARGETS = r".*(resnets|attentions)\..*(conv1|conv2|conv_shortcut|time_emb_proj|to_q|to_k|to_v|to_out\.0)"
+# Of the views or lines, kept from the loss to judge it.
+_JUDGED = 0.2
+# Convolutions that change the resolution are left out; residual blocks that do are not.
+_TARGETS = (
+    r".*(resnets|attentions|(down|up)samplers)\..*(conv1|conv2|conv_shortcut|time_emb_proj|to_q|to_k|to_v|to_out\.0)"
+)
 
 
 @dataclass
@@ -208,15 +213,30 @@ def consistent_estimate(
     return problem.make_consistent(denoised, admm_steps, cg_steps)[0]
 
 
+def _judged(problem: Problem) -> tuple[Problem, Tensor]:
+    """The problem that adaptation sees, and a mask of the rays that judge it; the same ones in all rounds."""
+    settings = problem.settings
+    if not settings.adapt_leave_out:
+        return problem, problem.held_out
+    run = problem.leave_out(_JUDGED, torch.Generator().manual_seed(settings.seed)) if settings.guard else 0
+    judged = problem.used * run
+    return replace(problem, used=problem.used - judged), judged
+
+
 def adapt(
     problem: Problem, prior: ImagePrior, adapter: Adapter, x_t: Tensor, t: int, generator: torch.Generator
 ) -> Fit:
     """L optimizer steps at time t, each on K slices drawn anew (D3IP, algorithm 2; DDIP where there is one slice).
 
-    The loss is ``|y - A DC(x0_theta(x_t))|^2`` (equation 8) on the rays used. The cost does not depend on the number
-    of slices. With a coupling the K slices are adjacent, so that the 3D solver works inside the loss. With
-    ``settings.guard``, rays held out of data consistency and of the loss decide whether the adapters are used; where
-    they are not, the round is undone.
+    The loss is ``|y - A DC(x0_theta(x_t))|^2`` (equation 8) on the rays used. With ``settings.adapt_leave_out``, it
+    is that on a run of neighbouring views, or of lines, drawn anew in every step, which data consistency does not see:
+    the network learns to fill in directions, which those missing from a scan ask of it, rather than to fit rays
+    (a split within the scan as in SSDU, Yaman et al. 2020, but of neighbours).
+
+    The cost does not depend on the number of slices. With a coupling the K slices are adjacent, so that the 3D solver
+    works inside the loss. With ``settings.guard``, rays held out of data consistency and of the loss decide whether
+    the adapters are used (with ``adapt_leave_out`` a run of views or lines of its own); where they are not, the round
+    is undone.
 
     Raises
     ------
@@ -226,12 +246,17 @@ def adapt(
     settings = problem.settings
     adjacent = settings.coupling != "none"
     before, losses = adapter.state(), []
+    seen, judged = _judged(problem)
     for _ in range(settings.adapt_steps):
         problem.check()
         index = draw_slices(len(x_t), settings.adapt_slices, adjacent, generator)
-        part = problem.of_slices(index)
-        estimate = consistent_estimate(part, prior, x_t[index], t, admm_steps=1, cg_steps=settings.adapt_cg_steps)
-        loss = part.residual(estimate, part.used)
+        part = seen.of_slices(index)
+        target = part.used
+        if settings.adapt_leave_out:
+            target = target * problem.leave_out(settings.adapt_leave_out, generator)
+            part = replace(part, used=part.used - target)
+        estimate = consistent_estimate(part, prior, x_t[index], t, settings.adapt_admm_steps, settings.adapt_cg_steps)
+        loss = part.residual(estimate, target)
         adapter.step(loss)
         losses.append(float(loss.detach()))
     with adapter.in_use(accepted=True):
@@ -241,15 +266,15 @@ def adapt(
 
     adapter.accepted = True
     held_out = held_out_without = None
-    if settings.guard and bool(problem.held_out.any()):
+    if settings.guard and bool(judged.any()):
         index = draw_slices(len(x_t), _GUARD_SLICES, adjacent, generator)
-        part = problem.of_slices(index)
+        part = seen.of_slices(index)
         with torch.no_grad():
             verdicts = []
             for accepted in (True, False):
                 with adapter.in_use(accepted=accepted):
                     estimate = consistent_estimate(part, prior, x_t[index], t, settings.admm_steps, settings.cg_steps)
-                verdicts.append(float(part.residual(estimate, part.held_out)))
+                verdicts.append(float(part.residual(estimate, judged[index])))
         held_out, held_out_without = verdicts
         if held_out >= held_out_without:
             adapter.load(before)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.checkpoint import Checkpoint
-from napari_d3ip.errors import PriorError, SettingsError
+from napari_d3ip.errors import SettingsError
 from napari_d3ip.machine import describe_device, peak_memory, resolve_device, versions
 from napari_d3ip.measurement import KSpace, Measurement, Sinogram
 from napari_d3ip.methods import METHODS, Event, initial_state
@@ -22,6 +22,7 @@ from napari_d3ip.metrics import check_reference, psnr, ssim
 from napari_d3ip.preparation import Preparation, prepare
 from napari_d3ip.preparation.weights import choose_phase_constraint, choose_weight, tv_iterates, wavelet_iterates
 from napari_d3ip.prior.complex_images import ComplexPrior, ImagePrior
+from napari_d3ip.prior.grey import GreyPrior
 from napari_d3ip.prior.network import load_prior
 from napari_d3ip.problem import Problem
 from napari_d3ip.reconstruction import Control, Reconstruction, Step
@@ -48,6 +49,7 @@ _START_FULL, _START_HALF = 20, 300
 _STEPS_FULL, _STEPS_HALF = 4, 12
 _START_MRI, _STEPS_MRI = 20, 4
 _TV_FACTORS = {"sinogram": 1.0, "kspace": 0.5}
+_LEAVE_OUT_LIMITED = 0.33
 _PROXIMAL_CT = 0.01
 _DENOISER_ERROR = 0.05
 _NAMES = {"sinogram": "a sinogram", "kspace": "k-space"}
@@ -138,6 +140,9 @@ def resolve(settings: Settings, measurement: Measurement) -> Settings:
         fields["planes"] = "all" if isotropic and slices >= 16 and settings.coupling == "tv3d" else "axial"
     if settings.tv_factor is None:
         fields["tv_factor"] = _TV_FACTORS[measurement.kind]
+    if settings.adapt_leave_out is None:
+        is_limited = isinstance(measurement, Sinogram) and measurement.is_limited_angle
+        fields["adapt_leave_out"] = _LEAVE_OUT_LIMITED if is_limited else 0.0
     settings = settings.updated(**fields) if fields else settings
     if settings.method in DIFFUSION_METHODS and (settings.start_t or 0) < (settings.steps or 0):
         raise SettingsError(f"steps: {settings.steps} do not fit below start_t {settings.start_t}; lower steps.")
@@ -175,9 +180,7 @@ def load_suited(name: str, measurement: Measurement, device: torch.device) -> Im
     prior = load_prior(_PRIORS[measurement.kind] if name == "auto" else name, device)
     if isinstance(measurement, KSpace):
         return ComplexPrior(prior)
-    if prior.config.channels != 1:
-        raise PriorError(f"prior: {name} is of {prior.config.channels} channels, but slices have 1; choose another.")
-    return prior
+    return prior if prior.config.channels == 1 else GreyPrior(prior)
 
 
 def plan(settings: Settings, slices: int) -> list[str]:

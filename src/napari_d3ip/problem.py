@@ -5,7 +5,7 @@ Knows operators and solvers; nothing of priors, files or units.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -36,6 +36,9 @@ class Problem:
         Resolved.
     check : callable
         Polled in inner iterations; may raise to stop.
+    groups : sequence of Tensor
+        Masks, broadcastable to ``used``, of single views or lines, in the order in which `leave_out` takes them
+        together.
     """
 
     operator: LinearOperator
@@ -46,6 +49,7 @@ class Problem:
     regulariser: Regulariser
     settings: Settings
     check: Callable[[], None]
+    groups: Sequence[Tensor] = ()
 
     @property
     def fitted(self) -> Masked:
@@ -67,6 +71,13 @@ class Problem:
         """`residual` on the rays used and on the held-out rays; None where there are none."""
         held_out = float(self.residual(volume, self.held_out)) if bool(self.held_out.any()) else None
         return float(self.residual(volume, self.used)), held_out
+
+    def leave_out(self, fraction: float, generator: torch.Generator) -> Tensor:
+        """Mask of a random run of `groups`, ``fraction`` of them all, that goes round at the end."""
+        count = max(1, round(fraction * len(self.groups)))
+        first = int(torch.randint(len(self.groups), (1,), generator=generator))
+        chosen = [self.groups[(first + step) % len(self.groups)] for step in range(count)]
+        return torch.stack(chosen).sum(dim=0)
 
     def of_slices(self, index: Tensor) -> Problem:
         """The same problem for some slices."""

@@ -46,6 +46,8 @@ _PAPER: dict[str, Any] = {
     "adapt_steps": 10,
     "adapt_every": 1,
     "adapt_slices": 3,
+    "adapt_leave_out": 0.0,
+    "adapt_admm_steps": 1,
     "adapt_cg_steps": 1,
     "adapt_biases": True,
     "learning_rate": 1e-3,
@@ -79,7 +81,8 @@ class Settings(BaseModel):
     prior: str = Field(
         "auto",
         min_length=1,
-        description="Shipped prior, or folder of a diffusers DDPMPipeline; auto: the shipped one that suits the scan.",
+        description="Shipped or installed prior, folder of a diffusers pipeline, or a hub model in the local cache; "
+        "auto: the shipped one that suits the scan.",
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="Compute device.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random number.")
@@ -157,14 +160,22 @@ class Settings(BaseModel):
     )
     batch_slices: int = Field(16, ge=1, description="Slices per network evaluation; lower it to save memory.")
 
-    adapt_steps: int = Field(5, ge=1, le=1000, description="Adaptation steps L before each sampling step.")
+    adapt_steps: int = Field(8, ge=1, le=1000, description="Adaptation steps L before each sampling step.")
     adapt_every: int = Field(1, ge=1, description="Adapt before every n-th sampling step.")
     adapt_slices: int = Field(3, ge=1, description="Monte Carlo slices K per adaptation step.")
+    adapt_leave_out: float | None = Field(
+        None,
+        ge=0,
+        le=0.8,
+        description="Fraction of the views or lines that are left out of data consistency inside the adaptation loss, "
+        "which is taken on them (0: all are in both); by the scan if not given.",
+    )
+    adapt_admm_steps: int = Field(3, ge=1, le=50, description="ADMM iterations inside the adaptation loss.")
     adapt_cg_steps: int = Field(
-        1, ge=1, le=50, description="Conjugate gradient iterations inside the adaptation loss."
+        3, ge=1, le=50, description="Conjugate gradient iterations inside the adaptation loss."
     )
     adapt_biases: bool = Field(False, description="Adapt the biases of the adapted layers too.")
-    learning_rate: float = Field(5e-4, gt=0, le=1, description="Learning rate of adaptation (AdamW).")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Learning rate of adaptation (AdamW).")
     lora_rank: int = Field(4, ge=1, le=256, description="Rank of the low-rank adapters.")
     lora_ema: float = Field(0.9, ge=0, lt=1, description="Decay of the moving average of the adapters (0: none).")
     guard: bool = Field(True, description="Undo an adaptation that does not lower the loss on held-out rays.")

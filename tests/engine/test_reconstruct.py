@@ -385,6 +385,14 @@ class TestErrors:
         with pytest.raises(D3IPError, match=message):
             reconstruct(scan.measurement, Settings.create(tiny, prior=str(tmp_path / "other"), start_t=300))
 
+    def test_prior_of_colours(self, scan: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
+        """It serves slices as grey images, adapted like any other."""
+        config = PriorConfig(channels=3, patch_size=2)
+        DiffusionPrior(build_unet(8, 2, 3, 16), linear_schedule(), config).save(tmp_path / "colour")
+        result = reconstruct(scan.measurement, Settings.create(tiny, prior=str(tmp_path / "colour"), guard=False))
+        assert np.isfinite(result.volume).all()
+        assert result.metrics["lora_shift"] > 0
+
     def test_device_names(self) -> None:
         assert resolve_device("cpu") == torch.device("cpu")
         expected = "cuda" if torch.cuda.is_available() else "cpu"

@@ -90,6 +90,7 @@ def prepare_kspace(measurement: KSpace, settings: Settings, device: torch.device
         regulariser=Regulariser(nonnegative=False, imaginary_weight=settings.phase_constraint or 0.0),
         settings=settings,
         check=control.check,
+        groups=_lines(measurement, settings.seed, device),
     )
     phase = coils.phase if settings.remove_phase else None
     return Preparation(
@@ -167,6 +168,32 @@ def split_samples(measurement: KSpace, settings: Settings) -> tuple[Tensor, Tens
         return sampled[:, None], torch.zeros_like(sampled)[:, None]
     held_out = eligible * (drawn <= candidates.kthvalue(wanted).values)
     return (sampled - held_out)[:, None], held_out[:, None]
+
+
+def _lines(measurement: KSpace, seed: int, device: torch.device) -> list[Tensor]:
+    """Masks (1, 1, ky, kx) of the rows of a grid outside its fully sampled centre, or of readouts, in random order.
+
+    Scattered, since what an accelerated scan lacks lies between its lines.
+    """
+    rows, columns = measurement.data.shape[2:]
+    outside = torch.ones((rows, columns), device=device)
+    if measurement.mask is not None:
+        height, width = sampled_centre(measurement.mask)
+        top, left = rows // 2 - height // 2, columns // 2 - width // 2
+        outside[top : top + height, left : left + width] = 0
+        outside *= torch.tensor(measurement.mask.any(axis=0), device=device)
+    along_columns = bool((outside.amax(dim=1) == 1).all()) and not bool((outside.amax(dim=0) == 1).all())
+    masks = []
+    for index in range(columns if along_columns else rows):
+        line = torch.zeros_like(outside)
+        if along_columns:
+            line[:, index] = outside[:, index]
+        else:
+            line[index] = outside[index]
+        if bool(line.any()):
+            masks.append(line[None, None])
+    order = torch.randperm(len(masks), generator=torch.Generator().manual_seed(seed))
+    return [masks[int(index)] for index in order]
 
 
 def zero_filled(measurement: KSpace, data: Tensor, maps: Tensor) -> Tensor:

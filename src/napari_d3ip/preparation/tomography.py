@@ -93,6 +93,7 @@ def prepare_sinogram(measurement: Sinogram, settings: Settings, device: torch.de
         regulariser=Regulariser(weight=0.0, nonnegative=settings.nonnegative),
         settings=settings,
         check=control.check,
+        groups=_views(rays, measurement.angles, device),
     )
     unseen = rays.left_out if bool(rays.left_out.any()) else rays.held_out
     return Preparation(
@@ -102,6 +103,12 @@ def prepare_sinogram(measurement: Sinogram, settings: Settings, device: torch.de
         intensity=intensity,
         noise_level=noise_level,
     )
+
+
+def _views(rays: Rays, angles: npt.NDArray[np.float64], device: torch.device) -> list[Tensor]:
+    """Masks (1, angle, 1) of the single projections in the order of their directions, those left out left out."""
+    views = [int(view) for view in np.argsort(np.mod(angles, 180.0), kind="stable") if rays.views[view]]
+    return [mask[None, :, None] for mask in torch.eye(len(angles), device=device)[views]]
 
 
 def filtered_back_projection(measurement: Sinogram, operator: ParallelBeam, rays: Rays) -> Tensor:

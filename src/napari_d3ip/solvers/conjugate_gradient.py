@@ -44,7 +44,7 @@ def conjugate_gradient(
     coupled : bool
         The system couples the slices (one inner product for the whole batch).
     check : callable
-        Called in every iteration; may raise to stop.
+        Called in every iteration, and in every one of back-propagation; may raise to stop.
 
     Returns
     -------
@@ -71,6 +71,8 @@ def conjugate_gradient(
         active = active & (curvature > 0)
         step = torch.where(active, energy / torch.where(active, curvature, 1.0), 0.0)
         x = x + step * direction
+        if x.requires_grad:
+            x.register_hook(lambda _: check())  # The way back takes as long.
         residual = residual - step * mapped
         fresh = inner(residual, residual)
         ratio = torch.where(active, fresh / torch.where(energy > 0, energy, 1.0), 0.0)

@@ -1,0 +1,120 @@
+"""Adaptation on views or lines that its data consistency does not see: what is left out, and what judges it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from napari_d3ip import adaptation
+from napari_d3ip.adaptation import Adapter, adapt
+from napari_d3ip.prior.network import DiffusionPrior
+from napari_d3ip.problem import Problem
+
+T = 200
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+class TestRuns:
+    @pytest.mark.parametrize("fraction", [0.01, 0.25, 0.5])
+    def test_of_neighbouring_directions(
+        self, scan: Any, make_problem: Callable[..., Problem], fraction: float
+    ) -> None:
+        order = np.random.default_rng(0).permutation(len(scan.measurement.angles))
+        shuffled = replace(
+            scan.measurement, data=scan.measurement.data[:, order], angles=scan.measurement.angles[order] + 180
+        )
+        problem = make_problem(shuffled)
+        ranks = np.argsort(np.argsort(shuffled.angles % 180))
+        for seed in range(5):
+            chosen = problem.leave_out(fraction, generator(seed))[0, :, 0].numpy().astype(bool)
+            assert chosen.sum() == max(1, round(fraction * len(order)))
+            gaps = np.diff(np.sort(ranks[chosen]))
+            assert (gaps == 1).all() or (gaps != 1).sum() == 1, "a run, perhaps round the end"
+
+    def test_leaves_out_no_projection_that_is_left_out_already(
+        self, scan: Any, make_problem: Callable[..., Problem]
+    ) -> None:
+        problem = make_problem(scan.measurement, held_out_views=3)
+        everything = problem.leave_out(1.0, generator())
+        assert torch.equal(everything.expand_as(problem.used).amax(dim=(0, 2)), problem.used.amax(dim=(0, 2)))
+
+    def test_of_kspace_is_never_its_centre(self, mr_scan: Any, make_problem: Callable[..., Problem]) -> None:
+        problem = make_problem(mr_scan.measurement)
+        everything = problem.leave_out(1.0, generator())
+        rows, columns = everything.shape[-2:]
+        assert everything[..., rows // 2, columns // 2] == 0
+        assert everything.max() == 1
+        assert not (everything * (1 - torch.tensor(mr_scan.measurement.mask).any(dim=0).float())).any()
+
+
+class TestAdapt:
+    @pytest.fixture
+    def seen(self, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+        """Rays in the data consistency of every estimate."""
+        masks: list[Tensor] = []
+        original = adaptation.consistent_estimate
+
+        def spied(problem: Problem, *arguments: Any, **options: Any) -> Tensor:
+            masks.append(problem.used)
+            return original(problem, *arguments, **options)
+
+        monkeypatch.setattr(adaptation, "consistent_estimate", spied)
+        return masks
+
+    def run(self, problem: Problem, prior: DiffusionPrior) -> adaptation.Fit:
+        adapter = Adapter(prior, rank=2, learning_rate=1e-3)
+        x_t = torch.randn((len(problem.measured), *problem.operator.domain_shape), generator=generator(5))
+        return adapt(problem, prior, adapter, x_t, T, generator())
+
+    def test_loss_is_on_what_data_consistency_does_not_see(
+        self,
+        scan: Any,
+        make_problem: Callable[..., Problem],
+        prior: DiffusionPrior,
+        seen: list[Tensor],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        targets: list[Tensor] = []
+        original = Problem.residual
+        monkeypatch.setattr(
+            Problem, "residual", lambda self, volume, mask: targets.append(mask) or original(self, volume, mask)
+        )
+        problem = make_problem(
+            scan.measurement, adapt_leave_out=0.3, adapt_steps=4, adapt_slices=1, held_out_fraction=0.0
+        )
+        self.run(problem, prior)
+        assert len(seen) == len(targets) == 4 + 2  # The guard looks with and without the adapters.
+        for mask, target in zip(seen, targets, strict=True):
+            assert target.any()
+            assert not (mask * target).any()
+        drawn = {tuple(target[0, :, 0].tolist()) for target in targets[:4]}
+        assert len(drawn) > 1, "drawn anew in every step"
+        judged = targets[-1].amax(dim=(0, 2))
+        for target in targets[:4]:
+            assert not (target.amax(dim=(0, 2)) * judged).any(), "what judges does not train"
+        for mask in seen:
+            assert not (mask.amax(dim=(0, 2)) * judged).any(), "nor is it in data consistency"
+
+    def test_none_is_the_loss_on_all_rays(
+        self, scan: Any, make_problem: Callable[..., Problem], prior: DiffusionPrior, seen: list[Tensor]
+    ) -> None:
+        problem = make_problem(scan.measurement, adapt_leave_out=0.0, adapt_steps=2, adapt_slices=100)
+        self.run(problem, prior)
+        for mask in seen:
+            assert torch.equal(mask, problem.used)
+
+    def test_limited_angle_asks_for_it_and_sparse_views_do_not(
+        self, scan: Any, make_problem: Callable[..., Problem]
+    ) -> None:
+        assert make_problem(scan.measurement).settings.adapt_leave_out == 0
+        half = scan.measurement.select(views=scan.measurement.angles < 90)
+        assert make_problem(half).settings.adapt_leave_out > 0

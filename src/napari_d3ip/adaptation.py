@@ -23,8 +23,6 @@ from napari_d3ip.settings import Settings
 
 # Slices that judge a round of adaptation: a fixed number, so that its cost does not grow with the volume.
 _GUARD_SLICES = 8
-# Of the views or lines, kept from the loss to judge it.
-_JUDGED = 0.2
 # Convolutions that change the resolution are left out; residual blocks that do are not.
 _TARGETS = (
     r".*(resnets|attentions|(down|up)samplers)\..*(conv1|conv2|conv_shortcut|time_emb_proj|to_q|to_k|to_v|to_out\.0)"
@@ -105,7 +103,7 @@ class Adapter:
         return cls(
             prior,
             rank=settings.lora_rank,
-            learning_rate=settings.learning_rate,
+            learning_rate=settings.learning_rate or 0.0,
             average_decay=settings.lora_ema,
             biases=settings.adapt_biases,
             seed=settings.seed,
@@ -213,16 +211,6 @@ def consistent_estimate(
     return problem.make_consistent(denoised, admm_steps, cg_steps)[0]
 
 
-def _judged(problem: Problem) -> tuple[Problem, Tensor]:
-    """The problem that adaptation sees, and a mask of the rays that judge it; the same ones in all rounds."""
-    settings = problem.settings
-    if not settings.adapt_leave_out:
-        return problem, problem.held_out
-    run = problem.leave_out(_JUDGED, torch.Generator().manual_seed(settings.seed)) if settings.guard else 0
-    judged = problem.used * run
-    return replace(problem, used=problem.used - judged), judged
-
-
 def adapt(
     problem: Problem, prior: ImagePrior, adapter: Adapter, x_t: Tensor, t: int, generator: torch.Generator
 ) -> Fit:
@@ -235,8 +223,8 @@ def adapt(
 
     The cost does not depend on the number of slices. With a coupling the K slices are adjacent, so that the 3D solver
     works inside the loss. With ``settings.guard``, rays held out of data consistency and of the loss decide whether
-    the adapters are used (with ``adapt_leave_out`` a run of views or lines of its own); where they are not, the round
-    is undone.
+    the adapters are used (with ``adapt_leave_out`` those in views or lines left out as in the loss); where they are
+    not, the round is undone.
 
     Raises
     ------
@@ -246,16 +234,17 @@ def adapt(
     settings = problem.settings
     adjacent = settings.coupling != "none"
     before, losses = adapter.state(), []
-    seen, judged = _judged(problem)
-    for _ in range(settings.adapt_steps):
+    for _ in range(settings.adapt_steps or 1):
         problem.check()
         index = draw_slices(len(x_t), settings.adapt_slices, adjacent, generator)
-        part = seen.of_slices(index)
+        part = problem.of_slices(index)
         target = part.used
         if settings.adapt_leave_out:
             target = target * problem.leave_out(settings.adapt_leave_out, generator)
             part = replace(part, used=part.used - target)
-        estimate = consistent_estimate(part, prior, x_t[index], t, settings.adapt_admm_steps, settings.adapt_cg_steps)
+        estimate = consistent_estimate(
+            part, prior, x_t[index], t, settings.adapt_admm_steps or 1, settings.adapt_cg_steps or 1
+        )
         loss = part.residual(estimate, target)
         adapter.step(loss)
         losses.append(float(loss.detach()))
@@ -266,15 +255,20 @@ def adapt(
 
     adapter.accepted = True
     held_out = held_out_without = None
-    if settings.guard and bool(judged.any()):
+    if settings.guard and bool(problem.held_out.any()):
         index = draw_slices(len(x_t), _GUARD_SLICES, adjacent, generator)
-        part = seen.of_slices(index)
+        part = problem.of_slices(index)
+        judged = part.held_out
+        if settings.adapt_leave_out:
+            unseen = problem.leave_out(settings.adapt_leave_out, generator)
+            judged = judged * unseen
+            part = replace(part, used=part.used * (1 - unseen))
         with torch.no_grad():
             verdicts = []
             for accepted in (True, False):
                 with adapter.in_use(accepted=accepted):
                     estimate = consistent_estimate(part, prior, x_t[index], t, settings.admm_steps, settings.cg_steps)
-                verdicts.append(float(part.residual(estimate, judged[index])))
+                verdicts.append(float(part.residual(estimate, judged)))
         held_out, held_out_without = verdicts
         if held_out >= held_out_without:
             adapter.load(before)

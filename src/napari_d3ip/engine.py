@@ -49,7 +49,21 @@ _START_FULL, _START_HALF = 20, 300
 _STEPS_FULL, _STEPS_HALF = 4, 12
 _START_MRI, _STEPS_MRI = 20, 4
 _TV_FACTORS = {"sinogram": 1.0, "kspace": 0.5}
-_LEAVE_OUT_LIMITED = 0.33
+_ADAPTATION = {
+    "adapt_leave_out": 0.0,
+    "adapt_steps": 5,
+    "adapt_admm_steps": 1,
+    "adapt_cg_steps": 1,
+    "learning_rate": 5e-4,
+}
+# Where directions are missing, the prior is changed more, and learns to fill in directions.
+_ADAPTATION_LIMITED = {
+    "adapt_leave_out": 0.33,
+    "adapt_steps": 10,
+    "adapt_admm_steps": 3,
+    "adapt_cg_steps": 3,
+    "learning_rate": 4e-3,
+}
 _PROXIMAL_CT = 0.01
 _DENOISER_ERROR = 0.05
 _NAMES = {"sinogram": "a sinogram", "kspace": "k-space"}
@@ -140,9 +154,9 @@ def resolve(settings: Settings, measurement: Measurement) -> Settings:
         fields["planes"] = "all" if isotropic and slices >= 16 and settings.coupling == "tv3d" else "axial"
     if settings.tv_factor is None:
         fields["tv_factor"] = _TV_FACTORS[measurement.kind]
-    if settings.adapt_leave_out is None:
-        is_limited = isinstance(measurement, Sinogram) and measurement.is_limited_angle
-        fields["adapt_leave_out"] = _LEAVE_OUT_LIMITED if is_limited else 0.0
+    is_limited = isinstance(measurement, Sinogram) and measurement.is_limited_angle
+    adaptation = _ADAPTATION_LIMITED if is_limited else _ADAPTATION
+    fields = {name: value for name, value in adaptation.items() if getattr(settings, name) is None} | fields
     settings = settings.updated(**fields) if fields else settings
     if settings.method in DIFFUSION_METHODS and (settings.start_t or 0) < (settings.steps or 0):
         raise SettingsError(f"steps: {settings.steps} do not fit below start_t {settings.start_t}; lower steps.")

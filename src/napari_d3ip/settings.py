@@ -160,7 +160,9 @@ class Settings(BaseModel):
     )
     batch_slices: int = Field(16, ge=1, description="Slices per network evaluation; lower it to save memory.")
 
-    adapt_steps: int = Field(8, ge=1, le=1000, description="Adaptation steps L before each sampling step.")
+    adapt_steps: int | None = Field(
+        None, ge=1, le=1000, description="Adaptation steps L before each sampling step; by the scan if not given."
+    )
     adapt_every: int = Field(1, ge=1, description="Adapt before every n-th sampling step.")
     adapt_slices: int = Field(3, ge=1, description="Monte Carlo slices K per adaptation step.")
     adapt_leave_out: float | None = Field(
@@ -170,12 +172,19 @@ class Settings(BaseModel):
         description="Fraction of the views or lines that are left out of data consistency inside the adaptation loss, "
         "which is taken on them (0: all are in both); by the scan if not given.",
     )
-    adapt_admm_steps: int = Field(3, ge=1, le=50, description="ADMM iterations inside the adaptation loss.")
-    adapt_cg_steps: int = Field(
-        3, ge=1, le=50, description="Conjugate gradient iterations inside the adaptation loss."
+    adapt_admm_steps: int | None = Field(
+        None, ge=1, le=50, description="ADMM iterations inside the adaptation loss; by the scan if not given."
+    )
+    adapt_cg_steps: int | None = Field(
+        None,
+        ge=1,
+        le=50,
+        description="Conjugate gradient iterations inside the adaptation loss; by the scan if not given.",
     )
     adapt_biases: bool = Field(False, description="Adapt the biases of the adapted layers too.")
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="Learning rate of adaptation (AdamW).")
+    learning_rate: float | None = Field(
+        None, gt=0, le=1, description="Learning rate of adaptation (AdamW); by the scan if not given."
+    )
     lora_rank: int = Field(4, ge=1, le=256, description="Rank of the low-rank adapters.")
     lora_ema: float = Field(0.9, ge=0, lt=1, description="Decay of the moving average of the adapters (0: none).")
     guard: bool = Field(True, description="Undo an adaptation that does not lower the loss on held-out rays.")

@@ -56,7 +56,9 @@ _ADAPTATION = {
     "adapt_cg_steps": 1,
     "learning_rate": 5e-4,
 }
-# Where directions are missing, the prior is changed more, and learns to fill in directions.
+# Where less than so many degrees of the half circle are covered, the prior is changed more, and learns to fill in
+# directions.
+_FEW_DIRECTIONS = 135.0
 _ADAPTATION_LIMITED = {
     "adapt_leave_out": 0.33,
     "adapt_steps": 10,
@@ -154,8 +156,8 @@ def resolve(settings: Settings, measurement: Measurement) -> Settings:
         fields["planes"] = "all" if isotropic and slices >= 16 and settings.coupling == "tv3d" else "axial"
     if settings.tv_factor is None:
         fields["tv_factor"] = _TV_FACTORS[measurement.kind]
-    is_limited = isinstance(measurement, Sinogram) and measurement.is_limited_angle
-    adaptation = _ADAPTATION_LIMITED if is_limited else _ADAPTATION
+    lacks_directions = isinstance(measurement, Sinogram) and measurement.angular_range < _FEW_DIRECTIONS
+    adaptation = _ADAPTATION_LIMITED if lacks_directions else _ADAPTATION
     fields = {name: value for name, value in adaptation.items() if getattr(settings, name) is None} | fields
     settings = settings.updated(**fields) if fields else settings
     if settings.method in DIFFUSION_METHODS and (settings.start_t or 0) < (settings.steps or 0):

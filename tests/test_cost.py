@@ -92,6 +92,18 @@ class TestCount:
         # L steps on K slices, with gradients, at each of four times.
         assert adapted == pytest.approx(4 * 10 * 3 * 3 * 128 * 128 / 1e6)
 
+    def test_splits(self) -> None:
+        """12 that teach and 3 that judge, of 3 slices each, follow in all steps but the first."""
+        split = {"method": "d3ip", "adapt_leave_out": 0.3, "adapt_splits": 12}
+        slices = 128 * 128 / 1e6
+        plain = amount("adaptation", method="d3ip", guard=False)
+        unjudged, judged = (amount("adaptation", **split, guard=guard) for guard in (False, True))
+        assert unjudged[NETWORK] == pytest.approx(plain[NETWORK] + 3 * 36 * slices)
+        assert judged[NETWORK] == pytest.approx(plain[NETWORK] + 3 * 45 * slices + 4 * 2 * 9 * slices)
+        assert unjudged["sinogram"] > plain["sinogram"]
+        every = amount("sampling", **split, adapt_every=2, guard=False)[NETWORK]
+        assert every == pytest.approx(amount("sampling", method="dds")[NETWORK] + 2 * 36 * slices)
+
     def test_weights_that_are_given_are_not_chosen(self) -> None:
         assert seconds(method="tv", tv_weight=None) > 1.2 * seconds(method="tv", tv_weight=0.1)
 

@@ -36,6 +36,7 @@ _SCALING, _NORM, _LOOKS, _GUARD_SLICES, _INVERSE_CG = 6, 30, 20, 8, 30
 _TV_CG, _START_CG, _SLAB, _SLAB_ITERATIONS = 3, 10, 12, 20
 _CANDIDATES, _PHASE_CONSTRAINTS = 5, 4
 _SCALE, _PATCH = 0.65, 128
+_SPLIT_ITERATIONS, _JUDGES = 150, 0.25
 # Forward and backward, in forward evaluations.
 _WITH_GRADIENT = 3.0
 # Memory that one application of a pair of operators goes through: entries of a Joseph matrix in a ray and pixel it
@@ -324,15 +325,18 @@ class _Counter:
         refined = range(n)[parse_slices(settings.refine_slices)] if settings.refine_steps else range(0)
         steps = []
         for index in range(settings.steps or 0):
+            splits = self._following() if index else self._splitting()
             if settings.method in ADAPTIVE_METHODS and index % settings.adapt_every == 0:
                 own = settings.method in SLICEWISE_METHODS
                 groups = min(settings.meta_groups, n) if settings.method == "d3ip-meta" else 1
                 rounds = groups * (settings.adapt_steps or 1)
-                adaptation = Work("adaptation", self._adaptation(rounds, 1 if own else n))
-                steps += [adaptation] * (n if own else 1)
+                adaptation = _sum(self._adaptation(rounds, 1 if own else n), splits)
+                steps += [Work("adaptation", adaptation)] * (n if own else 1)
+                splits = {}
             if settings.method in VOLUME_METHODS:
                 steps += [Work("refinement", self._adaptation(settings.refine_steps, 1))] * len(refined)
-            steps.append(Work("sampling", self._sample(index == (settings.steps or 0) - 1)))
+            sampling = self._sample(index == (settings.steps or 0) - 1)
+            steps.append(Work("sampling", _sum(sampling, splits)))
         return steps
 
     def _first(self) -> Amounts:
@@ -349,31 +353,53 @@ class _Counter:
 
     def _sample(self, is_last: bool) -> Amounts:
         settings, n = self._settings, self._extent.slices
-        planes = 3 if settings.planes == "all" and settings.method != "dps" else 1
         if settings.method == "dps":
             return _sum(self._network(_WITH_GRADIENT * n), self._pairs(2, n))
-        evaluated = self._network(planes * n)
+        evaluated = self._network(self._planes() * n)
         if settings.method in ("ddnm", "diffpir"):
             return _sum(evaluated, self._pairs(self._solving(1, _INVERSE_CG) + 1, n))
         admm = settings.final_admm_steps if is_last else settings.admm_steps
         return _sum(evaluated, self._pairs(self._solving(admm, settings.cg_steps) + 1, n))
 
+    def _planes(self) -> int:
+        return 3 if self._settings.planes == "all" else 1
+
+    def _split_slices(self) -> tuple[int, int]:
+        """Slices of the splits that teach, and of those that judge."""
+        settings = self._settings
+        splits = settings.adapt_splits or 0 if settings.method in VOLUME_METHODS and settings.adapt_leave_out else 0
+        judges = max(1, round(_JUDGES * splits)) if splits and settings.guard else 0
+        used = min(settings.adapt_slices, self._extent.slices)
+        return splits * used, judges * used
+
+    def _splitting(self) -> Amounts:
+        """Total variation of all splits."""
+        iterations = min(_SPLIT_ITERATIONS, self._settings.start_iterations or 1)
+        return self._pairs(self._solving(iterations, _TV_CG), sum(self._split_slices()))
+
+    def _following(self) -> Amounts:
+        """A sampling step of all splits."""
+        settings, n = self._settings, sum(self._split_slices())
+        pairs = self._solving(settings.admm_steps, settings.cg_steps)
+        return _sum(self._network(self._planes() * n), self._pairs(pairs, n))
+
     def _adaptation(self, rounds: int, available: int) -> Amounts:
-        """Optimizer steps on K of the slices that are there, and their judgement by held-out rays."""
+        """Optimizer steps on K of the slices that are there, and their judgement by rays that nothing has fitted."""
         settings, extent = self._settings, self._extent
         used = min(settings.adapt_slices, available)
-        if settings.adapt_loss == "scales":
+        amounts: Amounts = {}
+        if settings.adapt_loss != "fidelity":
             seen = min(math.ceil(settings.adapt_slices / _SCALE), available) * _SCALE
             pixels = min(_SCALE * extent.height, _PATCH) * min(_SCALE * extent.width, _PATCH)
             share = pixels / (extent.height * extent.width)
             amounts = self._network(_WITH_GRADIENT * rounds * seen * share)
-        else:
+        if settings.adapt_loss != "scales":
             pairs = self._solving(settings.adapt_admm_steps or 1, settings.adapt_cg_steps or 1) + 1
-            amounts = self._network(_WITH_GRADIENT * rounds * used)
+            amounts = _sum(amounts, self._network(_WITH_GRADIENT * rounds * used))
             amounts = _sum(amounts, self._pairs(_WITH_GRADIENT * rounds * pairs, used))
-        if not settings.guard or settings.held_out_fraction == 0:
+        judged = self._split_slices()[1] or min(_GUARD_SLICES, available) * (settings.held_out_fraction > 0)
+        if not settings.guard or not judged:
             return amounts
-        judged = min(_GUARD_SLICES, available)
         pairs = self._solving(settings.admm_steps, settings.cg_steps) + 1
         return _sum(amounts, self._network(2 * judged), self._pairs(2 * pairs, judged))
 

@@ -17,7 +17,7 @@ import pytest
 
 from napari_d3ip.cli import main
 from napari_d3ip.errors import MeasurementError
-from napari_d3ip.io import load_volume, save_sinogram, save_volume
+from napari_d3ip.io import load_volume, read, save_sinogram, save_volume
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.reconstruction import Reconstruction, Step
 from napari_d3ip.settings import Settings
@@ -312,6 +312,13 @@ class TestSimulate:
         assert main(["info", str(out), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["angles"]["count"] == 6
 
+    def test_ct_by_counting_photons(self, volume: Path, tmp_path: Path) -> None:
+        out = tmp_path / "scan.npz"
+        options = "--views 5 --photons 1e4 --optical-depth 3 --projector rotation"
+        assert main(["simulate", str(volume), "-o", str(out), *options.split()]) == 0
+        simulated = read(out).provenance["simulated"]
+        assert (simulated["photons"], simulated["optical_depth"], simulated["projector"]) == (1e4, 3, "rotation")
+
     def test_mri(self, volume: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         out = tmp_path / "scan.npz"
         options = "--kind mri --acceleration 2 --coils 3 --noise 0.01 --seed 1 --pattern random"
@@ -331,6 +338,9 @@ class TestSimulate:
             (["--kind", "pet"], "kind: 'pet'"),
             (["--views", "0"], "views"),
             (["--noise", "-1"], "noise"),
+            (["--photons", "0"], "photons"),
+            (["--photons", "10"], "photons: of 10 none come through"),
+            (["--projector", "strip"], "projector: 'strip'"),
             (["--kind", "mri"], ".npz"),
             (["--kind", "mri", "--coils", "0"], "coils"),
         ],

@@ -331,6 +331,12 @@ class TestSettings:
         used = resolve(Settings.create(preset="paper", adapt_steps=7, start_t=500), mr_scan.measurement)
         assert (used.adapt_steps, used.start_t, used.proximal_weight) == (7, 500, PAPER_MRI["proximal_weight"])
 
+    @pytest.mark.parametrize("name", PAPER_MRI)
+    def test_explicit_values_may_be_those_of_the_paper_for_ct(self, mr_scan: Any, name: str) -> None:
+        of_ct = PRESETS["paper"][name]
+        used = resolve(Settings.create(preset="paper", **{name: of_ct}).updated(seed=1), mr_scan.measurement)
+        assert {key: getattr(used, key) for key in PAPER_MRI} == {**PAPER_MRI, name: of_ct}
+
     def test_paper_runs(self, mr_scan: Any, tiny: dict[str, Any]) -> None:
         fields = {"preset": "paper", "prior": tiny["prior"], "device": "cpu", "steps": 2, "method": "d3ip"}
         result = reconstruct(mr_scan.measurement, Settings.create(fields))

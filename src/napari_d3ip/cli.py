@@ -26,6 +26,7 @@ from rich.table import Table
 
 from napari_d3ip.errors import D3IPError, SettingsError
 from napari_d3ip.measurement import KSpace, Sinogram
+from napari_d3ip.reconstruction import Part
 from napari_d3ip.settings import METHODS, PRESETS, Settings
 
 if TYPE_CHECKING:
@@ -156,6 +157,10 @@ def reconstruct(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N (default: auto)")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random number (default: 0)")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run of the same command.")] = False,
+    part: Annotated[
+        Part,
+        typer.Option(help="What to write of an MR image; TIFF gets a complex one as OUT and OUT_phase."),
+    ] = "magnitude",
     save_adapter: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Keep the adapters, to start others from: --set adapter=FOLDER."),
@@ -169,8 +174,10 @@ def reconstruct(
     explicit = {"method": method, "prior": prior, "device": device, "seed": seed}
     fields, options = _split(given | {key: value for key, value in explicit.items() if value is not None})
     settings = Settings.create(fields)
-    _check_output(out, lambda path: save_volume(path, [[[0.0]]]))
+    _check_output(out, lambda path: save_volume(path, [[[0j if part == "complex" else 0.0]]]))
     measurement = read(file, options)
+    if part != "magnitude" and measurement.kind == "sinogram":
+        raise SettingsError(f"part: a volume of a sinogram has no {part}; leave --part out.")
     truth = load_volume(reference).data if reference else None
     checkpoint = out.with_name(f"{out.name}.checkpoint")
 
@@ -187,7 +194,7 @@ def reconstruct(
                 checkpoint=checkpoint,
                 resume=resume,
             )
-            result.save(out)
+            result.save(out, part)
             if save_adapter is not None:
                 result.save_adapter(save_adapter)
         checkpoint.unlink(missing_ok=True)  # Only now is nothing lost if it goes.

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from napari_d3ip.engine import first_reconstruction, resolve
-from napari_d3ip.errors import FileError, MeasurementError, PriorError, SettingsError
+from napari_d3ip.errors import D3IPError, FileError, MeasurementError, PriorError, SettingsError
 from napari_d3ip.measurement import KSpace
 from napari_d3ip.methods import correlated_noise
 from napari_d3ip.operators.mri import NonCartesianSense
@@ -125,6 +125,19 @@ class TestResult:
         assert stopped_by_held_out or steps[-1].index == steps[-1].total
         assert all(step.preview is not None and step.preview.shape == result.volume.shape for step in steps)
         assert stopped_by_held_out or np.array_equal(steps[-1].preview, result.volume)
+
+    def test_parts_of_the_image(self, mr_scan: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
+        result = reconstruct(mr_scan.measurement, Settings.create(tiny, method="sense"))
+        image = result.image("complex")
+        assert image.dtype == np.complex64
+        np.testing.assert_allclose(np.abs(image), result.image(), rtol=1e-5)
+        np.testing.assert_allclose(np.abs(image) * np.exp(1j * result.image("phase")), image, rtol=1e-5, atol=1e-6)
+        result.save(tmp_path / "image.npy", part="complex")
+        np.testing.assert_array_equal(np.load(tmp_path / "image.npy"), image)
+        for other in (replace(result, phase=None), result):
+            with pytest.raises(D3IPError, match="part: "):
+                other.save(tmp_path / "none.npy", part="phase" if other.phase is None else "real")  # type: ignore[arg-type]
+        assert not (tmp_path / "none.npy").exists()
 
     @pytest.mark.parametrize("method", ["sense", "l1-wavelet", "tv", "dds", "d3ip"])
     def test_the_seed_decides(self, mr_scan: Any, tiny: dict[str, Any], method: str) -> None:

@@ -229,7 +229,7 @@ class TestReconstruct:
 
     @pytest.mark.parametrize(
         ("part", "expected"),
-        [("phase", "part: a volume of a sinogram has no phase"), ("real", "'real' is not one of")],
+        [("phase", "part: only MR images have a phase, not the volume of scan.h5"), ("real", "'real' is not one of")],
     )
     def test_part_that_there_is_not(
         self,

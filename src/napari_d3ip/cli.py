@@ -176,8 +176,8 @@ def reconstruct(
     settings = Settings.create(fields)
     _check_output(out, lambda path: save_volume(path, [[[0j if part == "complex" else 0.0]]]))
     measurement = read(file, options)
-    if part != "magnitude" and measurement.kind == "sinogram":
-        raise SettingsError(f"part: a volume of a sinogram has no {part}; leave --part out.")
+    if part != "magnitude" and measurement.kind != "kspace":
+        raise SettingsError(f"part: only MR images have a phase, not the volume of {file.name}; leave --part out.")
     truth = load_volume(reference).data if reference else None
     checkpoint = out.with_name(f"{out.name}.checkpoint")
 

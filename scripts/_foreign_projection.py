@@ -2,7 +2,7 @@
 
 The scans made here must not come from the project's own projector, or reconstructing them would be an inverse
 crime. They are projected from a finer grid with ASTRA's area-weighted ``strip`` kernel, while the project
-reconstructs with Joseph's interpolation on the coarse grid. Needs numpy, scipy, h5py, nibabel and
+reconstructs with Joseph's interpolation on the coarse grid. Needs the package, h5py, nibabel and
 astra-toolbox (GPL-3, so never a dependency of the package).
 
 Conventions are those of `napari_d3ip.measurement.Sinogram`: slices (z, y, x) with row 0 at +y, rays
@@ -23,6 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from _public_volumes import block_mean, read_member
 from scipy import ndimage
+
+from napari_d3ip.simulate.tomography import count_photons
 
 Array = npt.NDArray[Any]
 
@@ -216,6 +218,8 @@ def simulate(
     views: int,
     angular_range: float = 180.0,
     noise: float = 0.01,
+    photons: float | None = None,
+    optical_depth: float | None = None,
     seed: int = 0,
     factor: int = 2,
     source: str = "",
@@ -234,6 +238,8 @@ def simulate(
         Degrees.
     noise : float
         Standard deviation of additive Gaussian noise, relative to the mean absolute line integral.
+    photons, optical_depth : float, optional
+        Count photons, see `napari_d3ip.simulate.tomography.count_photons`.
     seed : int
         Seed of the noise.
     factor : int
@@ -249,7 +255,9 @@ def simulate(
     clean = block_mean(integrals.astype(np.float64), (1, 1, factor))
     reference = block_mean(fine.astype(np.float64), (1, factor, factor)) * (fine_mm * factor)
     sigma = noise * np.abs(clean).mean()
-    noisy = clean + sigma * np.random.default_rng(seed).standard_normal(clean.shape)
+    generator = np.random.default_rng(seed)
+    measured = clean if photons is None else count_photons(clean, photons, generator, optical_depth)
+    noisy = measured + sigma * generator.standard_normal(clean.shape)
     pixel = fine_mm * factor
     return Scan(
         sinogram=noisy.astype(np.float32),
@@ -266,6 +274,7 @@ def simulate(
             "angular_range": angular_range,
             "noise": f"Gaussian, standard deviation {noise:g} of the mean absolute line integral",
             "noise_sigma": float(sigma),
+            **({} if photons is None else {"photons": photons, "optical_depth": optical_depth}),
             "seed": seed,
             "outside": "air outside the circle that every view sees",
         },

@@ -10,7 +10,8 @@ grid twice as fine, with noise. Nothing written here belongs into the repository
     python scripts/make_evaluation_data.py --totalsegmentator totalsegmentator-2.18.0.tar.gz \
         --nilearn nilearn-0.14.1-py3-none-any.whl -o eval
 
-Without ``--volume`` the standard set is made. CT: 30 views over 180 degrees with 1 % noise, and 45 views over 90
+With ``--volume`` the scan that the options say, or those that ``--tasks`` names as `napari-d3ip evaluate` does, photon
+counts too. Without it the standard set is made. CT: 30 views over 180 degrees with 1 % noise, and 45 views over 90
 degrees with 0.5 % noise, of abdomen and head (for tuning), and of the chest, concrete, snow, a monkey's brain and a
 head's T1 image (for testing; the chest with 30 views is the bundled sample). Further needs: the wheel of spam 0.9.1
 (``--spam``) and Debian's mricron-data (``--mricron``, its folder). Each npz holds a scan and its truth:
@@ -30,6 +31,7 @@ import argparse
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -46,6 +48,7 @@ from _foreign_projection import (
 from _public_volumes import block_mean, fit, read_member, read_nifti
 from make_samples import BRAIN, CHEST, CHEST_SLICES
 
+from napari_d3ip.evaluate.tasks import parse_tasks
 from napari_d3ip.io import save_kspace
 from napari_d3ip.measurement import KSpace
 from napari_d3ip.simulate.sampling import sampling_mask
@@ -243,6 +246,28 @@ def save_mri(folder: Path, k_space: KSpace, reference: np.ndarray) -> None:
     print(f"{path}: {k_space.data.shape}, {k_space.acceleration:.2f}-fold")
 
 
+def jobs(options: argparse.Namespace) -> list[tuple[str, dict[str, Any], str]]:
+    """Volume, keywords of `simulate` and file name of each scan to make."""
+    if options.volume is None:
+        return [
+            (volume, {"views": views, "angular_range": angular_range, "noise": noise}, name)
+            for volume, views, angular_range, noise, name in STANDARD
+        ]
+    if options.tasks is None:
+        name = f"{options.volume}_{options.views}v_{options.angular_range:g}deg"
+        scanned = {"views": options.views, "angular_range": options.angular_range, "noise": options.noise}
+        return [(options.volume, scanned, name)]
+    made = []
+    for task in parse_tasks(options.tasks):
+        if task.kind != "sinogram":
+            raise SystemExit(f"{task.name} is a task of MRI; make those with --kind mri")
+        noise = 0.0 if "photons" in task.options else options.noise
+        scanned = {"noise": noise, **task.options}
+        scanned["angular_range"] = scanned.pop("angle_range")
+        made.append((options.volume, scanned, f"{options.volume}_{task.name}"))
+    return made
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -254,7 +279,8 @@ def main() -> None:
     parser.add_argument("--twixtools", type=Path, help="twixtools sdist or folder (mri)")
     parser.add_argument("--kind", choices=("ct", "mri"), default="ct")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--volume", choices=sorted(FIRST), help="make one scan of this volume, as the options say")
+    parser.add_argument("--volume", choices=sorted(FIRST), help="make scans of this volume, as the options say")
+    parser.add_argument("--tasks", nargs="+", help="names as of evaluate: views20_noise0.03, angle90_photons1e4, ct")
     parser.add_argument("--views", type=int, default=30)
     parser.add_argument("--angular-range", type=float, default=180.0, help="degrees, from 0")
     parser.add_argument("--noise", type=float, default=0.01, help="relative to the mean line integral")
@@ -267,22 +293,16 @@ def main() -> None:
     if options.kind == "mri":
         make_mri(options)
         return
-    jobs = STANDARD
-    if options.volume:
-        name = f"{options.volume}_{options.views}v_{options.angular_range:g}deg"
-        jobs = [(options.volume, options.views, options.angular_range, options.noise, name)]
-    for volume, views, angular_range, noise, name in jobs:
+    for volume, scanned, name in jobs(options):
         first = FIRST[volume] if options.first_slice is None else options.first_slice
         fine, fine_mm, slice_mm, source = load_fine(volume, options, options.size, first, options.slices)
         scan = simulate(
             fine,
             fine_mm,
             slice_mm,
-            views=views,
-            angular_range=angular_range,
-            noise=noise,
             seed=options.seed,
             source=source,
+            **scanned,
         )
         path = options.output / f"{name}.npz"
         save(path, scan)

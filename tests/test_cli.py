@@ -17,8 +17,8 @@ import pytest
 
 from napari_d3ip.cli import main
 from napari_d3ip.errors import MeasurementError
-from napari_d3ip.io import load_volume, save_sinogram, save_volume
-from napari_d3ip.measurement import Sinogram
+from napari_d3ip.io import load_volume, read, save_kspace, save_sinogram, save_volume
+from napari_d3ip.measurement import KSpace, Sinogram
 from napari_d3ip.reconstruction import Reconstruction, Step
 from napari_d3ip.settings import Settings
 
@@ -54,7 +54,9 @@ class FakeEngine:
             "psnr": None,
             "ssim": None,
         }
-        return Reconstruction(np.ones(measurement.volume_shape, np.float32), settings, [], metrics, measurement)
+        ones = np.ones(measurement.volume_shape, np.float32)
+        phase = 0.5 * ones if measurement.kind == "kspace" else None
+        return Reconstruction(ones, settings, [], metrics, measurement, phase)
 
 
 @pytest.fixture
@@ -204,6 +206,45 @@ class TestReconstruct:
         assert measurement.angles.tolist() == [0, 30, 60, 90, 120]
         assert measurement.axis == 3.25
 
+    @pytest.mark.parametrize(
+        ("part", "expected"), [("magnitude", 1), ("phase", 0.5), ("complex", np.exp(0.5j)), (None, 1)]
+    )
+    @pytest.mark.parametrize("name", ["v.npy", "v.h5", "v.zarr", "v.nii.gz"])
+    def test_part_of_an_mr_image(
+        self, engine: FakeEngine, tmp_path: Path, name: str, part: str | None, expected: complex
+    ) -> None:
+        scan, out = tmp_path / "scan.npz", tmp_path / name
+        save_kspace(scan, KSpace(np.ones((2, 1, 6, 4), np.complex64)))
+        assert main(arguments(scan, out, *(["--part", part] if part else []))) == 0
+        loaded = load_volume(out, allow_complex=True)
+        assert loaded.data.dtype == (np.complex64 if part == "complex" else np.float32)
+        np.testing.assert_allclose(loaded.data, np.full((2, 6, 4), expected), rtol=1e-6)
+        assert loaded.metadata["part"] == (part or "magnitude")
+
+    def test_complex_tiff_is_two_files(self, engine: FakeEngine, tmp_path: Path) -> None:
+        save_kspace(tmp_path / "scan.npz", KSpace(np.ones((2, 1, 6, 4), np.complex64)))
+        assert main(arguments(tmp_path / "scan.npz", tmp_path / "v.tif", "--part", "complex")) == 0
+        np.testing.assert_allclose(load_volume(tmp_path / "v_phase.tif").data, 0.5, rtol=1e-6)
+        np.testing.assert_allclose(load_volume(tmp_path / "v.tif").data, 1, rtol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("part", "expected"),
+        [("phase", "part: only MR images have a phase, not the volume of scan.h5"), ("real", "'real' is not one of")],
+    )
+    def test_part_that_there_is_not(
+        self,
+        engine: FakeEngine,
+        scan: Path,
+        tmp_path: Path,
+        part: str,
+        expected: str,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        assert main(arguments(scan, tmp_path / "v.tif", "--part", part)) == 2
+        assert expected in complaint(capsys)
+        assert engine.calls == []
+        assert not (tmp_path / "v.tif").exists()
+
     def test_reference_and_resume_are_passed_on(self, engine: FakeEngine, scan: Path, tmp_path: Path) -> None:
         truth, out = tmp_path / "truth.npy", tmp_path / "v.npy"
         save_volume(truth, np.full((2, 8, 8), 2, np.float32))
@@ -312,6 +353,13 @@ class TestSimulate:
         assert main(["info", str(out), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["angles"]["count"] == 6
 
+    def test_ct_by_counting_photons(self, volume: Path, tmp_path: Path) -> None:
+        out = tmp_path / "scan.npz"
+        options = "--views 5 --photons 1e4 --optical-depth 3 --projector rotation"
+        assert main(["simulate", str(volume), "-o", str(out), *options.split()]) == 0
+        simulated = read(out).provenance["simulated"]
+        assert (simulated["photons"], simulated["optical_depth"], simulated["projector"]) == (1e4, 3, "rotation")
+
     def test_mri(self, volume: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         out = tmp_path / "scan.npz"
         options = "--kind mri --acceleration 2 --coils 3 --noise 0.01 --seed 1 --pattern random"
@@ -331,6 +379,9 @@ class TestSimulate:
             (["--kind", "pet"], "kind: 'pet'"),
             (["--views", "0"], "views"),
             (["--noise", "-1"], "noise"),
+            (["--photons", "0"], "photons"),
+            (["--photons", "10"], "photons: of 10 none come through"),
+            (["--projector", "strip"], "projector: 'strip'"),
             (["--kind", "mri"], ".npz"),
             (["--kind", "mri", "--coils", "0"], "coils"),
         ],

@@ -16,7 +16,7 @@ from napari_d3ip.io import read, save_sinogram
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.recipe import PLACEHOLDER, as_command, as_json, as_python, changed
 from napari_d3ip.reconstruction import Reconstruction, reconstruct
-from napari_d3ip.settings import Settings
+from napari_d3ip.settings import PAPER_MRI, Settings
 
 ALL_KINDS = {
     "preset": "best",
@@ -86,8 +86,17 @@ def test_command_is_what_the_command_line_takes(
     measurement, taken = settings_of(arguments, monkeypatch)
     assert taken == settings
     np.testing.assert_array_equal(measurement.data, saved.data)
-    assert arguments.count("--set") == len(changed(settings)) - 1
+    assert arguments.count("--set") == len(changed(settings, "sinogram")) - 1
     assert (tmp_path / f"my scan_{settings.method}.tif").exists()
+
+
+@pytest.mark.parametrize("fields", [{}, {"start_from": "fbp", "start_t": 400}])
+def test_paper_for_kspace_is_repeated(fields: dict[str, Any]) -> None:
+    """Where a preset means another value for k-space, the text says what was given, and that alone."""
+    given = Settings.create(preset="paper", **fields)
+    assert changed(given, "kspace") == {"method": "d3ip", "preset": "paper", **fields}
+    used = given.updated(**{name: value for name, value in PAPER_MRI.items() if name not in fields})
+    assert changed(used, "kspace") == {"method": "d3ip", "preset": "paper", **fields}
 
 
 def test_what_the_reader_was_told_is_in_the_texts(

@@ -43,6 +43,21 @@ def test_explicit_values_win_over_the_preset() -> None:
     assert (settings.steps, settings.eta, settings.coupling) == (7, 0.1, "none")
 
 
+def test_what_was_given_is_known() -> None:
+    settings = Settings.create({"preset": "paper", "start_from": "fbp"}, eta=0.1)
+    assert settings.model_fields_set == {"preset", "start_from", "eta"}
+    changed = settings.updated(eta=0.2)
+    assert changed.model_fields_set == settings.model_fields_set
+    assert (changed.eta, changed.coupling) == (0.2, "none")
+
+
+@pytest.mark.parametrize(("kind", "start"), [("sinogram", "fbp"), ("kspace", "noise")])
+def test_preset_of_a_kind(kind: str, start: str) -> None:
+    assert Settings.of_preset("paper", kind).start_from == start
+    assert Settings.of_preset("paper", kind, {"start_from": "cg"}).start_from == "cg"
+    assert Settings.of_preset("best", kind) == Settings.create(preset="best")
+
+
 def test_text_from_the_command_line_is_parsed() -> None:
     settings = Settings.create({"steps": "12", "eta": "0.5", "guard": "false", "start_t": None})
     assert (settings.steps, settings.eta, settings.guard, settings.start_t) == (12, 0.5, False, None)

@@ -1,14 +1,20 @@
-"""Simulated MRI: a full scan gives the volume back, masks have the samples they promise, noise is what was asked."""
+"""Simulated MRI: a full scan gives the volume back, masks have the samples they promise, noise is what was asked.
+
+Simulated CT: projectors agree with chords of a disk, counted photons have Poisson's noise.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_d3ip import simulate_kspace
+from napari_d3ip import Sinogram, simulate_kspace, simulate_sinogram
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.simulate.sampling import PATTERNS, sampling_mask
+from napari_d3ip.simulate.tomography import count_photons
 
 
 def coil_images(k_space: np.ndarray) -> np.ndarray:
@@ -144,3 +150,77 @@ class TestScan:
     def test_volume_without_anything_to_see(self, value: float) -> None:
         with pytest.raises(MeasurementError, match="volume"):
             simulate_kspace(np.full((1, 8, 8), value))
+
+
+class TestSinogram:
+    @pytest.fixture
+    def disk(self) -> np.ndarray:
+        """A disk of radius 9 and value 0.1 off the centre, edges anti-aliased, in 2 slices of 40 x 33."""
+        y, x = (np.arange(8 * n) / 8 - (n - 1 / 8) / 2 for n in (40, 33))
+        inside = np.hypot(-y[:, None] - 6, x - 4) < 9
+        slice_ = 0.1 * inside.reshape(40, 8, 33, 8).mean(axis=(1, 3))
+        return np.stack([slice_, 2 * slice_]).astype(np.float32)
+
+    @staticmethod
+    def shadow(scan: Sinogram) -> np.ndarray:
+        """Line integrals of the disk: chords, averaged over each detector pixel."""
+        views, detectors = scan.data.shape[1:]
+        along = (np.arange(8 * detectors) - (8 * detectors - 1) / 2) / 8
+        angles = np.deg2rad(scan.angles)[:, None]
+        distance = along - 4 * np.cos(angles) - 6 * np.sin(angles)
+        chords = 0.2 * np.sqrt(np.clip(81 - distance**2, 0, None))
+        return chords.reshape(views, detectors, 8).mean(axis=2)
+
+    @pytest.mark.parametrize("projector", ["joseph", "rotation"])
+    def test_projectors_agree_with_chords(self, disk: np.ndarray, projector: str) -> None:
+        scan = simulate_sinogram(disk, views=9, projector=projector)
+        expected = self.shadow(scan)
+        assert np.linalg.norm(scan.data[0] - expected) < 0.03 * np.linalg.norm(expected)
+        np.testing.assert_allclose(scan.data[1], 2 * scan.data[0], rtol=1e-4, atol=1e-4)
+
+    def test_counted_photons_have_poisson_noise(self, disk: np.ndarray) -> None:
+        clean = simulate_sinogram(disk, views=60).data
+        counted = simulate_sinogram(disk, views=60, photons=1e5).data
+        through = clean[1] > 2
+        # The variance of a logarithm of counts is one over their mean; flat fields add a tenth of one over theirs.
+        expected = np.exp(clean[1][through]) / 1e5 + 1e-6
+        ratio = (counted - clean)[1][through] ** 2 / expected
+        assert ratio.mean() == pytest.approx(1, abs=5 * np.sqrt(2 / ratio.size))
+
+    def test_optical_depth_is_that_of_the_densest_ray_and_undone(self, disk: np.ndarray) -> None:
+        clean = simulate_sinogram(1000 * disk, views=5).data
+        counted = simulate_sinogram(1000 * disk, views=5, photons=1e8, optical_depth=2).data
+        np.testing.assert_allclose(counted, clean, atol=clean.max() * 1e-3)
+        densest = clean == clean.max()
+        many = [
+            count_photons(clean, 1e4, np.random.default_rng(seed), 2)[densest][0] / clean.max() for seed in range(40)
+        ]
+        assert np.std(many) == pytest.approx(np.sqrt(np.exp(2) / 1e4 + 1e-5) / 2, rel=0.4)
+
+    def test_nothing_counted_is_half_a_photon(self) -> None:
+        dark = count_photons(np.full((1, 200, 3), 2.0, np.float32), 8, np.random.default_rng(0))
+        assert dark.max() == pytest.approx(np.log(16), abs=0.5)
+        assert np.isfinite(dark).all()
+
+    def test_seed_and_provenance(self, disk: np.ndarray) -> None:
+        first, same, other = (simulate_sinogram(disk, views=3, photons=1e4, seed=seed) for seed in (1, 1, 2))
+        np.testing.assert_array_equal(first.data, same.data)
+        assert (first.data != other.data).any()
+        assert first.provenance["simulated"]["photons"] == 1e4
+
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [
+            ({"projector": "strip"}, "projector: 'strip'"),
+            ({"photons": 0}, "photons: 0 a pixel"),
+            ({"photons": 1e4, "optical_depth": 0}, "depth of 0"),
+            ({"photons": 3}, "of 3 none come through"),
+        ],
+    )
+    def test_impossible(self, disk: np.ndarray, options: dict[str, Any], expected: str) -> None:
+        with pytest.raises(MeasurementError, match=expected):
+            simulate_sinogram(disk, views=2, **options)
+
+    def test_photons_through_nothing(self) -> None:
+        with pytest.raises(MeasurementError, match="a volume and a depth above 0"):
+            simulate_sinogram(np.zeros((1, 4, 4), np.float32), views=2, photons=10)

@@ -26,6 +26,7 @@ from rich.table import Table
 
 from napari_d3ip.errors import D3IPError, SettingsError
 from napari_d3ip.measurement import KSpace, Sinogram
+from napari_d3ip.reconstruction import Part
 from napari_d3ip.settings import METHODS, PRESETS, Settings
 
 if TYPE_CHECKING:
@@ -156,6 +157,10 @@ def reconstruct(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N (default: auto)")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of every random number (default: 0)")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run of the same command.")] = False,
+    part: Annotated[
+        Part,
+        typer.Option(help="What to write of an MR image; TIFF gets a complex one as OUT and OUT_phase."),
+    ] = "magnitude",
     save_adapter: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Keep the adapters, to start others from: --set adapter=FOLDER."),
@@ -169,8 +174,10 @@ def reconstruct(
     explicit = {"method": method, "prior": prior, "device": device, "seed": seed}
     fields, options = _split(given | {key: value for key, value in explicit.items() if value is not None})
     settings = Settings.create(fields)
-    _check_output(out, lambda path: save_volume(path, [[[0.0]]]))
+    _check_output(out, lambda path: save_volume(path, [[[0j if part == "complex" else 0.0]]]))
     measurement = read(file, options)
+    if part != "magnitude" and measurement.kind != "kspace":
+        raise SettingsError(f"part: only MR images have a phase, not the volume of {file.name}; leave --part out.")
     truth = load_volume(reference).data if reference else None
     checkpoint = out.with_name(f"{out.name}.checkpoint")
 
@@ -187,7 +194,7 @@ def reconstruct(
                 checkpoint=checkpoint,
                 resume=resume,
             )
-            result.save(out)
+            result.save(out, part)
             if save_adapter is not None:
                 result.save_adapter(save_adapter)
         checkpoint.unlink(missing_ok=True)  # Only now is nothing lost if it goes.
@@ -215,6 +222,21 @@ def simulate(
             "image, as a fraction of their mean.",
         ),
     ] = 0.0,
+    photons: Annotated[
+        float | None,
+        typer.Option(min=1, help="ct: photons that a detector pixel counts in a view without the object (Poisson)."),
+    ] = None,
+    optical_depth: Annotated[
+        float | None,
+        typer.Option(
+            help="ct: with --photons, largest line integral, which VOLUME is scaled to while they are counted "
+            "(default: VOLUME is attenuation per pixel)."
+        ),
+    ] = None,
+    projector: Annotated[
+        str,
+        typer.Option(help="ct: joseph, as in reconstructions, or rotation, a foreign one (splines; slower)."),
+    ] = "joseph",
     seed: Annotated[int, typer.Option(min=0, help="Seed of what is random.")] = 0,
 ) -> None:
     """Simulate a scan of VOLUME."""
@@ -228,7 +250,16 @@ def simulate(
 
         from napari_d3ip.simulate import simulate_sinogram
 
-        sinogram = simulate_sinogram(image.data, views=views, angle_range=angle_range, noise=noise, seed=seed)
+        sinogram = simulate_sinogram(
+            image.data,
+            views=views,
+            angle_range=angle_range,
+            noise=noise,
+            photons=photons,
+            optical_depth=optical_depth,
+            projector=projector,
+            seed=seed,
+        )
         save_sinogram(out, replace(sinogram, voxel_size=image.voxel_size, unit=image.unit))
         print(f"{out}: {views} views of {_shape(image.data.shape)} voxels over {angle_range:g} degrees.")
         return
@@ -288,50 +319,81 @@ def evaluate(
         typer.Option(
             metavar="T1,T2,...",
             help="What to simulate of volumes: views30, views20@120 (degrees), angle90 (a view every 2 degrees), "
-            "uniform4, random4, poisson8 (MRI, so many-fold accelerated).",
+            "uniform4, random4, poisson8 (MRI, so many-fold accelerated), each with _noise0.03 or, CT, _photons1e4 "
+            "behind it if --noise does not say; ct and mri are sets of these.",
         ),
     ] = None,
     noise: Annotated[
         str, typer.Option(metavar="F1,F2,...", help="Noise of what is simulated, as in simulate.")
     ] = "0.01",
+    tune: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tune",
+            metavar="[METHOD:]KEY=V1,V2,...",
+            help="Choose the value of a setting for each method, by the mean PSNR on --development scans of a task, "
+            "and freeze it (DIR/tuned.json) before the others are run; may be repeated. Weights may be in units of "
+            "the noise: tv_weight=0.5*noise,1*noise.",
+        ),
+    ] = None,
+    development: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE|VOLUME", help="Scan, or volume to simulate --tasks of, to tune on; not in tables."),
+    ] = None,
+    tuned: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="tuned.json of an earlier call: use what it chose.")
+    ] = None,
+    reuse: Annotated[
+        bool, typer.Option("--reuse", help="Keep rows that another version of the code computed, too.")
+    ] = False,
     assignments: Assignments = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Compare methods and settings on scans: a table with means and deviations, and figures.
+    """Compare methods and settings on scans: tables with means, deviations and intervals, and figures.
 
-    What DIR/rows.jsonl already has is not computed again.
+    What DIR/rows.jsonl already has, of the same scan, settings, prior and code, is not computed again.
     """
-    from napari_d3ip.evaluate import Plan, Task, open_scans
+    from napari_d3ip.evaluate import Plan, Tuning, open_scans, parse_tasks
     from napari_d3ip.evaluate import evaluate as run
 
     fields, options = _split(_assigned(assignments))
     plan = Plan(
         methods=None if methods is None else _listed(methods),
         fields=fields,
-        sweeps={key: [_value(text) for text in _listed(values)] for key, values in _pairs(sweeps, "--sweep")},
+        sweeps=_choices(sweeps, "--sweep"),
         seeds=_listed(seeds),
         device=device,
+        tuning=_choices(tune, "--tune"),
     )
-    wanted = [Task.parse(name) for name in _listed(tasks or "")]
+    wanted, fractions = parse_tasks(_listed(tasks or "")), _fractions(noise)
+    frozen = None if tuned is None else Tuning.load(tuned)
     try:
-        scans = open_scans(files, references or (), wanted, _fractions(noise), options)
+        scans = open_scans(files, references or (), wanted, fractions, options)
         with contextlib.redirect_stdout(sys.stderr), _progress() as show:
             result = run(
                 scans,
                 plan,
                 out,
                 lambda name, step: show(f"{name}: {step.phase}", step.index, step.total, step.eta_seconds),
+                development=open_scans(development, (), wanted, fractions, options) if development else (),
+                tuned=frozen,
+                reuse=reuse,
             )
     except KeyboardInterrupt:
         message = f"interrupted; {out} keeps the rows so far, the same command goes on."
         raise typer.Exit(_complain(message, 130)) from None
     if as_json:
+        counts = {"computed": result.computed, "outdated": result.outdated, "kept": result.kept}
+        compared = [one.flat() for one in result.differences]
         lines = [line.flat() for line in result.lines]
-        print(json.dumps({"folder": str(out), "computed": result.computed, "kept": result.kept, "lines": lines}))
+        print(json.dumps({"folder": str(out), **counts, "lines": lines, "differences": compared}))
         return
     print((out / "table.md").read_text(encoding="utf-8"))
-    print(f"{result.computed} rows computed, {result.kept} kept from before; table and figures are in {out}.")
+    again = (
+        f" ({result.outdated} of them again, made by other code before; --reuse keeps such)" if result.outdated else ""
+    )
+    print(f"{result.computed} rows computed{again}, {result.kept} kept from before; tables and figures are in {out}.")
 
 
 @adapters.command("average")
@@ -488,6 +550,11 @@ def _value(text: str) -> str | None:
 def _listed(text: str) -> list[str]:
     """Parts of a comma-separated text, each once."""
     return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _choices(options: list[str] | None, option: str) -> dict[str, list[str | None]]:
+    """Values of each setting of ``KEY=V1,V2`` options."""
+    return {key: [_value(text) for text in _listed(values)] for key, values in _pairs(options, option)}
 
 
 def _fractions(text: str) -> list[float]:

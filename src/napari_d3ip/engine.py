@@ -35,7 +35,6 @@ from napari_d3ip.settings import (
     DIRECT_METHODS,
     LEAST_SQUARES_METHODS,
     PAPER_MRI,
-    PRESETS,
     SLICEWISE_METHODS,
     UNTRAINED_METHODS,
     VOLUME_METHODS,
@@ -254,9 +253,8 @@ def _kspace_overrides(settings: Settings) -> dict[str, Any]:
     """Settings that have another value for k-space than the one they have."""
     fields: dict[str, Any] = {}
     if settings.preset == "paper":
-        # What was given explicitly differs from the preset and stays.
-        paper = PRESETS["paper"]
-        fields = {name: value for name, value in PAPER_MRI.items() if getattr(settings, name) == paper[name]}
+        # What was given explicitly stays.
+        fields = {name: value for name, value in PAPER_MRI.items() if name not in settings.model_fields_set}
     if settings.nonnegative:
         fields["nonnegative"] = False  # Complex images have no sign.
     return fields

@@ -34,7 +34,7 @@ def as_python(measurement: Measurement, settings: Settings) -> str:
     """
     path, options = _origin(measurement)
     read = ", ".join([repr(path), *(f"{name}={value!r}" for name, value in options.items())])
-    fields = [f"    {name}={value!r}," for name, value in changed(settings).items()]
+    fields = [f"    {name}={value!r}," for name, value in changed(settings, measurement.kind).items()]
     return "\n".join(
         [
             *_advice(measurement),
@@ -67,7 +67,7 @@ def as_command(measurement: Measurement, settings: Settings) -> str:
         One line, ``--set`` for everything that differs from the defaults of the preset.
     """
     path, options = _origin(measurement)
-    fields = changed(settings)
+    fields = changed(settings, measurement.kind)
     words = ["napari-d3ip", "reconstruct", path, "-o", _output(measurement, settings)]
     words += ["--method", fields.pop("method")]
     for name, value in {**options, **fields}.items():
@@ -80,13 +80,14 @@ def as_json(settings: Settings) -> str:
     return json.dumps(settings.model_dump(mode="json"), indent=2) + "\n"
 
 
-def changed(settings: Settings) -> dict[str, Any]:
-    """The method, the preset if there is one, and every field that differs from the preset's defaults."""
-    defaults = Settings.create(preset=settings.preset)
+def changed(settings: Settings, kind: str) -> dict[str, Any]:
+    """The method, the preset if there is one, and every field that differs from what it means for the measurement."""
+    defaults = Settings.of_preset(settings.preset, kind)
     given: dict[str, Any] = {"method": settings.method}
     if settings.preset != Settings().preset:
         given["preset"] = settings.preset
-    return given | {name: value for name, value in settings if value != getattr(defaults, name)}
+    explicit = ((name, value) for name, value in settings if name in settings.model_fields_set)
+    return given | {name: value for name, value in explicit if value != getattr(defaults, name)}
 
 
 def _origin(measurement: Measurement) -> tuple[str, dict[str, Any]]:

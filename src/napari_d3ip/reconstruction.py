@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_d3ip.prior.adapters import SavedAdapter
 
 FloatArray = npt.NDArray[np.float32]
+Part = Literal["magnitude", "phase", "complex"]
 _Result = TypeVar("_Result")
 
 
@@ -154,22 +155,60 @@ class Reconstruction:
         """The ``--json`` object of the command line: metrics with the settings, JSON values only."""
         return {**self.metrics, "settings": self.settings.model_dump(mode="json")}
 
-    def save(self, path: str | Path) -> None:
+    def image(self, part: Part = "magnitude") -> FloatArray | ComplexArray:
+        """The volume, or of an MR image the phase in radians, or both as a complex volume.
+
+        Parameters
+        ----------
+        part : {"magnitude", "phase", "complex"}
+            The magnitude is ``volume``, whatever was measured.
+
+        Returns
+        -------
+        ndarray
+            Shape (z, y, x), float32 or complex64.
+
+        Raises
+        ------
+        D3IPError
+            If there is no such part, or the volume has no phase.
+        """
+        if part not in get_args(Part):
+            raise D3IPError(f"part: '{part}' is not known; use {', '.join(get_args(Part))}.")
+        if part == "magnitude":
+            return self.volume
+        if self.phase is None:
+            raise D3IPError(f"part: a volume of {self.measurement.source} has no {part}; only MR images have.")
+        if part == "phase":
+            return self.phase
+        image: ComplexArray = (self.volume * np.exp(1j * self.phase)).astype(np.complex64)
+        return image
+
+    def save(self, path: str | Path, part: Part = "magnitude") -> None:
         """Write the volume; the format follows the ending (.tif .zarr .npy .h5 .nii.gz).
+
+        Parameters
+        ----------
+        path : str or Path
+            File to write. TIFF gets a complex volume as two files, see `napari_d3ip.save_volume`.
+        part : {"magnitude", "phase", "complex"}
+            What of it to write, see `image`.
 
         Raises
         ------
         FileError
             If the ending is unknown or the file cannot be written; no partial file is left.
+        D3IPError
+            If there is no such part.
         """
         from napari_d3ip.io import save_volume
 
         save_volume(
             path,
-            self.volume,
+            self.image(part),
             voxel_size=self.measurement.voxel_size,
             unit=self.measurement.unit,
-            metadata={**self.summary(), "history": self.history, "source": self.measurement.source},
+            metadata={**self.summary(), "history": self.history, "source": self.measurement.source, "part": part},
         )
 
     def save_adapter(self, folder: str | Path) -> None:

@@ -8,7 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from napari_d3ip.errors import SettingsError
@@ -330,13 +339,16 @@ class Settings(BaseModel):
         0, ge=0, description="Leave every n-th projection out of the reconstruction (0: none)."
     )
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _apply_preset(cls, values: Any) -> Any:
-        if isinstance(values, dict):
-            preset = values.get("preset", "default")
-            return {**PRESETS.get(preset, {}), **values} if isinstance(preset, str) else values
-        return values
+    def _apply_preset(cls, values: Any, validated: ModelWrapValidatorHandler[Settings]) -> Settings:
+        preset = values.get("preset", "default") if isinstance(values, dict) else None
+        if not isinstance(preset, str):
+            return validated(values)
+        settings = validated({**PRESETS.get(preset, {}), **values})
+        # What was given, not what the preset added: for k-space that can still become another value.
+        settings.model_fields_set.intersection_update(values)
+        return settings
 
     @field_validator("start_t")
     @classmethod
@@ -366,6 +378,18 @@ class Settings(BaseModel):
             raise SettingsError(_sentence(error.errors()[0])) from error
 
     @classmethod
+    def of_preset(cls, preset: str, kind: str, fields: dict[str, Any] | None = None) -> Settings:
+        """What a preset means for a kind of measurement, ``"sinogram"`` or ``"kspace"``, with some fields given.
+
+        Raises
+        ------
+        SettingsError
+            See `create`.
+        """
+        usual = PAPER_MRI if preset == "paper" and kind == "kspace" else {}
+        return cls.create({**usual, "preset": preset, **(fields or {})})
+
+    @classmethod
     def load(cls, path: str | Path) -> dict[str, Any]:
         """Read a settings file: the values it gives, to be passed to `create`.
 
@@ -386,7 +410,7 @@ class Settings(BaseModel):
 
     def updated(self, **fields: Any) -> Settings:
         """Copy with some fields changed, validated."""
-        return Settings.create(self.model_dump(), **fields)
+        return Settings.create(self.model_dump(exclude_unset=True), **fields)
 
 
 def methods_for(kind: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from napari_d3ip.engine import first_reconstruction, resolve
-from napari_d3ip.errors import FileError, MeasurementError, PriorError, SettingsError
+from napari_d3ip.errors import D3IPError, FileError, MeasurementError, PriorError, SettingsError
 from napari_d3ip.measurement import KSpace
 from napari_d3ip.operators.mri import NonCartesianSense
 from napari_d3ip.preparation import prepare
@@ -131,6 +131,19 @@ class TestResult:
         assert stopped_by_held_out or steps[-1].index == steps[-1].total
         assert all(step.preview is not None and step.preview.shape == result.volume.shape for step in steps)
         assert stopped_by_held_out or np.array_equal(steps[-1].preview, result.volume)
+
+    def test_parts_of_the_image(self, mr_scan: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
+        result = reconstruct(mr_scan.measurement, Settings.create(tiny, method="sense"))
+        image = result.image("complex")
+        assert image.dtype == np.complex64
+        np.testing.assert_allclose(np.abs(image), result.image(), rtol=1e-5)
+        np.testing.assert_allclose(np.abs(image) * np.exp(1j * result.image("phase")), image, rtol=1e-5, atol=1e-6)
+        result.save(tmp_path / "image.npy", part="complex")
+        np.testing.assert_array_equal(np.load(tmp_path / "image.npy"), image)
+        for other in (replace(result, phase=None), result):
+            with pytest.raises(D3IPError, match="part: "):
+                other.save(tmp_path / "none.npy", part="phase" if other.phase is None else "real")  # type: ignore[arg-type]
+        assert not (tmp_path / "none.npy").exists()
 
     @pytest.mark.parametrize("method", ["sense", "l1-wavelet", "tv", "dds", "d3ip"])
     def test_the_seed_decides(self, mr_scan: Any, tiny: dict[str, Any], method: str) -> None:
@@ -336,6 +349,12 @@ class TestSettings:
     def test_explicit_values_win_over_the_paper(self, mr_scan: Any) -> None:
         used = resolve(Settings.create(preset="paper", adapt_steps=7, start_t=500), mr_scan.measurement)
         assert (used.adapt_steps, used.start_t, used.proximal_weight) == (7, 500, PAPER_MRI["proximal_weight"])
+
+    @pytest.mark.parametrize("name", PAPER_MRI)
+    def test_explicit_values_may_be_those_of_the_paper_for_ct(self, mr_scan: Any, name: str) -> None:
+        of_ct = PRESETS["paper"][name]
+        used = resolve(Settings.create(preset="paper", **{name: of_ct}).updated(seed=1), mr_scan.measurement)
+        assert {key: getattr(used, key) for key in PAPER_MRI} == {**PAPER_MRI, name: of_ct}
 
     def test_paper_runs(self, mr_scan: Any, tiny: dict[str, Any]) -> None:
         fields = {"preset": "paper", "prior": tiny["prior"], "device": "cpu", "steps": 2, "method": "d3ip"}

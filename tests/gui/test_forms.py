@@ -34,6 +34,13 @@ def test_preset_fills_the_form(form: SettingsForm, preset: str) -> None:
     assert form.settings() == Settings.create(preset=preset)
 
 
+def test_preset_of_the_paper_is_another_for_kspace(form: SettingsForm) -> None:
+    form.show_for("kspace")
+    form["preset"].value = "paper"
+    assert form.settings() == Settings.of_preset("paper", "kspace")
+    assert form["start_from"].value == "noise"
+
+
 def test_every_setting_has_its_tooltip(form: SettingsForm) -> None:
     """On the field and on its label; as rich text, the only one that Qt wraps."""
     for name, info in Settings.model_fields.items():

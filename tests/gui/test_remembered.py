@@ -37,6 +37,12 @@ class TestFile:
         remembered.remember("sinogram", d3ip)
         assert remembered.recall("sinogram") == d3ip  # The last one used.
 
+    def test_paper_for_kspace(self, settings_file: Path) -> None:
+        settings = Settings.of_preset("paper", "kspace", {"steps": 9})
+        remembered.remember("kspace", settings)
+        assert json.loads(settings_file.read_text()) == {"kspace": {"d3ip": {"preset": "paper", "steps": 9}}}
+        assert remembered.recall("kspace") == settings
+
     def test_forgotten(self) -> None:
         remembered.forget("sinogram", "d3ip")
         remembered.remember("sinogram", Settings(steps=9))

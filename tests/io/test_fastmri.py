@@ -45,6 +45,7 @@ def scan(tmp_path, coil_scan):
             file["reconstruction_esc"] = image[:, 0].astype(np.float32)
             for name, values in extra.items():
                 file[name] = values
+            file.attrs.update({"acquisition": "CORPD_FBK", "max": 5.1e-4, "norm": 0.08, "patient_id": "0beb8905"})
         return path
 
     return write
@@ -70,11 +71,32 @@ def test_single_coil(scan, coil_scan):
         assert coil_scan.error(coil_scan.combined(kspace)[..., 1:9], file["reconstruction_esc"][()]) < 1e-5
 
 
-def test_mask_of_the_test_set(scan):
+@pytest.mark.parametrize("single_coil", [False, True])
+def test_mask_of_the_test_set(scan, single_coil):
+    """Files of the challenge: a mask, and no reconstruction."""
     columns = np.arange(10) % 3 == 0
-    kspace = read(scan(mask=columns))
+    path = scan(mask=columns, single_coil=single_coil)
+    with h5py.File(path, "a") as file:
+        del file["reconstruction_rss"], file["reconstruction_esc"]
+        file["kspace"][...] *= columns
+    kspace = read(path)
     np.testing.assert_array_equal(kspace.mask[1, 5], columns & (np.arange(10) > 0))
     assert not kspace.data[..., ~columns].any()
+    assert kspace.data.shape == (3, 1 if single_coil else 4, 12, 10)
+
+
+def test_mask_applies_to_full_kspace(scan):
+    columns = np.arange(10) % 3 == 0
+    kspace = read(scan(mask=columns))
+    assert not kspace.data[..., ~columns].any()
+    assert kspace.data[..., columns][..., 1:].all()
+
+
+def test_what_is_said_of_the_acquisition_is_kept_and_of_the_patient_is_not(scan):
+    note = read(scan()).provenance["read"]
+    assert note["acquisition"] == "CORPD_FBK"
+    assert note["reconstruction_matrix"] == [12, 8]
+    assert "0beb8905" not in str(note)
 
 
 def test_mask_given(scan, tmp_path, failure):

@@ -1,8 +1,10 @@
 """Method tables, sweeps and figures: what the methods make of scans, side by side. Knows no Qt."""
 
 from napari_d3ip.evaluate.demo import run_demo
-from napari_d3ip.evaluate.runs import Evaluation, Plan, evaluate
+from napari_d3ip.evaluate.plan import Plan
+from napari_d3ip.evaluate.runs import Evaluation, evaluate
 from napari_d3ip.evaluate.scans import Scan, open_scans
-from napari_d3ip.evaluate.tasks import Task
+from napari_d3ip.evaluate.tasks import Task, parse_tasks
+from napari_d3ip.evaluate.tuning import Tuning
 
-__all__ = ["Evaluation", "Plan", "Scan", "Task", "evaluate", "open_scans", "run_demo"]
+__all__ = ["Evaluation", "Plan", "Scan", "Task", "Tuning", "evaluate", "open_scans", "parse_tasks", "run_demo"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from napari_d3ip.evaluate.figures import Panel, draw_comparison, middle_slice
 from napari_d3ip.evaluate.folder import make_folder
-from napari_d3ip.evaluate.runs import default_methods
+from napari_d3ip.evaluate.plan import default_methods
 from napari_d3ip.reconstruction import reconstruct
 from napari_d3ip.samples import load_reference, load_sample
 

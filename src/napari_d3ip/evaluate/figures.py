@@ -1,4 +1,4 @@
-"""Figures of an evaluation: slices and their errors side by side, quality and seconds along a sweep."""
+"""Figures of an evaluation: slices and their errors, quality and seconds along a sweep, differences of methods."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from napari_d3ip.evaluate.tables import Line
+from napari_d3ip.evaluate.tables import Difference, Line
 from napari_d3ip.measurement import Measurement
 
 FloatArray = npt.NDArray[np.float32]
@@ -171,6 +171,30 @@ def draw_sweep(path: Path, key: str, lines: Sequence[Line]) -> None:
         axis.set_ylabel(_QUALITY[name])
         axis.grid(alpha=0.3)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def draw_differences(path: Path, compared: Sequence[Difference]) -> None:
+    """Figure of the differences of methods, a point with its interval each, the scans below each other.
+
+    Parameters
+    ----------
+    path : Path
+        PNG to write.
+    compared : sequence of Difference
+        From top to bottom.
+    """
+    figure = Figure(figsize=(7.5, 0.9 + 0.26 * len(compared)), layout="constrained", facecolor="white")
+    axis = figure.subplots()
+    axis.axvline(0, color="0.5", linewidth=1)
+    for row, one in enumerate(compared):
+        low, high = one.interval or (one.mean, one.mean)
+        axis.plot([low, high], [row, row], color="C0" if one.mean >= 0 else "C3", linewidth=2)
+        axis.plot(one.mean, row, "o", color="C0" if one.mean >= 0 else "C3")
+    axis.set_yticks(range(len(compared)), [f"{one.scan}: {one.label} − {one.rival}" for one in compared], fontsize=8)
+    axis.set_ylim(len(compared) - 0.5, -0.5)
+    axis.set_xlabel("difference of PSNR / dB, with the interval of 95 % over slices and seeds")
+    axis.grid(axis="x", alpha=0.3)
     figure.savefig(path, dpi=110)
 
 

@@ -36,11 +36,19 @@ class Scan:
     load : callable
         Gives the measurement and the reference volume, or None where the truth is not known; simulations are made
         then, so that one at a time is held.
+    task : str, optional
+        Name of the task that was simulated; none of what was measured.
     """
 
     name: str
     kind: str
     load: Callable[[], Content]
+    task: str | None = None
+
+    @property
+    def group(self) -> str:
+        """Scans of one group are alike, so that settings tuned on some serve the others: of a task, else of a kind."""
+        return self.task or self.kind
 
 
 def open_scans(
@@ -65,7 +73,7 @@ def open_scans(
     tasks : sequence of Task
         What to simulate of volumes.
     noise : sequence of float
-        Fractions, see `simulate_sinogram` and `simulate_kspace`.
+        Fractions, see `simulate_sinogram` and `simulate_kspace`; for tasks that do not say it themselves.
     options : ReadOptions, optional
         What the files of measurements do not say.
 
@@ -92,10 +100,21 @@ def open_scans(
         else:
             reference = _reference(path, content, next(given) if references else None)
             scans.append(Scan(_stem(path), content.kind, partial(_as_read, content, reference)))
+    check_names(scans)
+    return scans
+
+
+def check_names(scans: Sequence[Scan]) -> None:
+    """Refuse scans that tables could not tell apart, and tests on what was tuned on.
+
+    Raises
+    ------
+    SettingsError
+        If two have the same name.
+    """
     name, count = Counter(scan.name for scan in scans).most_common(1)[0]
     if count > 1:
-        raise SettingsError(f"{name}: {count} scans have this name; rename their files.")
-    return scans
+        raise SettingsError(f"{name}: {count} scans have this name; rename their files, or give each once.")
 
 
 def _read(path: Path, options: ReadOptions, with_tasks: bool) -> Measurement | Volume:
@@ -127,17 +146,17 @@ def _as_read(measurement: Measurement, reference: FloatArray | None) -> Content:
 
 def _simulated(name: str, volume: Volume, tasks: Iterable[Task], noise: Sequence[float]) -> Iterator[Scan]:
     sample = np.ones((1, *volume.data.shape[1:]), volume.data.dtype)
-    for task in tasks:
-        for fraction in noise:
-            try:  # What is impossible shows now, not after hours of other scans.
-                task.measure(sample, fraction)
-            except MeasurementError as error:
-                raise MeasurementError(f"{task.name} of {name}, {error}") from error
-            yield Scan(f"{name}_{task.name}_noise{fraction:g}", task.kind, partial(_simulate, volume, task, fraction))
+    noisy = {one.name: one for task in tasks for fraction in noise for one in (task.with_noise(fraction),)}
+    for task in noisy.values():
+        try:  # What is impossible shows now, not after hours of other scans.
+            task.measure(sample)
+        except MeasurementError as error:
+            raise MeasurementError(f"{task.name} of {name}, {error}") from error
+        yield Scan(f"{name}_{task.name}", task.kind, partial(_simulate, volume, task), task.name)
 
 
-def _simulate(volume: Volume, task: Task, noise: float) -> Content:
-    measurement = task.measure(volume.data, noise)
+def _simulate(volume: Volume, task: Task) -> Content:
+    measurement = task.measure(volume.data)
     reference = np.abs(volume.data) if task.kind == "kspace" else volume.data
     return replace(measurement, voxel_size=volume.voxel_size, unit=volume.unit), reference
 

@@ -1,4 +1,4 @@
-"""Tables of an evaluation: one line a scan and method, means and standard deviations over its runs."""
+"""Tables of an evaluation: a line a scan and method with means, deviations and intervals; differences of methods."""
 
 from __future__ import annotations
 
@@ -10,6 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from napari_d3ip.evaluate.confidence import (
+    FloatArray,
+    Interval,
+    drawn_psnr,
+    interval,
+    relative_errors,
+    volume_psnr,
+)
 from napari_d3ip.settings import ADAPTIVE_METHODS, DIFFUSION_METHODS, METHODS
 
 Row = dict[str, Any]
@@ -41,8 +51,13 @@ COLUMNS = (
 _RECORDED_ONLY = (Column("peak_memory_bytes", "peak memory / bytes", ".0f"),)
 _NOTE = (
     "Means ± standard deviations over seeds; of slices, over slices and seeds. PSNR and SSIM are of the whole volume "
-    "with the reference's range, residuals in units of the noise. Bold: best of the scan. *: classical, without a "
-    "diffusion prior; the others are model-based estimates, not for diagnosis."
+    "with the reference's range, residuals in units of the noise. Brackets: interval of 95 % over bootstrap samples "
+    "of slices and seeds. Bold: best of the scan. *: classical, without a diffusion prior; the others are model-based "
+    "estimates, not for diagnosis."
+)
+_DIFFERENCES = (
+    "PSNR of the last method minus that of each other, slices and seeds paired; intervals of 95 % over slices and "
+    "seeds of these scans, which tell nothing of other objects."
 )
 
 
@@ -70,6 +85,10 @@ class Line:
         How many runs.
     values : dict
         Statistic of each column, None where there is nothing to tell.
+    psnr_interval : tuple of float or None
+        What the PSNR lies between, over slices and seeds.
+    tuned : dict
+        Settings that were chosen on development scans.
     """
 
     scan: str
@@ -78,6 +97,8 @@ class Line:
     sweep: dict[str, Any] | None
     seeds: int
     values: dict[str, Statistic | None]
+    psnr_interval: Interval | None
+    tuned: dict[str, Any]
 
     @property
     def classical(self) -> bool:
@@ -87,18 +108,50 @@ class Line:
     def flat(self) -> dict[str, Any]:
         """Line of the csv: plain values, None where there is nothing to tell."""
         line: dict[str, Any] = {"scan": self.scan, "method": self.label, "classical": self.classical}
-        line["seeds"] = self.seeds
+        line |= {"seeds": self.seeds, "tuned": self.tuned_text}
         for name, statistic in self.values.items():
             line[f"{name}_mean"] = None if statistic is None else statistic.mean
             line[f"{name}_sd"] = None if statistic is None else statistic.deviation
+            if name == "psnr":
+                line["psnr_low"], line["psnr_high"] = self.psnr_interval or (None, None)
         return line
+
+    @property
+    def tuned_text(self) -> str:
+        """What was tuned, as ``key=value``."""
+        return ", ".join(f"{key}={'null' if value is None else value}" for key, value in self.tuned.items())
+
+
+@dataclass(frozen=True)
+class Difference:
+    """PSNR of one line minus that of another of the same scan, or the mean of that over scans.
+
+    Parameters
+    ----------
+    scan : str
+        Or how many scans of which task.
+    label, rival : str
+        The two lines.
+    mean : float
+        In dB, over seeds.
+    interval : tuple of float or None
+        What it lies between, over slices and seeds; None for a single slice and seed.
+    """
+
+    scan: str
+    label: str
+    rival: str
+    mean: float
+    interval: Interval | None
+
+    def flat(self) -> dict[str, Any]:
+        """Line of the csv."""
+        low, high = self.interval or (None, None)
+        return {**{name: getattr(self, name) for name in ("scan", "label", "rival", "mean")}, "low": low, "high": high}
 
 
 def summarise(rows: Sequence[Row]) -> list[Line]:
     """Lines of a table, in the order of the rows."""
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row["scan"], row["label"]), []).append(row)
     return [
         Line(
             scan,
@@ -107,9 +160,64 @@ def summarise(rows: Sequence[Row]) -> list[Line]:
             runs[0]["sweep"],
             len(runs),
             {column.name: _statistic(runs, column.name) for column in (*COLUMNS, *_RECORDED_ONLY)},
+            None if (errors := _errors(runs)) is None or errors.size == 1 else interval(drawn_psnr(errors)),
+            runs[0]["tuned"],
         )
-        for (scan, label), runs in groups.items()
+        for (scan, label), runs in _grouped(rows).items()
     ]
+
+
+def differences(rows: Sequence[Row]) -> list[Difference]:
+    """Differences of the last method to the others: a line a scan, then the means over scans of one group.
+
+    Lines of a sweep are compared where they have the same value.
+    """
+    found: dict[tuple[str, str, str], dict[str, tuple[float, FloatArray]]] = {}
+    groups = _grouped(rows)
+    for (scan, label), runs in groups.items():
+        for (other, rival), others in groups.items():
+            pair = _errors(runs), _errors(others)
+            if other != scan or not _rivals(runs[0], others[0], rows) or pair[0] is None or pair[1] is None:
+                continue
+            mean = volume_psnr(pair[0]) - volume_psnr(pair[1])
+            drawn = drawn_psnr(pair[0]) - drawn_psnr(pair[1])
+            found.setdefault((runs[0]["group"], label, rival), {})[scan] = mean, drawn
+    single = [
+        Difference(scan, label, rival, mean, interval(drawn) if np.ptp(drawn) else None)
+        for (_, label, rival), by_scan in found.items()
+        for scan, (mean, drawn) in by_scan.items()
+    ]
+    return single + [
+        Difference(
+            f"mean of {len(by_scan)}, {group}",
+            label,
+            rival,
+            statistics.fmean(mean for mean, _ in by_scan.values()),
+            interval(np.mean([drawn for _, drawn in by_scan.values()], axis=0)),
+        )
+        for (group, label, rival), by_scan in found.items()
+        if len(by_scan) > 1
+    ]
+
+
+def _rivals(row: Row, other: Row, rows: Sequence[Row]) -> bool:
+    """Whether ``row`` is of the scan's last method, and ``other`` of another one at the same value of a sweep."""
+    last = [one["method"] for one in rows if one["scan"] == row["scan"]][-1]
+    return bool(row["method"] == last != other["method"] and row["sweep"] == other["sweep"])
+
+
+def _grouped(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["scan"], row["label"]), []).append(row)
+    return groups
+
+
+def _errors(runs: Sequence[Row]) -> FloatArray | None:
+    """Errors (seed, slice) of a line, None without a reference."""
+    if any(run["slice_psnr"] is None for run in runs):
+        return None
+    return relative_errors([run["slice_psnr"] for run in runs])
 
 
 def _statistic(runs: Sequence[Row], name: str) -> Statistic | None:
@@ -122,7 +230,7 @@ def _statistic(runs: Sequence[Row], name: str) -> Statistic | None:
     return Statistic(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
 
 
-def write_csv(path: Path, lines: Sequence[Line]) -> None:
+def write_csv(path: Path, lines: Sequence[Line] | Sequence[Difference]) -> None:
     """Write lines as comma-separated values, empty where there is nothing to tell."""
     flat = [line.flat() for line in lines]
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -131,19 +239,35 @@ def write_csv(path: Path, lines: Sequence[Line]) -> None:
         writer.writerows(flat)
 
 
-def write_markdown(path: Path, lines: Sequence[Line]) -> None:
-    """Write lines as a Markdown table."""
-    headings = ["scan", "method", *(column.heading for column in COLUMNS)]
-    text = [_joined(headings), _joined(["---"] * len(headings))]
+def write_markdown(
+    path: Path, lines: Sequence[Line], compared: Sequence[Difference] = (), notes: Sequence[str] = ()
+) -> None:
+    """Write lines as a Markdown table, and below it the notes, and the differences as another."""
+    text = _table(["scan", "method", *(column.heading for column in COLUMNS)])
     for line in lines:
         rivals = [rival for rival in lines if rival.scan == line.scan]
-        label = f"{line.label} *" if line.classical else line.label
+        label = f"{line.label} ({line.tuned_text}, tuned)" if line.tuned else line.label
+        label = f"{label} *" if line.classical else label
         text.append(_joined([line.scan, label, *(_cell(column, line, rivals) for column in COLUMNS)]))
-    path.write_text("\n".join([*text, "", _NOTE]) + "\n", encoding="utf-8")
+    text += ["", _NOTE, *(part for note in notes for part in ("", note))]
+    if compared:
+        text += ["", *_table(["scan", "difference", "PSNR / dB"])]
+        text += [_joined([one.scan, f"{one.label} − {one.rival}", _difference(one)]) for one in compared]
+        text += ["", _DIFFERENCES]
+    path.write_text("\n".join(text) + "\n", encoding="utf-8")
+
+
+def _table(headings: Sequence[str]) -> list[str]:
+    return [_joined(headings), _joined(["---"] * len(headings))]
 
 
 def _joined(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _difference(one: Difference) -> str:
+    between = "" if one.interval is None else " [{:+.2f}, {:+.2f}]".format(*one.interval)
+    return f"{one.mean:+.2f}{between}"
 
 
 def _cell(column: Column, line: Line, rivals: Sequence[Line]) -> str:
@@ -155,4 +279,7 @@ def _cell(column: Column, line: Line, rivals: Sequence[Line]) -> str:
         text += f" ± {statistic.deviation:{column.form}}"
     means = [found.mean for rival in rivals if (found := rival.values[column.name]) is not None]
     is_best = column.best is not None and len(means) > 1 and statistic.mean == column.best(means)
-    return f"**{text}**" if is_best else text
+    text = f"**{text}**" if is_best else text
+    if column.name == "psnr" and line.psnr_interval is not None:
+        text += " [{:.2f}, {:.2f}]".format(*line.psnr_interval)
+    return text

@@ -1,22 +1,27 @@
 """Tasks: what is measured of a volume to try methods on, by name.
 
-=================  ====================================================================================
-``views30``        CT, 30 views over 180 degrees
-``views20@120``    CT, 20 views over 120 degrees
-``angle90``        CT, limited angle: a view every 2 degrees, 45 over 90 degrees
-``uniform4``       MRI, 8 coils, every 4th line and 8 % of the lines in the centre
-``random4``        MRI, 8 coils, a 4th of the lines, denser towards the centre
-``poisson8``       MRI, 8 coils, an 8th of the samples on a Poisson disc and a fully sampled square in the centre
-=================  ====================================================================================
+=====================  ===============================================================================================
+``views30``            CT, 30 views over 180 degrees
+``views20@120``        CT, 20 views over 120 degrees
+``angle90``            CT, limited angle: a view every 2 degrees, 45 over 90 degrees
+``uniform4``           MRI, 8 coils, every 4th line and 8 % of the lines in the centre
+``random4``            MRI, 8 coils, a 4th of the lines, denser towards the centre
+``poisson8``           MRI, 8 coils, an 8th of the samples on a Poisson disc and a fully sampled square in the centre
+``views30_noise0.03``  any of these with Gaussian noise of its own, as `simulate_sinogram`, `simulate_kspace` take it
+``views30_photons1e4`` CT, 10,000 photons a detector pixel and view counted, through an optical depth of 4
+``ct``, ``mri``        all of `SETS`
+=====================  ===============================================================================================
 
-Scans are simulated by `napari_d3ip.simulate` on a grid twice as fine as the volume's, but with this package's own
-projector. The published tables use a foreign one: ``scripts/make_evaluation_data.py`` makes these scans, whose files
-are evaluated as they are.
+Scans are simulated on a grid twice as fine as the volume's. CT is projected by rotation with splines and summation
+(`scipy.ndimage.rotate`), not by this package's own projector, which reconstructs: with that, methods would invert the
+very matrix that made their data. Files of scans are evaluated as they are; those of the published tables are projected
+by ASTRA's strip kernel, ``scripts/make_evaluation_data.py`` makes them.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +32,18 @@ from napari_d3ip.measurement import Measurement
 from napari_d3ip.simulate import simulate_kspace, simulate_sinogram
 from napari_d3ip.simulate.sampling import PATTERNS
 
-EXAMPLES = "views30, views20@120, angle90, uniform4, random4, poisson8"
+EXAMPLES = "views30, views20@120, angle90_noise0.03, views60_photons1e4, uniform4, random4, poisson8"
+SETS = {
+    "ct": (
+        *("views20_noise0.01", "views30_noise0.01", "views60_noise0.01", "angle90_noise0.01", "angle120_noise0.01"),
+        *("views30_noise0", "views30_noise0.03", "views30_photons1e4"),
+    ),
+    "mri": ("uniform4_noise0.08", "poisson8_noise0.08"),
+}
+"""Tasks that stand for what scanners lack, the noise varied at one of them."""
 _DEGREES_A_VIEW = 2
-_NUMBER = r"(\d+(?:\.\d+)?)"
+_OPTICAL_DEPTH = 4.0  # 2 % come through, as through a body.
+_NUMBER = r"(\d+(?:\.\d+)?(?:e\d+)?)"
 
 
 @dataclass(frozen=True)
@@ -59,16 +73,24 @@ class Task:
         SettingsError
             If there is no such task.
         """
-        if found := re.fullmatch(rf"views(\d+)(?:@{_NUMBER})?", name):
-            return cls(name, "sinogram", {"views": int(found[1]), "angle_range": float(found[2] or 180)})
-        if found := re.fullmatch(rf"angle{_NUMBER}", name):
-            degrees = float(found[1])
-            return cls(name, "sinogram", {"views": round(degrees / _DEGREES_A_VIEW), "angle_range": degrees})
-        if found := re.fullmatch(rf"({'|'.join(PATTERNS)}){_NUMBER}", name):
-            return cls(name, "kspace", {"pattern": found[1], "acceleration": float(found[2])})
-        raise SettingsError(f"tasks: there is no '{name}'; write them as {EXAMPLES}.")
+        noisy = re.fullmatch(rf"(.+?)(?:_(noise|photons){_NUMBER})?", name)
+        geometry, spoils = (noisy[1], noisy[2]) if noisy else (name, None)
+        kind, options = _geometry(geometry)
+        if not kind or (spoils == "photons" and kind == "kspace"):
+            raise SettingsError(f"tasks: there is no '{name}'; write them as {EXAMPLES}, or {', '.join(SETS)}.")
+        if noisy and spoils:
+            options[spoils] = float(noisy[3])
+        if spoils == "photons":
+            options["optical_depth"] = _OPTICAL_DEPTH
+        return cls(name, kind, options)
 
-    def measure(self, volume: np.ndarray[Any, Any], noise: float) -> Measurement:
+    def with_noise(self, fraction: float) -> Task:
+        """The task with noise in its name, unless it says itself what its noise is."""
+        if {"noise", "photons"} & self.options.keys():
+            return self
+        return Task(f"{self.name}_noise{fraction:g}", self.kind, {**self.options, "noise": fraction})
+
+    def measure(self, volume: np.ndarray[Any, Any]) -> Measurement:
         """Scan of a volume (z, y, x); mask and noise are the same at every call.
 
         Raises
@@ -76,5 +98,30 @@ class Task:
         MeasurementError
             If the volume cannot be measured so.
         """
-        simulate = simulate_sinogram if self.kind == "sinogram" else simulate_kspace
-        return simulate(volume, noise=noise, **self.options)
+        if self.kind == "kspace":
+            return simulate_kspace(volume, **self.options)
+        return simulate_sinogram(volume, projector="rotation", **self.options)
+
+
+def parse_tasks(names: Sequence[str]) -> list[Task]:
+    """Tasks of names, those of a set for the name of a set; each once.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such task.
+    """
+    every = [one for name in names for one in SETS.get(name, (name,))]
+    return [Task.parse(name) for name in dict.fromkeys(every)]
+
+
+def _geometry(name: str) -> tuple[str, dict[str, Any]]:
+    """Kind of measurement and options of a name without noise; no kind if there is none of the name."""
+    if found := re.fullmatch(rf"views(\d+)(?:@{_NUMBER})?", name):
+        return "sinogram", {"views": int(found[1]), "angle_range": float(found[2] or 180)}
+    if found := re.fullmatch(rf"angle{_NUMBER}", name):
+        degrees = float(found[1])
+        return "sinogram", {"views": round(degrees / _DEGREES_A_VIEW), "angle_range": degrees}
+    if found := re.fullmatch(rf"({'|'.join(PATTERNS)}){_NUMBER}", name):
+        return "kspace", {"pattern": found[1], "acceleration": float(found[2])}
+    return "", {}

@@ -39,6 +39,7 @@ def read(path: Path, options: ReadOptions) -> KSpace:
         data = hdf5.load(hdf5.get(file, options.dataset or "kspace", path), path)
         header = ismrmrd_header.parse(hdf5.text(file["ismrmrd_header"][()]) or "", path)
         sampled = hdf5.load(file["mask"], path) if "mask" in file else None
+        acquisition = hdf5.text(file.attrs.get("acquisition"))
     if data.ndim not in (3, 4):
         raise FileError(f"{path.name} has k-space of shape {data.shape}; fastMRI's is (slice, coil, readout, phase).")
     encoding = header.encodings[0]
@@ -64,5 +65,8 @@ def read(path: Path, options: ReadOptions) -> KSpace:
         readout="y",
         voxel_size=(recon[0], encoded[2] / height, encoded[1] / width),
         unit="millimeter",
-        notes={"reconstruction_matrix": [encoding.recon.matrix[2], encoding.recon.matrix[1]]},
+        notes={
+            "reconstruction_matrix": [encoding.recon.matrix[2], encoding.recon.matrix[1]],
+            **({"acquisition": acquisition} if acquisition else {}),
+        },
     ).to_kspace(options)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -60,14 +60,15 @@ def save_volume(
     """Write a volume; the format follows the ending.
 
     ``.tif`` (ImageJ; ``.ome.tif`` or over 4 GB: OME), ``.zarr`` (OME-Zarr 0.4), ``.npy`` (with a ``.npy.json`` beside
-    it), ``.h5`` (dataset ``volume``), ``.nii`` and ``.nii.gz`` (x, y, z).
+    it), ``.h5`` (dataset ``volume``), ``.nii`` and ``.nii.gz`` (x, y, z). TIFF holds no complex numbers: it gets the
+    magnitude, and ``NAME_phase.tif`` beside it the phase in radians.
 
     Parameters
     ----------
     path : str or Path
         File to write or replace; its folder must exist.
     volume : array_like
-        Shape (z, y, x), real; written as float32.
+        Shape (z, y, x); written as float32, complex64 if it is complex.
     voxel_size : float or sequence of float, optional
         One number, or (z, y, x), in ``unit``.
     unit : str
@@ -81,7 +82,7 @@ def save_volume(
         If the ending is unknown or the file cannot be written; then no part of it is left, and an existing file is
         unchanged.
     MeasurementError
-        If ``volume`` is no real three-dimensional array.
+        If ``volume`` is no three-dimensional array of numbers.
     """
     path = Path(path)
     writer = _by_ending(path, _WRITERS)
@@ -137,14 +138,14 @@ def _by_ending(path: Path, table: dict[str, Callable[..., Any]]) -> Callable[...
     raise FileError(f"{path.name} has no ending of a volume; use one of .tif, .zarr, .npy, .h5, .nii.gz.")
 
 
-def _as_volume(values: npt.ArrayLike, path: Path) -> FloatArray:
+def _as_volume(values: npt.ArrayLike, path: Path) -> npt.NDArray[Any]:
     array = np.asarray(values)
-    if array.ndim != 3 or array.size == 0 or array.dtype.kind not in "fiub":
+    if array.ndim != 3 or array.size == 0 or array.dtype.kind not in "fiubc":
         raise MeasurementError(
-            f"volume: {path.name} would hold shape {array.shape} of {array.dtype}, but a volume is a real array with "
-            "axes z, y, x; give such an array."
+            f"volume: {path.name} would hold shape {array.shape} of {array.dtype}, but a volume is an array of "
+            "numbers with axes z, y, x; give such an array."
         )
-    return np.ascontiguousarray(array, dtype=np.float32)
+    return np.ascontiguousarray(array, dtype=np.complex64 if np.iscomplexobj(array) else np.float32)
 
 
 def _loaded(values: npt.ArrayLike, path: Path, note: str | None, size: Any = None, unit: str | None = None) -> Volume:
@@ -193,6 +194,11 @@ def _plain_number(value: Any) -> Any:
 
 
 def _write_tiff(path: Path, volume: Volume, note: str) -> None:
+    if np.iscomplexobj(volume.data):
+        name, dot, ending = path.name.partition(".ome.") if ".ome." in path.name else path.name.rpartition(".")
+        _write_tiff(path, replace(volume, data=np.abs(volume.data)), note)
+        _write_tiff(path.with_name(f"{name}_phase{dot}{ending}"), replace(volume, data=np.angle(volume.data)), note)
+        return
     import tifffile
 
     z, y, x = volume.voxel_size or (1.0, 1.0, 1.0)
@@ -233,7 +239,7 @@ def _write_zarr(path: Path, volume: Volume, note: str) -> None:
     array = group.create_array(
         "0",
         shape=volume.data.shape,
-        dtype="float32",
+        dtype=volume.data.dtype,
         chunks=tuple(min(size, _ZARR_CHUNK) for size in volume.data.shape),
         chunk_key_encoding={"name": "v2", "separator": "/"},
     )

@@ -7,14 +7,23 @@ the volume's own grid does not invert the matrix that made its data.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from napari_d3ip.errors import MeasurementError
+from napari_d3ip.io.preprocess import line_integrals
 from napari_d3ip.measurement import Sinogram
 
+Array = npt.NDArray[Any]
+FloatArray = npt.NDArray[np.float32]
+
 _FINER = 2
+_FLATS = 10
+_SPLINE_ORDER = 3
 
 
 def simulate_sinogram(
@@ -23,6 +32,9 @@ def simulate_sinogram(
     views: int = 60,
     angle_range: float = 180.0,
     noise: float = 0.0,
+    photons: float | None = None,
+    optical_depth: float | None = None,
+    projector: str = "joseph",
     seed: int = 0,
 ) -> Sinogram:
     """Parallel-beam scan of a volume.
@@ -37,6 +49,15 @@ def simulate_sinogram(
         Degrees they cover.
     noise : float
         Standard deviation of Gaussian noise as a fraction of the mean absolute line integral.
+    photons : float, optional
+        Mean number that a detector pixel counts in a view without the object; default no counting. See
+        `count_photons`.
+    optical_depth : float, optional
+        Largest line integral, to which the volume is scaled while photons are counted; default: as it is, attenuation
+        per pixel.
+    projector : {"joseph", "rotation"}
+        This package's own, the one it reconstructs with; or a foreign and slower one: the volume is rotated by cubic
+        splines (`scipy.ndimage.rotate`) and summed.
     seed : int
         Seed of the noise.
 
@@ -60,28 +81,103 @@ def simulate_sinogram(
             f"views: {views} over {angle_range} degrees with noise {noise} is not possible; give at least 1 view, "
             "a range of 0 to 360 degrees and noise of 0 or more."
         )
-    import torch  # Slow to load.
-
-    from napari_d3ip.operators.tomography import ParallelBeam
-
+    if projector not in _PROJECTORS:
+        raise MeasurementError(f"projector: '{projector}' is not known; use {' or '.join(_PROJECTORS)}.")
     height, width = volume.shape[1:]
     detectors = math.ceil(math.hypot(height, width))
     angles = np.arange(views, dtype=np.float64) * (angle_range / views)
-    fine = torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32))[:, None]
-    fine = torch.nn.functional.interpolate(fine, scale_factor=_FINER, mode="bilinear", align_corners=False)[:, 0]
-    operator = ParallelBeam(angles, detectors * _FINER, (height * _FINER, width * _FINER))
+    fine = ndimage.zoom(volume.astype(np.float32), (1, _FINER, _FINER), order=1, mode="nearest", grid_mode=True)
     # Fine pixels are half as long, and the mean over the fine detector pixels is what a coarse one sees.
-    line_integrals = operator.forward(fine) / _FINER
-    data = line_integrals.reshape(len(volume), views, detectors, _FINER).mean(dim=-1).numpy()
+    integrals = _PROJECTORS[projector](fine, angles, detectors * _FINER) / _FINER
+    data = integrals.reshape(len(volume), views, detectors, _FINER).mean(axis=-1)
+    generator = np.random.default_rng(seed)
+    deviation = noise * float(np.abs(data).mean())
+    if photons is not None:
+        data = count_photons(data, photons, generator, optical_depth)
     if noise > 0:
-        generator = np.random.default_rng(seed)
-        deviation = noise * float(np.abs(data).mean())
         data = data + generator.normal(0, deviation, data.shape).astype(np.float32)
+    options = {"views": views, "angle_range": angle_range, "noise": noise, "projector": projector, "seed": seed}
+    if photons is not None:
+        options |= {"photons": photons, "optical_depth": optical_depth}
     return Sinogram(
         data,
         angles=angles,
         center=(detectors - 1) / 2,
         slice_shape=(height, width),
         source="simulation",
-        provenance={"simulated": {"views": views, "angle_range": angle_range, "noise": noise, "seed": seed}},
+        provenance={"simulated": options},
     )
+
+
+def count_photons(
+    integrals: Array, photons: float, generator: np.random.Generator, optical_depth: float | None = None
+) -> FloatArray:
+    """Line integrals as a counting detector measures them: counts, divided by flat fields, logarithm.
+
+    Counts are Poisson distributed about ``photons * exp(-integrals)``, those of 10 flat fields about ``photons``. A
+    pixel that counts nothing is taken to have counted half a photon.
+
+    Parameters
+    ----------
+    integrals : ndarray
+        Shape (z, angle, detector), without noise.
+    photons : float
+        Mean number that a pixel counts without the object.
+    generator : Generator
+        Source of randomness.
+    optical_depth : float, optional
+        Largest line integral, to which all are scaled before counting, and back after; default: as they are.
+
+    Returns
+    -------
+    ndarray
+        Shape (z, angle, detector), float32, in the units of ``integrals``.
+
+    Raises
+    ------
+    MeasurementError
+        If a number is not possible, or nothing comes through where the object is densest.
+    """
+    largest = float(integrals.max())
+    depth = largest if optical_depth is None else optical_depth
+    if photons < 1 or depth <= 0 or largest <= 0:
+        raise MeasurementError(
+            f"photons: {photons:g} a pixel through an optical depth of {depth:g} is not possible; give at least 1 "
+            "photon, and a volume and a depth above 0."
+        )
+    if math.log(photons) < depth:
+        raise MeasurementError(
+            f"photons: of {photons:g} none come through the densest part, a line integral of {depth:.3g}; give more, "
+            "a volume of attenuation per pixel, or optical_depth=4 to scale it."
+        )
+    scale = depth / largest
+    counts = generator.poisson(photons * np.exp(-scale * integrals.astype(np.float64)))
+    flats = generator.poisson(photons, (_FLATS, integrals.shape[0], integrals.shape[2]))
+    measured: FloatArray = line_integrals(counts, flats, clip_transmission=0.5 / photons) / np.float32(scale)
+    return measured
+
+
+def _by_joseph(fine: FloatArray, angles: Array, detectors: int) -> FloatArray:
+    import torch  # Slow to load.
+
+    from napari_d3ip.operators.tomography import ParallelBeam
+
+    height, width = fine.shape[1:]
+    projections: FloatArray = ParallelBeam(angles, detectors, (height, width)).forward(torch.from_numpy(fine)).numpy()
+    return projections
+
+
+def _by_rotation(fine: FloatArray, angles: Array, detectors: int) -> FloatArray:
+    # Fine sizes are even, as is the number of fine detector pixels: the margins are alike on both sides.
+    margins = [((detectors - length) // 2,) * 2 for length in fine.shape[1:]]
+    padded = np.pad(fine, ((0, 0), *margins))
+    views = [
+        ndimage.rotate(padded, -angle, axes=(1, 2), reshape=False, order=_SPLINE_ORDER).sum(axis=1) for angle in angles
+    ]
+    return np.stack(views, axis=1)
+
+
+_PROJECTORS: dict[str, Callable[[FloatArray, Array, int], FloatArray]] = {
+    "joseph": _by_joseph,
+    "rotation": _by_rotation,
+}

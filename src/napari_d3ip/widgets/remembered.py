@@ -35,14 +35,15 @@ def recall(kind: str, method: str | None = None) -> Settings | None:
     if method not in methods:
         return None
     try:
-        return Settings.create(methods[method], method=method)
+        fields = {**methods[method], "method": method}
+        return Settings.of_preset(fields.get("preset", Settings().preset), kind, fields)
     except (SettingsError, TypeError):  # Of another version, or edited.
         return None
 
 
 def remember(kind: str, settings: Settings) -> None:
     """Keep ``settings`` as those last used for a kind of measurement and their method."""
-    usual = Settings.create(method=settings.method, preset=settings.preset)
+    usual = Settings.of_preset(settings.preset, kind, {"method": settings.method})
     changed = settings.model_dump(mode="json", exclude={"method"})
     changed = {name: value for name, value in changed.items() if value != getattr(usual, name)}
     if settings.preset != Settings().preset:

@@ -71,7 +71,7 @@ class SettingsForm(ModelForm):
 
     def reset(self) -> None:
         """Set all advanced fields to the defaults of the chosen preset."""
-        defaults = Settings.create(preset=self["preset"].value)
+        defaults = Settings.of_preset(self["preset"].value, self._chosen[0])
         self.show({name: getattr(defaults, name) for name in Settings.model_fields if name not in BASIC})
 
     def start_over(self) -> None:

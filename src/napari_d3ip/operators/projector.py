@@ -1,0 +1,59 @@
+"""Which projector a scan gets: a stored matrix as long as it fits, else one on the fly, or another program's."""
+
+from __future__ import annotations
+
+import torch
+
+from napari_d3ip.cost import Extent, matrix_bytes
+from napari_d3ip.errors import DeviceError
+from napari_d3ip.measurement import Sinogram
+from napari_d3ip.operators.base import Check, LinearOperator, no_check
+from napari_d3ip.operators.beams import Beam
+from napari_d3ip.operators.on_the_fly import OnTheFly
+from napari_d3ip.operators.tomography import JosephMatrix
+from napari_d3ip.operators.torch_radon import TorchRadon
+from napari_d3ip.settings import Backend
+
+LARGEST_MATRIX = 2e9
+"""Bytes of the matrix and its transpose up to which they are stored."""
+
+
+def choose_backend(sinogram: Sinogram) -> Backend:
+    """Backend for the size of a scan; the same on every machine, so that results repeat."""
+    return "matrix" if matrix_bytes(Extent.of(sinogram)) <= LARGEST_MATRIX else "on-the-fly"
+
+
+def projector(
+    sinogram: Sinogram,
+    backend: Backend = "auto",
+    device: torch.device | str = "cpu",
+    check: Check = no_check,
+) -> LinearOperator:
+    """Operator of a measurement's geometry.
+
+    Parameters
+    ----------
+    sinogram : Sinogram
+        The scan.
+    backend : {"auto", "matrix", "on-the-fly", "torch-radon"}
+        As in `Settings`.
+    device : torch.device or str
+        Compute device.
+    check : callable
+        Polled while a matrix is built, and between the blocks of one that is not; may raise to stop.
+
+    Raises
+    ------
+    DeviceError
+        If the device or what is installed does not do for the backend.
+    """
+    beam, slice_shape = Beam.of(sinogram), sinogram.volume_shape[1:]
+    if backend == "auto":
+        backend = choose_backend(sinogram)
+    if backend == "matrix":
+        return JosephMatrix(beam, slice_shape, device=device, check=check)
+    if backend == "on-the-fly":
+        return OnTheFly(beam, slice_shape, device=device, check=check)
+    if torch.device(device).type != "cuda":
+        raise DeviceError(f"backend: torch-radon needs a CUDA device and this run is on {device}; use backend=auto.")
+    return TorchRadon(beam, slice_shape, device=device)

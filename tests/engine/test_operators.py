@@ -280,7 +280,7 @@ def test_rays_lie_on_their_lines() -> None:
 def test_operator_of_a_measurement(backend: Any, fan: dict[str, Any]) -> None:
     data = np.ones((2, 9, 16), np.float32)
     sinogram = Sinogram(data, IRREGULAR, center=6.5, detector_pitch=1.2, slice_shape=(12, 18), **fan)
-    operator = projector(sinogram, backend)
+    operator = projector(Beam.of(sinogram), (12, 18), backend)
     distances = (40.0, 20.0) if fan else ()
     direct = JosephMatrix(Beam(IRREGULAR, 16, 6.5, 1.2, *distances), (12, 18))
     x = torch.rand((2, 12, 18))

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.errors import DeviceError
-from napari_d3ip.measurement import Sinogram
 from napari_d3ip.operators.beams import Beam
 from napari_d3ip.operators.projector import projector
 from napari_d3ip.operators.tomography import JosephMatrix, joseph_matrix
@@ -128,26 +127,21 @@ def test_many_slices_go_in_parts(stand_in: ModuleType, monkeypatch: pytest.Monke
     torch.testing.assert_close((operator.forward(x), operator.adjoint(y)), whole)
 
 
-@pytest.fixture
-def sinogram() -> Sinogram:
-    return Sinogram(np.ones((2, 9, 16), np.float32), ANGLES)
-
-
-def test_needs_cuda(stand_in: ModuleType, sinogram: Sinogram) -> None:
+def test_needs_cuda(stand_in: ModuleType) -> None:
     with pytest.raises(DeviceError, match=r"needs a CUDA device and this run is on cpu; use backend=auto\.$"):
-        projector(sinogram, "torch-radon", "cpu")
+        projector(*BEAMS["parallel"], "torch-radon", "cpu")
 
 
-def test_is_not_installed(monkeypatch: pytest.MonkeyPatch, sinogram: Sinogram) -> None:
+def test_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch_radon", None)
     with pytest.raises(DeviceError, match="install -c conda-forge carterbox-torch-radon"):
-        projector(sinogram, "torch-radon", "cuda")
+        projector(*BEAMS["parallel"], "torch-radon", "cuda")
 
 
-def test_another_package_of_that_name(stand_in: ModuleType, sinogram: Sinogram) -> None:
+def test_another_package_of_that_name(stand_in: ModuleType) -> None:
     del stand_in.FanBeam
     with pytest.raises(DeviceError, match="not carterbox's fork"):
-        projector(sinogram, "torch-radon", "cuda")
+        projector(*BEAMS["parallel"], "torch-radon", "cuda")
 
 
 @pytest.mark.gpu

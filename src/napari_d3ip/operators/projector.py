@@ -20,21 +20,29 @@ LARGEST_MATRIX = 2e9
 
 def choose_backend(sinogram: Sinogram) -> Backend:
     """Backend for the size of a scan; the same on every machine, so that results repeat."""
-    return "matrix" if matrix_bytes(Extent.of(sinogram)) <= LARGEST_MATRIX else "on-the-fly"
+    return _fitting(Beam.of(sinogram), sinogram.volume_shape[1:])
+
+
+def _fitting(beam: Beam, slice_shape: tuple[int, int]) -> Backend:
+    extent = Extent("sinogram", 1, *slice_shape, samples=beam.shape[0] * beam.shape[1])
+    return "matrix" if matrix_bytes(extent) <= LARGEST_MATRIX else "on-the-fly"
 
 
 def projector(
-    sinogram: Sinogram,
+    beam: Beam,
+    slice_shape: tuple[int, int],
     backend: Backend = "auto",
     device: torch.device | str = "cpu",
     check: Check = no_check,
 ) -> LinearOperator:
-    """Operator of a measurement's geometry.
+    """Operator of a geometry.
 
     Parameters
     ----------
-    sinogram : Sinogram
-        The scan.
+    beam : Beam
+        Geometry of the scan.
+    slice_shape : tuple of int
+        Height and width of a slice in pixels.
     backend : {"auto", "matrix", "on-the-fly", "torch-radon"}
         As in `Settings`.
     device : torch.device or str
@@ -47,9 +55,8 @@ def projector(
     DeviceError
         If the device or what is installed does not do for the backend.
     """
-    beam, slice_shape = Beam.of(sinogram), sinogram.volume_shape[1:]
     if backend == "auto":
-        backend = choose_backend(sinogram)
+        backend = _fitting(beam, slice_shape)
     if backend == "matrix":
         return JosephMatrix(beam, slice_shape, device=device, check=check)
     if backend == "on-the-fly":

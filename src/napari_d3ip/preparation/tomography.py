@@ -77,7 +77,8 @@ class Rays:
 
 def prepare_sinogram(measurement: Sinogram, settings: Settings, device: torch.device, control: Control) -> Preparation:
     """Normalise a scan: ``|A| = 1`` and volumes in about [0, 1], both from the measurement alone."""
-    operator = projector(measurement, settings.backend, device, control.check)
+    beam, slice_shape = Beam.of(measurement), measurement.volume_shape[1:]
+    operator = projector(beam, slice_shape, settings.backend, device, control.check)
     rays = Rays.split(measurement.data.shape, settings)
     used, held_out = rays.used.to(device), rays.held_out.to(device)
     unit = Scaled(operator, 1 / operator.norm(device, check=control.check))

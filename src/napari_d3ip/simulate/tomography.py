@@ -62,14 +62,15 @@ def simulate_sinogram(
         )
     import torch  # Slow to load.
 
-    from napari_d3ip.operators.tomography import ParallelBeam
+    from napari_d3ip.operators.beams import Beam
+    from napari_d3ip.operators.projector import projector
 
     height, width = volume.shape[1:]
     detectors = math.ceil(math.hypot(height, width))
     angles = np.arange(views, dtype=np.float64) * (angle_range / views)
     fine = torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32))[:, None]
     fine = torch.nn.functional.interpolate(fine, scale_factor=_FINER, mode="bilinear", align_corners=False)[:, 0]
-    operator = ParallelBeam(angles, detectors * _FINER, (height * _FINER, width * _FINER))
+    operator = projector(Beam(angles, detectors * _FINER), (height * _FINER, width * _FINER))
     # Fine pixels are half as long, and the mean over the fine detector pixels is what a coarse one sees.
     line_integrals = operator.forward(fine) / _FINER
     data = line_integrals.reshape(len(volume), views, detectors, _FINER).mean(dim=-1).numpy()

@@ -45,7 +45,7 @@ _ENTRIES, _PASSES, _TOUCHES = 2, 20, 20
 _VOLUMES, _SCANS = 24, 6
 _BYTES_PER_ENTRY = 2 * 8
 # What a projector without a stored matrix holds of it at once, and what making it anew takes, in slices' accesses.
-_BLOCK_BYTES, _MAKING = 2e8, 100
+_BLOCK_BYTES, _MAKING = 2e8, 200
 # What training keeps for the way back, in what an evaluation needs.
 _KEPT_FOR_GRADIENT = 4
 _MEGA = 1e6

@@ -14,8 +14,9 @@ from napari_d3ip.operators.tomography import JosephMatrix
 from napari_d3ip.operators.torch_radon import TorchRadon
 from napari_d3ip.settings import Backend
 
-LARGEST_MATRIX = 2e9
-"""Bytes of the matrix and its transpose up to which they are stored."""
+LARGEST_MATRIX = 2.5e9
+"""Estimated bytes of the matrix and its transpose up to which they are stored; every ray is counted as if it crossed
+the whole slice, a fifth too much, so in truth they take 2 GB."""
 
 
 def choose_backend(sinogram: Sinogram) -> Backend:

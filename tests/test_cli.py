@@ -142,6 +142,13 @@ class TestInfo:
         assert description["kind"] == "sinogram"
         assert description["angles"]["count"] == 5
 
+    def test_fan_beam(self, scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        line = ["info", str(scan), "--set", "geometry=fan", "--set", "source_distance=20"]
+        assert main([*line, "--set", "detector_distance=5"]) == 0
+        assert "geometry: fan\nsource_distance: 20\ndetector_distance: 5\n" in capsys.readouterr().out
+        assert main(line) == 2
+        assert complaint(capsys).startswith("napari-d3ip: error: detector_distance: a fan needs it")
+
     def test_missing_file(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["info", str(tmp_path / "none.h5")]) == 2
         assert "none.h5" in complaint(capsys)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from napari_d3ip import cost
-from napari_d3ip.cost import Extent, count, estimate, learn, learn_memory, total, trial
+from napari_d3ip.cost import Extent, count, estimate, learn, learn_memory, matrix_bytes, total, trial
 from napari_d3ip.engine import plan, resolve
 from napari_d3ip.measurement import KSpace, Measurement, Sinogram
 from napari_d3ip.reconstruction import reconstruct
@@ -140,6 +140,21 @@ class TestEstimate:
         assert unknown is not None
         assert unknown.is_least
         assert unknown.memory_bytes < halves.memory_bytes
+
+    def test_projectors_without_a_matrix_take_less_memory_and_are_learned_apart(self) -> None:
+        large = replace(SCAN, height=1024, width=1024, samples=180 * 1024)
+        speeds = {**SPEEDS, "sinogram on-the-fly": 1e-3, "sinogram torch-radon": 1e-3}
+        stored, made, theirs = (
+            estimate(large, settings(method="tv", backend=backend), speeds)
+            for backend in ("matrix", "on-the-fly", "torch-radon")
+        )
+        assert stored is not None
+        assert made is not None
+        assert theirs is not None
+        assert stored.memory_bytes - theirs.memory_bytes == matrix_bytes(large) > 4e9
+        assert made.memory_bytes - theirs.memory_bytes < 1e9
+        assert made.seconds > theirs.seconds
+        assert estimate(large, settings(method="tv", backend="on-the-fly"), SPEEDS) is None
 
     def test_only_methods_that_held_out_rays_end_are_at_most(self) -> None:
         for method, at_most in (("cg", True), ("dip", True), ("tv", False), ("d3ip", False)):

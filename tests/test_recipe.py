@@ -117,6 +117,20 @@ def test_what_the_reader_was_told_is_in_the_texts(
         assert (again.voxel_size, again.unit) == ((2, 1, 1), "nanometer")
 
 
+def test_fan_beam_that_the_reader_was_told(tmp_path: Path, scan: Sinogram, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "a.npy", scan.data)
+    angles = tuple(scan.angles.tolist())
+    fan = read(
+        tmp_path / "a.npy", angles=angles, axes="zad", geometry="fan", source_distance=30.5, detector_distance=9
+    )
+    monkeypatch.chdir(tmp_path)
+    _, *arguments = shlex.split(as_command(fan, Settings(method="fbp")))
+    names: dict[str, Any] = {}
+    exec(as_python(fan, Settings(method="fbp", device="cpu")), names)
+    for again in (settings_of(arguments, monkeypatch)[0], names["scan"]):
+        assert (again.geometry, again.source_distance, again.detector_distance) == ("fan", 30.5, 9.0)
+
+
 @pytest.mark.parametrize("angles", [(30.0,), (0.0, 90.0)])
 def test_numbers_of_an_option(angles: tuple[float, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save(tmp_path / "a.npy", np.ones((3, len(angles), 5), np.float32))

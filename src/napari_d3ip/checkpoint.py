@@ -25,7 +25,7 @@ _NOT_GEOMETRY = ("provenance", "source", "origin", "slice_range")
 
 def fingerprint(measurement: Measurement, settings: Settings) -> str:
     """What tells runs apart: the scan's content and the settings, wherever they came from and run."""
-    digest = hashlib.sha256(settings.model_dump_json(exclude={"device"}).encode())
+    digest = hashlib.sha256(settings.model_dump_json(exclude={"device", "backend"}).encode())
     for name, value in sorted(vars(measurement).items()):
         if name not in _NOT_GEOMETRY:
             digest.update(name.encode())

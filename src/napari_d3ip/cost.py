@@ -45,6 +45,8 @@ _ENTRIES, _PASSES, _TOUCHES = 2, 20, 20
 # Arrays of the volume's and of the scan's size that are held at once.
 _VOLUMES, _SCANS = 24, 6
 _BYTES_PER_ENTRY = 2 * 8
+# What a projector without a stored matrix holds of it at once, and what making it anew takes, in slices' accesses.
+_BLOCK_BYTES, _MAKING = 2e8, 200
 # What training keeps for the way back, in what an evaluation needs.
 _KEPT_FOR_GRADIENT = 4
 _MEGA = 1e6
@@ -428,14 +430,24 @@ class _Counter:
         """Operator and adjoint on ``n`` slices, with the arithmetic around them."""
         extent = self._extent
         voxels = extent.height * extent.width
-        accesses = 2 * _entries(extent) + _TOUCHES * voxels
+        accesses = n * (2 * _entries(extent) + _TOUCHES * voxels)
+        name = extent.kind
         if extent.is_complex:
-            accesses = 2 * (_PASSES * self._coils * max(extent.samples, voxels) + _TOUCHES * voxels)
-        return {extent.kind: pairs * n * accesses / _MEGA}
+            accesses = 2 * n * (_PASSES * self._coils * max(extent.samples, voxels) + _TOUCHES * voxels)
+        elif self._settings.backend not in ("auto", "matrix"):
+            name = f"{name} {self._settings.backend}"
+            making = _MAKING if self._settings.backend == "on-the-fly" else 0
+            accesses += making * 2 * _entries(extent)
+        return {name: pairs * accesses / _MEGA}
 
 
 def _sum(*amounts: Amounts) -> Amounts:
     return total(Work("", part) for part in amounts)
+
+
+def matrix_bytes(extent: Extent) -> float:
+    """Of the system matrix of a sinogram and its transpose."""
+    return _BYTES_PER_ENTRY * _entries(extent)
 
 
 def _entries(extent: Extent) -> float:
@@ -463,8 +475,13 @@ def _array_bytes(extent: Extent, settings: Settings) -> float:
     size = 8.0 if extent.is_complex else 4.0
     volumes = _VOLUMES * extent.slices * extent.height * extent.width
     scans = _SCANS * extent.slices * extent.samples * min(extent.coils, settings.virtual_coils)
-    matrix = 0.0 if extent.is_complex else _BYTES_PER_ENTRY * _entries(extent)
-    return size * (volumes + scans) + matrix
+    return size * (volumes + scans) + _projector_bytes(extent, settings)
+
+
+def _projector_bytes(extent: Extent, settings: Settings) -> float:
+    if extent.is_complex or settings.backend == "torch-radon":
+        return 0.0
+    return _BLOCK_BYTES if settings.backend == "on-the-fly" else matrix_bytes(extent)
 
 
 def _largest_batch(extent: Extent, settings: Settings) -> float:

@@ -20,6 +20,7 @@ from napari_d3ip.machine import describe_device, peak_memory, resolve_device, ve
 from napari_d3ip.measurement import ComplexArray, KSpace, Measurement, Sinogram
 from napari_d3ip.methods import METHODS, Event, SamplerState, initial_state
 from napari_d3ip.metrics import check_reference, psnr, ssim
+from napari_d3ip.operators.projector import choose_backend
 from napari_d3ip.preparation import Preparation, prepare
 from napari_d3ip.preparation.weights import choose_phase_constraint, choose_weight, tv_iterates, wavelet_iterates
 from napari_d3ip.prior.adapters import SavedAdapter, load_adapter
@@ -217,6 +218,8 @@ def resolve(settings: Settings, measurement: Measurement) -> Settings:
     else:
         defaults, overrides = _KSPACE_DEFAULTS, _kspace_overrides(settings)
     fields = {name: value for name, value in defaults.items() if getattr(settings, name) is None} | overrides
+    if settings.backend == "auto" and isinstance(measurement, Sinogram):
+        fields["backend"] = choose_backend(measurement)
     if settings.prior == "auto" and settings.method in DIFFUSION_METHODS:
         fields["prior"] = _PRIORS[measurement.kind]
     if settings.method == "d3ip-mbir":

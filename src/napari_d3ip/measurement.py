@@ -16,6 +16,7 @@ from napari_d3ip.errors import MeasurementError
 FloatArray = npt.NDArray[np.float32]
 ComplexArray = npt.NDArray[np.complex64]
 BoolArray = npt.NDArray[np.bool_]
+Geometry = Literal["parallel", "fan"]
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,11 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class Sinogram:
-    """Parallel-beam line integrals of a stack of slices.
+    """Line integrals of a stack of slices, of parallel rays or of a fan on a flat detector.
 
-    A ray at angle t and detector position s is the line ``x cos t + y sin t = s`` with row 0 of a slice at +y.
+    A parallel ray at angle t and detector position s is the line ``x cos t + y sin t = s``, row 0 of a slice at +y.
+    In a fan it runs from the source, at ``source_distance (sin t, -cos t)``, to position s of the detector, which is
+    parallel to (cos t, sin t) at ``detector_distance`` on the other side of the rotation axis.
 
     Parameters
     ----------
@@ -47,8 +50,9 @@ class Sinogram:
     angles : array_like
         Shape (angle,), degrees.
     center : float, optional
-        Detector coordinate of the rotation axis in pixels; default ``(detectors - 1) / 2``.
-    geometry : {"parallel"}
+        Detector coordinate of the rotation axis in pixels; default ``(detectors - 1) / 2``. In a fan the ray that
+        meets it stands upright on the detector.
+    geometry : {"parallel", "fan"}
         Beam geometry.
     voxel_size : float or tuple of float, optional
         Size of a voxel in ``unit``: one number, or (z, y, x).
@@ -66,6 +70,8 @@ class Sinogram:
         How to read it again; None if it is not as read from a file.
     slice_range : tuple of int, optional
         First and last + 1 of the slices that these are of a longer scan; None if they are all of it.
+    source_distance, detector_distance : float, optional
+        Of a fan: from the rotation axis to the source and to the detector, in image pixels.
 
     Raises
     ------
@@ -76,7 +82,7 @@ class Sinogram:
     data: FloatArray
     angles: npt.NDArray[np.float64]
     center: float | None = None
-    geometry: Literal["parallel"] = "parallel"
+    geometry: Geometry = "parallel"
     voxel_size: tuple[float, float, float] | None = None
     unit: str = "pixel"
     detector_pitch: float = 1.0
@@ -85,6 +91,8 @@ class Sinogram:
     provenance: dict[str, Any] = field(default_factory=dict)
     origin: Origin | None = None
     slice_range: tuple[int, int] | None = None
+    source_distance: float | None = None
+    detector_distance: float | None = None
 
     def __post_init__(self) -> None:
         where = self.source
@@ -126,8 +134,6 @@ class Sinogram:
                 f"center: {self.center} lies outside the detector (0 to {data.shape[2] - 1}) of {where}; give the "
                 "axis position in detector pixels."
             )
-        if self.geometry != "parallel":
-            raise MeasurementError(f"geometry: '{self.geometry}' is not supported; use 'parallel'.")
         if not self.detector_pitch > 0:
             raise MeasurementError(f"detector_pitch: {self.detector_pitch} must be positive.")
         voxel = _checked_voxel_size(self.voxel_size)
@@ -139,6 +145,29 @@ class Sinogram:
         data.flags.writeable = False
         for name, value in (("data", data), ("angles", angles), ("voxel_size", voxel), ("slice_shape", shape)):
             object.__setattr__(self, name, value)
+        self._check_beam()
+
+    def _check_beam(self) -> None:
+        distances = {"source_distance": self.source_distance, "detector_distance": self.detector_distance}
+        if self.geometry == "parallel":
+            for name, distance in distances.items():
+                if distance is not None:
+                    raise MeasurementError(f"{name}: parallel rays have none; give geometry=fan, or leave it out.")
+            return
+        if self.geometry != "fan":
+            raise MeasurementError(f"geometry: '{self.geometry}' is not supported; use 'parallel' or 'fan'.")
+        for name, distance in distances.items():
+            if distance is None:
+                raise MeasurementError(f"{name}: a fan needs it; give it in image pixels from the rotation axis.")
+            if not (np.isfinite(distance) and distance >= 0):
+                raise MeasurementError(f"{name}: {distance} must not be negative; give it in image pixels.")
+            object.__setattr__(self, name, float(distance))
+        radius = float(np.hypot(*self.volume_shape[1:])) / 2 + 1
+        if (self.source_distance or 0) <= radius:
+            raise MeasurementError(
+                f"source_distance: {self.source_distance:g} pixels from the axis the source lies inside the slice; "
+                f"give it in image pixels (more than {radius:.0f}), or a smaller slice."
+            )
 
     @property
     def kind(self) -> str:
@@ -158,7 +187,10 @@ class Sinogram:
 
     @property
     def angular_range(self) -> float:
-        """Degrees of the half circle that are covered: 180 minus the largest gap between neighbouring angles."""
+        """Degrees of the half circle that are covered: 180 minus the largest gap between neighbouring angles.
+
+        Of a fan it is that of the central ray.
+        """
         folded = np.sort(np.mod(self.angles, 180.0))
         gaps = np.diff(np.append(folded, folded[0] + 180.0))
         # The view spacing itself is no gap: an even cover of the half circle counts as 180 degrees.
@@ -179,6 +211,12 @@ class Sinogram:
             data, angles = data[:, views], angles[views]
         return replace(self, data=data, angles=angles, origin=None, slice_range=part)
 
+    def _distances(self) -> dict[str, Any]:
+        """Those of a fan."""
+        if self.geometry == "parallel":
+            return {}
+        return {"source_distance": self.source_distance, "detector_distance": self.detector_distance}
+
     def describe(self) -> dict[str, Any]:
         """What is known of the scan, as JSON values (``napari-d3ip info``)."""
         return {
@@ -187,6 +225,7 @@ class Sinogram:
             "shape": list(self.data.shape),
             "axes": ["z", "angle", "detector"],
             "geometry": self.geometry,
+            **self._distances(),
             "angles": {
                 "count": len(self.angles),
                 "first": float(self.angles[0]),

@@ -59,7 +59,7 @@ _OTHER_KIND = {
 # Settings that mean nothing for the other kind of measurement.
 _FIELDS_OF_OTHER_KIND = {
     "sinogram": ("wavelet_weight", "remove_phase", "phase_constraint", "calibration_width", "virtual_coils"),
-    "kspace": ("nonnegative", "held_out_views"),
+    "kspace": ("nonnegative", "held_out_views", "backend"),
 }
 _REGULARISED_METHODS = ("tv", *DIFFUSION_METHODS)
 # Those whose data consistency is the regularised solver.
@@ -113,6 +113,7 @@ _METHODS_OF_FIELDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("meta_groups", "meta_rate", "meta_decay"), ("d3ip-meta",)),
 }
 Preset = Literal["default", "fast", "best", "paper"]
+Backend = Literal["auto", "matrix", "on-the-fly", "torch-radon"]
 
 # Section 4 of Chung & Ye, ECCV 2024, and the official code (CT settings).
 _PAPER: dict[str, Any] = {
@@ -174,6 +175,11 @@ class Settings(BaseModel):
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="Compute device.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random number.")
+    backend: Backend = Field(
+        "auto",
+        description="Projector of tomography: a stored matrix, the same made on the fly in little memory, or the "
+        "torch-radon package (CUDA); auto: the matrix unless it takes more than 2 GB.",
+    )
 
     coupling: Literal["tv3d", "tv-z", "none"] = Field(
         "tv3d", description="Total variation inside data consistency: in 3D, along z only (the paper's MBIR), or none."

@@ -14,6 +14,7 @@ import torch
 
 from napari_d3ip.engine import resolve
 from napari_d3ip.measurement import KSpace, Measurement, Sinogram
+from napari_d3ip.operators.beams import Beam
 from napari_d3ip.preparation import prepare
 from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet, linear_schedule, load_prior
 from napari_d3ip.problem import Problem
@@ -55,6 +56,18 @@ class Ellipse:
 
         return (antiderivative(positions + pitch / 2) - antiderivative(positions - pitch / 2)) / pitch
 
+    def crossed(self, points: FloatArray, directions: FloatArray) -> FloatArray:
+        """Line integrals along rays, from a point on each and its unit direction, shape (ray, 2) both."""
+        turn = np.array(
+            [[np.cos(self.rotation), np.sin(self.rotation)], [-np.sin(self.rotation), np.cos(self.rotation)]]
+        )
+        axes = np.array([self.a, self.b])
+        start, way = (points - (self.x, self.y)) @ turn.T / axes, directions @ turn.T / axes
+        # Where |start + s way| = 1.
+        squared, mixed = (way**2).sum(axis=1), (start * way).sum(axis=1)
+        inside = mixed**2 - squared * ((start**2).sum(axis=1) - 1)
+        return self.value * 2 * np.sqrt(np.clip(inside, 0, None)) / squared
+
 
 class Scene:
     """Sum of ellipses: its image and its sinogram, both exact."""
@@ -78,6 +91,13 @@ class Scene:
         center = (detectors - 1) / 2 if axis is None else axis
         positions = (np.arange(detectors)[None] - center) * pitch
         return sum(e.measured(np.asarray(angles), positions, pitch) for e in self.ellipses).astype(np.float32)
+
+    def through(self, beam: Beam, finer: int = 8) -> npt.NDArray[np.float32]:
+        """Detector pixel means for any beam, each of some rays, shape (angle, detector)."""
+        center, pitch = (beam.center + 0.5) * finer - 0.5, beam.pitch / finer
+        rays = replace(beam, detectors=beam.detectors * finer, axis=center, pitch=pitch).rays()
+        integrals = sum(ellipse.crossed(*rays) for ellipse in self.ellipses)
+        return integrals.reshape(*beam.shape, finer).mean(axis=-1).astype(np.float32)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from napari_d3ip.engine import resolve
 from napari_d3ip.errors import D3IPError, DeviceError, FileError, PriorError, SettingsError
 from napari_d3ip.machine import describe_device, resolve_device
 from napari_d3ip.metrics import psnr
-from napari_d3ip.operators.tomography import ParallelBeam
+from napari_d3ip.operators.tomography import JosephMatrix
 from napari_d3ip.preparation import prepare
 from napari_d3ip.preparation.tomography import Rays
 from napari_d3ip.preparation.weights import choose_weight, tv_iterates
@@ -184,7 +184,7 @@ class TestPreparation:
         assert prepared.problem.operator.norm() == pytest.approx(1, rel=1e-3)
         assert prepared.intensity == pytest.approx(300 * scan.reference.max(), rel=0.35)
         assert prepared.problem.noise == pytest.approx(
-            prepared.noise_level / ParallelBeam.of(scaled).norm() / prepared.intensity, rel=1e-4
+            prepared.noise_level / JosephMatrix.of(scaled).norm() / prepared.intensity, rel=1e-4
         )
 
     def test_tv_weight_predicts_held_out_rays(
@@ -236,13 +236,13 @@ class TestControl:
     def test_is_polled_in_every_inner_iteration(
         self, scan: Any, tiny: dict[str, Any], method: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        control, forward = CountingControl(), ParallelBeam.forward
+        control, forward = CountingControl(), JosephMatrix.forward
 
-        def counted(self: ParallelBeam, x: torch.Tensor) -> torch.Tensor:
+        def counted(self: JosephMatrix, x: torch.Tensor) -> torch.Tensor:
             control.projections += 1
             return forward(self, x)
 
-        monkeypatch.setattr(ParallelBeam, "forward", counted)
+        monkeypatch.setattr(JosephMatrix, "forward", counted)
         reconstruct(scan.measurement, Settings.create(tiny, method=method, **CHOSEN), control=control)
         # One of the iteration, one of the next solver's start, and residuals for the record.
         assert control.longest <= 5
@@ -310,6 +310,14 @@ class TestCheckpoint:
         checkpoint = tmp_path / "run.pt"
         self.interrupt(scan, Settings.create(tiny, method="dds"), checkpoint, after=1)
         assert checkpoint.exists()
+
+    def test_another_projector_goes_on(self, scan: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
+        settings, checkpoint = Settings.create(tiny, method="dds", steps=3), tmp_path / "run.pt"
+        self.interrupt(scan, settings, checkpoint, after=2)
+        steps: list[Step] = []
+        other = settings.updated(backend="on-the-fly")
+        reconstruct(scan.measurement, other, checkpoint=checkpoint, resume=True, on_step=steps.append)
+        assert [step.phase for step in steps].count("sampling") < 3
 
     def test_of_a_finished_run_gives_its_volume(self, scan: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
         settings, checkpoint = Settings.create(tiny, method="dds"), tmp_path / "run.pt"

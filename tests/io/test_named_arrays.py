@@ -209,3 +209,41 @@ def test_a_volume_is_no_measurement(tmp_path, truth):
     assert not can_read(tmp_path / "v.npy")
     with pytest.raises(FileError, match="is a reconstructed volume"):
         read(tmp_path / "v.npy", angles=truth.angles)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_fan_beam(tmp_path, truth, name):
+    path = tmp_path / name
+    beam = {"geometry": "fan", "source_distance": 40.0, "detector_distance": 20.0}
+    WRITERS[name](path, {"data": truth.integrals, "angles": truth.angles, **beam})
+    scan = read(path)
+    assert {field: getattr(scan, field) for field in beam} == beam
+    assert read(path, source_distance=50).source_distance == 50
+    parallel = read(path, geometry="parallel")
+    assert (parallel.geometry, parallel.source_distance) == ("parallel", None)
+
+
+def test_fan_beam_from_options(tmp_path, truth, failure):
+    path = tmp_path / "scan.npz"
+    np.savez(path, data=truth.integrals, angles=truth.angles)
+    scan = read(path, geometry="fan", source_distance="40", detector_distance="0")
+    assert (scan.geometry, scan.source_distance, scan.detector_distance) == ("fan", 40.0, 0.0)
+    assert scan.origin.options == {"geometry": "fan", "source_distance": 40.0, "detector_distance": 0.0}
+    with pytest.raises(MeasurementError, match="detector_distance: a fan needs it") as info:
+        read(path, geometry="fan", source_distance=40)
+    failure(info)
+    with pytest.raises(MeasurementError, match="give geometry=fan") as info:
+        read(path, source_distance=40)
+    failure(info)
+
+
+def test_beams_that_are_half_said_or_not_known(tmp_path, truth, failure):
+    path = tmp_path / "scan.npz"
+    np.savez(path, data=truth.integrals, angles=truth.angles, source_distance=40.0)
+    with pytest.raises(MeasurementError, match="states a source_distance but not its beam") as info:
+        read(path)
+    failure(info, "scan.npz")
+    np.savez(path, data=truth.integrals, angles=truth.angles, geometry="cone")
+    with pytest.raises(MeasurementError, match="'cone' is not supported") as info:
+        read(path)
+    failure(info)

@@ -20,6 +20,7 @@ from napari_d3ip.measurement import Sinogram
             "slice_shape": (14, 15),
             "provenance": {"phantom": {"seed": 1}, "noise": 0.1, "note": "ü" * 70_000},
         },
+        {"geometry": "fan", "source_distance": 40.5, "detector_distance": 0.0, "detector_pitch": 1.3},
     ],
 )
 def test_a_measurement_comes_back_the_same(tmp_path, truth, name, geometry):
@@ -30,7 +31,8 @@ def test_a_measurement_comes_back_the_same(tmp_path, truth, name, geometry):
     back = read(tmp_path / name)
     np.testing.assert_array_equal(back.data, sinogram.data)
     np.testing.assert_array_equal(back.angles, sinogram.angles)
-    for field in ("center", "geometry", "voxel_size", "unit", "detector_pitch", "slice_shape", "provenance"):
+    beam = ("geometry", "source_distance", "detector_distance", "detector_pitch")
+    for field in ("center", *beam, "voxel_size", "unit", "slice_shape", "provenance"):
         assert getattr(back, field) == getattr(sinogram, field), field
     assert back.source == name
     assert [path.name for path in tmp_path.iterdir()] == [name]

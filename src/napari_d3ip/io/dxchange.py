@@ -107,8 +107,10 @@ def _read_own_attributes(scan: RawScan, file: h5py.File, dataset: h5py.Dataset, 
     scan.values = "line_integrals"
     scan.unit = hdf5.attribute(dataset, "unit")
     scan.detector_pitch = float(attributes.get("detector_pitch", 1.0))
-    if "center" in attributes:
-        scan.center = float(attributes["center"])
+    for field in ("center", "source_distance", "detector_distance"):
+        if field in attributes:
+            setattr(scan, field, float(attributes[field]))
+    scan.geometry = hdf5.attribute(dataset, "geometry")
     if "voxel_size" in attributes:
         z, y, x = (float(value) for value in attributes["voxel_size"])
         scan.voxel_size = (z, y, x)

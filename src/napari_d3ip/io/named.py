@@ -81,9 +81,11 @@ def _read_geometry(scan: RawScan, arrays: Arrays) -> None:
     center = floats(arrays, "center")
     if len(center) == 1:
         scan.center = center[0]
-    pitch = floats(arrays, "detector_pitch")
-    if len(pitch) == 1:
-        scan.detector_pitch = pitch[0]
+    scan.geometry = word(arrays, "geometry")
+    for field in ("detector_pitch", "source_distance", "detector_distance"):
+        number = floats(arrays, field)
+        if len(number) == 1:
+            setattr(scan, field, number[0])
     scan.voxel_size = voxel_size(arrays)
     scan.slice_shape = pair(arrays, "slice_shape")
     scan.provenance = provenance(arrays)

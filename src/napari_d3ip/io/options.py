@@ -14,11 +14,23 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from napari_d3ip.errors import SettingsError
-from napari_d3ip.measurement import Origin
+from napari_d3ip.measurement import Geometry, Origin
 
 Values = Literal["counts", "transmission", "line_integrals"]
 AngleUnit = Literal["degree", "radian"]
-SINOGRAM_ONLY = ("angles", "angle_unit", "center", "values", "flats", "darks", "clip_transmission", "detector_pitch")
+SINOGRAM_ONLY = (
+    "angles",
+    "angle_unit",
+    "center",
+    "geometry",
+    "source_distance",
+    "detector_distance",
+    "values",
+    "flats",
+    "darks",
+    "clip_transmission",
+    "detector_pitch",
+)
 KSPACE_ONLY = ("repetition", "mask", "coil_maps", "trajectory", "image_shape", "keep_oversampling", "noise_level")
 _RANGE = re.compile(r"\d*:\d*")
 
@@ -46,6 +58,15 @@ class ReadOptions(BaseModel):
     )
     center: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="Rotation axis on the detector, in pixels counted from 0."
+    )
+    geometry: Geometry | None = Field(
+        None, description="Beam: parallel rays, or a fan on a flat detector (the central plane of a cone)."
+    )
+    source_distance: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="From the source of a fan to the rotation axis, in image pixels."
+    )
+    detector_distance: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="From the rotation axis to a fan's detector, in image pixels."
     )
     dataset: str | None = Field(
         None, min_length=1, description="Path of the data in an HDF5 file, or name of a variable (npz, mat)."

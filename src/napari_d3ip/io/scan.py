@@ -54,8 +54,8 @@ class RawScan:
         The format is a bare array: floats are taken as line integrals (recorded), integers are asked about.
     flats, darks : ndarray, optional
         As in the file.
-    center, detector_pitch, slice_shape, voxel_size
-        As in `Sinogram`.
+    center, geometry, source_distance, detector_distance, detector_pitch, slice_shape, voxel_size
+        As in `Sinogram`; `geometry` None if the file does not state it.
     pixel_sizes : tuple, optional
         Size of a pixel along each axis of `data`, None where unknown, in `unit`.
     provenance : dict, optional
@@ -77,6 +77,9 @@ class RawScan:
     flats: AnyArray | None = None
     darks: AnyArray | None = None
     center: float | None = None
+    geometry: str | None = None
+    source_distance: float | None = None
+    detector_distance: float | None = None
     voxel_size: tuple[float, float, float] | None = None
     pixel_sizes: tuple[float | None, ...] | None = None
     unit: str | None = None
@@ -126,6 +129,7 @@ class RawScan:
             integrals,
             angles,
             center=self.center if options.center is None else options.center,
+            **_settle_beam(self, options),
             voxel_size=voxel_size,
             unit=unit,
             detector_pitch=pitch,
@@ -289,6 +293,23 @@ def _order_frames(frames: AnyArray, axes: str, shape: tuple[int, ...], name: str
         f"{name}: shape {frames.shape} does not fit the projections of {source} ({shape[0]} rows, {shape[2]} "
         "columns); give frames of the same detector region."
     )
+
+
+def _settle_beam(scan: RawScan, options: ReadOptions) -> dict[str, Any]:
+    """Geometry and distances; parallel rays unless the file or the options say otherwise."""
+    geometry = options.geometry or scan.geometry
+    if geometry is None and scan.source_distance is not None:
+        raise MeasurementError(
+            f"geometry: {scan.name} states a source_distance but not its beam; give geometry=fan, or parallel."
+        )
+    geometry = geometry or "parallel"
+    distances = {}
+    for name in ("source_distance", "detector_distance"):
+        given = getattr(options, name)
+        # What the file says of a fan means nothing for the parallel rays that an option makes of it.
+        stated = getattr(scan, name) if geometry == "fan" else None
+        distances[name] = stated if given is None else given
+    return {"geometry": geometry, **distances}
 
 
 def _settle_voxel(

@@ -43,6 +43,9 @@ def _attributes(sinogram: Sinogram) -> dict[str, Any]:
     """What the Data Exchange format has no place for."""
     optional = {
         "center": sinogram.center,
+        "geometry": None if sinogram.geometry == "parallel" else sinogram.geometry,
+        "source_distance": sinogram.source_distance,
+        "detector_distance": sinogram.detector_distance,
         "voxel_size": sinogram.voxel_size,
         "slice_shape": sinogram.slice_shape,
     }

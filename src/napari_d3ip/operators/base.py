@@ -6,10 +6,17 @@ Knows nothing of files, priors or solvers.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+
+Check = Callable[[], None]
+
+
+def no_check() -> None:
+    """Go on: the default of what is polled in long work."""
 
 
 class LinearOperator(ABC):
@@ -46,11 +53,15 @@ class LinearOperator(ABC):
         result: Tensor = _Apply.apply(y, self.adjoint, self.forward)
         return result
 
-    def norm(self, device: torch.device | str = "cpu", iterations: int = 30) -> float:
-        """Largest singular value of the first slice, by power iteration from a constant one (to about 0.1 %)."""
+    def norm(self, device: torch.device | str = "cpu", iterations: int = 30, check: Check = no_check) -> float:
+        """Largest singular value of the first slice, by power iteration from a constant one (to about 0.1 %).
+
+        ``check`` is polled before each iteration and may raise to stop.
+        """
         x = torch.ones((1, *self.domain_shape), dtype=self.domain_dtype, device=device)
         value, one = torch.zeros(()), self.of_slices(torch.tensor([0]))
         for _ in range(iterations):
+            check()
             x = x / torch.linalg.vector_norm(x)
             x = one.adjoint(one.forward(x))
             value = torch.linalg.vector_norm(x)

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from napari_d3ip.operators.base import LinearOperator
+from napari_d3ip.operators.base import Check, LinearOperator, no_check
 
 # Of sigpy's non-uniform FFT: an error of 0.04 % (its defaults: 0.7 %) at 1.7 times the cost.
 _NUFFT = {"oversamp": 1.5, "width": 5}
@@ -65,7 +65,7 @@ class Sense(LinearOperator):
         images: Tensor = torch.fft.ifft2(y * self._after.conj(), norm="ortho")
         return (self._maps.conj() * images).sum(dim=1)
 
-    def norm(self, device: torch.device | str = "cpu", iterations: int = 30) -> float:
+    def norm(self, device: torch.device | str = "cpu", iterations: int = 30, check: Check = no_check) -> float:
         """Largest root sum of squares of the maps: F is unitary."""
         return float(torch.linalg.vector_norm(self.coil_maps, dim=1).max())
 
@@ -104,10 +104,10 @@ class NonCartesianSense(LinearOperator):
         """Encoding of some slices."""
         return NonCartesianSense(self.coil_maps[index.to(self.coil_maps.device)], self.trajectory)
 
-    def norm(self, device: torch.device | str = "cpu", iterations: int = 30) -> float:
+    def norm(self, device: torch.device | str = "cpu", iterations: int = 30, check: Check = no_check) -> float:
         """Largest singular value of the slice with the strongest coils, by power iteration."""
         strength = torch.linalg.vector_norm(self.coil_maps, dim=1).amax(dim=(1, 2))
-        return LinearOperator.norm(self.of_slices(strength.argmax()[None]), device, iterations)
+        return LinearOperator.norm(self.of_slices(strength.argmax()[None]), device, iterations, check)
 
     def forward(self, x: Tensor) -> Tensor:
         """(z, y, x) images to (z, coil, readout, sample) samples."""

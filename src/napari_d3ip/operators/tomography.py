@@ -1,7 +1,7 @@
-"""Parallel-beam tomography: Joseph's projector as a sparse matrix, slices as its columns.
+"""Tomography: Joseph's projector as a sparse matrix, slices as its columns.
 
-The matrix is built from rays (point and direction), so detector pitch and axis position cost nothing extra, and A
-and its transpose are both stored: the adjoint is exact and as fast as the projection.
+The matrix is built from rays (point and direction), so a fan, detector pitch and axis position cost nothing extra,
+and A and its transpose are both stored: the adjoint is exact and as fast as the projection.
 """
 
 from __future__ import annotations
@@ -16,42 +16,16 @@ from torch import Tensor
 
 from napari_d3ip.errors import DeviceError
 from napari_d3ip.measurement import Sinogram
-from napari_d3ip.operators.base import LinearOperator
-
-
-def parallel_rays(
-    angles: npt.NDArray[np.float64], detectors: int, axis: float, pitch: float
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Points and directions of the rays ``x cos t + y sin t = s``.
-
-    Parameters
-    ----------
-    angles : ndarray
-        Shape (angle,), degrees.
-    detectors : int
-        Detector pixels.
-    axis : float
-        Detector coordinate of the rotation axis.
-    pitch : float
-        Detector pixel size in image pixels.
-
-    Returns
-    -------
-    points, directions : ndarray
-        Shape (angle * detector, 2), x and y in image pixels from the centre of the slice.
-    """
-    theta = np.deg2rad(angles)
-    normal = np.stack((np.cos(theta), np.sin(theta)), axis=1)
-    # cos(90 degrees) is 6e-17, not 0; rays along a pixel row must not leak into the next.
-    normal[np.abs(normal) < 1e-12] = 0.0
-    positions = (np.arange(detectors) - axis) * pitch
-    points = positions[None, :, None] * normal[:, None, :]
-    directions = np.broadcast_to(np.stack((-normal[:, 1], normal[:, 0]), axis=1)[:, None], points.shape)
-    return points.reshape(-1, 2), directions.reshape(-1, 2)
+from napari_d3ip.operators.base import Check, LinearOperator, no_check
+from napari_d3ip.operators.beams import Beam
 
 
 def joseph_matrix(
-    points: npt.NDArray[np.float64], directions: npt.NDArray[np.float64], height: int, width: int
+    points: npt.NDArray[np.float64],
+    directions: npt.NDArray[np.float64],
+    height: int,
+    width: int,
+    check: Check = no_check,
 ) -> scipy.sparse.csr_matrix:
     """System matrix of Joseph's method (Joseph 1982): linear interpolation across the steeper axis.
 
@@ -62,6 +36,8 @@ def joseph_matrix(
         row 0 at +y.
     height, width : int
         Slice size in pixels.
+    check : callable
+        Polled while it is built; may raise to stop.
 
     Returns
     -------
@@ -77,8 +53,8 @@ def joseph_matrix(
 
     # Rays flatter than 45 degrees step over columns and interpolate between rows; the others the other way round.
     parts = [
-        _joseph_rows(column, d_column, row, d_row, along_columns, (width, 1), (height, width)),
-        _joseph_rows(row, d_row, column, d_column, ~along_columns, (height, width), (width, 1)),
+        _joseph_rows(column, d_column, row, d_row, along_columns, (width, 1), (height, width), check),
+        _joseph_rows(row, d_row, column, d_column, ~along_columns, (height, width), (width, 1), check),
     ]
     lengths, columns, values = (np.concatenate(group) for group in zip(*parts, strict=True))
     pointers = np.concatenate(([0], np.cumsum(lengths)))
@@ -97,6 +73,7 @@ def _joseph_rows(
     selected: npt.NDArray[np.bool_],
     stepping: tuple[int, int],
     crossed: tuple[int, int],
+    check: Check,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]]:
     """Rows of the selected rays: entries per row, flat pixel indices, lengths.
 
@@ -109,6 +86,7 @@ def _joseph_rows(
     lengths, columns, values = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
     # Chunks keep the temporary arrays at some 100 MB.
     for rays in np.array_split(index, len(index) * steps // 2_000_000 + 1):
+        check()
         slope = (d_other[rays] / d_start[rays])[:, None]
         crossing = other[rays, None] + (step - start[rays, None]) * slope
         lower = np.floor(crossing)
@@ -136,7 +114,60 @@ def _to_torch(matrix: scipy.sparse.csr_matrix, device: torch.device) -> Tensor:
         ).to(device)
 
 
-class ParallelBeam(LinearOperator):
+class JosephMatrix(LinearOperator):
+    """Line integrals of slices along the rays of a beam, as a stored matrix and its transpose.
+
+    Parameters
+    ----------
+    beam : Beam
+        Geometry of the scan.
+    slice_shape : tuple of int
+        Height and width of a slice in pixels.
+    device : torch.device or str
+        ``cpu`` or ``cuda``.
+    check : callable
+        Polled while the matrix is built; may raise to stop.
+
+    Raises
+    ------
+    DeviceError
+        If the device has no sparse matrices (MPS).
+    """
+
+    def __init__(
+        self,
+        beam: Beam,
+        slice_shape: tuple[int, int],
+        *,
+        device: torch.device | str = "cpu",
+        check: Check = no_check,
+    ) -> None:
+        device = torch.device(device)
+        if device.type == "mps":
+            raise DeviceError("device: mps has no sparse matrices, which the projector needs; use cpu or cuda.")
+        self.domain_shape = slice_shape
+        self.range_shape = beam.shape
+        matrix = joseph_matrix(*beam.rays(), *slice_shape, check)
+        self._matrix = _to_torch(matrix, device)
+        self._transposed = _to_torch(matrix.T.tocsr(), device)
+
+    @classmethod
+    def of(cls, sinogram: Sinogram, device: torch.device | str = "cpu") -> JosephMatrix:
+        """Operator of a measurement's geometry."""
+        return JosephMatrix(Beam.of(sinogram), sinogram.volume_shape[1:], device=device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Project: (z, height, width) to (z, angle, detector), lengths in pixels."""
+        columns = x.reshape(len(x), -1).T.contiguous()
+        return (self._matrix @ columns).T.reshape(len(x), *self.range_shape)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Back-project: the exact transpose of `forward`."""
+        columns = y.reshape(len(y), -1).T.contiguous()
+        return (self._transposed @ columns).T.reshape(len(y), *self.domain_shape)
+
+
+class ParallelBeam(JosephMatrix):
     """Line integrals of slices along parallel rays.
 
     Parameters
@@ -153,11 +184,6 @@ class ParallelBeam(LinearOperator):
         Detector pixel size in image pixels.
     device : torch.device or str
         ``cpu`` or ``cuda``.
-
-    Raises
-    ------
-    DeviceError
-        If the device has no sparse matrices (MPS).
     """
 
     def __init__(
@@ -170,35 +196,4 @@ class ParallelBeam(LinearOperator):
         pitch: float = 1.0,
         device: torch.device | str = "cpu",
     ) -> None:
-        device = torch.device(device)
-        if device.type == "mps":
-            raise DeviceError("device: mps has no sparse matrices, which the projector needs; use cpu or cuda.")
-        self.device = device
-        self.domain_shape = slice_shape
-        self.range_shape = (len(angles), detectors)
-        center = (detectors - 1) / 2 if axis is None else axis
-        matrix = joseph_matrix(*parallel_rays(np.asarray(angles), detectors, center, pitch), *slice_shape)
-        self._matrix = _to_torch(matrix, device)
-        self._transposed = _to_torch(matrix.T.tocsr(), device)
-
-    @classmethod
-    def of(cls, sinogram: Sinogram, device: torch.device | str = "cpu") -> ParallelBeam:
-        """Operator of a measurement's geometry."""
-        return cls(
-            sinogram.angles,
-            sinogram.data.shape[2],
-            sinogram.volume_shape[1:],
-            axis=sinogram.center,
-            pitch=sinogram.detector_pitch,
-            device=device,
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Project: (z, height, width) to (z, angle, detector), lengths in pixels."""
-        columns = x.reshape(len(x), -1).T.contiguous()
-        return (self._matrix @ columns).T.reshape(len(x), *self.range_shape)
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        """Back-project: the exact transpose of `forward`."""
-        columns = y.reshape(len(y), -1).T.contiguous()
-        return (self._transposed @ columns).T.reshape(len(y), *self.domain_shape)
+        super().__init__(Beam(np.asarray(angles), detectors, axis, pitch), slice_shape, device=device)

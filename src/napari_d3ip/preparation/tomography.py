@@ -13,13 +13,15 @@ from torch import Tensor
 from napari_d3ip.errors import SettingsError
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.noise import estimate_noise
-from napari_d3ip.operators.base import Masked, Scaled
-from napari_d3ip.operators.tomography import ParallelBeam
+from napari_d3ip.operators.base import LinearOperator, Masked, Scaled
+from napari_d3ip.operators.beams import Beam
+from napari_d3ip.operators.projector import projector
 from napari_d3ip.preparation.base import Preparation, robust_maximum
 from napari_d3ip.problem import Problem
 from napari_d3ip.reconstruction import Control
 from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.classical import angular_weights, last, least_squares, ramp_filter
+from napari_d3ip.solvers.fan_beam import fan_beam_reconstruction
 from napari_d3ip.solvers.total_variation import Regulariser
 
 _SCALING_ITERATIONS = 6
@@ -75,10 +77,11 @@ class Rays:
 
 def prepare_sinogram(measurement: Sinogram, settings: Settings, device: torch.device, control: Control) -> Preparation:
     """Normalise a scan: ``|A| = 1`` and volumes in about [0, 1], both from the measurement alone."""
-    operator = ParallelBeam.of(measurement, device)
+    beam, slice_shape = Beam.of(measurement), measurement.volume_shape[1:]
+    operator = projector(beam, slice_shape, settings.backend, device, control.check)
     rays = Rays.split(measurement.data.shape, settings)
     used, held_out = rays.used.to(device), rays.held_out.to(device)
-    unit = Scaled(operator, 1 / operator.norm(device))
+    unit = Scaled(operator, 1 / operator.norm(device, check=control.check))
     measured = torch.tensor(measurement.data, device=device) * unit.factor
 
     zero = torch.zeros(measurement.volume_shape, device=device)
@@ -100,7 +103,7 @@ def prepare_sinogram(measurement: Sinogram, settings: Settings, device: torch.de
     return Preparation(
         problem,
         unseen=unseen.to(device),
-        direct=lambda: filtered_back_projection(measurement, operator, rays) / intensity,
+        direct=lambda: filtered_back_projection(measurement, operator, rays, device) / intensity,
         intensity=intensity,
         noise_level=noise_level,
     )
@@ -125,15 +128,19 @@ def filled_in(data: Tensor, seen: Tensor) -> Tensor:
         seen = seen + new
 
 
-def filtered_back_projection(measurement: Sinogram, operator: ParallelBeam, rays: Rays) -> Tensor:
+def filtered_back_projection(
+    measurement: Sinogram, operator: LinearOperator, rays: Rays, device: torch.device
+) -> Tensor:
     """Filtered back-projection of the rays that may be seen, in the measurement's units.
 
     Held-out rays are filled in from their neighbours on the detector, left-out projections are dropped.
     """
-    device = operator.device
     views = torch.from_numpy(rays.views).to(device)
     data = torch.tensor(measurement.data, device=device)[:, views]
     data = filled_in(data, 1 - rays.held_out.to(device)[:, views])
+    if measurement.geometry == "fan":
+        beam = Beam.of(measurement.select(views=rays.views))
+        return fan_beam_reconstruction(data, beam, measurement.volume_shape[1:])
     weights = torch.tensor(angular_weights(measurement.angles[rays.views]), dtype=data.dtype, device=device)
     full = torch.zeros(measurement.data.shape, device=device)
     full[:, views] = weights[:, None] * ramp_filter(data, measurement.detector_pitch)

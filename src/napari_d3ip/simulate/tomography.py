@@ -160,10 +160,12 @@ def count_photons(
 def _by_joseph(fine: FloatArray, angles: Array, detectors: int) -> FloatArray:
     import torch  # Slow to load.
 
-    from napari_d3ip.operators.tomography import ParallelBeam
+    from napari_d3ip.operators.beams import Beam
+    from napari_d3ip.operators.projector import projector
 
     height, width = fine.shape[1:]
-    projections: FloatArray = ParallelBeam(angles, detectors, (height, width)).forward(torch.from_numpy(fine)).numpy()
+    operator = projector(Beam(angles, detectors), (height, width))
+    projections: FloatArray = operator.forward(torch.from_numpy(fine)).numpy()
     return projections
 
 

@@ -10,11 +10,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Check = Callable[[], None]
+from napari_d3ip.operators.base import Check as Check  # The solvers take it from here.
+from napari_d3ip.operators.base import no_check
 
-
-def _no_check() -> None:
-    return None
+_no_check = no_check
 
 
 def conjugate_gradient(

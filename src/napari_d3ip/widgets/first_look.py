@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from napari_d3ip.io.grid import inverse_fft
 from napari_d3ip.measurement import ComplexArray, FloatArray, KSpace, Measurement, Sinogram
+from napari_d3ip.operators.beams import Beam
 
 Picture = npt.NDArray[np.uint8]
 FINEST = 192
@@ -27,7 +28,10 @@ def in_words(measurement: Measurement) -> str:
         coils = "1 coil" if second == 1 else f"{second} coils"
         sampling = f"{measurement.acceleration:.1f}× accelerated" if measurement.acceleration > 1 else "fully sampled"
         return f"{_slices(slices)}, {coils}, {height} × {width} pixels, {sampling}"
-    return f"{_slices(slices)}, {second} views, {third} detector pixels, {measurement.angular_range:.0f}° covered"
+    beam = ", fan beam" if measurement.geometry == "fan" else ""
+    return (
+        f"{_slices(slices)}, {second} views, {third} detector pixels, {measurement.angular_range:.0f}° covered{beam}"
+    )
 
 
 def picture(measurement: Measurement) -> Picture:
@@ -74,9 +78,9 @@ def _back_projection(scan: Sinogram) -> FloatArray:
     y = ((height - 1) / 2 - np.arange(0, height, step))[:, None]
     x = np.arange(0, width, step)[None, :] - (width - 1) / 2
     image = np.zeros((y.size, x.size))
-    for row, angle in zip(rows, np.deg2rad(scan.angles[views]), strict=True):
-        position = (x * np.cos(angle) + y * np.sin(angle)) / scan.detector_pitch + scan.axis
-        image += np.interp(position, np.arange(detectors), row, left=0, right=0)
+    for row, maps in zip(rows, Beam.of(scan).shadows()[views], strict=True):
+        shadow, depth = (across * x + up * y + middle for across, up, middle in maps)
+        image += np.interp(shadow / depth, np.arange(detectors), row, left=0, right=0) / depth**2
     return image.astype(np.float32)
 
 

@@ -24,6 +24,9 @@ class ImportSinogramWidget(ImportWidget):
         "slices",
         "clip_transmission",
         "detector_pitch",
+        "geometry",
+        "source_distance",
+        "detector_distance",
         "voxel_size",
         "unit",
     )

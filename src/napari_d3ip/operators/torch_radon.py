@@ -1,0 +1,107 @@
+"""Tomography by torch-radon (Ronchetti 2020, arXiv:2009.14788; the fork of carterbox), which needs CUDA.
+
+Optional, GPL-3, never a dependency. Its rays are those of `Beam`: angles in radians, x along the columns, y along the
+rows. It knows no rotation axis but the middle of the detector, so the detector is widened until the axis is there, and
+what is left of a pixel is interpolated between neighbouring rays.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from napari_d3ip.errors import DeviceError
+from napari_d3ip.operators.base import LinearOperator
+from napari_d3ip.operators.beams import Beam
+
+_INSTALL = "install it (conda install -c conda-forge carterbox-torch-radon), or use backend=auto"
+# Layers of a CUDA texture, in which it keeps slices.
+_LAYERS = 2048
+
+
+class TorchRadon(LinearOperator):
+    """Line integrals of slices along the rays of a beam, by torch-radon.
+
+    Its back-projection interpolates on the detector instead of along the pixels, so it is the adjoint in the limit of
+    small pixels only; `adjoint` is what it gives.
+
+    Parameters
+    ----------
+    beam : Beam
+        Geometry of the scan.
+    slice_shape : tuple of int
+        Height and width of a slice in pixels.
+    device : torch.device or str
+        ``cuda``.
+
+    Raises
+    ------
+    DeviceError
+        If the package is not installed, or is another one of that name.
+    """
+
+    def __init__(self, beam: Beam, slice_shape: tuple[int, int], *, device: torch.device | str = "cuda") -> None:
+        module = _module()
+        self.domain_shape, self.range_shape = slice_shape, beam.shape
+        self._rays, self._first, self._share = _widened(beam.detectors, beam.center)
+        volume = module.volumes.Volume2D()
+        volume.set_size(*slice_shape)
+        angles = torch.from_numpy(np.deg2rad(beam.angles)).float().to(device)
+        if beam.source_distance is None:
+            self._radon = module.ParallelBeam(self._rays, angles, beam.pitch, volume)
+        else:
+            distances = beam.source_distance, beam.detector_distance
+            self._radon = module.FanBeam(self._rays, angles, *distances, beam.pitch, volume)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Project: (z, height, width) to (z, angle, detector), lengths in pixels."""
+        wide = torch.cat([self._radon.forward(part.contiguous()) for part in x.split(_LAYERS)])
+        first, detectors, share = self._first, self.range_shape[1], self._share
+        here = wide[..., first : first + detectors]
+        return (1 - share) * here + share * wide[..., first + 1 : first + 1 + detectors] if share else here
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Back-project."""
+        before, after = self._first, self._rays - self._first - self.range_shape[1]
+        wide = F.pad(y, (before, after))
+        if self._share:
+            wide = (1 - self._share) * wide + self._share * F.pad(y, (before + 1, after - 1))
+        return torch.cat([self._radon.backward(part.contiguous()) for part in wide.split(_LAYERS)])
+
+
+def _module() -> Any:
+    """The package.
+
+    Raises
+    ------
+    DeviceError
+        If it is not installed, or is another one of that name.
+    """
+    try:
+        with warnings.catch_warnings():  # It makes warnings louder for the whole process.
+            module = importlib.import_module("torch_radon")
+            importlib.import_module("torch_radon.volumes")
+    except ImportError as error:
+        raise DeviceError(f"backend: torch-radon cannot be loaded ({error}); {_INSTALL}.") from error
+    if not (hasattr(module, "ParallelBeam") and hasattr(module, "FanBeam")):
+        raise DeviceError(f"backend: the torch_radon that is there is not carterbox's fork; {_INSTALL}.")
+    return module
+
+
+def _widened(detectors: int, center: float) -> tuple[int, int, float]:
+    """Width of a detector with the axis in its middle, where the given one begins in it, and the fraction beyond.
+
+    Of an odd and an even width, that one is taken which needs less interpolation.
+    """
+    needed = math.ceil(round(2 * max(center, detectors - 1 - center), 6)) + 1
+    begins = {rays: round((rays - 1) / 2 - center, 6) for rays in (needed, needed + 1)}
+    rays = min(begins, key=lambda rays: abs(begins[rays] - round(begins[rays])))
+    first = math.floor(begins[rays])
+    return rays, first, begins[rays] - first

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_d3ip.measurement import KSpace, Measurement
+from napari_d3ip.measurement import KSpace, Measurement, Sinogram
 from napari_d3ip.settings import (
     ADAPTIVE_METHODS,
     DIFFUSION_METHODS,
@@ -60,7 +60,8 @@ class Extent:
     Parameters
     ----------
     kind : str
-        ``"sinogram"``, ``"kspace"``, or ``"trajectory"`` for k-space that is not on a grid.
+        ``"sinogram"``, ``"kspace"``, ``"trajectory"`` for k-space that is not on a grid, or ``"stack"`` and
+        ``"linear"``, whose operators are counted as Fourier transforms of the volume.
     slices, height, width : int
         Of the volume.
     samples : int
@@ -83,8 +84,10 @@ class Extent:
     def of(cls, measurement: Measurement) -> Extent:
         """Size of ``measurement``."""
         slices, height, width = measurement.volume_shape
+        if not isinstance(measurement, Sinogram | KSpace):
+            return cls(measurement.kind, slices, height, width, measurement.data.size // slices)
         samples = int(np.prod(measurement.data.shape[-2:]))
-        if not isinstance(measurement, KSpace):
+        if isinstance(measurement, Sinogram):
             return cls("sinogram", slices, height, width, samples)
         kind = "kspace" if measurement.is_cartesian else "trajectory"
         given = measurement.coil_maps is not None or measurement.coils == 1
@@ -93,7 +96,7 @@ class Extent:
     @property
     def is_complex(self) -> bool:
         """Whether images are."""
-        return self.kind != "sinogram"
+        return self.kind in ("kspace", "trajectory")
 
 
 @dataclass(frozen=True)
@@ -312,7 +315,7 @@ class _Counter:
         if settings.method in LEAST_SQUARES_METHODS:
             return [Work("iteration", self._pairs(2, n))] * settings.iterations
         if settings.method not in DIFFUSION_METHODS:
-            is_tv = settings.method == "tv"
+            is_tv = settings.method in ("tv", "tgv")
             iteration = self._pairs(1 + (self._solving(1, _TV_CG) if is_tv else 1), n)
             is_open = (settings.tv_weight if is_tv else settings.wavelet_weight) is None
             first = _sum(iteration, self._choosing(_CANDIDATES) if is_open else {})
@@ -403,7 +406,7 @@ class _Counter:
         extent = self._extent
         voxels = extent.height * extent.width
         accesses = 2 * _entries(extent) + _TOUCHES * voxels
-        if extent.is_complex:
+        if extent.kind != "sinogram":
             accesses = 2 * (_PASSES * self._coils * max(extent.samples, voxels) + _TOUCHES * voxels)
         return {extent.kind: pairs * n * accesses / _MEGA}
 
@@ -437,7 +440,7 @@ def _array_bytes(extent: Extent, settings: Settings) -> float:
     size = 8.0 if extent.is_complex else 4.0
     volumes = _VOLUMES * extent.slices * extent.height * extent.width
     scans = _SCANS * extent.slices * extent.samples * min(extent.coils, settings.virtual_coils)
-    matrix = 0.0 if extent.is_complex else _BYTES_PER_ENTRY * _entries(extent)
+    matrix = 0.0 if extent.kind != "sinogram" else _BYTES_PER_ENTRY * _entries(extent)
     return size * (volumes + scans) + matrix
 
 

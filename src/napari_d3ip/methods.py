@@ -200,7 +200,7 @@ def dps(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterato
         estimates, epsilons, slopes = [], [], []
         for index in torch.arange(len(state.x_t)).split(problem.settings.batch_slices):
             problem.check()
-            part = problem.of_slices(index)
+            part = problem.around(state.volume).of_slices(index)
             x_t = state.x_t[index].requires_grad_()
             epsilon = prior.epsilon(x_t[:, None], t)[:, 0]
             estimate = prior.tweedie(x_t, epsilon, t)
@@ -255,7 +255,8 @@ def _adapted_as_a_volume(
     refined = range(len(state.x_t))[parse_slices(settings.refine_slices)] if settings.refine_steps else range(0)
     for t, t_next in remaining_times(settings, state):
         if state.index % settings.adapt_every == 0:
-            fit = adapt_round(problem, prior, adapter, state.x_t, state.volume, t, state.adaptation_generator)
+            part, generator = problem.around(state.volume), state.adaptation_generator
+            fit = adapt_round(part, prior, adapter, state.x_t, state.volume, t, generator)
             state.adapters = [adapter.state()]
             yield Event("adaptation", state.index, t, state.volume, fit, fit.shift)
         with torch.no_grad(), adapter.in_use():
@@ -275,7 +276,7 @@ def _refined(
     """Noise of one slice after a few steps on it alone from the volume's adapters, which stay as they are."""
     volume_wide = adapter.state()
     settings = problem.settings.updated(adapt_steps=problem.settings.refine_steps)
-    part = replace(problem.of_slices(z), settings=settings)
+    part = replace(problem.around(state.volume).of_slices(z), settings=settings)
     try:
         fit = adapt(part, prior, adapter, state.x_t[z], state.volume[z], t, state.adaptation_generator)
         if not fit.accepted:
@@ -317,7 +318,7 @@ def _adapted_by_slice(
         for z in slices:
             adapter.load(state.adapters[int(z)])
             if state.index % settings.adapt_every == 0:
-                part, generator = problem.of_slices(z), state.adaptation_generator
+                part, generator = problem.around(state.volume).of_slices(z), state.adaptation_generator
                 fit = adapt(part, prior, adapter, state.x_t[z], state.volume[z], t, generator)
                 state.adapters[int(z)] = adapter.state()
                 yield Event("adaptation", state.index, t, state.volume, fit, fit.shift)

@@ -395,7 +395,9 @@ class _Counter:
     def _choosing(self, candidates: int) -> Amounts:
         """Weights tried on a slab."""
         pairs = candidates * _SLAB_ITERATIONS * self._solving(1, _TV_CG)
-        return self._pairs(pairs, min(_SLAB, self._extent.slices))
+        # A blur couples all slices; its weights are tried on the whole stack.
+        tried = self._extent.slices if self._extent.kind in ("stack", "linear") else min(_SLAB, self._extent.slices)
+        return self._pairs(pairs, tried)
 
     def _network(self, n: float) -> Amounts:
         pixels = n * self._extent.height * self._extent.width * (2 if self._extent.is_complex else 1)

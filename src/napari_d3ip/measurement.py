@@ -666,7 +666,7 @@ class LinearMeasurement:
         data = np.ascontiguousarray(data, dtype=np.complex64 if np.iscomplexobj(data) else np.float32)
         given = tuple(int(size) for size in getattr(self.operator, "ishape", ()))
         slicewise = len(given) != 3 if self.slicewise is None else self.slicewise
-        default = (len(data), *given) if slicewise else given
+        default = (len(data), *given) if slicewise and given else given
         shape = tuple(int(size) for size in self.shape or default)
         if len(shape) != 3 or min(shape) < 1 or (slicewise and shape[0] != len(data)):
             raise MeasurementError(

@@ -14,6 +14,9 @@ from torch import Tensor
 from napari_d3ip.errors import SettingsError
 from napari_d3ip.solvers.terms import ProximalMap
 
+# Standard deviation of the noise that a denoiser is asked to remove: what sampling takes the prior's error to be.
+_NOISE = 0.05
+
 
 def as_proximal_map(part: Any) -> ProximalMap:
     """Proximal map of an object, by what it can do.
@@ -22,7 +25,7 @@ def as_proximal_map(part: Any) -> ProximalMap:
     ----------
     part : object
         A sigpy ``Prox`` (has ``shape``), of a slice or of a volume; a deepinv ``Prior`` (has ``prox``); or a denoiser
-        as deepinv's: called with images (z, 1, y, x) and the standard deviation of their noise.
+        as deepinv's: called with images (z, 1, y, x) and the standard deviation of their noise, 0.05.
 
     Raises
     ------
@@ -38,7 +41,7 @@ def as_proximal_map(part: Any) -> ProximalMap:
         )
     if hasattr(denoiser, "shape"):
         return lambda volume, step: _of_sigpy(denoiser, volume, step)
-    return lambda volume, step: _by_parts(volume, lambda real: denoiser(real[:, None], step**0.5)[:, 0])
+    return lambda volume, _: _by_parts(volume, lambda real: denoiser(real[:, None], _NOISE)[:, 0])
 
 
 def _by_parts(volume: Tensor, apply: Any) -> Tensor:

@@ -25,9 +25,6 @@ from napari_d3ip.solvers.terms import (
     TotalVariation,
 )
 
-# Denoisers that are plugged in remove noise of 5 % of the intensity, what sampling takes the prior's error to be.
-_PLUGGED_STEP = 0.05**2
-
 
 @dataclass(frozen=True)
 class Regulariser:
@@ -54,7 +51,8 @@ class Regulariser:
     order : {1, 2}
         1 for total variation, 2 for total generalised variation, to which slopes cost nothing.
     proximal_map : callable, optional
-        Takes the place of total variation: called with a volume (z, y, x) and the step ``weight / rho``.
+        Takes the place of total variation: called with a volume (z, y, x) and the step ``weight / rho``, which is
+        ``threshold``.
     """
 
     axes: tuple[int, ...] = (0, 1, 2)
@@ -68,14 +66,9 @@ class Regulariser:
     proximal_map: ProximalMap | None = None
 
     @property
-    def step_size(self) -> float:
-        """Ratio of weight and penalty: the threshold, or the variance of noise that a plugged-in denoiser removes."""
-        return self.threshold if self.proximal_map is None else _PLUGGED_STEP
-
-    @property
     def penalty(self) -> float:
         """ADMM penalty rho."""
-        return self.weight / self.step_size if self.weight > 0 else 1e-3
+        return self.weight / self.threshold if self.weight > 0 else 1e-3
 
     @property
     def couples_slices(self) -> bool:
@@ -87,7 +80,7 @@ class Regulariser:
         terms: list[Term] = []
         if self.weight > 0:
             if self.proximal_map is not None:
-                terms.append(Plugged(self.proximal_map, self.penalty, self.step_size))
+                terms.append(Plugged(self.proximal_map, self.penalty, self.threshold))
             elif self.order == 2:
                 terms.append(GeneralisedVariation(self.axes, self.penalty, self.threshold, self.huber))
             else:

@@ -21,9 +21,9 @@ import napari_d3ip as d3
 from napari_d3ip.metrics import psnr, ssim
 from napari_d3ip.samples import load_reference
 
-_SLICES, _PIXELS, _CT_SLICES = 16, 64, 8
+_SLICES, _PIXELS, _CT_SLICES = 16, 48, 6
 _TASKS: dict[str, dict[str, Any]] = {
-    "blur 4, 2, 2": {"fwhm": (4, 2, 2), "noise": 0.02},
+    "blur 3, 2, 2": {"fwhm": (3, 2, 2), "noise": 0.02},
     "every 2nd slice": {"fwhm": (2, 0, 0), "every": 2, "noise": 0.02},
 }
 _METHODS: dict[str, dict[str, Any]] = {
@@ -31,8 +31,8 @@ _METHODS: dict[str, dict[str, Any]] = {
     "cg": {"method": "cg"},
     "tv": {"method": "tv"},
     "tgv": {"method": "tgv"},
-    "dds": {"method": "dds"},
-    "d3ip": {"method": "d3ip"},
+    "dds": {"method": "dds", "planes": "axial"},
+    "d3ip": {"method": "d3ip", "planes": "axial"},
 }
 _LUCY = (5, 10, 20, 40, 80)
 _COUPLINGS: dict[str, dict[str, Any]] = {
@@ -64,8 +64,8 @@ def lucy(stack: d3.ImageStack, truth: np.ndarray) -> dict[str, Any]:
 
 def stacks() -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
     """Rows of deconvolution and slices between."""
-    for task, options in _TASKS.items():
-        for name in ("chest-ct", "brain-mri"):
+    for name in ("chest-ct", "brain-mri"):
+        for task, options in _TASKS.items():
             truth = part(name)
             stack = d3.simulate_stack(truth, **options)
             for label, fields in _METHODS.items():

@@ -304,6 +304,7 @@ def iter_reconstruct(
         Takes the part of total variation, in `tv` and in data consistency, with the weights of that (``tv_weight``): a
         sigpy ``Prox`` (of the shape of a slice, or of a volume with -1 for z), a deepinv ``Prior``, or a denoiser as
         deepinv's, called with images (z, 1, y, x) of intensities of about 0 to 1 and the standard deviation 0.05.
+        A checkpoint does not keep it: resume with the same one.
 
     Yields
     ------

@@ -95,8 +95,8 @@ class _Part(LinearOperator):
         return self._whole.adjoint(y)[self._index.to(y.device)]
 
 
-def as_operator(measurement: LinearMeasurement) -> LinearOperator:
-    """Operator of a measurement, with a check that its adjoint is one.
+def as_operator(measurement: LinearMeasurement, device: torch.device | str = "cpu") -> LinearOperator:
+    """Operator of a measurement on tensors of a device, with a check that its adjoint is one.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def as_operator(measurement: LinearMeasurement) -> LinearOperator:
         shape = measurement.data.shape
         coupled = (None, None) if measurement.slicewise else (slices, shape[0])
         operator = External(forward, adjoint, tuple(plane), shape[1:], *coupled)
-    _check_adjoint(operator, measurement)
+    _check_adjoint(operator, measurement, device)
     return operator
 
 
@@ -139,11 +139,11 @@ def _of_sigpy(measurement: LinearMeasurement) -> tuple[Map, Map]:
     return applied(linop), applied(linop.H)
 
 
-def _check_adjoint(operator: LinearOperator, measurement: LinearMeasurement) -> None:
+def _check_adjoint(operator: LinearOperator, measurement: LinearMeasurement, device: torch.device | str) -> None:
     """Compare ``<A x, y>`` and ``<x, A^H y>`` for random x and y."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(measurement.volume_shape, generator=generator)
-    y = torch.randn(measurement.data.shape, generator=generator)
+    x = torch.randn(measurement.volume_shape, generator=generator).to(device)
+    y = torch.randn(measurement.data.shape, generator=generator).to(device)
     forward = operator.forward(x)
     if forward.shape != y.shape:
         raise MeasurementError(

@@ -50,7 +50,7 @@ def prepare_linear(
     MeasurementError
         If the operator does not fit, or its adjoint is none.
     """
-    operator = as_operator(measurement)
+    operator = as_operator(measurement, device)
     data = torch.tensor(measurement.data, device=device)
     used, held_out = _split(torch.ones(data.shape, device=device), settings)
     noise = settings.noise_level or measurement.noise_level or _noise_of_rows(measurement)

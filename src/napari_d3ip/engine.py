@@ -491,7 +491,8 @@ def first_reconstruction(prepared: Preparation, problem: Problem) -> tuple[Tenso
         check=problem.check,
     )
     # Without them data consistency would forget the total variation it had reached and begin again.
-    return volume, duals if settings.coupling in _COUPLED_IN_3D else None
+    alike = duals is not None and len(duals.terms) == len(problem.regulariser.terms())
+    return volume, duals if alike and settings.coupling in _COUPLED_IN_3D else None
 
 
 def _values(event: Event, problem: Problem) -> dict[str, Any]:

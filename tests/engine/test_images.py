@@ -403,6 +403,12 @@ def test_every_coupling_goes_on_from_a_checkpoint(tiny: dict[str, Any], tmp_path
     np.testing.assert_allclose(resumed.volume, whole.volume, atol=1e-5)
 
 
+@pytest.mark.parametrize("fields", [{"tv_factor": 0.0}, {"tv_weight": 0.0}, {"tv_factor": 0.0, "nonnegative": False}])
+def test_sampling_may_have_fewer_terms_than_its_start(tiny: dict[str, Any], fields: dict[str, Any]) -> None:
+    result = reconstruct(blurred(), Settings.create({**tiny, **fields}, method="dds"))
+    assert np.isfinite(result.volume).all()
+
+
 def test_settings_of_a_stack_are_chosen() -> None:
     settings = resolve(Settings.create(method="d3ip", adapt_leave_out=0.3), replace(blurred()))
     assert (settings.adapt_leave_out, settings.prior, settings.adapt_loss) == (0.0, "phantom", "scales")

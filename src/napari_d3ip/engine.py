@@ -92,8 +92,19 @@ _KSPACE_DEFAULTS = {
     "adapt_cg_steps": 1,
     "learning_rate": 5e-4,
 }
-# Stacks of images, and data of other operators, are treated as sparse views.
-_IMAGE_DEFAULTS = {**_SPARSE, "start_t": 20, "steps": 4, "tv_factor": 1.0}
+# Stacks of images, and data of other operators: as in sparse views, but that there are no views to leave out.
+_IMAGE_DEFAULTS = {
+    "start_iterations": 80,
+    "start_t": 20,
+    "steps": 4,
+    "tv_factor": 1.0,
+    "adapt_loss": "scales",
+    "adapt_leave_out": 0.0,
+    "adapt_steps": 25,
+    "adapt_admm_steps": 1,
+    "adapt_cg_steps": 1,
+    "learning_rate": 5e-3,
+}
 _DENOISER_ERROR = 0.05
 _COUPLED_IN_3D = ("tv3d", "tgv")
 _NAMES = {
@@ -223,7 +234,6 @@ def resolve(settings: Settings, measurement: Measurement) -> Settings:
     elif isinstance(measurement, KSpace):
         defaults, overrides = _KSPACE_DEFAULTS, _kspace_overrides(settings)
     else:
-        # There are no views or lines to leave out.
         defaults, overrides = _IMAGE_DEFAULTS, {"adapt_leave_out": 0.0, **_sinogram_overrides(settings)}
     fields = {name: value for name, value in defaults.items() if getattr(settings, name) is None} | overrides
     if settings.prior == "auto" and settings.method in DIFFUSION_METHODS:

@@ -11,9 +11,9 @@ grid twice as fine, with noise. Nothing written here belongs into the repository
         --nilearn nilearn-0.14.1-py3-none-any.whl -o eval
 
 Without ``--volume`` the standard set is made. CT: 30 views over 180 degrees with 1 % noise, and 45 views over 90
-degrees with 0.5 % noise, of abdomen and head (for tuning), and of the chest, concrete, snow and a head's T1 image (for
-testing; the chest with 30 views is the bundled sample). Further needs: the wheel of spam 0.9.1 (``--spam``) and
-Debian's mricron-data (``--mricron``, its folder). Each npz holds a scan and its truth:
+degrees with 0.5 % noise, of abdomen and head (for tuning), and of the chest, concrete, snow, a monkey's brain and a
+head's T1 image (for testing; the chest with 30 views is the bundled sample). Further needs: the wheel of spam 0.9.1
+(``--spam``) and Debian's mricron-data (``--mricron``, its folder). Each npz holds a scan and its truth:
 ``data`` (z, angle, detector), ``angles``, ``center``, ``voxel_size``, ``unit``, ``provenance`` and ``reference``
 (z, y, x).
 
@@ -51,13 +51,22 @@ from napari_d3ip.measurement import KSpace
 from napari_d3ip.simulate.sampling import sampling_mask
 
 ABDOMEN = "tests/reference_files/example_ct.nii.gz"
-T1 = "templates/ch2.nii.gz"
+T1, PRIMATE = "templates/ch2.nii.gz", "templates/inia19-t1-brain.nii.gz"
 MICROGRAPHS = {
     "xray": "spam/data/concrete/concrete_x-ray-bin16.tif",
     "concrete": "spam/data/concrete/concrete_neutron-bin16.tif",
     "snow": "spam/data/snow/snow.tif",
 }
-FIRST = {"abdomen": 60, "head": 30, "chest": CHEST_SLICES.start // 2, "xray": 34, "concrete": 34, "snow": 34, "t1": 30}
+FIRST = {
+    "abdomen": 60,
+    "head": 30,
+    "chest": CHEST_SLICES.start // 2,
+    "xray": 34,
+    "concrete": 34,
+    "snow": 34,
+    "t1": 30,
+    "primate": 18,
+}
 """First slice (of the coarse ones) of each volume."""
 
 STANDARD = [
@@ -68,7 +77,7 @@ STANDARD = [
     ("chest", 45, 90.0, 0.005, "chest_90deg"),
     *(
         (name, *task, f"{name}_{label}")
-        for name in ("concrete", "snow", "t1")
+        for name in ("concrete", "snow", "primate", "t1")
         for label, task in {"30v": (30, 180.0, 0.01), "90deg": (45, 90.0, 0.005)}.items()
     ),
 ]
@@ -109,7 +118,14 @@ ANATOMIES = {
 MASKS = {"uniform4": ("uniform", 4.0), "poisson8": ("poisson", 8.0)}
 
 
-PACKAGES = {"head": "nilearn", "t1": "mricron", "xray": "spam", "concrete": "spam", "snow": "spam"}
+PACKAGES = {
+    "head": "nilearn",
+    "t1": "mricron",
+    "primate": "mricron",
+    "xray": "spam",
+    "concrete": "spam",
+    "snow": "spam",
+}
 """Option that names a volume's package; totalsegmentator for the others."""
 
 
@@ -153,7 +169,11 @@ def load_fine(
         volume, (z, y, _) = read_nifti(package, CHEST)
         volume, source = hounsfield_to_attenuation(volume), f"totalsegmentator 2.18.0, {CHEST}"
     else:
-        file, source = (BRAIN, "nilearn 0.14.1") if name == "head" else (T1, "mricron-data")
+        file, source = {
+            "head": (BRAIN, "nilearn 0.14.1"),
+            "t1": (T1, "mricron-data"),
+            "primate": (PRIMATE, "mricron-data"),
+        }[name]
         volume, (z, y, _) = read_nifti(package, file)
         # A magnetic-resonance image is no attenuation; scaled so that its brightest tissue absorbs as water does.
         volume, source = volume * (WATER_PER_MM / np.percentile(volume, 99.5)), f"{source}, {file}, scaled"

@@ -111,6 +111,7 @@ def test_every_method_and_field_is_of_some_kind_of_measurement() -> None:
     assert {"zero-filled", "sense", "l1-wavelet"} <= set(kspace) - set(sinogram)
 
 
+OF_VIEWS = ("adapt_leave_out", "adapt_pattern", "adapt_splits")
 KINDS_AND_METHODS = [(kind, method) for kind in ("sinogram", "kspace", "stack") for method in methods_for(kind)]
 
 
@@ -131,9 +132,11 @@ def test_fields_follow_the_kind_and_the_method(kind: str, method: str) -> None:
     for name in ("tv_factor", "admm_steps", "cg_steps", "proximal_weight"):
         assert (name in fields) == (adaptive or method == "dds")
     of_adaptation = {name for name in Settings.model_fields if name.startswith(("adapt_", "lora_"))}
-    for name in (of_adaptation | {"learning_rate", "guard"}) - {"adapt_slices", "adapt_leave_out"}:
+    for name in (of_adaptation | {"learning_rate", "guard"}) - {"adapt_slices", *OF_VIEWS}:
         assert (name in fields) == adaptive
-    assert ("adapt_leave_out" in fields) == (adaptive and kind != "stack")
+    for name in OF_VIEWS:
+        of_method = method.startswith("d3ip") if name == "adapt_splits" else adaptive
+        assert (name in fields) == (of_method and kind != "stack")
     for name in ("refine_steps", "refine_slices"):
         assert (name in fields) == method.startswith("d3ip")
     assert ("adapt_slices" in fields) == (untrained or method.startswith("d3ip"))

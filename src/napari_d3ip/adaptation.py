@@ -9,7 +9,7 @@ import copy
 import math
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,14 +20,19 @@ from torch import Tensor
 
 from napari_d3ip.errors import D3IPError, PriorError
 from napari_d3ip.prior.adapters import SavedAdapter, load_adapter, lora_names
-from napari_d3ip.prior.network import DiffusionPrior, white_noise
+from napari_d3ip.prior.network import DiffusionPrior, correlated_noise, white_noise
 from napari_d3ip.problem import Problem
 from napari_d3ip.settings import Settings
+from napari_d3ip.splits import NO_SPLITS, Split, Splits, draw_slices
 
 # Slices that judge a round of adaptation: a fixed number, so that its cost does not grow with the volume.
 _GUARD_SLICES = 8
 # Range of scales, and largest height and width in pixels, of what `scale_loss` looks at.
 _SCALES, _PATCH = (0.5, 0.8), 128
+# Weight of the data's residual (in noise variances) beside the denoising loss.
+_FIDELITY_IN_BOTH = 0.3
+# A problem, x_t of its slices, and the mask of the rays or samples that are asked for.
+Question = tuple[Problem, Tensor, Tensor]
 # Convolutions that change the resolution are left out; residual blocks that do are not.
 _TARGETS = (
     r".*(resnets|attentions|(down|up)samplers)\..*(conv1|conv2|conv_shortcut|time_emb_proj|to_q|to_k|to_v|to_out\.0)"
@@ -261,15 +266,6 @@ class Fit:
     accepted: bool
 
 
-def draw_slices(total: int, count: int, adjacent: bool, generator: torch.Generator) -> Tensor:
-    """Indices of ``min(count, total)`` random slices, adjacent or distinct."""
-    count = min(count, total)
-    if adjacent:
-        first = int(torch.randint(total - count + 1, (1,), generator=generator))
-        return torch.arange(first, first + count)
-    return torch.randperm(total, generator=generator)[:count]
-
-
 def consistent_estimate(
     problem: Problem, prior: DiffusionPrior, x_t: Tensor, t: int, admm_steps: int, cg_steps: int
 ) -> Tensor:
@@ -279,7 +275,7 @@ def consistent_estimate(
 
 
 def _left_out(problem: Problem, rays: Tensor, generator: torch.Generator) -> tuple[Problem, Tensor]:
-    """The problem without a run of views or lines, and those of ``rays`` in it; all of both if none is left out."""
+    """The problem without some views or lines, and those of ``rays`` in them; all of both if none is left out."""
     fraction = problem.settings.adapt_leave_out
     if not fraction:
         return problem, rays
@@ -334,19 +330,17 @@ def adapt(
     volume: Tensor,
     t: int,
     generator: torch.Generator,
+    splits: Splits = NO_SPLITS,
 ) -> Fit:
     """L optimizer steps at time t, each on K slices drawn anew (D3IP, algorithm 2; DDIP where there is one slice).
 
-    The loss is `fidelity_loss`, or with ``adapt_loss="scales"`` the `scale_loss` of the volume so far. With
-    ``settings.adapt_leave_out``, fidelity is that on a run of neighbouring views, or of lines, drawn anew in every
-    step, which data consistency does not see: the network learns to fill in directions, which those missing from a
-    scan ask of it, rather than to fit rays (a split within the scan as in SSDU, Yaman et al. 2020, but of
-    neighbours).
+    The loss is that of the data (`split_loss` where there are splits, else `fidelity_loss`), with
+    ``adapt_loss="scales"`` the `scale_loss` of the volume so far, or both.
 
-    The cost does not depend on the number of slices. With a coupling the K slices are adjacent, so that the 3D solver
-    works inside the loss. With ``settings.guard``, rays held out of data consistency and of the loss decide whether
-    the adapters are used (with ``adapt_leave_out`` those in views or lines left out as in the loss); where they are
-    not, the round is undone.
+    The cost does not depend on the number of slices. With ``settings.guard``, rays that nothing has fitted decide
+    whether the adapters are used: what is hidden of splits that no step has learnt from, or else the held-out rays of
+    some slices (with ``adapt_leave_out`` those in views or lines left out as in the loss). Where the adapters do not
+    predict them better than the bare prior does, the round is undone.
 
     Raises
     ------
@@ -354,8 +348,8 @@ def adapt(
         If the adapters did not move: the network would be adapted in name only.
     """
     before = adapter.state()
-    losses = _fit(problem, prior, adapter, x_t, volume, t, generator)
-    return _judged(problem, prior, adapter, before, losses, x_t, t, generator)
+    losses = _fit(problem, prior, adapter, x_t, volume, t, generator, splits.learning)
+    return _judged(problem, prior, adapter, before, losses, x_t, t, generator, splits.judging)
 
 
 def adapt_by_reptile(
@@ -367,12 +361,13 @@ def adapt_by_reptile(
     t: int,
     generator: torch.Generator,
     rate: float,
+    splits: Splits = NO_SPLITS,
 ) -> Fit:
     """L steps on each group of adjacent slices in turn, ``phi <- phi + rate (phi' - phi)`` after each.
 
     The outer loop of Meta-D3IP (Chung & Ye 2024, section 3.3; Reptile, Nichol et al. 2018). The volume is cut into
     ``settings.meta_groups`` groups, so the cost does not depend on the number of slices. With one group and a rate of
-    1 it is `adapt`.
+    1 it is `adapt`. A group learns from the splits that begin in it, or from all where none does.
 
     Raises
     ------
@@ -382,9 +377,12 @@ def adapt_by_reptile(
     before, losses = adapter.state(), []
     for group in torch.arange(len(x_t)).tensor_split(min(problem.settings.meta_groups, len(x_t))):
         weights = adapter.weights()
-        losses += _fit(problem.of_slices(group), prior, adapter, x_t[group], volume[group], t, generator)
+        own = [split for split in splits.learning if group[0] <= split.index[0] <= group[-1]]
+        losses += _fit(
+            problem.of_slices(group), prior, adapter, x_t[group], volume[group], t, generator, own or splits.learning
+        )
         adapter.draw_back(weights, rate)
-    return _judged(problem, prior, adapter, before, losses, x_t, t, generator)
+    return _judged(problem, prior, adapter, before, losses, x_t, t, generator, splits.judging)
 
 
 def _fit(
@@ -395,22 +393,34 @@ def _fit(
     volume: Tensor,
     t: int,
     generator: torch.Generator,
+    splits: Sequence[Split],
 ) -> list[float]:
     """Losses of L optimizer steps."""
     losses = []
+    kind = problem.settings.adapt_loss
     for _ in range(problem.settings.adapt_steps or 1):
         problem.check()
-        if problem.settings.adapt_loss == "scales":
-            loss = scale_loss(problem, prior, volume, generator)
-        else:
-            loss = fidelity_loss(problem, prior, x_t, t, generator)
+        terms = []
+        if kind != "scales":
+            fidelity = (
+                split_loss(problem, prior, splits, t, generator)
+                if splits
+                else fidelity_loss(problem, prior, x_t, t, generator)
+            )
+            terms.append(_FIDELITY_IN_BOTH * fidelity if kind == "both" else fidelity)
+        if kind != "fidelity":
+            terms.append(scale_loss(problem, prior, volume, generator))
+        loss = torch.stack(terms).sum()
         adapter.step(loss)
         losses.append(float(loss.detach()))
     return losses
 
 
 def fidelity_loss(problem: Problem, prior: DiffusionPrior, x_t: Tensor, t: int, generator: torch.Generator) -> Tensor:
-    """``|y - A DC(x0_theta(x_t))|^2`` of K slices (equation 8), in units of the noise variance."""
+    """``|y - A DC(x0_theta(x_t))|^2`` of K slices (equation 8), in units of the noise variance.
+
+    With ``settings.adapt_leave_out`` on views or lines, drawn anew, that data consistency does not see.
+    """
     settings = problem.settings
     index = draw_slices(len(x_t), settings.adapt_slices, settings.coupling != "none", generator)
     part = problem.of_slices(index)
@@ -419,6 +429,31 @@ def fidelity_loss(problem: Problem, prior: DiffusionPrior, x_t: Tensor, t: int, 
         part, prior, x_t[index], t, settings.adapt_admm_steps or 1, settings.adapt_cg_steps or 1
     )
     return part.residual(estimate, target)
+
+
+def split_loss(
+    problem: Problem, prior: DiffusionPrior, splits: Sequence[Split], t: int, generator: torch.Generator
+) -> Tensor:
+    """``|y - A DC(x0_theta(x_t))|^2`` on what is hidden of a split, whose x_t has not seen it either.
+
+    The network learns to fill in what a scan leaves open from what it leaves to be seen, and is asked just what
+    sampling asks of it later. Were x_t made of the volume itself, which has seen everything, the answer would stand in
+    the question.
+    """
+    settings = problem.settings
+    split = splits[int(torch.randint(len(splits), (1,), generator=generator))]
+    x_t = noised_split(split, prior, t, settings.noise_correlation, generator)
+    estimate = consistent_estimate(
+        split.seen, prior, x_t, t, settings.adapt_admm_steps or 1, settings.adapt_cg_steps or 1
+    )
+    return split.seen.residual(estimate, split.question)
+
+
+def noised_split(
+    split: Split, prior: DiffusionPrior, t: int, correlation: float, generator: torch.Generator
+) -> Tensor:
+    """x_t of what a split is so far, with noise drawn anew."""
+    return prior.noised(split.volume, correlated_noise(split.volume, correlation, generator), t)
 
 
 def _judged(
@@ -430,8 +465,9 @@ def _judged(
     x_t: Tensor,
     t: int,
     generator: torch.Generator,
+    judges: Sequence[Split],
 ) -> Fit:
-    """Outcome of a round that began with ``before``, which held-out rays may bring back."""
+    """Outcome of a round that began with ``before``, which rays that nothing has fitted may bring back."""
     settings = problem.settings
     with adapter.in_use(accepted=True):
         shift = adapter.shift()
@@ -440,18 +476,41 @@ def _judged(
 
     adapter.accepted = True
     held_out = held_out_without = None
-    if settings.guard and bool(problem.held_out.any()):
-        index = draw_slices(len(x_t), _GUARD_SLICES, settings.coupling != "none", generator)
-        part = problem.of_slices(index)
-        part, judged = _left_out(part, part.held_out, generator)
+    if settings.guard and (judges or bool(problem.held_out.any())):
+        questions = (
+            _of_splits(judges, prior, t, settings, generator) if judges else _of_held_out_rays(problem, x_t, generator)
+        )
         with torch.no_grad():
             verdicts = []
             for accepted in (True, False):
                 with adapter.in_use(accepted=accepted):
-                    estimate = consistent_estimate(part, prior, x_t[index], t, settings.admm_steps, settings.cg_steps)
-                verdicts.append(float(part.residual(estimate, judged)))
+                    residuals = [
+                        part.residual(
+                            consistent_estimate(part, prior, noisy, t, settings.admm_steps, settings.cg_steps), mask
+                        )
+                        for part, noisy, mask in questions
+                    ]
+                verdicts.append(float(torch.stack(residuals).mean()))
         held_out, held_out_without = verdicts
         if held_out >= held_out_without:
             adapter.load(before)
             adapter.accepted = False
     return Fit(sum(losses) / len(losses), held_out, held_out_without, shift, adapter.accepted)
+
+
+def _of_splits(
+    judges: Sequence[Split], prior: DiffusionPrior, t: int, settings: Settings, generator: torch.Generator
+) -> list[Question]:
+    """What is hidden of splits."""
+    return [
+        (split.seen, noised_split(split, prior, t, settings.noise_correlation, generator), split.question)
+        for split in judges
+    ]
+
+
+def _of_held_out_rays(problem: Problem, x_t: Tensor, generator: torch.Generator) -> list[Question]:
+    """The held-out rays of some slices."""
+    index = draw_slices(len(x_t), _GUARD_SLICES, problem.settings.coupling != "none", generator)
+    part = problem.of_slices(index)
+    part, judged = _left_out(part, part.held_out, generator)
+    return [(part, x_t[index], judged)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,10 @@ from napari_d3ip.adaptation import AdapterState
 from napari_d3ip.errors import FileError
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.methods import SamplerState
+from napari_d3ip.problem import Problem
 from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.total_variation import Duals
+from napari_d3ip.splits import Split, Splits
 
 # A file that was moved or renamed is still the same scan.
 _NOT_GEOMETRY = ("provenance", "source", "origin", "slice_range")
@@ -48,14 +51,17 @@ class Checkpoint:
             "adaptation_generator": state.adaptation_generator.get_state(),
             "duals": None if state.duals is None else vars(state.duals),
             "adapters": [vars(adapter) for adapter in state.adapters],
+            "splits": None
+            if state.splits is None
+            else [[split.tensors() for split in part] for part in (state.splits.learning, state.splits.judging)],
             "index": state.index,
         }
         partial = self._path.with_name(self._path.name + ".partial")
         torch.save(content, partial)
         partial.replace(self._path)
 
-    def load(self, device: torch.device) -> SamplerState | None:
-        """State of an earlier run, or None if there is no file.
+    def load(self, problem: Problem) -> SamplerState | None:
+        """State of an earlier run on the same problem, or None if there is no file.
 
         Raises
         ------
@@ -65,7 +71,7 @@ class Checkpoint:
         if self._path is None or not self._path.exists():
             return None
         try:
-            content = torch.load(self._path, map_location=device, weights_only=True)
+            content = torch.load(self._path, map_location=problem.measured.device, weights_only=True)
         except Exception as error:  # torch.load raises many types for a damaged file.
             raise FileError(f"resume: {self._path} cannot be read; delete it and start again.") from error
         if content["fingerprint"] != self._fingerprint:
@@ -80,7 +86,18 @@ class Checkpoint:
             volume=content["volume"],
             generator=generator,
             adaptation_generator=adaptation_generator,
-            duals=None if content["duals"] is None else Duals(**content["duals"]),
+            duals=_duals(content["duals"]),
             adapters=[AdapterState(**adapter) for adapter in content["adapters"]],
+            splits=None
+            if content["splits"] is None
+            else Splits(*(_splits(part, problem) for part in content["splits"])),
             index=content["index"],
         )
+
+
+def _duals(values: dict[str, Any] | None) -> Duals | None:
+    return None if values is None else Duals(**values)
+
+
+def _splits(saved: list[dict[str, Any]], problem: Problem) -> list[Split]:
+    return [Split.of(problem, **{**values, "duals": _duals(values["duals"])}) for values in saved]

@@ -56,16 +56,21 @@ _START_CG_INSIDE = 3
 # Starting times for an even half circle and for half of it missing.
 _START_FULL, _START_HALF = 20, 300
 _STEPS_FULL, _STEPS_HALF = 4, 12
-# Sparse views: the prior learns the scan's own structure from coarser scales.
+# Sparse views: the prior learns the scan's own structure from coarser scales, and what lies between views from those
+# that are left out.
 _SPARSE = {
     "start_iterations": 80,
-    "adapt_loss": "scales",
-    "adapt_leave_out": 0.0,
-    "adapt_steps": 25,
+    "adapt_loss": "both",
+    "adapt_leave_out": 0.33,
+    "adapt_pattern": "interleaved",
+    "adapt_splits": 12,
+    "adapt_steps": 40,
     "adapt_admm_steps": 1,
     "adapt_cg_steps": 1,
-    "learning_rate": 5e-3,
+    "learning_rate": 4e-3,
 }
+# A slice by itself is never reconstructed without some of its views; on what x_t has seen, the loss does harm.
+_SPARSE_SLICEWISE = {**_SPARSE, "adapt_loss": "scales", "adapt_leave_out": 0.0, "adapt_splits": 0}
 # Where less than so many degrees of the half circle are covered, it learns to fill in directions instead, what is
 # denoised early, of much noise, is nothing to stay close to, and total variation, which starts it, converges slowly.
 _FEW_DIRECTIONS = 135.0
@@ -74,6 +79,8 @@ _LIMITED = {
     "proximal_weight": 0.0,
     "adapt_loss": "fidelity",
     "adapt_leave_out": 0.33,
+    "adapt_pattern": "adjacent",
+    "adapt_splits": 12,
     "adapt_steps": 10,
     "adapt_admm_steps": 3,
     "adapt_cg_steps": 3,
@@ -87,6 +94,8 @@ _KSPACE_DEFAULTS = {
     "tv_factor": 0.5,
     "adapt_loss": "fidelity",
     "adapt_leave_out": 0.0,
+    "adapt_pattern": "interleaved",
+    "adapt_splits": 0,
     "adapt_steps": 5,
     "adapt_admm_steps": 1,
     "adapt_cg_steps": 1,
@@ -100,6 +109,8 @@ _IMAGE_DEFAULTS = {
     "tv_factor": 1.0,
     "adapt_loss": "scales",
     "adapt_leave_out": 0.0,
+    "adapt_pattern": "interleaved",
+    "adapt_splits": 0,
     "adapt_steps": 25,
     "adapt_admm_steps": 1,
     "adapt_cg_steps": 1,
@@ -230,11 +241,12 @@ def resolve(settings: Settings, measurement: Measurement) -> Settings:
             f"{', '.join(allowed)}."
         )
     if isinstance(measurement, Sinogram):
-        defaults, overrides = _sinogram_defaults(measurement), _sinogram_overrides(settings)
+        defaults, overrides = _sinogram_defaults(measurement, settings.method), _sinogram_overrides(settings)
     elif isinstance(measurement, KSpace):
         defaults, overrides = _KSPACE_DEFAULTS, _kspace_overrides(settings)
     else:
-        defaults, overrides = _IMAGE_DEFAULTS, {"adapt_leave_out": 0.0, **_sinogram_overrides(settings)}
+        left_out = {"adapt_leave_out": 0.0, "adapt_splits": 0}
+        defaults, overrides = _IMAGE_DEFAULTS, left_out | _sinogram_overrides(settings)
     fields = {name: value for name, value in defaults.items() if getattr(settings, name) is None} | overrides
     if settings.prior == "auto" and settings.method in DIFFUSION_METHODS:
         fields["prior"] = _PRIORS[measurement.kind]
@@ -250,15 +262,16 @@ def resolve(settings: Settings, measurement: Measurement) -> Settings:
     return settings.updated(**fields) if fields else settings
 
 
-def _sinogram_defaults(measurement: Sinogram) -> dict[str, Any]:
+def _sinogram_defaults(measurement: Sinogram, method: str) -> dict[str, Any]:
     """Values of settings that are left open."""
+    sparse = _SPARSE_SLICEWISE if method in SLICEWISE_METHODS else _SPARSE
     # The more directions are missing, the more the prior has to add: sampling starts earlier, in more steps.
     missing = min(1.0, max(0.0, 170.0 - measurement.angular_range) / 80.0)
     return {
         "start_t": round(_START_FULL + (_START_HALF - _START_FULL) * missing),
         "steps": round(_STEPS_FULL + (_STEPS_HALF - _STEPS_FULL) * missing),
         "tv_factor": 1.0,
-        **(_LIMITED if measurement.angular_range < _FEW_DIRECTIONS else _SPARSE),
+        **(_LIMITED if measurement.angular_range < _FEW_DIRECTIONS else sparse),
     }
 
 
@@ -403,7 +416,6 @@ def _sample(
     resume: bool,
 ) -> Generator[Step, None, tuple[SamplerState, Settings]]:
     """First reconstruction, then one of the diffusion methods."""
-    device = prepared.problem.measured.device
     settings = _weighted(prepared.problem, settings)
     problem = replace(
         prepared.problem,
@@ -415,7 +427,7 @@ def _sample(
             proximal_weight=settings.proximal_weight or 0.0,
         ),
     )
-    state = store.load(device) if resume else None
+    state = store.load(problem) if resume else None
     if state is None:
         first, duals = first_reconstruction(prepared, problem)
         state = initial_state(problem, prior, first)

@@ -13,11 +13,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from napari_d3ip.adaptation import Adapter, AdapterState, Fit, adapt, adapt_by_reptile
-from napari_d3ip.prior.network import DiffusionPrior, white_noise
+from napari_d3ip.adaptation import Adapter, AdapterState, Fit, adapt, adapt_by_reptile, noised_split
+from napari_d3ip.prior.network import DiffusionPrior, correlated_noise, white_noise
 from napari_d3ip.problem import Problem
 from napari_d3ip.settings import Settings, parse_slices
 from napari_d3ip.solvers.total_variation import Duals
+from napari_d3ip.splits import Split, Splits, draw_splits
 
 # Conjugate gradients to apply a pseudo-inverse or a proximal map of the data to the end.
 _INVERSE_CG = 30
@@ -33,6 +34,7 @@ class SamplerState:
     adaptation_generator: torch.Generator
     duals: Duals | None = None
     adapters: list[AdapterState] = field(default_factory=list)
+    splits: Splits | None = None
     index: int = 0
 
 
@@ -59,29 +61,13 @@ def remaining_times(settings: Settings, state: SamplerState) -> list[tuple[int, 
     return list(pairwise(times))[state.index :]
 
 
-def correlated_noise(like: Tensor, correlation: float, generator: torch.Generator) -> Tensor:
-    """Noise as `white_noise` whose neighbouring slices are correlated.
-
-    A first-order autoregression along z (inter-slice consistent stochasticity, arXiv 2602.04162).
-    """
-    noise = white_noise(like, generator)
-    if correlation > 0:
-        fresh = (1 - correlation**2) ** 0.5
-        for z in range(1, len(noise)):
-            noise[z] = correlation * noise[z - 1] + fresh * noise[z]
-    return noise
-
-
 def initial_state(problem: Problem, prior: DiffusionPrior, first: Tensor) -> SamplerState:
     """Noise the first reconstruction to the starting time (SDEdit-style start, equation 5 at T')."""
     settings = problem.settings
     generator = torch.Generator().manual_seed(settings.seed)
     start = timesteps(settings.start_t or 0, settings.steps or 1)[0]
-    alpha_bar = prior.alphas_cumprod[start]
     noise = correlated_noise(first, settings.noise_correlation, generator)
-    x_t = alpha_bar.sqrt() * prior.normalise(first) + (1 - alpha_bar).sqrt() * noise
-    if settings.start_from == "noise":
-        x_t = noise
+    x_t = noise if settings.start_from == "noise" else prior.noised(first, noise, start)
     # Of its own, so that runs with and without adaptation are sampled with the same noise.
     adaptation_generator = torch.Generator().manual_seed(settings.seed)
     return SamplerState(x_t, first, generator, adaptation_generator)
@@ -105,11 +91,9 @@ def denoise(problem: Problem, prior: DiffusionPrior, state: SamplerState, epsilo
     """
     estimates = [prior.tweedie(state.x_t, epsilon, t)]
     if problem.settings.planes == "all":
-        alpha_bar = prior.alphas_cumprod[t]
         for axis in (1, 2):
-            clean = prior.normalise(state.volume).movedim(axis, 0)
-            noise = white_noise(clean, state.generator)
-            x_t = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise
+            clean = state.volume.movedim(axis, 0)
+            x_t = prior.noised(clean, white_noise(clean, state.generator), t)
             estimate = prior.tweedie(x_t, predict_noise(problem, prior, x_t, t), t)
             estimates.append(estimate.movedim(0, axis))
     return torch.stack(estimates).mean(dim=0)
@@ -237,9 +221,11 @@ def d3ip_meta(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> I
         volume: Tensor,
         t: int,
         generator: torch.Generator,
+        splits: Splits,
     ) -> Fit:
         left = 1 - state.index / (settings.steps or 1) if settings.meta_decay else 1.0
-        return adapt_by_reptile(problem, prior, adapter, x_t, volume, t, generator, settings.meta_rate * left)
+        rate = settings.meta_rate * left
+        return adapt_by_reptile(problem, prior, adapter, x_t, volume, t, generator, rate, splits)
 
     yield from _adapted_as_a_volume(problem, prior, state, adapt_round)
 
@@ -253,10 +239,15 @@ def _adapted_as_a_volume(
     if state.adapters:  # Resumed from a checkpoint.
         adapter.load(state.adapters[0])
     refined = range(len(state.x_t))[parse_slices(settings.refine_slices)] if settings.refine_steps else range(0)
+    generator, splits = state.adaptation_generator, state.splits or draw_splits(problem, state.adaptation_generator)
+    state.splits, times = splits, timesteps(settings.start_t or 0, settings.steps or 1)
     for t, t_next in remaining_times(settings, state):
+        if state.index > 0:
+            for split in splits.all:
+                follow(split, prior, adapter, times[state.index - 1], t, generator)
         if state.index % settings.adapt_every == 0:
-            part, generator = problem.around(state.volume), state.adaptation_generator
-            fit = adapt_round(part, prior, adapter, state.x_t, state.volume, t, generator)
+            now = problem.around(state.volume)
+            fit = adapt_round(now, prior, adapter, state.x_t, state.volume, t, generator, splits)
             state.adapters = [adapter.state()]
             yield Event("adaptation", state.index, t, state.volume, fit, fit.shift)
         with torch.no_grad(), adapter.in_use():
@@ -268,6 +259,18 @@ def _adapted_as_a_volume(
         with torch.no_grad(), adapter.in_use():
             sample(problem, prior, state, epsilon, t, t_next)
         yield Event("sampling", state.index, t, state.volume, lora_shift=shift)
+
+
+def follow(
+    split: Split, prior: DiffusionPrior, adapter: Adapter, t: int, t_next: int, generator: torch.Generator
+) -> None:
+    """Take a split along with the volume: the same sampling step, without what is hidden of it."""
+    problem = split.seen
+    x_t = noised_split(split, prior, t, problem.settings.noise_correlation, generator)
+    state = SamplerState(x_t, split.volume, generator, generator, split.duals)
+    with torch.no_grad(), adapter.in_use():
+        sample(problem, prior, state, predict_noise(problem, prior, x_t, t), t, t_next)
+    split.volume, split.duals = state.volume, state.duals
 
 
 def _refined(

@@ -92,11 +92,18 @@ class Problem:
         return float(self.residual(volume, self.used)), held_out
 
     def leave_out(self, fraction: float, generator: torch.Generator) -> Tensor:
-        """Mask of a random run of `groups`, ``fraction`` of them all, that goes round at the end."""
-        count = max(1, round(fraction * len(self.groups)))
-        first = int(torch.randint(len(self.groups), (1,), generator=generator))
-        chosen = [self.groups[(first + step) % len(self.groups)] for step in range(count)]
-        return torch.stack(chosen).sum(dim=0)
+        """Mask of about ``fraction`` of the `groups`: every n-th, or a run of neighbours that goes round at the end.
+
+        Which of these, ``settings.adapt_pattern`` says; where it begins is random.
+        """
+        if self.settings.adapt_pattern == "interleaved":
+            every = min(max(2, round(1 / fraction)), len(self.groups))
+            chosen = self.groups[int(torch.randint(every, (1,), generator=generator)) :: every]
+        else:
+            count = max(1, round(fraction * len(self.groups)))
+            first = int(torch.randint(len(self.groups), (1,), generator=generator))
+            chosen = [self.groups[(first + step) % len(self.groups)] for step in range(count)]
+        return torch.stack(list(chosen)).sum(dim=0)
 
     def around(self, volume: Tensor) -> Problem:
         """The same problem with ``volume`` (z, y, x) as what surrounds the slices that `of_slices` takes."""

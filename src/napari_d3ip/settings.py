@@ -54,7 +54,7 @@ _OTHER_KIND = {
     "linear": _NOT_IMAGES,
 }
 _MRI_FIELDS = ("wavelet_weight", "remove_phase", "phase_constraint", "calibration_width", "virtual_coils")
-_NOT_IMAGE_FIELDS = (*_MRI_FIELDS, "held_out_views", "adapt_leave_out")
+_NOT_IMAGE_FIELDS = (*_MRI_FIELDS, "held_out_views", "adapt_leave_out", "adapt_pattern", "adapt_splits")
 # Settings that mean nothing for a kind of measurement.
 _FIELDS_OF_OTHER_KIND = {
     "sinogram": _MRI_FIELDS,
@@ -99,6 +99,7 @@ _METHODS_OF_FIELDS: dict[str, tuple[str, ...]] = {
             "adapt_every",
             "adapt_loss",
             "adapt_leave_out",
+            "adapt_pattern",
             "adapt_admm_steps",
             "adapt_cg_steps",
             "adapt_biases",
@@ -109,7 +110,7 @@ _METHODS_OF_FIELDS: dict[str, tuple[str, ...]] = {
         ),
         ADAPTIVE_METHODS,
     ),
-    **dict.fromkeys(("refine_steps", "refine_slices"), VOLUME_METHODS),
+    **dict.fromkeys(("adapt_splits", "refine_steps", "refine_slices"), VOLUME_METHODS),
     **dict.fromkeys(("meta_groups", "meta_rate", "meta_decay"), ("d3ip-meta",)),
 }
 Preset = Literal["default", "fast", "best", "paper"]
@@ -133,6 +134,8 @@ _PAPER: dict[str, Any] = {
     "adapt_slices": 3,
     "adapt_loss": "fidelity",
     "adapt_leave_out": 0.0,
+    "adapt_pattern": "adjacent",
+    "adapt_splits": 0,
     "adapt_admm_steps": 1,
     "adapt_cg_steps": 1,
     "adapt_biases": True,
@@ -269,10 +272,10 @@ class Settings(BaseModel):
     )
     adapt_every: int = Field(1, ge=1, description="Adapt before every n-th sampling step.")
     adapt_slices: int = Field(3, ge=1, description="Monte Carlo slices K per adaptation step.")
-    adapt_loss: Literal["fidelity", "scales"] | None = Field(
+    adapt_loss: Literal["fidelity", "scales", "both"] | None = Field(
         None,
-        description="What adaptation lowers: the residual of the data (fidelity, the paper's), or the denoising loss "
-        "on the volume itself seen at coarser scales (scales); by the scan if not given.",
+        description="What adaptation lowers: the residual of the data (fidelity, the paper's), the denoising loss on "
+        "the volume itself seen at coarser scales (scales), or both; by the scan if not given.",
     )
     adapt_leave_out: float | None = Field(
         None,
@@ -280,6 +283,18 @@ class Settings(BaseModel):
         le=0.8,
         description="Fraction of the views or lines that are left out of data consistency inside the adaptation loss, "
         "which is taken on them (0: all are in both); by the scan if not given.",
+    )
+    adapt_pattern: Literal["adjacent", "interleaved"] | None = Field(
+        None,
+        description="Which views or lines adapt_leave_out leaves out: a run of neighbours, or every n-th; by the scan "
+        "if not given.",
+    )
+    adapt_splits: int | None = Field(
+        None,
+        ge=0,
+        le=256,
+        description="Runs of K adjacent slices that are reconstructed without what adapt_leave_out leaves out, for "
+        "the loss to start from what has not seen it (0: it starts from the volume itself); by the scan if not given.",
     )
     adapt_admm_steps: int | None = Field(
         None, ge=1, le=50, description="ADMM iterations inside the adaptation loss; by the scan if not given."

@@ -262,6 +262,9 @@ def tiny(prior_folder: Path) -> dict[str, Any]:
         "tv_weight": 2e-3,
         "network_steps": 20,
         "adapt_loss": "fidelity",
+        "adapt_leave_out": 0.0,
+        "adapt_splits": 0,
+        "start_iterations": 8,
     }
 
 

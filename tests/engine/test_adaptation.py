@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_d3ip.adaptation import Adapter, Fit, adapt, consistent_estimate, draw_slices
+from napari_d3ip.adaptation import Adapter, Fit, adapt, consistent_estimate
 from napari_d3ip.errors import D3IPError
 from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet, linear_schedule, load_prior
 from napari_d3ip.problem import Problem
+from napari_d3ip.splits import draw_slices
 
 T = 200
 

@@ -22,11 +22,21 @@ class TestBySpan:
             assert getattr(full, name) < getattr(wide, name) < getattr(half, name)
         assert full.start_iterations == wide.start_iterations == 80 < half.start_iterations
 
-    @pytest.mark.parametrize(("span", "loss", "left_out"), [(180.0, "scales", 0.0), (60.0, "fidelity", 0.33)])
-    def test_loss_of_adaptation(self, make_scan: Callable[..., Any], span: float, loss: str, left_out: float) -> None:
+    @pytest.mark.parametrize(
+        ("span", "loss", "pattern"), [(180.0, "both", "interleaved"), (60.0, "fidelity", "adjacent")]
+    )
+    def test_adaptation_learns_what_is_missing(
+        self, make_scan: Callable[..., Any], span: float, loss: str, pattern: str
+    ) -> None:
         settings = resolve(Settings(), make_scan(span=span).measurement)
-        assert (settings.adapt_loss, settings.adapt_leave_out) == (loss, left_out)
+        assert (settings.adapt_loss, settings.adapt_pattern) == (loss, pattern)
+        assert settings.adapt_leave_out
+        assert settings.adapt_splits
         assert settings.proximal_weight == (0.0 if loss == "fidelity" else None)
+
+    def test_slices_by_themselves_are_not_split(self, make_scan: Callable[..., Any]) -> None:
+        settings = resolve(Settings(method="ddip"), make_scan().measurement)
+        assert (settings.adapt_loss, settings.adapt_leave_out, settings.adapt_splits) == ("scales", 0, 0)
 
     def test_what_is_given_stays(self, make_scan: Callable[..., Any]) -> None:
         settings = Settings.create(adapt_loss="fidelity", adapt_steps=3, tv_factor=2, start_t=77)

@@ -42,6 +42,8 @@ OTHER_VALUES: dict[str, Any] = {
     "adapt_slices": 1,
     "adapt_loss": "scales",
     "adapt_leave_out": 0.5,
+    "adapt_pattern": "adjacent",
+    "adapt_splits": 2,
     "adapt_admm_steps": 2,
     "adapt_cg_steps": 2,
     "adapt_biases": True,

@@ -32,7 +32,7 @@ class TestRuns:
         shuffled = replace(
             scan.measurement, data=scan.measurement.data[:, order], angles=scan.measurement.angles[order] + 180
         )
-        problem = make_problem(shuffled)
+        problem = make_problem(shuffled, adapt_pattern="adjacent")
         ranks = np.argsort(np.argsort(shuffled.angles % 180))
         for seed in range(5):
             chosen = problem.leave_out(fraction, generator(seed))[0, :, 0].numpy().astype(bool)
@@ -40,15 +40,28 @@ class TestRuns:
             gaps = np.diff(np.sort(ranks[chosen]))
             assert (gaps == 1).all() or (gaps != 1).sum() == 1, "a run, perhaps round the end"
 
+    @pytest.mark.parametrize(("fraction", "every"), [(0.5, 2), (0.33, 3), (0.2, 5)])
+    def test_interleaved_is_every_nth_direction(
+        self, scan: Any, make_problem: Callable[..., Problem], fraction: float, every: int
+    ) -> None:
+        problem = make_problem(scan.measurement, adapt_pattern="interleaved")
+        starts = set()
+        for seed in range(12):
+            chosen = np.flatnonzero(problem.leave_out(fraction, generator(seed))[0, :, 0].numpy())
+            assert (np.diff(chosen) == every).all()
+            assert chosen[0] < every
+            starts.add(chosen[0])
+        assert len(starts) > 1
+
     def test_leaves_out_no_projection_that_is_left_out_already(
         self, scan: Any, make_problem: Callable[..., Problem]
     ) -> None:
-        problem = make_problem(scan.measurement, held_out_views=3)
+        problem = make_problem(scan.measurement, held_out_views=3, adapt_pattern="adjacent")
         everything = problem.leave_out(1.0, generator())
         assert torch.equal(everything.expand_as(problem.used).amax(dim=(0, 2)), problem.used.amax(dim=(0, 2)))
 
     def test_of_kspace_is_never_its_centre(self, mr_scan: Any, make_problem: Callable[..., Problem]) -> None:
-        problem = make_problem(mr_scan.measurement, adapt_leave_out=0.3)
+        problem = make_problem(mr_scan.measurement, adapt_leave_out=0.3, adapt_pattern="adjacent")
         everything = problem.leave_out(1.0, generator())
         rows, columns = everything.shape[-2:]
         assert everything[..., rows // 2, columns // 2] == 0
@@ -107,10 +120,3 @@ class TestAdapt:
         self.run(problem, prior)
         for mask in seen:
             assert torch.equal(mask, problem.used)
-
-    def test_limited_angle_asks_for_it_and_sparse_views_do_not(
-        self, scan: Any, make_problem: Callable[..., Problem]
-    ) -> None:
-        assert make_problem(scan.measurement).settings.adapt_leave_out == 0
-        half = scan.measurement.select(views=scan.measurement.angles < 90)
-        assert make_problem(half).settings.adapt_leave_out > 0

@@ -16,13 +16,12 @@ from napari_d3ip.methods import (
     METHODS,
     Event,
     SamplerState,
-    correlated_noise,
     denoise,
     initial_state,
     predict_noise,
     timesteps,
 )
-from napari_d3ip.prior.network import DiffusionPrior, load_prior
+from napari_d3ip.prior.network import DiffusionPrior, correlated_noise, load_prior
 from napari_d3ip.problem import Problem
 from napari_d3ip.settings import ADAPTIVE_METHODS, DIFFUSION_METHODS, SLICEWISE_METHODS, VOLUME_METHODS
 

@@ -15,11 +15,17 @@ import torch
 from napari_d3ip.engine import first_reconstruction, resolve
 from napari_d3ip.errors import FileError, MeasurementError, PriorError, SettingsError
 from napari_d3ip.measurement import KSpace
-from napari_d3ip.methods import correlated_noise
 from napari_d3ip.operators.mri import NonCartesianSense
 from napari_d3ip.preparation import prepare
 from napari_d3ip.preparation.weights import choose_weight, tv_iterates, wavelet_iterates
-from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet, linear_schedule, white_noise
+from napari_d3ip.prior.network import (
+    DiffusionPrior,
+    PriorConfig,
+    build_unet,
+    correlated_noise,
+    linear_schedule,
+    white_noise,
+)
 from napari_d3ip.reconstruction import Control, Reconstruction, Step, iter_reconstruct, reconstruct
 from napari_d3ip.settings import (
     ADAPTIVE_METHODS,

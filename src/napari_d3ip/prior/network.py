@@ -128,6 +128,12 @@ class DiffusionPrior(nn.Module):
         alpha_bar = self.alphas_cumprod[timestep]
         return self.denormalise((noisy - (1 - alpha_bar).sqrt() * epsilon) / alpha_bar.sqrt())
 
+    def noised(self, image: Tensor, noise: Tensor, timestep: int) -> Tensor:
+        """``x_t = sqrt(alpha_bar) x + sqrt(1 - alpha_bar) noise`` of an image in intensities (Ho et al., eq. 4)."""
+        alpha_bar = self.alphas_cumprod[timestep]
+        noisy: Tensor = alpha_bar.sqrt() * self.normalise(image) + (1 - alpha_bar).sqrt() * noise
+        return noisy
+
     def save(self, folder: Path, *, half: bool = True) -> None:
         """Write a ``DDPMPipeline`` folder (safetensors) with the prior's own settings beside it."""
         import copy
@@ -169,6 +175,19 @@ def white_noise(like: Tensor, generator: torch.Generator) -> Tensor:
     if not like.is_complex():
         return torch.randn(like.shape, generator=generator).to(like.device)
     return torch.view_as_complex(torch.randn((*like.shape, 2), generator=generator)).to(like.device)
+
+
+def correlated_noise(like: Tensor, correlation: float, generator: torch.Generator) -> Tensor:
+    """Noise as `white_noise` whose neighbouring slices are correlated.
+
+    A first-order autoregression along z (inter-slice consistent stochasticity, arXiv 2602.04162).
+    """
+    noise = white_noise(like, generator)
+    if correlation > 0:
+        fresh = (1 - correlation**2) ** 0.5
+        for z in range(1, len(noise)):
+            noise[z] = correlation * noise[z - 1] + fresh * noise[z]
+    return noise
 
 
 def linear_schedule(train_steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> Tensor:

@@ -1,0 +1,197 @@
+"""Splits: slices that never see what is hidden of them, and adaptation that learns from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from napari_d3ip import adaptation
+from napari_d3ip.adaptation import Adapter, noised_split, split_loss
+from napari_d3ip.checkpoint import Checkpoint
+from napari_d3ip.methods import METHODS, SamplerState, initial_state, timesteps
+from napari_d3ip.prior.network import DiffusionPrior, load_prior
+from napari_d3ip.problem import Problem
+from napari_d3ip.splits import Split, Splits, draw_splits
+
+SPLIT: dict[str, Any] = {"adapt_leave_out": 0.33, "adapt_pattern": "interleaved", "adapt_splits": 4, "steps": 3}
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def problem(make_scan: Callable[..., Any], make_problem: Callable[..., Problem]) -> Problem:
+    return make_problem(make_scan(5).measurement, **SPLIT)
+
+
+def loss_of(prior: DiffusionPrior) -> Tensor:
+    noisy = torch.linspace(-1, 1, 256).reshape(1, 1, 16, 16)
+    return prior.epsilon(noisy, 100).square().mean()
+
+
+def changed(problem: Problem, mask: Tensor) -> Problem:
+    """The same scan with other numbers where ``mask`` is 1."""
+    return replace(problem, measured=problem.measured + 10 * mask)
+
+
+def sampled(problem: Problem, prior: DiffusionPrior, method: str = "d3ip", steps: int | None = None) -> SamplerState:
+    """State after a run, or after some of its sampling steps."""
+    state = initial_state(problem, prior, problem.zeros() + 0.1)
+    for event in METHODS[method](problem, prior, state):
+        if event.phase == "sampling" and event.index == steps:
+            break
+    return state
+
+
+class TestSplit:
+    def test_hides_whole_views_of_adjacent_slices(self, problem: Problem) -> None:
+        for seed in range(4):
+            split = Split.drawn(problem, generator(seed))
+            assert (split.index.diff() == 1).all()
+            assert len(split.index) == len(split.volume) == problem.settings.adapt_slices
+            assert split.question.any()
+            assert not (split.seen.used * split.hidden).any()
+            together = split.seen.used + split.question
+            assert torch.equal(together, problem.used[split.index])
+
+    def test_is_reconstructed_without_what_is_hidden(self, problem: Problem) -> None:
+        split = Split.drawn(problem, generator())
+        other = Split.drawn(changed(problem, split.hidden), generator())
+        assert torch.equal(split.hidden, other.hidden)
+        assert torch.equal(split.volume, other.volume)
+        visible = changed(problem, 1 - split.hidden)
+        assert not torch.equal(split.volume, Split.drawn(visible, generator()).volume)
+        assert float(split.seen.residual(split.volume, split.seen.used)) < float(
+            split.seen.residual(torch.zeros_like(split.volume), split.seen.used)
+        )
+
+    @pytest.mark.parametrize(("guard", "judges"), [(True, 1), (False, 0)])
+    def test_some_only_judge(self, scan: Any, make_problem: Callable[..., Problem], guard: bool, judges: int) -> None:
+        splits = draw_splits(make_problem(scan.measurement, **SPLIT, guard=guard), generator())
+        assert (len(splits.learning), len(splits.judging)) == (4, judges)
+
+    @pytest.mark.parametrize("off", [{"adapt_splits": 0}, {"adapt_leave_out": 0.0}])
+    def test_none_where_nothing_is_left_out(
+        self, scan: Any, make_problem: Callable[..., Problem], off: dict[str, Any]
+    ) -> None:
+        assert draw_splits(make_problem(scan.measurement, **{**SPLIT, **off}), generator()).all == []
+
+    def test_of_kspace(self, mr_scan: Any, make_problem: Callable[..., Problem]) -> None:
+        problem = make_problem(mr_scan.measurement, **SPLIT)
+        split = Split.drawn(problem, generator())
+        assert split.volume.is_complex()
+        assert split.question.any()
+        assert not (split.seen.used * split.hidden).any()
+
+
+class TestLoss:
+    def test_is_on_what_is_hidden_and_only_that_gives_it_the_answer(
+        self, problem: Problem, prior: DiffusionPrior
+    ) -> None:
+        """The loss changes with the hidden rays; what the network and data consistency see does not."""
+        split = Split.drawn(problem, generator())
+        other = Split.of(changed(problem, split.hidden), split.index, split.hidden, split.volume, split.duals)
+        losses = [float(split_loss(problem, prior, [each], 100, generator(1)).detach()) for each in (split, other)]
+        assert losses[0] != losses[1]
+        estimates = [
+            adaptation.consistent_estimate(
+                each.seen, prior, noised_split(each, prior, 100, 0.5, generator(1)), 100, 1, 1
+            )
+            for each in (split, other)
+        ]
+        assert torch.equal(*estimates)
+
+    def test_steps_lower_it(self, problem: Problem, prior: DiffusionPrior) -> None:
+        adapter = Adapter(prior, rank=4, learning_rate=1e-2)
+        split = Split.drawn(problem, generator())
+        losses = []
+        for _ in range(12):
+            loss = split_loss(problem, prior, [split], 100, generator(3))
+            adapter.step(loss)
+            losses.append(float(loss.detach()))
+        assert losses[-1] < 0.95 * losses[0]
+
+    def test_both_is_a_sum(
+        self,
+        make_scan: Callable[..., Any],
+        make_problem: Callable[..., Problem],
+        prior: DiffusionPrior,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        problem = make_problem(make_scan(5).measurement, **SPLIT, adapt_loss="both", adapt_steps=1, guard=False)
+        adapter = Adapter(prior, rank=2, learning_rate=1e-3)
+        nothing = 0 * sum(parameter.sum() for parameter in adapter.parameters) + 1e-9 * loss_of(prior)
+        monkeypatch.setattr(adaptation, "split_loss", lambda *_: 3.0 + nothing)
+        monkeypatch.setattr(adaptation, "scale_loss", lambda *_: 0.5 + nothing)
+        volume = problem.zeros()
+        splits = Splits([Split.drawn(problem, generator())])
+        fit = adaptation.adapt(problem, prior, adapter, volume, volume, 100, generator(), splits)
+        assert fit.loss == pytest.approx(0.5 + 3.0 * adaptation._FIDELITY_IN_BOTH)
+
+
+class TestRun:
+    @pytest.mark.parametrize("method", ["d3ip", "d3ip-meta"])
+    def test_splits_follow_the_volume_and_never_see_what_is_hidden(
+        self, problem: Problem, prior_folder: Path, method: str
+    ) -> None:
+        state = sampled(problem, load_prior(prior_folder), method)
+        splits = state.splits
+        assert splits is not None
+        first = draw_splits(problem, generator(problem.settings.seed))
+        for split, start in zip(splits.all, first.all, strict=True):
+            assert torch.equal(split.index, start.index)
+            assert not torch.equal(split.volume, start.volume)
+        # Without adaptation nothing but the split's own rays steers it.
+        quiet = replace(problem, settings=problem.settings.updated(learning_rate=1e-12, adapt_splits=1, guard=False))
+        split = sampled(quiet, load_prior(prior_folder), method).splits.all[0]  # type: ignore[union-attr]
+        other = sampled(changed(quiet, split.hidden), load_prior(prior_folder), method).splits.all[0]  # type: ignore[union-attr]
+        torch.testing.assert_close(split.volume, other.volume, rtol=0, atol=1e-5)
+
+    def test_splits_that_nothing_learns_from_judge(
+        self, problem: Problem, prior: DiffusionPrior, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        taught: list[Split] = []
+        original = adaptation.split_loss
+
+        def spied(problem: Problem, prior: DiffusionPrior, splits: list[Split], *rest: Any) -> Tensor:
+            taught.extend(splits)
+            return original(problem, prior, splits, *rest)
+
+        monkeypatch.setattr(adaptation, "split_loss", spied)
+        adapter = Adapter(prior, rank=2, learning_rate=1e-2)
+        splits = draw_splits(problem, generator())
+        x_t = problem.zeros()
+        fit = adaptation.adapt(problem, prior, adapter, x_t, x_t, 100, generator(5), splits)
+        assert not any(judge is split for judge in splits.judging for split in taught)
+        assert fit.held_out is not None
+        assert fit.held_out_without is not None
+        assert fit.held_out != fit.held_out_without
+        assert fit.accepted == (fit.held_out < fit.held_out_without)
+        # The bare prior's verdict, by hand: noise is drawn for the judges after the steps.
+        after = generator(5)
+        for _ in range(problem.settings.adapt_steps or 0):
+            original(problem, prior, splits.learning, 100, after)
+        (judge,) = splits.judging
+        x_t = noised_split(judge, prior, 100, problem.settings.noise_correlation, after)
+        with adapter.in_use(accepted=False), torch.no_grad():
+            estimate = adaptation.consistent_estimate(judge.seen, prior, x_t, 100, 2, 2)
+        assert fit.held_out_without == pytest.approx(float(judge.seen.residual(estimate, judge.question)), rel=1e-5)
+
+    def test_a_checkpoint_goes_on_with_them(
+        self, make_scan: Callable[..., Any], problem: Problem, prior_folder: Path, tmp_path: Path
+    ) -> None:
+        expected = sampled(problem, load_prior(prior_folder))
+        store = Checkpoint(tmp_path / "run.checkpoint", make_scan(5).measurement, problem.settings)
+        store.save(sampled(problem, load_prior(prior_folder), steps=2))
+        resumed = store.load(problem)
+        assert resumed is not None
+        list(METHODS["d3ip"](problem, load_prior(prior_folder), resumed))
+        assert resumed.index == len(timesteps(200, 3))
+        torch.testing.assert_close(resumed.volume, expected.volume, rtol=0, atol=0)

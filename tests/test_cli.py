@@ -381,9 +381,37 @@ class TestSimulate:
         assert "coils: 3" in capsys.readouterr().out
 
     @pytest.mark.parametrize(
+        ("options", "psf", "measured"),
+        [
+            ("--kind deconvolution", [11, 11, 11], 1.0),
+            ("--kind deconvolution --fwhm 2,1,0 --every 2", [7, 5, 1], 0.5),
+            ("--kind inpainting --every 2 --noise 0.1", None, 0.5),
+        ],
+    )
+    def test_stacks(
+        self,
+        volume: Path,
+        tmp_path: Path,
+        options: str,
+        psf: list[int] | None,
+        measured: float,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        out = tmp_path / "stack.npz"
+        assert main(["simulate", str(volume), "-o", str(out), *options.split()]) == 0
+        assert f"{measured:.0%} of them measured" in capsys.readouterr().out
+        assert main(["info", str(out), "--json"]) == 0
+        description = json.loads(capsys.readouterr().out)
+        assert description["kind"] == "stack"
+        assert description["psf"] == psf
+        assert description["measured_fraction"] == measured
+
+    @pytest.mark.parametrize(
         ("more", "expected"),
         [
             (["--kind", "pet"], "kind: 'pet'"),
+            (["--kind", "inpainting"], ".npz"),
+            (["--kind", "deconvolution", "--fwhm", "wide"], ".npz"),
             (["--views", "0"], "views"),
             (["--noise", "-1"], "noise"),
             (["--photons", "0"], "photons"),

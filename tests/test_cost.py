@@ -11,7 +11,7 @@ import pytest
 from napari_d3ip import cost
 from napari_d3ip.cost import Extent, count, estimate, learn, learn_memory, matrix_bytes, total, trial
 from napari_d3ip.engine import plan, resolve
-from napari_d3ip.measurement import KSpace, Measurement, Sinogram
+from napari_d3ip.measurement import ImageStack, KSpace, Measurement, Sinogram
 from napari_d3ip.reconstruction import reconstruct
 from napari_d3ip.settings import METHODS, Settings, methods_for
 
@@ -22,6 +22,7 @@ SPEEDS = {
     "sinogram": 1e-3,
     "start sinogram": 0.1,
     "kspace": 1e-3,
+    "stack": 1e-3,
     "coils": 1.0,
     "network untrained": 1.0,
 }
@@ -38,6 +39,11 @@ def k_space() -> KSpace:
     rng = np.random.default_rng(0)
     shape = (4, 2, 24, 20)
     return KSpace((rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(np.complex64))
+
+
+@pytest.fixture
+def stack() -> ImageStack:
+    return ImageStack(np.random.default_rng(0).random((4, 24, 20)), psf=np.ones((3, 3, 3)))
 
 
 def settings(**fields: Any) -> Settings:
@@ -65,8 +71,10 @@ def amount(phase: str, extent: Extent = SCAN, **fields: Any) -> dict[str, float]
 
 class TestCount:
     @pytest.mark.parametrize("method", METHODS)
-    def test_steps_are_those_of_the_engine(self, method: str, sinogram: Sinogram, k_space: KSpace) -> None:
-        for scan in (sinogram, k_space):
+    def test_steps_are_those_of_the_engine(
+        self, method: str, sinogram: Sinogram, k_space: KSpace, stack: ImageStack
+    ) -> None:
+        for scan in (sinogram, k_space, stack):
             if method in methods_for(scan.kind):
                 resolved = resolve(Settings.create(method=method, refine_steps=2, refine_slices="1:3"), scan)
                 preparation, *steps = count(Extent.of(scan), resolved)
@@ -225,8 +233,10 @@ class TestLearn:
 
 class TestTrial:
     @pytest.mark.parametrize("method", METHODS)
-    def test_does_all_of_the_run_but_less(self, method: str, sinogram: Sinogram, k_space: KSpace) -> None:
-        for scan in (sinogram, k_space):
+    def test_does_all_of_the_run_but_less(
+        self, method: str, sinogram: Sinogram, k_space: KSpace, stack: ImageStack
+    ) -> None:
+        for scan in (sinogram, k_space, stack):
             if method not in methods_for(scan.kind):
                 continue
             extent, wanted = replace(Extent.of(scan), slices=64), resolve(Settings.create(method=method), scan)

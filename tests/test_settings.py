@@ -116,13 +116,18 @@ def test_every_field_is_documented() -> None:
 
 def test_every_method_and_field_is_of_some_kind_of_measurement() -> None:
     sinogram, kspace = methods_for("sinogram"), methods_for("kspace")
-    assert set(sinogram) | set(kspace) == set(METHODS)
+    stack, linear = methods_for("stack"), methods_for("linear")
+    assert set(sinogram) | set(kspace) | set(stack) == set(METHODS)
+    assert stack == linear
+    assert {"direct", "cg", "tv", "tgv", "dds", "d3ip"} <= set(stack)
+    assert not {"fbp", "sense", "dip"} & set(stack)
     assert {"tv", "dds", "ddip", "d3ip"} <= set(sinogram) & set(kspace)
     assert {"fbp", "cg"} <= set(sinogram) - set(kspace)
     assert {"zero-filled", "sense", "l1-wavelet"} <= set(kspace) - set(sinogram)
 
 
-KINDS_AND_METHODS = [(kind, method) for kind in ("sinogram", "kspace") for method in methods_for(kind)]
+OF_VIEWS = ("adapt_leave_out", "adapt_pattern", "adapt_splits")
+KINDS_AND_METHODS = [(kind, method) for kind in ("sinogram", "kspace", "stack") for method in methods_for(kind)]
 
 
 def test_every_field_applies_somewhere() -> None:
@@ -142,8 +147,11 @@ def test_fields_follow_the_kind_and_the_method(kind: str, method: str) -> None:
     for name in ("tv_factor", "admm_steps", "cg_steps", "proximal_weight"):
         assert (name in fields) == (adaptive or method == "dds")
     of_adaptation = {name for name in Settings.model_fields if name.startswith(("adapt_", "lora_"))}
-    for name in (of_adaptation | {"learning_rate", "guard"}) - {"adapt_slices"}:
+    for name in (of_adaptation | {"learning_rate", "guard"}) - {"adapt_slices", *OF_VIEWS}:
         assert (name in fields) == adaptive
+    for name in OF_VIEWS:
+        of_method = method.startswith("d3ip") if name == "adapt_splits" else adaptive
+        assert (name in fields) == (of_method and kind != "stack")
     for name in ("refine_steps", "refine_slices"):
         assert (name in fields) == method.startswith("d3ip")
     assert ("adapt_slices" in fields) == (untrained or method.startswith("d3ip"))
@@ -151,11 +159,12 @@ def test_fields_follow_the_kind_and_the_method(kind: str, method: str) -> None:
         assert (name in fields) == (method == "d3ip-meta")
     assert ("guidance" in fields) == (method == "dps")
     for name in ("tv_weight", "tv_huber"):
-        assert (name in fields) == (sampling or method in ("tv", "dip-tv"))
+        assert (name in fields) == (sampling or method in ("tv", "tgv", "dip-tv"))
     assert ("wavelet_weight" in fields) == (method == "l1-wavelet")
-    assert ("iterations" in fields) == (method in ("cg", "sense", "l1-wavelet", "tv"))
-    assert ("nonnegative" in fields) == (kind == "sinogram" and (sampling or untrained or method == "tv"))
-    assert ("phase_constraint" in fields) == (kind == "kspace" and (sampling or method == "tv"))
+    assert ("iterations" in fields) == (method in ("cg", "sense", "l1-wavelet", "tv", "tgv"))
+    regularised = sampling or method in ("tv", "tgv")
+    assert ("nonnegative" in fields) == (kind != "kspace" and (untrained or regularised))
+    assert ("phase_constraint" in fields) == (kind == "kspace" and regularised)
     assert ("calibration_width" in fields) == (kind == "kspace")
     assert ("held_out_views" in fields) == (kind == "sinogram")
 

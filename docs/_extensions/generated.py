@@ -15,28 +15,32 @@ from pydantic import BaseModel
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
-from napari_d3ip.io.options import KSPACE_ONLY, SINOGRAM_ONLY, ReadOptions
+from napari_d3ip.io.options import KSPACE_ONLY, SINOGRAM_ONLY, STACK_ONLY, ReadOptions
 from napari_d3ip.settings import PAPER_MRI, PRESETS, Settings, fields_for, methods_for
 
 
 def settings() -> Iterator[str]:
     """Table of `Settings`, a row a field."""
-    ct, mri = (
-        {name for method in methods_for(kind) for name in fields_for(kind, method)} for kind in ("sinogram", "kspace")
+    ct, mri, stack = (
+        {name for method in methods_for(kind) for name in fields_for(kind, method)}
+        for kind in ("sinogram", "kspace", "stack")
     )
-    yield from _table(Settings, ct_only=ct - mri, mri_only=mri - ct)
+    only = {"CT only": ct - mri - stack, "MRI only": mri - ct - stack, "Not in MRI": (ct & stack) - mri}
+    yield from _table(Settings, only)
 
 
 def reading_options() -> Iterator[str]:
     """Table of `ReadOptions`, a row a field."""
-    yield from _table(ReadOptions, ct_only=set(SINOGRAM_ONLY), mri_only=set(KSPACE_ONLY))
+    mri_only = set(KSPACE_ONLY) - {"mask", "noise_level"}
+    only = {"CT only": set(SINOGRAM_ONLY), "MRI only": mri_only, "Stacks only": set(STACK_ONLY)}
+    yield from _table(ReadOptions, only)
 
 
-def _table(model: type[BaseModel], ct_only: set[str], mri_only: set[str]) -> Iterator[str]:
+def _table(model: type[BaseModel], restricted: dict[str, set[str]]) -> Iterator[str]:
     yield "| | default | |"
     yield "|---|---|---|"
     for name, field in model.model_json_schema()["properties"].items():
-        only = "*CT only.*" if name in ct_only else "*MRI only.*" if name in mri_only else ""
+        only = "".join(f"*{kind}.*" for kind, names in restricted.items() if name in names)
         about = " ".join(filter(None, [field["description"], _values(field), only]))
         row = (f"`{name}`", _default(field["default"], model), about)
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"

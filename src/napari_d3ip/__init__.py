@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_d3ip.errors import D3IPError
     from napari_d3ip.io import read, save_volume
-    from napari_d3ip.measurement import KSpace, Sinogram
+    from napari_d3ip.measurement import ImageStack, KSpace, LinearMeasurement, Sinogram
+    from napari_d3ip.psf import born_wolf_psf, gaussian_psf
     from napari_d3ip.reconstruction import (
         Cancelled,
         Control,
@@ -24,18 +25,22 @@ if TYPE_CHECKING:
         uncertainty,
     )
     from napari_d3ip.settings import Settings
-    from napari_d3ip.simulate import simulate_kspace, simulate_sinogram
+    from napari_d3ip.simulate import simulate_kspace, simulate_sinogram, simulate_stack
 
 _HOMES = {
     "Cancelled": "reconstruction",
     "Control": "reconstruction",
     "D3IPError": "errors",
+    "ImageStack": "measurement",
     "KSpace": "measurement",
+    "LinearMeasurement": "measurement",
     "Reconstruction": "reconstruction",
     "Settings": "settings",
     "Sinogram": "measurement",
     "Step": "reconstruction",
     "Uncertainty": "reconstruction",
+    "born_wolf_psf": "psf",
+    "gaussian_psf": "psf",
     "iter_reconstruct": "reconstruction",
     "iter_uncertainty": "reconstruction",
     "read": "io",
@@ -43,6 +48,7 @@ _HOMES = {
     "save_volume": "io",
     "simulate_kspace": "simulate",
     "simulate_sinogram": "simulate",
+    "simulate_stack": "simulate",
     "uncertainty": "reconstruction",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - lazy names, checked by a test

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from napari_d3ip.adaptation import AdapterState
 from napari_d3ip.errors import FileError
@@ -96,7 +95,7 @@ class Checkpoint:
         )
 
 
-def _duals(values: dict[str, Tensor] | None) -> Duals | None:
+def _duals(values: dict[str, Any] | None) -> Duals | None:
     return None if values is None else Duals(**values)
 
 

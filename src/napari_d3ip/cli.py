@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from napari_d3ip.errors import D3IPError, SettingsError
-from napari_d3ip.measurement import KSpace, Sinogram
+from napari_d3ip.measurement import ImageStack, KSpace, Sinogram
 from napari_d3ip.reconstruction import Part
 from napari_d3ip.settings import METHODS, PRESETS, Settings
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from napari_d3ip.io import ReadOptions
     from napari_d3ip.reconstruction import Reconstruction
 
+# Blur and distance of measured slices of simulated stacks.
+_STACKS = {"deconvolution": ([3.0], 1), "inpainting": ([0.0], 3)}
 _LOG_EVERY_SECONDS = 10.0  # Without a terminal, progress is a plain line now and then.
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"max_content_width": 100})
@@ -139,7 +141,9 @@ def info(
 
 @app.command()
 def reconstruct(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A sinogram or k-space file.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A sinogram or k-space file, or with --set kind=... a stack.")
+    ],
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="OUT", help="Volume to write: .tif .zarr .npy .h5 .nii.gz.")
     ],
@@ -207,18 +211,29 @@ def reconstruct(
 def simulate(
     volume: Annotated[Path, typer.Argument(metavar="VOLUME", help="Volume (z, y, x) to measure.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Scan to write: .h5 (ct only) or .npz.")],
-    kind: Annotated[str, typer.Option(help="Kind of measurement: ct or mri.")] = "ct",
+    kind: Annotated[str, typer.Option(help="Kind of measurement: ct, mri, deconvolution or inpainting.")] = "ct",
     views: Annotated[int, typer.Option(min=1, help="ct: number of projections.")] = 60,
     angle_range: Annotated[float, typer.Option(help="ct: degrees the projections cover.")] = 180.0,
     acceleration: Annotated[float, typer.Option(min=1, help="mri: how much of k-space is left out.")] = 4.0,
     coils: Annotated[int, typer.Option(min=1, help="mri: number of coils.")] = 8,
     pattern: Annotated[str, typer.Option(help="mri: uniform, random or poisson.")] = "uniform",
     calibration: Annotated[int | None, typer.Option(min=0, help="mri: fully sampled lines in the centre.")] = None,
+    fwhm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="F|Z,Y,X",
+            help="deconvolution, inpainting: full width at half maximum of the blur in voxels (default: 3 and 0).",
+        ),
+    ] = None,
+    every: Annotated[
+        int | None,
+        typer.Option(min=1, help="deconvolution, inpainting: measure every n-th slice (default: 1 and 3)."),
+    ] = None,
     noise: Annotated[
         float,
         typer.Option(
             min=0,
-            help="Noise; ct: of a line integral, as a fraction of their mean; mri: of a pixel of the full scan's "
+            help="Noise; ct: of a line integral, as a fraction of their mean; else: of a pixel of the full scan's "
             "image, as a fraction of their mean.",
         ),
     ] = 0.0,
@@ -240,11 +255,22 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of what is random.")] = 0,
 ) -> None:
     """Simulate a scan of VOLUME."""
-    from napari_d3ip.io import load_volume, save_kspace, save_sinogram
+    from napari_d3ip.io import load_volume, save_kspace, save_sinogram, save_stack
 
-    if kind not in ("ct", "mri"):
-        raise SettingsError(f"kind: '{kind}' cannot be simulated; use ct or mri.")
+    if kind not in ("ct", "mri", *_STACKS):
+        raise SettingsError(f"kind: '{kind}' cannot be simulated; use ct, mri, deconvolution or inpainting.")
     image = load_volume(volume)
+    if kind in _STACKS:
+        _check_output(out, lambda path: save_stack(path, ImageStack(np.ones((1, 1, 1), np.float32))))
+
+        from napari_d3ip.simulate import simulate_stack
+
+        blur, step = _STACKS[kind]
+        widths = blur if fwhm is None else _fractions(fwhm, "fwhm")
+        stack = simulate_stack(image.data, fwhm=widths, every=every or step, noise=noise, seed=seed)
+        save_stack(out, replace(stack, voxel_size=image.voxel_size, unit=image.unit))
+        print(f"{out}: {_shape(image.data.shape)} voxels, {stack.measured:.0%} of them measured.")
+        return
     if kind == "ct":
         _check_output(out, lambda path: save_sinogram(path, Sinogram(np.ones((1, 1, 1), np.float32), np.zeros(1))))
 
@@ -557,13 +583,13 @@ def _choices(options: list[str] | None, option: str) -> dict[str, list[str | Non
     return {key: [_value(text) for text in _listed(values)] for key, values in _pairs(options, option)}
 
 
-def _fractions(text: str) -> list[float]:
+def _fractions(text: str, name: str = "noise") -> list[float]:
     try:
         fractions = [float(part) for part in _listed(text)]
     except ValueError:
         fractions = []
     if not fractions:
-        raise SettingsError(f"noise: '{text}' is no list of numbers; write it as 0,0.01.")
+        raise SettingsError(f"{name}: '{text}' is no list of numbers; write it as 0,0.01.")
     return fractions
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_d3ip.measurement import KSpace, Measurement
+from napari_d3ip.measurement import KSpace, Measurement, Sinogram
 from napari_d3ip.settings import (
     ADAPTIVE_METHODS,
     DIFFUSION_METHODS,
@@ -63,7 +63,8 @@ class Extent:
     Parameters
     ----------
     kind : str
-        ``"sinogram"``, ``"kspace"``, or ``"trajectory"`` for k-space that is not on a grid.
+        ``"sinogram"``, ``"kspace"``, ``"trajectory"`` for k-space that is not on a grid, or ``"stack"`` and
+        ``"linear"``, whose operators are counted as Fourier transforms of the volume.
     slices, height, width : int
         Of the volume.
     samples : int
@@ -86,8 +87,10 @@ class Extent:
     def of(cls, measurement: Measurement) -> Extent:
         """Size of ``measurement``."""
         slices, height, width = measurement.volume_shape
+        if not isinstance(measurement, Sinogram | KSpace):
+            return cls(measurement.kind, slices, height, width, measurement.data.size // slices)
         samples = int(np.prod(measurement.data.shape[-2:]))
-        if not isinstance(measurement, KSpace):
+        if isinstance(measurement, Sinogram):
             return cls("sinogram", slices, height, width, samples)
         kind = "kspace" if measurement.is_cartesian else "trajectory"
         given = measurement.coil_maps is not None or measurement.coils == 1
@@ -96,7 +99,7 @@ class Extent:
     @property
     def is_complex(self) -> bool:
         """Whether images are."""
-        return self.kind != "sinogram"
+        return self.kind in ("kspace", "trajectory")
 
 
 @dataclass(frozen=True)
@@ -315,7 +318,7 @@ class _Counter:
         if settings.method in LEAST_SQUARES_METHODS:
             return [Work("iteration", self._pairs(2, n))] * settings.iterations
         if settings.method not in DIFFUSION_METHODS:
-            is_tv = settings.method == "tv"
+            is_tv = settings.method in ("tv", "tgv")
             iteration = self._pairs(1 + (self._solving(1, _TV_CG) if is_tv else 1), n)
             is_open = (settings.tv_weight if is_tv else settings.wavelet_weight) is None
             first = _sum(iteration, self._choosing(_CANDIDATES) if is_open else {})
@@ -420,7 +423,9 @@ class _Counter:
     def _choosing(self, candidates: int) -> Amounts:
         """Weights tried on a slab."""
         pairs = candidates * _SLAB_ITERATIONS * self._solving(1, _TV_CG)
-        return self._pairs(pairs, min(_SLAB, self._extent.slices))
+        # A blur couples all slices; its weights are tried on the whole stack.
+        tried = self._extent.slices if self._extent.kind in ("stack", "linear") else min(_SLAB, self._extent.slices)
+        return self._pairs(pairs, tried)
 
     def _network(self, n: float) -> Amounts:
         pixels = n * self._extent.height * self._extent.width * (2 if self._extent.is_complex else 1)
@@ -432,7 +437,7 @@ class _Counter:
         voxels = extent.height * extent.width
         accesses = n * (2 * _entries(extent) + _TOUCHES * voxels)
         name = extent.kind
-        if extent.is_complex:
+        if extent.kind != "sinogram":
             accesses = 2 * n * (_PASSES * self._coils * max(extent.samples, voxels) + _TOUCHES * voxels)
         elif self._settings.backend not in ("auto", "matrix"):
             name = f"{name} {self._settings.backend}"
@@ -479,7 +484,7 @@ def _array_bytes(extent: Extent, settings: Settings) -> float:
 
 
 def _projector_bytes(extent: Extent, settings: Settings) -> float:
-    if extent.is_complex or settings.backend == "torch-radon":
+    if extent.kind != "sinogram" or settings.backend == "torch-radon":
         return 0.0
     return _BLOCK_BYTES if settings.backend == "on-the-fly" else matrix_bytes(extent)
 

@@ -32,6 +32,7 @@ from napari_d3ip.reconstruction import Control, Reconstruction, Step
 from napari_d3ip.recording import Recorder, to_numpy
 from napari_d3ip.settings import (
     ADAPTIVE_METHODS,
+    COUPLED_METHODS,
     DIFFUSION_METHODS,
     DIRECT_METHODS,
     LEAST_SQUARES_METHODS,
@@ -44,6 +45,7 @@ from napari_d3ip.settings import (
     parse_slices,
 )
 from napari_d3ip.solvers.classical import last, least_squares
+from napari_d3ip.solvers.external import as_proximal_map
 from napari_d3ip.solvers.total_variation import Duals, Regulariser, solve
 from napari_d3ip.untrained import LOOKS, best_of, dip, self_diffusion
 
@@ -99,9 +101,30 @@ _KSPACE_DEFAULTS = {
     "adapt_cg_steps": 1,
     "learning_rate": 5e-4,
 }
+# Stacks of images, and data of other operators: as in sparse views, but that there are no views to leave out.
+_IMAGE_DEFAULTS = {
+    "start_iterations": 80,
+    "start_t": 20,
+    "steps": 4,
+    "tv_factor": 1.0,
+    "adapt_loss": "scales",
+    "adapt_leave_out": 0.0,
+    "adapt_pattern": "interleaved",
+    "adapt_splits": 0,
+    "adapt_steps": 25,
+    "adapt_admm_steps": 1,
+    "adapt_cg_steps": 1,
+    "learning_rate": 5e-3,
+}
 _DENOISER_ERROR = 0.05
-_NAMES = {"sinogram": "a sinogram", "kspace": "k-space"}
-_PRIORS = {"sinogram": "phantom", "kspace": "phantom"}
+_COUPLED_IN_3D = ("tv3d", "tgv")
+_NAMES = {
+    "sinogram": "a sinogram",
+    "kspace": "k-space",
+    "stack": "a stack of images",
+    "linear": "data of another operator",
+}
+_PRIORS = dict.fromkeys(_NAMES, "phantom")
 
 
 def run(
@@ -112,6 +135,7 @@ def run(
     checkpoint: str | Path | None,
     resume: bool,
     sampler_seed: int | None = None,
+    regulariser: Any = None,
 ) -> Generator[Step, None, Reconstruction]:
     """Body of `napari_d3ip.iter_reconstruct`, which documents it.
 
@@ -132,6 +156,8 @@ def run(
     if prior is not None and settings.adapter is not None and settings.method not in ADAPTIVE_METHODS:
         Adapter.of(prior, settings).merge()
     prepared = prepare(measurement, settings, device, control)
+    if regulariser is not None:
+        prepared = _with_regulariser(prepared, regulariser, settings)
     adapter: SavedAdapter | None = None
     if sampler_seed is not None:
         settings = settings.updated(seed=sampler_seed)
@@ -164,6 +190,7 @@ def run(
         "psnr": None if reference is None else psnr(physical, reference),
         "ssim": None if reference is None else ssim(physical, reference),
         "stopped_early": control.kept,
+        "regulariser": None if regulariser is None else type(regulariser).__name__,
         "versions": versions(),
     }
     phase = coil_maps = None
@@ -215,8 +242,11 @@ def resolve(settings: Settings, measurement: Measurement) -> Settings:
         )
     if isinstance(measurement, Sinogram):
         defaults, overrides = _sinogram_defaults(measurement, settings.method), _sinogram_overrides(settings)
-    else:
+    elif isinstance(measurement, KSpace):
         defaults, overrides = _KSPACE_DEFAULTS, _kspace_overrides(settings)
+    else:
+        left_out = {"adapt_leave_out": 0.0, "adapt_splits": 0}
+        defaults, overrides = _IMAGE_DEFAULTS, left_out | _sinogram_overrides(settings)
     fields = {name: value for name, value in defaults.items() if getattr(settings, name) is None} | overrides
     if settings.backend == "auto" and isinstance(measurement, Sinogram):
         fields["backend"] = choose_backend(measurement)
@@ -230,7 +260,7 @@ def resolve(settings: Settings, measurement: Measurement) -> Settings:
         slices, _, _ = measurement.volume_shape
         z, y, x = measurement.voxel_size or (1.0, 1.0, 1.0)
         isotropic = max(z, y, x) <= 2 * min(z, y, x)
-        fields["planes"] = "all" if isotropic and slices >= 16 and settings.coupling == "tv3d" else "axial"
+        fields["planes"] = "all" if isotropic and slices >= 16 and settings.coupling in _COUPLED_IN_3D else "axial"
     return settings.updated(**fields) if fields else settings
 
 
@@ -319,15 +349,15 @@ def _classical(
 ) -> Generator[Step, None, tuple[Tensor, Settings]]:
     """Direct, least squares, total variation or wavelets."""
     problem = prepared.problem
-    zero = problem.zeros()
+    start = problem.start()
     if settings.method in DIRECT_METHODS:
         volume = prepared.direct()
         yield recorder.record("iteration", volume)
         return volume, settings
     if settings.method in LEAST_SQUARES_METHODS:
-        best, best_loss, worse = zero, float("inf"), 0
+        best, best_loss, worse = start, float("inf"), 0
         for volume in least_squares(
-            problem.fitted, problem.measured * problem.used, zero, settings.iterations, check=control.check
+            problem.fitted, problem.measured * problem.used, start, settings.iterations, check=control.check
         ):
             loss, held_out = problem.losses(volume)
             yield recorder.record("iteration", volume, loss=loss, held_out_loss=held_out)
@@ -343,9 +373,11 @@ def _classical(
     field, iterates = (
         ("wavelet_weight", wavelet_iterates) if settings.method == "l1-wavelet" else ("tv_weight", tv_iterates)
     )
+    if settings.method == "tgv":
+        problem = replace(problem, regulariser=replace(problem.regulariser, order=2))
     given: float | None = getattr(settings, field)
     weight = choose_weight(problem, iterates) if given is None else given
-    volume = zero
+    volume = start
     for volume in iterates(problem, weight, settings.iterations):
         loss, held_out = problem.losses(volume)
         yield recorder.record("iteration", volume, loss=loss, held_out_loss=held_out)
@@ -390,7 +422,7 @@ def _sample(
         prepared.problem,
         settings=settings,
         regulariser=replace(
-            _first_regulariser(settings),
+            _first_regulariser(prepared.problem, settings),
             axes=(0,) if settings.coupling == "tv-z" else (0, 1, 2),
             weight=0.0 if settings.coupling == "none" else (settings.tv_factor or 0.0) * (settings.tv_weight or 0.0),
             proximal_weight=settings.proximal_weight or 0.0,
@@ -419,7 +451,7 @@ def _weighted(problem: Problem, settings: Settings) -> Settings:
     if open_phase:
         nearly_real = settings.remove_phase and problem.operator.domain_dtype.is_complex
         settings = settings.updated(phase_constraint=1.0 if nearly_real else 0.0)
-    problem = replace(problem, regulariser=_first_regulariser(settings))
+    problem = replace(problem, regulariser=_first_regulariser(problem, settings))
     if settings.tv_weight is None and (settings.coupling != "none" or settings.start_from == "tv"):
         settings = settings.updated(tv_weight=choose_weight(problem))
     if open_phase and settings.phase_constraint:
@@ -427,13 +459,34 @@ def _weighted(problem: Problem, settings: Settings) -> Settings:
     return settings
 
 
-def _first_regulariser(settings: Settings) -> Regulariser:
+def _with_regulariser(prepared: Preparation, part: Any, settings: Settings) -> Preparation:
+    """Someone's proximal map or denoiser in place of total variation.
+
+    Raises
+    ------
+    SettingsError
+        If it is none, or the method has no regulariser whose part it could take.
+    """
+    takes_part = settings.method == "tv" or settings.method in COUPLED_METHODS
+    if not takes_part or (settings.method != "tv" and settings.coupling == "none"):
+        raise SettingsError(
+            f"regulariser: {settings.method} with coupling {settings.coupling} has none to take the part of; use tv, "
+            "or a diffusion method with another coupling."
+        )
+    problem = prepared.problem
+    regulariser = replace(problem.regulariser, proximal_map=as_proximal_map(part))
+    return replace(prepared, problem=replace(problem, regulariser=regulariser))
+
+
+def _first_regulariser(problem: Problem, settings: Settings) -> Regulariser:
     """Terms beside the data in the first reconstruction."""
-    return Regulariser(
+    return replace(
+        problem.regulariser,
         weight=settings.tv_weight or 0.0,
         nonnegative=settings.nonnegative,
         imaginary_weight=settings.phase_constraint or 0.0,
         huber=settings.tv_huber,
+        order=2 if settings.coupling == "tgv" else 1,
     )
 
 
@@ -447,21 +500,22 @@ def first_reconstruction(prepared: Preparation, problem: Problem) -> tuple[Tenso
     settings = problem.settings
     if settings.start_from in ("fbp", "noise"):
         return prepared.direct(), None
-    zero = problem.zeros()
+    start = problem.start()
     measured = problem.measured * problem.used
     if settings.start_from == "cg":
-        return last(least_squares(problem.fitted, measured, zero, _START_CG, check=problem.check)), None
+        return last(least_squares(problem.fitted, measured, start, _START_CG, check=problem.check)), None
     volume, duals = solve(
         problem.fitted,
         measured,
-        zero,
-        _first_regulariser(settings),
+        start,
+        _first_regulariser(prepared.problem, settings),
         admm_steps=settings.start_iterations or 1,
         cg_steps=_START_CG_INSIDE,
         check=problem.check,
     )
     # Without them data consistency would forget the total variation it had reached and begin again.
-    return volume, duals if settings.coupling == "tv3d" else None
+    alike = duals is not None and len(duals.terms) == len(problem.regulariser.terms())
+    return volume, duals if alike and settings.coupling in _COUPLED_IN_3D else None
 
 
 def _values(event: Event, problem: Problem) -> dict[str, Any]:

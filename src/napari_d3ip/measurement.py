@@ -504,7 +504,274 @@ class KSpace:
         }
 
 
-Measurement = Sinogram | KSpace
+@dataclass(frozen=True, eq=False)
+class ImageStack:
+    """A stack of images with blur, or with voxels and slices missing: to deconvolve, to fill in, to sample finer.
+
+    Parameters
+    ----------
+    data : array_like
+        Intensities, shape (z, y, x), real; stored as float32. NaN where nothing was measured.
+    psf : array_like, optional
+        Point spread function on the grid of the data, shape (z, y, x), real, its centre at index ``n // 2`` of each
+        axis; divided by its sum. See `napari_d3ip.gaussian_psf` and `napari_d3ip.born_wolf_psf`.
+    mask : array_like of bool, optional
+        Measured voxels, shape (z, y, x), or measured slices, shape (z,); default: where ``data`` is not NaN.
+    boundary : {"reflect", "zero"}
+        What the blur sees beyond the borders: the volume mirrored at its outermost faces, or nothing.
+    noise_level : float, optional
+        Standard deviation of the noise of a voxel; estimated if not given.
+    voxel_size : float or tuple of float, optional
+        Size of a voxel in ``unit``: one number, or (z, y, x).
+    unit : str
+        Unit of ``voxel_size``, for instance ``"micrometer"``.
+    source : str
+        Where the data came from, for layer names and messages.
+    provenance : dict
+        What was done to the data before it got here (JSON values).
+    origin : Origin, optional
+        How to read it again; None if it is not as read from a file.
+    slice_range : tuple of int, optional
+        First and last + 1 of the slices that these are of a longer stack; None if they are all of it.
+
+    Raises
+    ------
+    MeasurementError
+        If the data or the point spread function cannot be right; the message says what to do.
+    """
+
+    data: FloatArray
+    psf: FloatArray | None = None
+    mask: BoolArray | None = None
+    boundary: Literal["reflect", "zero"] = "reflect"
+    noise_level: float | None = None
+    voxel_size: tuple[float, float, float] | None = None
+    unit: str = "pixel"
+    source: str = "stack"
+    provenance: dict[str, Any] = field(default_factory=dict)
+    origin: Origin | None = None
+    slice_range: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        where = self.source
+        data = np.asarray(self.data)
+        if data.dtype.kind not in "fiub" or data.ndim != 3 or data.size == 0:
+            raise MeasurementError(
+                f"data: {where} has shape {data.shape} of {data.dtype}, but a stack needs real numbers with axes "
+                "(z, y, x); give one channel and one time."
+            )
+        mask = self._checked_mask(np.asarray(data, dtype=np.float32))
+        data = np.ascontiguousarray(np.where(mask, data, 0), dtype=np.float32)
+        if not np.isfinite(data).all() or not data.any():
+            raise MeasurementError(f"data: {where} holds infinite values or nothing but zeros; give another stack.")
+        if self.boundary not in ("reflect", "zero"):
+            raise MeasurementError(f"boundary: '{self.boundary}' is not supported; use 'reflect' or 'zero'.")
+        if self.noise_level is not None and not (np.isfinite(self.noise_level) and self.noise_level > 0):
+            raise MeasurementError(f"noise_level: {self.noise_level} must be positive.")
+        psf = None if self.psf is None else _checked_psf(self.psf)
+        voxel = _checked_voxel_size(self.voxel_size)
+        data.flags.writeable = False
+        for name, value in (("data", data), ("mask", mask), ("psf", psf), ("voxel_size", voxel)):
+            object.__setattr__(self, name, value)
+
+    def _checked_mask(self, data: FloatArray) -> BoolArray:
+        """Mask of shape (z, y, x)."""
+        mask = ~np.isnan(data)
+        if self.mask is not None:
+            given = np.asarray(self.mask)
+            if given.shape not in (data.shape, data.shape[:1]):
+                raise MeasurementError(
+                    f"mask: shape {given.shape} does not fit {self.source}; give {data.shape[:1]} (z) or "
+                    f"{data.shape} (z, y, x)."
+                )
+            mask = mask & (given.reshape(given.shape + (1,) * (3 - given.ndim)) != 0)
+        if not mask.any():
+            raise MeasurementError(f"mask: it leaves no voxel of {self.source}; give the voxels that were measured.")
+        return np.ascontiguousarray(mask)
+
+    @property
+    def kind(self) -> str:
+        """``"stack"``."""
+        return "stack"
+
+    @property
+    def volume_shape(self) -> tuple[int, int, int]:
+        """Shape (z, y, x) of the volume this measures: that of the data."""
+        z, y, x = self.data.shape
+        return (z, y, x)
+
+    @property
+    def measured(self) -> float:
+        """Part of the voxels that were measured."""
+        return 1.0 if self.mask is None else float(self.mask.mean())
+
+    def with_slices_between(self, count: int) -> ImageStack:
+        """The same stack on a grid ``count`` times as fine along z, with the slices between missing.
+
+        A point spread function stays as it is: that of the finer grid, which has the thickness of slices in it.
+
+        Raises
+        ------
+        MeasurementError
+            If ``count`` is below 1.
+        """
+        if count < 1:
+            raise MeasurementError(f"upsample: {count} must be 1 or more.")
+        z, y, x = self.data.shape
+        data = np.full(((z - 1) * count + 1, y, x), np.nan, np.float32)
+        data[::count] = np.where(np.asarray(self.mask), self.data, np.nan)
+        voxel = self.voxel_size and (self.voxel_size[0] / count, *self.voxel_size[1:])
+        return replace(self, data=data, mask=None, voxel_size=voxel, slice_range=None)
+
+    def select(self, *, slices: slice | None = None) -> ImageStack:
+        """Some slices of the stack; what is beyond them is unknown to the blur from then on."""
+        if slices is None:
+            return self
+        return replace(
+            self,
+            data=self.data[slices],
+            mask=None if self.mask is None else self.mask[slices],
+            origin=None,
+            slice_range=_selected(self, slices),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """What is known of the stack, as JSON values (``napari-d3ip info``)."""
+        return {
+            "kind": self.kind,
+            "source": self.source,
+            "shape": list(self.data.shape),
+            "axes": ["z", "y", "x"],
+            "psf": None if self.psf is None else list(self.psf.shape),
+            "boundary": self.boundary,
+            "measured_fraction": self.measured,
+            "noise_level": self.noise_level,
+            "volume_shape": list(self.volume_shape),
+            "voxel_size": None if self.voxel_size is None else list(self.voxel_size),
+            "unit": self.unit,
+            "value_range": [float(self.data.min()), float(self.data.max())],
+            "missing": [] if self.voxel_size is not None else ["voxel_size"],
+            "provenance": self.provenance,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class LinearMeasurement:
+    """Data of any linear operator on a volume, whoever wrote it; for Python only.
+
+    Parameters
+    ----------
+    data : array_like
+        As the operator gives them, real or complex; stored as float32 or complex64.
+    operator : object
+        Known by what it can do: a deepinv ``LinearPhysics`` (``A`` and ``A_adjoint`` of tensors with batch and channel
+        in front), a sigpy ``Linop`` (``ishape``, ``oshape``, ``H``), or a `LinearOperator` of this package. The volume
+        is real.
+    shape : tuple of int, optional
+        Shape (z, y, x) of the volume; a sigpy operator says it itself.
+    slicewise : bool, optional
+        The operator is one of slices (batch, 1, y, x), which make the rows of ``data`` one by one; otherwise one of
+        the volume (1, 1, z, y, x). Default: by the shape of a sigpy operator, else True.
+    noise_level : float, optional
+        Root mean square of the noise; estimated if not given, which needs data that are smooth along their last axis.
+    voxel_size, unit, source, provenance
+        As in `ImageStack`.
+
+    Raises
+    ------
+    MeasurementError
+        If the data or the operator cannot be right; the message says what to do.
+    """
+
+    data: npt.NDArray[Any]
+    operator: Any
+    shape: tuple[int, int, int] | None = None
+    slicewise: bool | None = None
+    noise_level: float | None = None
+    voxel_size: tuple[float, float, float] | None = None
+    unit: str = "pixel"
+    source: str = "measurement"
+    provenance: dict[str, Any] = field(default_factory=dict)
+    origin: Origin | None = None
+    slice_range: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        data = np.asarray(self.data)
+        if data.dtype.kind not in "fiubc" or data.ndim < 2 or not np.isfinite(data).all() or not data.any():
+            raise MeasurementError(
+                f"data: {self.source} has shape {data.shape} of {data.dtype}; give finite numbers, not all zero, with "
+                "at least two axes."
+            )
+        data = np.ascontiguousarray(data, dtype=np.complex64 if np.iscomplexobj(data) else np.float32)
+        given = tuple(int(size) for size in getattr(self.operator, "ishape", ()))
+        slicewise = len(given) != 3 if self.slicewise is None else self.slicewise
+        default = (len(data), *given) if slicewise and given else given
+        shape = tuple(int(size) for size in self.shape or default)
+        if len(shape) != 3 or min(shape) < 1 or (slicewise and shape[0] != len(data)):
+            raise MeasurementError(
+                f"shape: {shape} is not the (z, y, x) of a volume with data of shape {data.shape}; give that of the "
+                "volume, and slicewise=False if the operator is not one of slices."
+            )
+        known = all(hasattr(self.operator, name) for name in ("A", "A_adjoint")) or bool(given)
+        if not known and not all(hasattr(self.operator, name) for name in ("forward", "adjoint", "domain_shape")):
+            raise MeasurementError(
+                f"operator: {type(self.operator).__name__} is none; give an object with A and A_adjoint (deepinv), or "
+                "a sigpy Linop."
+            )
+        if self.noise_level is not None and not (np.isfinite(self.noise_level) and self.noise_level > 0):
+            raise MeasurementError(f"noise_level: {self.noise_level} must be positive.")
+        data.flags.writeable = False
+        voxel = _checked_voxel_size(self.voxel_size)
+        for name, value in (("data", data), ("shape", shape), ("slicewise", slicewise), ("voxel_size", voxel)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def kind(self) -> str:
+        """``"linear"``."""
+        return "linear"
+
+    @property
+    def volume_shape(self) -> tuple[int, int, int]:
+        """Shape (z, y, x) of the volume this measures."""
+        z, y, x = self.shape or (0, 0, 0)  # Filled in at the start.
+        return (z, y, x)
+
+    def select(self, *, slices: slice | None = None) -> LinearMeasurement:
+        """Some slices, where each makes its own data.
+
+        Raises
+        ------
+        MeasurementError
+            If the operator couples the slices.
+        """
+        if slices is None:
+            return self
+        if not self.slicewise:
+            raise MeasurementError("slices: the operator couples them; reconstruct the whole volume.")
+        data = self.data[slices]
+        _, height, width = self.volume_shape
+        return replace(self, data=data, shape=(len(data), height, width), slice_range=_selected(self, slices))
+
+    def describe(self) -> dict[str, Any]:
+        """What is known of the measurement, as JSON values."""
+        return {
+            "kind": self.kind,
+            "source": self.source,
+            "shape": list(self.data.shape),
+            "axes": [f"axis {number}" for number in range(self.data.ndim)],
+            "operator": type(self.operator).__name__,
+            "slicewise": self.slicewise,
+            "noise_level": self.noise_level,
+            "volume_shape": list(self.volume_shape),
+            "voxel_size": None if self.voxel_size is None else list(self.voxel_size),
+            "unit": self.unit,
+            "value_range": [float(np.abs(self.data).min()), float(np.abs(self.data).max())],
+            "missing": [],
+            "provenance": self.provenance,
+        }
+
+
+Measurement = Sinogram | KSpace | ImageStack | LinearMeasurement
 
 
 def _selected(measurement: Measurement, slices: slice) -> tuple[int, int] | None:
@@ -512,6 +779,20 @@ def _selected(measurement: Measurement, slices: slice) -> tuple[int, int] | None
     chosen = range(len(measurement.data))[slices]
     before = 0 if measurement.slice_range is None else measurement.slice_range[0]
     return (before + chosen.start, before + chosen.stop) if chosen.step == 1 else None
+
+
+def _checked_psf(given: Any) -> FloatArray:
+    psf = np.asarray(given)
+    if psf.dtype.kind not in "fiub" or psf.ndim != 3 or psf.size == 0 or not np.isfinite(psf).all():
+        raise MeasurementError(
+            f"psf: shape {psf.shape} of {psf.dtype} is no point spread function; give finite real numbers (z, y, x)."
+        )
+    total = float(psf.sum(dtype=np.float64))
+    if not total > 0:
+        raise MeasurementError("psf: its sum is not positive; take the background away, but not more.")
+    psf = np.ascontiguousarray(psf / total, dtype=np.float32)
+    psf.flags.writeable = False
+    return psf
 
 
 def _checked_voxel_size(given: Any) -> tuple[float, float, float] | None:

@@ -184,7 +184,7 @@ def dps(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterato
         estimates, epsilons, slopes = [], [], []
         for index in torch.arange(len(state.x_t)).split(problem.settings.batch_slices):
             problem.check()
-            part = problem.of_slices(index)
+            part = problem.around(state.volume).of_slices(index)
             x_t = state.x_t[index].requires_grad_()
             epsilon = prior.epsilon(x_t[:, None], t)[:, 0]
             estimate = prior.tweedie(x_t, epsilon, t)
@@ -246,7 +246,8 @@ def _adapted_as_a_volume(
             for split in splits.all:
                 follow(split, prior, adapter, times[state.index - 1], t, generator)
         if state.index % settings.adapt_every == 0:
-            fit = adapt_round(problem, prior, adapter, state.x_t, state.volume, t, generator, splits)
+            now = problem.around(state.volume)
+            fit = adapt_round(now, prior, adapter, state.x_t, state.volume, t, generator, splits)
             state.adapters = [adapter.state()]
             yield Event("adaptation", state.index, t, state.volume, fit, fit.shift)
         with torch.no_grad(), adapter.in_use():
@@ -278,7 +279,7 @@ def _refined(
     """Noise of one slice after a few steps on it alone from the volume's adapters, which stay as they are."""
     volume_wide = adapter.state()
     settings = problem.settings.updated(adapt_steps=problem.settings.refine_steps)
-    part = replace(problem.of_slices(z), settings=settings)
+    part = replace(problem.around(state.volume).of_slices(z), settings=settings)
     try:
         fit = adapt(part, prior, adapter, state.x_t[z], state.volume[z], t, state.adaptation_generator)
         if not fit.accepted:
@@ -320,7 +321,7 @@ def _adapted_by_slice(
         for z in slices:
             adapter.load(state.adapters[int(z)])
             if state.index % settings.adapt_every == 0:
-                part, generator = problem.of_slices(z), state.adaptation_generator
+                part, generator = problem.around(state.volume).of_slices(z), state.adaptation_generator
                 fit = adapt(part, prior, adapter, state.x_t[z], state.volume[z], t, generator)
                 state.adapters[int(z)] = adapter.state()
                 yield Event("adaptation", state.index, t, state.volume, fit, fit.shift)

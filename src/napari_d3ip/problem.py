@@ -17,6 +17,14 @@ from napari_d3ip.solvers.total_variation import Duals, Regulariser, solve
 
 
 @dataclass(frozen=True)
+class Surroundings:
+    """A volume (z, y, x) and what the operator makes of it."""
+
+    volume: Tensor
+    explained: Tensor
+
+
+@dataclass(frozen=True)
 class Problem:
     """A scan at unit operator norm and unit intensity.
 
@@ -25,7 +33,8 @@ class Problem:
     operator : LinearOperator
         All rays or samples.
     measured : Tensor
-        Shape (z, *range_shape); rays in neither mask are not looked at.
+        Shape (z, *range_shape), or as the operator gives it where it couples slices; rays in neither mask are not
+        looked at.
     used, held_out : Tensor
         Masks, broadcastable to ``measured``: rays the reconstruction fits, and rays that only judge it.
     noise : float
@@ -39,6 +48,10 @@ class Problem:
     groups : sequence of Tensor
         Masks, broadcastable to ``used``, of single views or lines, in the order in which `leave_out` takes them
         together.
+    initial : Tensor, optional
+        Volume (z, y, x) that iterations begin with; zero if not given.
+    surroundings : Surroundings, optional
+        What stays as it is around some slices, where the operator couples them.
     """
 
     operator: LinearOperator
@@ -50,6 +63,8 @@ class Problem:
     settings: Settings
     check: Callable[[], None]
     groups: Sequence[Tensor] = ()
+    initial: Tensor | None = None
+    surroundings: Surroundings | None = None
 
     @property
     def fitted(self) -> Masked:
@@ -64,8 +79,12 @@ class Problem:
 
     def zeros(self) -> Tensor:
         """Empty volume (z, y, x), real or complex as the operator's images are."""
-        shape = (len(self.measured), *self.operator.domain_shape)
+        shape = (self.operator.depth or len(self.measured), *self.operator.domain_shape)
         return torch.zeros(shape, dtype=self.operator.domain_dtype, device=self.measured.device)
+
+    def start(self) -> Tensor:
+        """Volume that iterations begin with."""
+        return self.zeros() if self.initial is None else self.initial
 
     def losses(self, volume: Tensor) -> tuple[float, float | None]:
         """`residual` on the rays used and on the held-out rays; None where there are none."""
@@ -86,14 +105,34 @@ class Problem:
             chosen = [self.groups[(first + step) % len(self.groups)] for step in range(count)]
         return torch.stack(list(chosen)).sum(dim=0)
 
+    def around(self, volume: Tensor) -> Problem:
+        """The same problem with ``volume`` (z, y, x) as what surrounds the slices that `of_slices` takes."""
+        if not self.operator.couples_slices:
+            return self
+        volume = volume.detach()
+        return replace(self, surroundings=Surroundings(volume, self.operator.forward(volume)))
+
     def of_slices(self, index: Tensor) -> Problem:
-        """The same problem for some slices."""
+        """The same problem for some slices.
+
+        Where the operator couples slices these are the data that they contribute to, less what others, as `around`
+        has them, contribute there; the cost does not depend on the number of others.
+        """
+        operator, rows = self.operator.of_slices(index), self.operator.rows(index)
+        measured, around = self.measured[rows], self.surroundings
+        if around is not None:
+            part = around.volume[index]
+            own = operator.forward(part)
+            measured = measured - around.explained[rows] + own
+            around = Surroundings(part, own)
         return replace(
             self,
-            operator=self.operator.of_slices(index),
-            measured=self.measured[index],
-            used=self.used[index],
-            held_out=self.held_out[index],
+            operator=operator,
+            measured=measured,
+            used=self.used[rows],
+            held_out=self.held_out[rows],
+            initial=None if self.initial is None else self.initial[index],
+            surroundings=around,
         )
 
     def nearest(self, volume: Tensor, weight: float, cg_steps: int) -> Tensor:

@@ -300,7 +300,7 @@ class Uncertainty:
         As used, but for the seed, with everything chosen from the scan filled in.
     metrics, history
         Those of the first sample, as in `Reconstruction`.
-    measurement : Sinogram or KSpace
+    measurement : Sinogram, KSpace, ImageStack or LinearMeasurement
         The scan.
     """
 
@@ -321,12 +321,13 @@ def iter_reconstruct(
     control: Control | None = None,
     checkpoint: str | Path | None = None,
     resume: bool = False,
+    regulariser: Any = None,
 ) -> Generator[Step, None, Reconstruction]:
     """Reconstruct step by step.
 
     Parameters
     ----------
-    measurement : Sinogram or KSpace
+    measurement : Sinogram, KSpace, ImageStack or LinearMeasurement
         The scan.
     settings : Settings, optional
         Default: ``Settings()``.
@@ -338,6 +339,11 @@ def iter_reconstruct(
         File that keeps the state of sampling after every step; the caller removes it once the volume is safe.
     resume : bool
         Continue from ``checkpoint`` if it is there.
+    regulariser : object, optional
+        Takes the part of total variation, in `tv` and in data consistency, with the weights of that (``tv_weight``): a
+        sigpy ``Prox`` (of the shape of a slice, or of a volume with -1 for z), a deepinv ``Prior``, or a denoiser as
+        deepinv's, called with images (z, 1, y, x) of intensities of about 0 to 1 and the standard deviation 0.05.
+        A checkpoint does not keep it: resume with the same one.
 
     Yields
     ------
@@ -358,7 +364,17 @@ def iter_reconstruct(
     """
     from napari_d3ip.engine import run  # Loads torch.
 
-    return (yield from run(measurement, settings or Settings(), reference, control or Control(), checkpoint, resume))
+    return (
+        yield from run(
+            measurement,
+            settings or Settings(),
+            reference,
+            control or Control(),
+            checkpoint,
+            resume,
+            regulariser=regulariser,
+        )
+    )
 
 
 def reconstruct(
@@ -370,6 +386,7 @@ def reconstruct(
     on_step: Callable[[Step], None] | None = None,
     checkpoint: str | Path | None = None,
     resume: bool = False,
+    regulariser: Any = None,
     **fields: Any,
 ) -> Reconstruction:
     """Reconstruct a volume; any field of `Settings` may be given as a keyword.
@@ -400,7 +417,13 @@ def reconstruct(
     elif fields:
         settings = settings.updated(**fields)
     steps = iter_reconstruct(
-        measurement, settings, reference=reference, control=control, checkpoint=checkpoint, resume=resume
+        measurement,
+        settings,
+        reference=reference,
+        control=control,
+        checkpoint=checkpoint,
+        resume=resume,
+        regulariser=regulariser,
     )
     return _driven(steps, on_step)
 
@@ -419,7 +442,7 @@ def iter_uncertainty(
 
     Parameters
     ----------
-    measurement : Sinogram or KSpace
+    measurement : Sinogram, KSpace, ImageStack or LinearMeasurement
         The scan.
     settings : Settings, optional
         Default: ``Settings()``.

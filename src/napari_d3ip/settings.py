@@ -23,12 +23,14 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from napari_d3ip.errors import SettingsError
 
 Method = Literal[
+    "direct",
     "fbp",
     "cg",
     "zero-filled",
     "sense",
     "l1-wavelet",
     "tv",
+    "tgv",
     "dip",
     "dip-tv",
     "self-diffusion",
@@ -43,7 +45,7 @@ Method = Literal[
     "d3ip-meta",
 ]
 METHODS: tuple[str, ...] = get_args(Method)
-DIRECT_METHODS = ("fbp", "zero-filled")
+DIRECT_METHODS = ("direct", "fbp", "zero-filled")
 LEAST_SQUARES_METHODS = ("cg", "sense")
 # Networks of random weights: no prior.
 UNTRAINED_METHODS = ("dip", "dip-tv", "self-diffusion")
@@ -52,18 +54,26 @@ SLICEWISE_METHODS = ("scd", "ddip")
 VOLUME_METHODS = ("d3ip", "d3ip-mbir", "d3ip-meta")
 ADAPTIVE_METHODS = (*SLICEWISE_METHODS, *VOLUME_METHODS)
 DIFFUSION_METHODS = ("dds", "ddnm", "diffpir", "dps", *ADAPTIVE_METHODS)
+_NOT_IMAGES = ("fbp", "zero-filled", "sense", "l1-wavelet", *UNTRAINED_METHODS)
+# Methods that do not reconstruct from a kind of measurement.
 _OTHER_KIND = {
-    "sinogram": ("zero-filled", "sense", "l1-wavelet"),
-    "kspace": ("fbp", "cg"),
+    "sinogram": ("direct", "zero-filled", "sense", "l1-wavelet"),
+    "kspace": ("direct", "fbp", "cg"),
+    "stack": _NOT_IMAGES,
+    "linear": _NOT_IMAGES,
 }
-# Settings that mean nothing for the other kind of measurement.
+_MRI_FIELDS = ("wavelet_weight", "remove_phase", "phase_constraint", "calibration_width", "virtual_coils")
+_NOT_IMAGE_FIELDS = (*_MRI_FIELDS, "backend", "held_out_views", "adapt_leave_out", "adapt_pattern", "adapt_splits")
+# Settings that mean nothing for a kind of measurement.
 _FIELDS_OF_OTHER_KIND = {
-    "sinogram": ("wavelet_weight", "remove_phase", "phase_constraint", "calibration_width", "virtual_coils"),
+    "sinogram": _MRI_FIELDS,
     "kspace": ("nonnegative", "held_out_views", "backend"),
+    "stack": _NOT_IMAGE_FIELDS,
+    "linear": _NOT_IMAGE_FIELDS,
 }
-_REGULARISED_METHODS = ("tv", *DIFFUSION_METHODS)
+_REGULARISED_METHODS = ("tv", "tgv", *DIFFUSION_METHODS)
 # Those whose data consistency is the regularised solver.
-_COUPLED_METHODS = ("dds", *ADAPTIVE_METHODS)
+COUPLED_METHODS = ("dds", *ADAPTIVE_METHODS)
 # Settings that mean something for some methods only; the others do for all.
 _METHODS_OF_FIELDS: dict[str, tuple[str, ...]] = {
     "nonnegative": (*UNTRAINED_METHODS, *_REGULARISED_METHODS),
@@ -74,9 +84,9 @@ _METHODS_OF_FIELDS: dict[str, tuple[str, ...]] = {
     "batch_slices": (*UNTRAINED_METHODS, *DIFFUSION_METHODS),
     "adapt_slices": (*UNTRAINED_METHODS, *VOLUME_METHODS),
     "wavelet_weight": ("l1-wavelet",),
-    "iterations": (*LEAST_SQUARES_METHODS, "l1-wavelet", "tv"),
+    "iterations": (*LEAST_SQUARES_METHODS, "l1-wavelet", "tv", "tgv"),
     "planes": tuple(method for method in DIFFUSION_METHODS if method != "dps"),
-    "coupling": tuple(method for method in _COUPLED_METHODS if method != "d3ip-mbir"),
+    "coupling": tuple(method for method in COUPLED_METHODS if method != "d3ip-mbir"),
     "guidance": ("dps",),
     **dict.fromkeys(
         (
@@ -91,7 +101,7 @@ _METHODS_OF_FIELDS: dict[str, tuple[str, ...]] = {
         ),
         DIFFUSION_METHODS,
     ),
-    **dict.fromkeys(("tv_factor", "admm_steps", "final_admm_steps", "cg_steps", "proximal_weight"), _COUPLED_METHODS),
+    **dict.fromkeys(("tv_factor", "admm_steps", "final_admm_steps", "cg_steps", "proximal_weight"), COUPLED_METHODS),
     **dict.fromkeys(
         (
             "adapt_steps",
@@ -181,8 +191,10 @@ class Settings(BaseModel):
         "torch-radon package (CUDA); auto: the matrix unless it takes more than 2 GB.",
     )
 
-    coupling: Literal["tv3d", "tv-z", "none"] = Field(
-        "tv3d", description="Total variation inside data consistency: in 3D, along z only (the paper's MBIR), or none."
+    coupling: Literal["tv3d", "tgv", "tv-z", "none"] = Field(
+        "tv3d",
+        description="Regulariser inside data consistency: total variation in 3D, total generalised variation in 3D "
+        "(which leaves slopes alone), total variation along z only (the paper's MBIR), or none.",
     )
     nonnegative: bool = Field(True, description="Keep the volume non-negative (attenuation, density).")
     remove_phase: bool = Field(
@@ -207,7 +219,8 @@ class Settings(BaseModel):
     tv_weight: float | None = Field(
         None,
         ge=0,
-        description="Weight of total variation at unit operator norm and intensity; from the data if not given.",
+        description="Weight of total variation, or of tgv, at unit operator norm and intensity; from the data if not "
+        "given.",
     )
     tv_huber: float = Field(
         0.0,
@@ -228,7 +241,7 @@ class Settings(BaseModel):
         "if not given.",
     )
     iterations: int = Field(
-        100, ge=1, le=10000, description="Iterations of tv and l1-wavelet; upper limit for cg and sense."
+        100, ge=1, le=10000, description="Iterations of tv, tgv and l1-wavelet; upper limit for cg and sense."
     )
     start_iterations: int | None = Field(
         None, ge=1, le=10000, description="Iterations of the first reconstruction; by the scan if not given."
@@ -245,7 +258,9 @@ class Settings(BaseModel):
         None, ge=1, le=999, description="Diffusion time where sampling starts; by task if not given."
     )
     start_from: Literal["tv", "cg", "fbp", "noise"] = Field(
-        "tv", description="First reconstruction, which is then noised (fbp: zero-filled for k-space), or noise alone."
+        "tv",
+        description="First reconstruction, which is then noised, or noise alone (tv: by the regulariser; fbp: the "
+        "direct method of the kind of measurement).",
     )
     eta: float = Field(0.85, ge=0, le=1, description="Share of fresh noise in a sampling step (1: DDPM, 0: DDIM).")
     noise_correlation: float = Field(
@@ -420,12 +435,12 @@ class Settings(BaseModel):
 
 
 def methods_for(kind: str) -> tuple[str, ...]:
-    """Methods that apply to a kind of measurement, ``"sinogram"`` or ``"kspace"``."""
+    """Methods that apply to a kind of measurement: ``"sinogram"``, ``"kspace"``, ``"stack"`` or ``"linear"``."""
     return tuple(method for method in METHODS if method not in _OTHER_KIND[kind])
 
 
 def fields_for(kind: str, method: str) -> tuple[str, ...]:
-    """Settings that apply to a kind of measurement, ``"sinogram"`` or ``"kspace"``, and a method."""
+    """Settings that apply to a kind of measurement, as in `methods_for`, and a method."""
     return tuple(
         name
         for name in Settings.model_fields

@@ -16,7 +16,7 @@ from torch import Tensor
 from napari_d3ip.prior.complex_images import ComplexPrior
 from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet, correlated_noise, linear_schedule
 from napari_d3ip.problem import Problem
-from napari_d3ip.solvers.total_variation import gradient
+from napari_d3ip.solvers.differences import gradient
 from napari_d3ip.splits import draw_slices
 
 _WIDTH, _LEARNING_RATE, _AVERAGE = 24, 1e-3, 0.95

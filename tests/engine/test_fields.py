@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_d3ip.measurement import ImageStack
 from napari_d3ip.reconstruction import reconstruct
 from napari_d3ip.settings import Settings, fields_for, methods_for
 
@@ -41,6 +42,8 @@ OTHER_VALUES: dict[str, Any] = {
     "adapt_slices": 1,
     "adapt_loss": "scales",
     "adapt_leave_out": 0.5,
+    "adapt_pattern": "adjacent",
+    "adapt_splits": 2,
     "adapt_admm_steps": 2,
     "adapt_cg_steps": 2,
     "adapt_biases": True,
@@ -60,12 +63,17 @@ OTHER_VALUES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "method"), [(kind, method) for kind in ("sinogram", "kspace") for method in methods_for(kind)]
+    ("kind", "method"),
+    [
+        *((kind, method) for kind in ("sinogram", "kspace") for method in methods_for(kind)),
+        *(("stack", method) for method in ("direct", "tgv", "d3ip")),
+    ],
 )
 def test_what_does_not_apply_changes_nothing(
     scan: Any, mr_scan: Any, tiny: dict[str, Any], kind: str, method: str
 ) -> None:
-    measurement = (scan if kind == "sinogram" else mr_scan).measurement
+    stack = ImageStack(scan.reference, psf=np.ones((1, 3, 3)))
+    measurement = {"sinogram": scan.measurement, "kspace": mr_scan.measurement, "stack": stack}[kind]
     others = set(Settings.model_fields) - set(fields_for(kind, method))
     settings = Settings.create(tiny, method=method, wavelet_weight=0.01)
     volume = reconstruct(measurement, settings).volume

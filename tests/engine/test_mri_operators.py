@@ -16,7 +16,8 @@ from napari_d3ip.problem import Problem
 from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.classical import last, least_squares, total_variation_reconstruction
 from napari_d3ip.solvers.conjugate_gradient import conjugate_gradient
-from napari_d3ip.solvers.total_variation import Regulariser, gradient, solve
+from napari_d3ip.solvers.differences import gradient
+from napari_d3ip.solvers.total_variation import Regulariser, solve
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

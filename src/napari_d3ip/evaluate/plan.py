@@ -215,5 +215,5 @@ def named(value: Any) -> Any:
 
 def default_methods(kind: str) -> tuple[str, ...]:
     """Methods to compare on a kind of measurement: the classical ones, and ours without and with adaptation."""
-    others = {*UNTRAINED_METHODS, *DIFFUSION_METHODS} - {"dds", "d3ip"}
+    others = {*UNTRAINED_METHODS, *DIFFUSION_METHODS, "tgv"} - {"dds", "d3ip"}
     return tuple(method for method in methods_for(kind) if method not in others)

@@ -8,6 +8,7 @@ from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
 from napari_d3ip.io.registry import can_read, read
 from napari_d3ip.io.sinograms import save_sinogram
+from napari_d3ip.io.stacks import save_stack
 from napari_d3ip.io.volumes import Volume, load_volume, save_volume
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "read",
     "save_kspace",
     "save_sinogram",
+    "save_stack",
     "save_volume",
 ]

@@ -16,6 +16,7 @@ from napari_d3ip.io.options import ReadOptions, Values, is_sinogram_order
 from napari_d3ip.io.question import LayoutQuestion
 from napari_d3ip.io.raw_kspace import KSPACE_NAMES, could_be_kspace, is_kspace
 from napari_d3ip.io.scan import RawScan
+from napari_d3ip.io.stacks import STACK, stack_from_arrays
 from napari_d3ip.io.units import angle_unit, length_unit
 from napari_d3ip.measurement import Measurement
 
@@ -49,6 +50,8 @@ def measurement_from_arrays(path: Path, format: str, arrays: Arrays, options: Re
     MeasurementError
         If the data or geometry cannot be right.
     """
+    if options.dataset is None and find(arrays, (STACK,)) is not None:
+        return stack_from_arrays(path, arrays, options)
     name = _data_name(path, arrays, options.dataset)
     if is_kspace(arrays[name], options, name=last(name), has_angles=find(arrays, _ANGLE_NAMES) is not None):
         return kspace_from_arrays(path, format, arrays, name, options).to_kspace(options)

@@ -32,6 +32,7 @@ SINOGRAM_ONLY = (
     "detector_pitch",
 )
 KSPACE_ONLY = ("repetition", "mask", "coil_maps", "trajectory", "image_shape", "keep_oversampling", "noise_level")
+STACK_ONLY = ("psf", "upsample", "boundary")
 _RANGE = re.compile(r"\d*:\d*")
 
 
@@ -93,7 +94,9 @@ class ReadOptions(BaseModel):
         None, description="Repetition (frame, echo, ...) of k-space to read, counted from 0, or mean for all together."
     )
     mask: Path | None = Field(
-        None, description="Measured samples of k-space: npy, npz or cfl, shape (kx,), (ky, kx) or (z, ky, kx)."
+        None,
+        description="Measured samples of k-space: npy, npz or cfl, shape (kx,), (ky, kx) or (z, ky, kx); measured "
+        "slices (z,) or voxels (z, y, x) of a stack.",
     )
     coil_maps: Path | None = Field(
         None, description="Coil sensitivities: npy or npz of shape (z, coil, y, x), or cfl in BART's order."
@@ -108,7 +111,26 @@ class ReadOptions(BaseModel):
     )
     keep_oversampling: bool = Field(False, description="Keep the margins that an oversampled readout of k-space adds.")
     noise_level: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="Root mean square of the complex noise of a sample of k-space."
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Root mean square of the complex noise of a sample of k-space, or deviation of that of a voxel.",
+    )
+    kind: Literal["deconvolution", "inpainting"] | None = Field(
+        None,
+        description="Take the file as a stack of images (z, y, x) with blur (and what else is given), or with missing "
+        "voxels or slices, instead of a scan.",
+    )
+    psf: Path | tuple[float, ...] | None = Field(
+        None,
+        description="Blur of a stack: file of a point spread function on the grid of the volume, or the full widths "
+        "at half maximum of a Gaussian in voxels (one number, or z, y, x).",
+    )
+    upsample: int = Field(1, ge=1, le=32, description="Slices of the volume for each slice of a stack.")
+    boundary: Literal["reflect", "zero"] | None = Field(
+        None,
+        description="What the blur of a stack sees beyond the borders: the volume mirrored (if nothing else is said), "
+        "or nothing.",
     )
 
     @field_validator("angles", mode="before")
@@ -118,6 +140,13 @@ class ReadOptions(BaseModel):
         if isinstance(value, np.ndarray):
             return tuple(value.ravel().tolist())
         return _numbers(value) if isinstance(value, str) else value
+
+    @field_validator("psf", mode="before")
+    @classmethod
+    def _widths(cls, value: Any) -> Any:
+        """Numbers from text such as ``4,2,2`` or ``2.5``; other text is a path."""
+        numbers = _numbers(f"{value},") if isinstance(value, str | int | float) else value
+        return numbers if isinstance(numbers, tuple) else value
 
     @field_validator("voxel_size", "image_shape", mode="before")
     @classmethod

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from napari_d3ip.errors import FileError
-from napari_d3ip.io.options import ReadOptions
+from napari_d3ip.io.options import STACK_ONLY, ReadOptions
+from napari_d3ip.io.stacks import read_stack
 from napari_d3ip.measurement import Measurement
 
 # Asked in this order; generic HDF5 comes after the formats built on HDF5.
@@ -61,9 +62,9 @@ def read(path: str | Path, options: ReadOptions | None = None, **fields: Any) ->
 
     Returns
     -------
-    Sinogram or KSpace
-        Line integrals (z, angle, detector), float32, or k-space (z, coil, ky, kx), complex64; the provenance says how
-        the file was understood.
+    Sinogram, KSpace or ImageStack
+        Line integrals (z, angle, detector), float32, or k-space (z, coil, ky, kx), complex64; with ``kind`` a stack
+        (z, y, x), float32. The provenance says how the file was understood.
 
     Raises
     ------
@@ -82,6 +83,9 @@ def read(path: str | Path, options: ReadOptions | None = None, **fields: Any) ->
         options = ReadOptions.create(stated, **fields)
     if not path.exists():
         raise FileError(f"{path} does not exist; check the path.")
+    if options.kind is not None:
+        return read_stack(path, options)
+    options.refuse(STACK_ONLY, path.name, "read as a scan (kind=deconvolution or inpainting makes it a stack)")
     modules = formats()
     for module in modules:
         if module.matches(path):

@@ -20,20 +20,29 @@ def no_check() -> None:
 
 
 class LinearOperator(ABC):
-    """A linear map of every slice of a volume, ``y = A x``.
+    """A linear map of every slice of a volume, or of the volume as a whole, ``y = A x``.
 
     Subclasses give `forward` and `adjoint` on tensors of shape (z, *domain_shape) and (z, *range_shape) and must
     be exact adjoints of each other. Calling the operator is differentiable any number of times: the backward pass
     of ``A`` is its adjoint, whatever happens inside.
+
+    An operator with `couples_slices` maps the volume as a whole, of `depth` slices, to rows of data of any number:
+    what `of_slices` leaves is then the part of the data at `rows` that some slices make.
     """
 
     domain_shape: tuple[int, ...]
     range_shape: tuple[int, ...]
     domain_dtype: torch.dtype = torch.float32
+    couples_slices: bool = False
+    depth: int | None = None
 
     def of_slices(self, index: Tensor) -> LinearOperator:
         """Operator of the slices at ``index``; the same one where all slices share it."""
         return self
+
+    def rows(self, index: Tensor) -> Tensor:
+        """Indices of the data, along their first axis, that the slices at ``index`` contribute to."""
+        return index
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -56,16 +65,37 @@ class LinearOperator(ABC):
     def norm(self, device: torch.device | str = "cpu", iterations: int = 30, check: Check = no_check) -> float:
         """Largest singular value of the first slice, by power iteration from a constant one (to about 0.1 %).
 
-        ``check`` is polled before each iteration and may raise to stop.
+        That of the volume where slices are coupled. ``check`` is polled before each iteration and may raise to stop.
         """
-        x = torch.ones((1, *self.domain_shape), dtype=self.domain_dtype, device=device)
-        value, one = torch.zeros(()), self.of_slices(torch.tensor([0]))
+        x = torch.ones((self.depth or 1, *self.domain_shape), dtype=self.domain_dtype, device=device)
+        value, one = torch.zeros(()), self if self.couples_slices else self.of_slices(torch.tensor([0]))
         for _ in range(iterations):
             check()
             x = x / torch.linalg.vector_norm(x)
             x = one.adjoint(one.forward(x))
             value = torch.linalg.vector_norm(x)
         return float(value.sqrt())
+
+
+class Identity(LinearOperator):
+    """Slices as they are.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Height and width of a slice.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.domain_shape = self.range_shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x``."""
+        return x
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """``y``."""
+        return y
 
 
 class _Apply(torch.autograd.Function):
@@ -83,13 +113,26 @@ class _Apply(torch.autograd.Function):
         return _Apply.apply(grads[0], adjoint, forward), None, None
 
 
-class Scaled(LinearOperator):
+class _Wrapper(LinearOperator):
+    """An operator around another, of the same domain and range."""
+
+    def __init__(self, operator: LinearOperator) -> None:
+        self.operator = operator
+        self.domain_shape, self.range_shape = operator.domain_shape, operator.range_shape
+        self.domain_dtype = operator.domain_dtype
+        self.couples_slices, self.depth = operator.couples_slices, operator.depth
+
+    def rows(self, index: Tensor) -> Tensor:
+        """Those of the operator inside."""
+        return self.operator.rows(index)
+
+
+class Scaled(_Wrapper):
     """``factor * A``; the engine uses it to work at unit operator norm."""
 
     def __init__(self, operator: LinearOperator, factor: float) -> None:
-        self.operator, self.factor = operator, factor
-        self.domain_shape, self.range_shape = operator.domain_shape, operator.range_shape
-        self.domain_dtype = operator.domain_dtype
+        super().__init__(operator)
+        self.factor = factor
 
     def of_slices(self, index: Tensor) -> Scaled:
         """Scaled operator of some slices."""
@@ -104,7 +147,7 @@ class Scaled(LinearOperator):
         return self.operator.adjoint(y) * self.factor
 
 
-class Masked(LinearOperator):
+class Masked(_Wrapper):
     """``M A``: an operator with some rays left out.
 
     Parameters
@@ -117,13 +160,13 @@ class Masked(LinearOperator):
     """
 
     def __init__(self, operator: LinearOperator, mask: Tensor) -> None:
-        self.operator, self.mask = operator, mask
-        self.domain_shape, self.range_shape = operator.domain_shape, operator.range_shape
-        self.domain_dtype = operator.domain_dtype
+        super().__init__(operator)
+        self.mask = mask
 
     def of_slices(self, index: Tensor) -> Masked:
         """Masked operator of some slices."""
-        return Masked(self.operator.of_slices(index), self.mask[index.to(self.mask.device)])
+        rows = self.operator.rows(index)
+        return Masked(self.operator.of_slices(index), self.mask[rows.to(self.mask.device)])
 
     def forward(self, x: Tensor) -> Tensor:
         """``M A x``."""

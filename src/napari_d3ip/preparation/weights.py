@@ -26,15 +26,15 @@ class Iterates(Protocol):
     def __call__(
         self, problem: Problem, weight: float, iterations: int, start: Tensor | None = None
     ) -> Iterator[Tensor]:
-        """Iterates from ``start``, or from nothing."""
+        """Iterates from ``start``, or from what the problem begins with."""
 
 
 def tv_iterates(problem: Problem, weight: float, iterations: int, start: Tensor | None = None) -> Iterator[Tensor]:
-    """Iterates of 3D total variation with ``weight`` on the rays used."""
+    """Iterates of total variation, or what the problem's regulariser has in its place, with ``weight``."""
     return total_variation_reconstruction(
         problem.fitted,
         problem.measured * problem.used,
-        problem.zeros() if start is None else start,
+        problem.start() if start is None else start,
         replace(problem.regulariser, weight=weight, proximal_weight=0.0),
         iterations,
         check=problem.check,
@@ -121,6 +121,8 @@ def choose_phase_constraint(problem: Problem, weight: float) -> float:
 
 
 def _central_slab(problem: Problem) -> Problem:
+    if problem.operator.couples_slices:
+        return problem  # What its surroundings contribute is not known yet.
     middle = len(problem.measured) // 2
     first = max(0, middle - _SLAB // 2)
     return problem.of_slices(torch.arange(first, min(len(problem.measured), first + _SLAB)))

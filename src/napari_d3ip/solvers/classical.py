@@ -73,34 +73,35 @@ def last(iterates: Iterator[Tensor]) -> Tensor:
 def least_squares(
     operator: LinearOperator, measured: Tensor, start: Tensor, iterations: int, *, check: Check = _no_check
 ) -> Iterator[Tensor]:
-    """Conjugate gradients on the normal equations, slice by slice; yields every iterate.
+    """Conjugate gradients on the normal equations, slice by slice where they are not coupled; yields every iterate.
 
     Stopping early regularises; the caller watches held-out rays to know when.
     """
     residual = measured - operator.forward(start)
     gradient = operator.adjoint(residual)
     x, direction = start, gradient
-    energy = _energy(gradient)
+    coupled = operator.couples_slices
+    energy = _energy(gradient, coupled)
     rounding = _ROUNDING**2 * energy
     for _ in range(iterations):
         check()
         projected = operator.forward(direction)
-        curvature = _energy(projected).reshape(energy.shape)
+        curvature = _energy(projected, coupled).reshape(energy.shape)
         # A slice that has converged rests: directions made of rounding errors would grow without bound.
         active = (curvature > 0) & (energy > rounding)
         step = torch.where(active, energy / curvature.clamp(min=1e-30), 0.0)
         x = x + step * direction
         residual = residual - step.reshape(-1, *(1,) * (residual.ndim - 1)) * projected
         gradient = operator.adjoint(residual)
-        fresh = _energy(gradient)
+        fresh = _energy(gradient, coupled)
         direction = gradient + torch.where(energy > 0, fresh / energy.clamp(min=1e-30), 0.0) * direction
         energy = fresh
         yield x
 
 
-def _energy(batch: Tensor) -> Tensor:
-    """Squared norm of every slice, kept broadcastable."""
-    return (batch * batch.conj()).real.sum(dim=tuple(range(1, batch.ndim)), keepdim=True)
+def _energy(batch: Tensor, coupled: bool) -> Tensor:
+    """Squared norm of every slice, or of all together, kept broadcastable."""
+    return (batch * batch.conj()).real.sum(dim=tuple(range(0 if coupled else 1, batch.ndim)), keepdim=True)
 
 
 def total_variation_reconstruction(
@@ -113,7 +114,10 @@ def total_variation_reconstruction(
     cg_steps: int = 3,
     check: Check = _no_check,
 ) -> Iterator[Tensor]:
-    """Total variation by ADMM (Rudin, Osher & Fatemi 1992; Sidky & Pan 2008); yields every outer iterate."""
+    """Total variation (Rudin, Osher & Fatemi 1992; Sidky & Pan 2008), or another regulariser, by ADMM.
+
+    Yields every outer iterate.
+    """
     x: Tensor = start
     duals: Duals | None = None
     for _ in range(iterations):

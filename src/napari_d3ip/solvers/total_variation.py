@@ -1,19 +1,29 @@
-"""Data consistency with total variation and non-negativity, by ADMM with warm-started duals.
+"""Data consistency with a regulariser and non-negativity, by ADMM with warm-started duals.
 
-Solves ``min_x 1/2 |A x - y|^2 + gamma/2 |x - x0|^2 + lambda TV(x)  subject to  x >= 0`` approximately: run with many
-iterations it is the classical TV reconstruction, with few it is the data consistency of DiffusionMBIR (Chung et al.,
-CVPR 2023) and D3IP (Chung & Ye, ECCV 2024, section 4). Knows nothing of priors.
+Solves ``min_x 1/2 |A x - y|^2 + gamma/2 |x - x0|^2 + lambda g(x)  subject to  x >= 0`` approximately, g being total
+variation, that of second order, or what a plugged-in proximal map stands for: run with many iterations it is the
+classical reconstruction, with few it is the data consistency of DiffusionMBIR (Chung et al., CVPR 2023) and D3IP
+(Chung & Ye, ECCV 2024, section 4). Knows nothing of priors.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-import torch
 from torch import Tensor
 
 from napari_d3ip.operators.base import LinearOperator
 from napari_d3ip.solvers.conjugate_gradient import Check, _no_check, conjugate_gradient
+from napari_d3ip.solvers.terms import (
+    GeneralisedVariation,
+    Nonnegative,
+    Plugged,
+    ProximalMap,
+    State,
+    Term,
+    TotalVariation,
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,7 @@ class Regulariser:
     axes : tuple of int
         Axes of the (z, y, x) volume whose differences total variation counts: (0, 1, 2) for 3D, (0,) for z only.
     weight : float
-        Weight lambda of total variation; at 0 there is none.
+        Weight lambda of the regulariser; at 0 there is none.
     nonnegative : bool
         Constrain the volume to be non-negative.
     proximal_weight : float
@@ -38,6 +48,11 @@ class Regulariser:
     huber : float
         Length h of the gradient below which total variation is quadratic, ``|g|^2 / 2h`` instead of ``|g| - h / 2``
         (Huber; Chambolle & Pock 2011, section 6.2.3), so that gentle slopes are not cut into steps; 0 for none.
+    order : {1, 2}
+        1 for total variation, 2 for total generalised variation, to which slopes cost nothing.
+    proximal_map : callable, optional
+        Takes the place of total variation: called with a volume (z, y, x) and the step ``weight / rho``, which is
+        ``threshold``.
     """
 
     axes: tuple[int, ...] = (0, 1, 2)
@@ -47,49 +62,44 @@ class Regulariser:
     imaginary_weight: float = 0.0
     threshold: float = 0.05
     huber: float = 0.0
+    order: Literal[1, 2] = 1
+    proximal_map: ProximalMap | None = None
 
     @property
     def penalty(self) -> float:
         """ADMM penalty rho."""
         return self.weight / self.threshold if self.weight > 0 else 1e-3
 
+    @property
+    def couples_slices(self) -> bool:
+        """Whether the linear systems of ADMM are those of the volume, not of single slices."""
+        return self.weight > 0 and 0 in self.axes and self.proximal_map is None
+
+    def terms(self) -> list[Term]:
+        """What ADMM splits off."""
+        terms: list[Term] = []
+        if self.weight > 0:
+            if self.proximal_map is not None:
+                terms.append(Plugged(self.proximal_map, self.penalty, self.threshold))
+            elif self.order == 2:
+                terms.append(GeneralisedVariation(self.axes, self.penalty, self.threshold, self.huber))
+            else:
+                terms.append(TotalVariation(self.axes, self.penalty, self.threshold, self.huber))
+        if self.nonnegative:
+            terms.append(Nonnegative(self.penalty))
+        return terms
+
 
 @dataclass(frozen=True)
 class Duals:
     """ADMM state carried from one call to the next.
 
-    Scaled duals of the differences and of the sign constraint, and what was clipped from the volume that the call
-    returned: the next call goes on from the unclipped one, else the sign's dual would never build up.
+    That of each term (`Regulariser.terms`), and what was clipped from the volume that the call returned: the next
+    call goes on from the unclipped one, else the sign's dual would never build up.
     """
 
-    differences: Tensor
-    sign: Tensor
+    terms: tuple[State, ...]
     clipped: Tensor
-
-
-def gradient(volume: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Forward differences, zero at the far border (not circular); shape (len(axes), *volume.shape)."""
-    parts = []
-    for axis in axes:
-        last = volume.narrow(axis, volume.shape[axis] - 1, 1)
-        parts.append(torch.cat((torch.diff(volume, dim=axis), torch.zeros_like(last)), dim=axis))
-    return torch.stack(parts)
-
-
-def gradient_adjoint(field: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Exact adjoint of `gradient` (minus the divergence); shape ``field.shape[1:]``."""
-    total = torch.zeros_like(field[0])
-    for part, axis in zip(field, axes, strict=True):
-        inner = part.narrow(axis, 0, part.shape[axis] - 1)
-        edge = torch.zeros_like(part.narrow(axis, 0, 1))
-        total = total + torch.cat((edge, inner), dim=axis) - torch.cat((inner, edge), dim=axis)
-    return total
-
-
-def total_variation(volume: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Isotropic total variation: sum over voxels of the length of the gradient."""
-    total: Tensor = torch.linalg.vector_norm(gradient(volume, axes), dim=0).sum()
-    return total
 
 
 def solve(
@@ -133,46 +143,28 @@ def solve(
     duals : Duals or None
         State for the next call.
     """
-    gamma, mu, axes = regulariser.proximal_weight, regulariser.imaginary_weight, regulariser.axes
+    gamma, mu = regulariser.proximal_weight, regulariser.imaginary_weight
     back_projected = operator.transpose(measured) + gamma * start
-
-    def data_gram(x: Tensor) -> Tensor:
-        total = operator.transpose(operator(x)) + gamma * x
-        # Linear over the reals only, and symmetric in the real inner product, which is the one that CG takes.
-        return total + 1j * mu * x.imag if mu > 0 else total
-
-    if regulariser.weight == 0 and not regulariser.nonnegative:
-        return conjugate_gradient(data_gram, back_projected, start, cg_steps, check=check), None
-
-    rho = regulariser.penalty
-    # The proximal map of Huber's function scales short differences instead of removing them.
-    flat = regulariser.huber / (regulariser.huber + regulariser.threshold)
-    smooth = regulariser.weight > 0
-    coupled = smooth and 0 in axes
-    sign_weight = rho if regulariser.nonnegative else 0.0
-    if duals is None:
-        field = torch.zeros((len(axes) if smooth else 0, *start.shape), dtype=start.dtype, device=start.device)
-        duals = Duals(field, torch.zeros_like(start), torch.zeros_like(start))
-    u, v = duals.differences, duals.sign
+    terms, coupled = regulariser.terms(), regulariser.couples_slices or operator.couples_slices
 
     def gram(x: Tensor) -> Tensor:
-        total = data_gram(x) + sign_weight * x
-        return total + rho * gradient_adjoint(gradient(x, axes), axes) if smooth else total
+        total = operator.transpose(operator(x)) + gamma * x
+        # Linear over the reals only, and symmetric in the real inner product, which is the one that CG takes.
+        total = total + 1j * mu * x.imag if mu > 0 else total
+        for term in terms:
+            total = total + term.gram(x)
+        return total
 
+    if not terms:
+        return conjugate_gradient(gram, back_projected, start, cg_steps, coupled=coupled, check=check), None
+    if duals is None:
+        duals = Duals(tuple(term.start(start) for term in terms), start.new_zeros(()))
+    states = duals.terms
     x = start + duals.clipped
     for _ in range(admm_steps):
-        rhs = back_projected
-        if smooth:
-            slope = gradient(x, axes) + u
-            length = torch.linalg.vector_norm(slope, dim=0)
-            shrunk = slope * (1 - regulariser.threshold / length.clamp(min=1e-12)).clamp(min=flat)
-            u = slope - shrunk
-            rhs = rhs + rho * gradient_adjoint(shrunk - u, axes)
-        if regulariser.nonnegative:
-            shifted = x + v
-            positive = shifted.clamp(min=0)
-            v = shifted - positive
-            rhs = rhs + sign_weight * (positive - v)
+        steps = [term.step(x, state) for term, state in zip(terms, states, strict=True)]
+        rhs, states = sum((part for part, _ in steps), back_projected), tuple(state for _, state in steps)
         x = conjugate_gradient(gram, rhs, x, cg_steps, coupled=coupled, check=check)
     volume = x.clamp(min=0) if regulariser.nonnegative else x
-    return volume, Duals(u.detach(), v.detach(), (x - volume).detach())
+    kept = tuple(tuple(part.detach() for part in state) for state in states)
+    return volume, Duals(kept, (x - volume).detach())

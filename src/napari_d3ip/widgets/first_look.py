@@ -12,7 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_d3ip.io.grid import inverse_fft
-from napari_d3ip.measurement import ComplexArray, FloatArray, KSpace, Measurement, Sinogram
+from napari_d3ip.measurement import (
+    ComplexArray,
+    FloatArray,
+    ImageStack,
+    KSpace,
+    LinearMeasurement,
+    Measurement,
+    Sinogram,
+)
 from napari_d3ip.operators.beams import Beam
 
 Picture = npt.NDArray[np.uint8]
@@ -22,6 +30,8 @@ FINEST = 192
 
 def in_words(measurement: Measurement) -> str:
     """Size and sampling of a measurement."""
+    if not isinstance(measurement, Sinogram | KSpace):
+        return _image_in_words(measurement)
     slices, second, third = measurement.data.shape[:3]
     if isinstance(measurement, KSpace):
         height, width = measurement.volume_shape[1:]
@@ -38,9 +48,12 @@ def picture(measurement: Measurement) -> Picture:
     """Grey picture (row, column) of the middle slice.
 
     A back-projection of a sinogram; the zero-filled image of Cartesian k-space, root of the sum of squares over
-    coils; the logarithm of other k-space.
+    coils; the logarithm of other k-space; a slice of a stack as it is.
     """
     middle = len(measurement.data) // 2
+    if not isinstance(measurement, Sinogram | KSpace):
+        rows = np.abs(measurement.data)
+        return _grey(rows[middle].reshape(-1, rows.shape[-1]))
     scan = measurement.select(slices=slice(middle, middle + 1))
     if isinstance(scan, Sinogram):
         return _grey(_back_projection(scan))
@@ -55,6 +68,15 @@ def log_magnitude(samples: npt.NDArray[Any]) -> FloatArray:
     middle = magnitude[len(magnitude) // 2] if magnitude.ndim > 2 else magnitude
     magnitude /= np.median(middle[middle > 0])
     return np.log1p(magnitude, out=magnitude)
+
+
+def _image_in_words(measurement: ImageStack | LinearMeasurement) -> str:
+    slices, height, width = measurement.volume_shape
+    size = f"{_slices(slices)}, {height} × {width} pixels"
+    if isinstance(measurement, LinearMeasurement):
+        return f"{size}, operator {type(measurement.operator).__name__}"
+    blur = "no blur" if measurement.psf is None else f"blur of {' × '.join(map(str, measurement.psf.shape))} voxels"
+    return f"{size}, {blur}, {measurement.measured:.0%} of the voxels measured"
 
 
 def _slices(count: int) -> str:

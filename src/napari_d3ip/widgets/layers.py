@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_d3ip.measurement import ComplexArray, FloatArray, KSpace, Measurement, Sinogram
+from napari_d3ip.measurement import (
+    ComplexArray,
+    FloatArray,
+    ImageStack,
+    KSpace,
+    LinearMeasurement,
+    Measurement,
+    Sinogram,
+)
 from napari_d3ip.reconstruction import Reconstruction, Uncertainty
 from napari_d3ip.settings import Settings
 from napari_d3ip.widgets.first_look import log_magnitude
@@ -34,7 +42,7 @@ def measurement_layer(measurement: Measurement) -> LayerTuple:
     Parameters
     ----------
     measurement : Sinogram or KSpace
-        The scan; shape (z, angle, detector), or (z, coil, ky, kx).
+        The scan; shape (z, angle, detector), (z, coil, ky, kx), or that of a stack (z, y, x).
 
     Returns
     -------
@@ -46,6 +54,10 @@ def measurement_layer(measurement: Measurement) -> LayerTuple:
     labels = measurement.describe()["axes"]
     if isinstance(measurement, Sinogram):
         return measurement.data, attributes | {"axis_labels": labels} | _sinogram_placement(measurement), "image"
+    if isinstance(measurement, ImageStack):
+        return measurement.data, attributes | volume_placement(measurement), "image"
+    if isinstance(measurement, LinearMeasurement):
+        return np.abs(measurement.data), attributes | {"axis_labels": labels}, "image"
     data = log_magnitude(measurement.data)
     return np.moveaxis(data, 1, 0), attributes | _coil_placement(measurement, labels[2:]), "image"
 
@@ -114,7 +126,11 @@ def residual_layer(residual: FloatArray | ComplexArray, result: Reconstruction) 
         return magnitude, attributes | _coil_placement(measurement, labels[2:]), "image"
     limit = _largest(residual.real)
     attributes |= {"colormap": "coolwarm", "contrast_limits": (-limit, limit), "axis_labels": labels}
-    return residual.real, attributes | _sinogram_placement(measurement), "image"
+    if isinstance(measurement, Sinogram):
+        attributes |= _sinogram_placement(measurement)
+    elif isinstance(measurement, ImageStack):
+        attributes |= volume_placement(measurement)
+    return residual.real, attributes, "image"
 
 
 def uncertainty_layers(uncertainty: Uncertainty) -> list[LayerTuple]:

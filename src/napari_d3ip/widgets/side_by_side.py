@@ -13,7 +13,12 @@ from napari_d3ip.reconstruction import Control, Reconstruction, Step, iter_recon
 from napari_d3ip.settings import Settings
 
 _PARTS = 100
-_CLASSICAL = {"sinogram": ("fbp", "cg", "tv"), "kspace": ("zero-filled", "sense", "tv")}
+_CLASSICAL = {
+    "sinogram": ("fbp", "cg", "tv"),
+    "kspace": ("zero-filled", "sense", "tv"),
+    "stack": ("direct", "cg", "tv"),
+    "linear": ("direct", "cg", "tv"),
+}
 
 
 def direct_method(kind: str) -> str:

@@ -1,0 +1,141 @@
+"""Stacks of images with blur or missing voxels: volume files taken as measurements, and an archive of our own."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from napari_d3ip.errors import FileError, MeasurementError
+from napari_d3ip.io.atomic import replacing
+from napari_d3ip.io.companions import read_mask
+from napari_d3ip.io.guard import reading
+from napari_d3ip.io.lookup import Arrays, find, floats, provenance, voxel_size, word
+from napari_d3ip.io.options import SINOGRAM_ONLY, ReadOptions
+from napari_d3ip.io.volumes import Volume, load_volume
+from napari_d3ip.measurement import FloatArray, ImageStack
+from napari_d3ip.psf import gaussian_psf
+
+STACK = "stack"
+"""Name of the data in an archive that `save_stack` wrote."""
+_SAME_SIZE = 0.01
+
+
+def read_stack(path: Path, options: ReadOptions) -> ImageStack:
+    """Read a volume file (or an archive of `save_stack`) as a stack to deconvolve or to fill in.
+
+    Raises
+    ------
+    FileError
+        If a file cannot be read.
+    MeasurementError
+        If a point spread function is needed but not given, or nothing is missing that could be filled in.
+    SettingsError
+        If options were given that a stack has no use for.
+    """
+    options.refuse(SINOGRAM_ONLY, path.name, "a stack")
+    if path.suffix.lower() == ".npz":
+        with reading(path, "npz archive"), np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        if find(arrays, (STACK,)) is None:
+            raise FileError(f"{path.name} holds no array named {STACK}; give a TIFF, zarr, npy, HDF5 or NIfTI file.")
+        return stack_from_arrays(path, arrays, options)
+    volume = load_volume(path)
+    stack = ImageStack(volume.data, voxel_size=volume.voxel_size, unit=volume.unit)
+    return _completed(stack, path, options)
+
+
+def stack_from_arrays(path: Path, arrays: Arrays, options: ReadOptions) -> ImageStack:
+    """Stack of the arrays of an archive that `save_stack` wrote."""
+    noise = floats(arrays, "noise_level")
+    stack = ImageStack(
+        arrays[STACK],
+        psf=arrays.get("psf"),
+        mask=arrays.get("mask"),
+        noise_level=noise[0] if noise else None,
+        boundary="zero" if word(arrays, "boundary") == "zero" else "reflect",
+        voxel_size=voxel_size(arrays),
+        unit=word(arrays, "unit") or "pixel",
+        provenance=provenance(arrays) or {},
+    )
+    return _completed(stack, path, options)
+
+
+def _completed(stack: ImageStack, path: Path, options: ReadOptions) -> ImageStack:
+    """The stack with what the options add."""
+    if options.slices is not None:
+        stack = stack.select(slices=options.slice_range(len(stack.data), path.name))
+    if options.mask is not None:
+        stack = replace(
+            stack, data=np.where(np.asarray(stack.mask), stack.data, np.nan), mask=read_mask(options.mask, "z")
+        )
+    stack = stack.with_slices_between(options.upsample) if options.upsample > 1 else stack
+    size = stack.voxel_size if options.voxel_size is None else options.voxel_size
+    given = options.psf
+    psf = stack.psf if given is None else _read_psf(given, stack) if isinstance(given, Path) else gaussian_psf(given)
+    if options.kind == "deconvolution" and psf is None:
+        raise MeasurementError(
+            f"psf: {path.name} is to be deconvolved; give psf=FILE, or widths in voxels (z, y, x), for instance "
+            "psf=4,2,2."
+        )
+    if options.kind == "inpainting" and stack.measured == 1:
+        raise MeasurementError(
+            f"mask: nothing is missing in {path.name}; give mask=FILE, upsample=N for slices between, or NaN in the "
+            "data."
+        )
+    return replace(
+        stack,
+        psf=psf,
+        boundary=options.boundary or stack.boundary,
+        noise_level=options.noise_level or stack.noise_level,
+        voxel_size=size,  # type: ignore[arg-type]  # one number is filled in
+        unit=options.unit or stack.unit,
+        source=path.name,
+        provenance={**stack.provenance, "read": {"file": str(path), "kind": options.kind}},
+        origin=options.origin(path),
+        slice_range=None,
+    )
+
+
+def _read_psf(path: Path, stack: ImageStack) -> FloatArray:
+    """Point spread function in a volume file, whose voxels must be those of the stack if both are known."""
+    volume: Volume = load_volume(path)
+    known = volume.voxel_size is not None and stack.voxel_size is not None and volume.unit == stack.unit
+    if known and not np.allclose(volume.voxel_size or 0, stack.voxel_size or 0, rtol=_SAME_SIZE):
+        raise MeasurementError(
+            f"psf: voxels of {path.name} measure {volume.voxel_size} {volume.unit}, those of the stack "
+            f"{stack.voxel_size}; resample it to the grid of the stack."
+        )
+    return np.asarray(volume.data, dtype=np.float32)
+
+
+def save_stack(path: str | Path, stack: ImageStack) -> None:
+    """Write a stack with its point spread function and what was measured.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.npz``.
+    stack : ImageStack
+        Read back, it is the same but for ``source``, which becomes the file's name.
+
+    Raises
+    ------
+    FileError
+        If the ending is another or the file cannot be written; no partial file is left.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".npz":
+        raise FileError(f"{path.name} has no ending of a stack with its geometry; use .npz.")
+    fields = {name: getattr(stack, name) for name in ("psf", "mask", "noise_level", "voxel_size")}
+    with replacing(path) as part:
+        np.savez(
+            part,
+            stack=stack.data,
+            unit=stack.unit,
+            boundary=stack.boundary,
+            provenance=json.dumps(stack.provenance),
+            **{name: value for name, value in fields.items() if value is not None},
+        )

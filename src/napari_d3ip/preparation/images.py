@@ -1,0 +1,143 @@
+"""From a stack of images, or data of someone's linear operator, to a problem of unit norm and intensity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_d3ip.measurement import ImageStack, LinearMeasurement
+from napari_d3ip.noise import estimate_image_noise, estimate_noise
+from napari_d3ip.operators.base import Identity, LinearOperator, Masked, Scaled
+from napari_d3ip.operators.convolution import Convolution
+from napari_d3ip.operators.external import as_operator
+from napari_d3ip.preparation.base import Preparation, robust_maximum
+from napari_d3ip.problem import Problem
+from napari_d3ip.reconstruction import Control
+from napari_d3ip.settings import Settings
+from napari_d3ip.solvers.classical import last, least_squares
+from napari_d3ip.solvers.total_variation import Regulariser
+
+_SCALING_ITERATIONS = 6
+
+
+def prepare_stack(measurement: ImageStack, settings: Settings, device: torch.device, control: Control) -> Preparation:
+    """Normalise a stack; its direct reconstruction is the stack itself, filled in where voxels are missing."""
+    operator: LinearOperator = Identity(measurement.volume_shape[1:])
+    if measurement.psf is not None:
+        psf = torch.tensor(measurement.psf, device=device)
+        operator = Convolution(psf, measurement.volume_shape, measurement.boundary)
+    data = torch.tensor(measurement.data, device=device)
+    mask = torch.tensor(measurement.mask, dtype=data.dtype, device=device)
+    used, held_out = _split(mask, settings)
+    noise = settings.noise_level or measurement.noise_level or _noise_of_stack(measurement)
+
+    def direct() -> Tensor:
+        return filled_in(data, used)
+
+    return _prepared(operator, data, used, held_out, direct, noise, settings, control)
+
+
+def prepare_linear(
+    measurement: LinearMeasurement, settings: Settings, device: torch.device, control: Control
+) -> Preparation:
+    """Normalise data of someone's operator; its direct reconstruction is the back-projection at the best scale.
+
+    Raises
+    ------
+    MeasurementError
+        If the operator does not fit, or its adjoint is none.
+    """
+    operator = as_operator(measurement, device)
+    data = torch.tensor(measurement.data, device=device)
+    used, held_out = _split(torch.ones(data.shape, device=device), settings)
+    noise = settings.noise_level or measurement.noise_level or _noise_of_rows(measurement)
+
+    def direct() -> Tensor:
+        back = operator.adjoint(data * used)
+        explained = operator.forward(back) * used
+        return back * float((back * back).sum() / (explained * explained.conj()).real.sum())
+
+    return _prepared(operator, data, used, held_out, direct, noise, settings, control)
+
+
+def _prepared(
+    operator: LinearOperator,
+    data: Tensor,
+    used: Tensor,
+    held_out: Tensor,
+    direct: Callable[[], Tensor],
+    noise_level: float,
+    settings: Settings,
+    control: Control,
+) -> Preparation:
+    """``|A| = 1`` and volumes in about [0, 1], both from the measurement alone."""
+    unit = Scaled(operator, 1 / operator.norm(data.device))
+    measured = data * unit.factor
+    start = direct()
+    rough = least_squares(Masked(unit, used), measured * used, start, _SCALING_ITERATIONS, check=control.check)
+    intensity = robust_maximum(last(rough))
+    problem = Problem(
+        operator=unit,
+        measured=measured / intensity,
+        used=used,
+        held_out=held_out,
+        noise=noise_level * unit.factor / intensity,
+        regulariser=Regulariser(nonnegative=settings.nonnegative, huber=settings.tv_huber),
+        settings=settings,
+        check=control.check,
+        initial=start / intensity,
+    )
+    return Preparation(
+        problem,
+        unseen=held_out,
+        direct=problem.start,
+        intensity=intensity,
+        noise_level=noise_level,
+    )
+
+
+def _split(measured: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+    """Masks of the data that are fitted and of those, drawn at random, that are held out."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    drawn = torch.rand(measured.shape, generator=generator).to(measured.device) < settings.held_out_fraction
+    held_out = measured * drawn
+    return measured - held_out, held_out
+
+
+def filled_in(data: Tensor, seen: Tensor) -> Tensor:
+    """Voxels that are not ``seen`` (0, else 1), linear along z between those that are; the mean where there are none.
+
+    Parameters
+    ----------
+    data, seen : Tensor
+        Shape (z, y, x).
+    """
+    slices = len(data)
+    z = torch.arange(slices, device=data.device).reshape(-1, 1, 1).expand(data.shape)
+    before = torch.where(seen > 0, z, -1).cummax(dim=0).values
+    after = slices - 1 - torch.where(seen > 0, slices - 1 - z, -1).flip(0).cummax(dim=0).values.flip(0)
+    lower, upper = (data.gather(0, each.clamp(0, slices - 1)) for each in (before, after))
+    share = (z - before) / (after - before).clamp(min=1)
+    between = torch.lerp(lower, upper, share.to(data.dtype))
+    filled = torch.where(before < 0, upper, torch.where(after >= slices, lower, between))
+    mean = (data * seen).sum() / seen.sum()
+    return torch.where((before < 0) & (after >= slices), mean, filled)
+
+
+def _noise_of_stack(measurement: ImageStack) -> float:
+    """Noise of the slices that were measured; what is missing in them is filled in before."""
+    mask = np.asarray(measurement.mask)
+    slices = mask.any(axis=(1, 2))
+    measured = measurement.data[slices]
+    return estimate_image_noise(np.where(mask[slices], measured, measured[mask[slices]].mean()))
+
+
+def _noise_of_rows(measurement: LinearMeasurement) -> float:
+    """Noise of data that are smooth along their last axis, root mean square if complex."""
+    rows = measurement.data.reshape(1, -1, measurement.data.shape[-1])
+    if np.iscomplexobj(rows):
+        return float(np.hypot(estimate_noise(rows.real), estimate_noise(rows.imag)))
+    return estimate_noise(rows)

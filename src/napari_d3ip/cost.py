@@ -146,7 +146,7 @@ def estimate(extent: Extent, settings: Settings, speeds: Speeds) -> Estimate | N
     extent : Extent
         Of the scan, or of the part that is reconstructed.
     settings : Settings
-        As the engine's ``resolve`` gives them: everything that is chosen from the scan's geometry filled in.
+        As `napari_d3ip.defaults.resolve` gives them: everything that is chosen from the scan's geometry filled in.
     speeds : mapping of str to float
         Seconds for a million of each operation, as `learn` gives them.
 
@@ -280,7 +280,7 @@ def count(extent: Extent, settings: Settings) -> list[Work]:
     extent : Extent
         Of the scan.
     settings : Settings
-        As the engine's ``resolve`` gives them.
+        As `napari_d3ip.defaults.resolve` gives them.
     """
     counter = _Counter(extent, settings)
     return [Work(PREPARATION, counter.preparation()), *counter.steps()]

@@ -15,14 +15,15 @@ from torch import Tensor
 
 from napari_d3ip.adaptation import Adapter, saved_adapter
 from napari_d3ip.checkpoint import Checkpoint
-from napari_d3ip.errors import MeasurementError, SettingsError
+from napari_d3ip.defaults import check_start, resolve
+from napari_d3ip.errors import MeasurementError
 from napari_d3ip.machine import describe_device, peak_memory, resolve_device, versions
-from napari_d3ip.measurement import ComplexArray, KSpace, Measurement, Sinogram
+from napari_d3ip.measurement import ComplexArray, KSpace, Measurement
 from napari_d3ip.methods import METHODS, Event, SamplerState, initial_state
 from napari_d3ip.metrics import check_reference, psnr, ssim
 from napari_d3ip.preparation import Preparation, prepare
 from napari_d3ip.preparation.weights import choose_phase_constraint, choose_weight, tv_iterates, wavelet_iterates
-from napari_d3ip.prior.adapters import SavedAdapter, load_adapter
+from napari_d3ip.prior.adapters import SavedAdapter
 from napari_d3ip.prior.complex_images import ComplexPrior
 from napari_d3ip.prior.grey import GreyPrior
 from napari_d3ip.prior.network import DiffusionPrior, load_prior
@@ -34,13 +35,10 @@ from napari_d3ip.settings import (
     DIFFUSION_METHODS,
     DIRECT_METHODS,
     LEAST_SQUARES_METHODS,
-    PAPER_MRI,
-    PRESETS,
     SLICEWISE_METHODS,
     UNTRAINED_METHODS,
     VOLUME_METHODS,
     Settings,
-    methods_for,
     parse_slices,
 )
 from napari_d3ip.solvers.classical import last, least_squares
@@ -51,48 +49,7 @@ FloatArray = npt.NDArray[np.float32]
 _PATIENCE = 5
 _START_CG = 10
 _START_CG_INSIDE = 3
-# Starting times for an even half circle and for half of it missing.
-_START_FULL, _START_HALF = 20, 300
-_STEPS_FULL, _STEPS_HALF = 4, 12
-# Sparse views: the prior learns the scan's own structure from coarser scales.
-_SPARSE = {
-    "start_iterations": 80,
-    "adapt_loss": "scales",
-    "adapt_leave_out": 0.0,
-    "adapt_steps": 25,
-    "adapt_admm_steps": 1,
-    "adapt_cg_steps": 1,
-    "learning_rate": 5e-3,
-}
-# Where less than so many degrees of the half circle are covered, it learns to fill in directions instead, what is
-# denoised early, of much noise, is nothing to stay close to, and total variation, which starts it, converges slowly.
-_FEW_DIRECTIONS = 135.0
-_LIMITED = {
-    "start_iterations": 400,
-    "proximal_weight": 0.0,
-    "adapt_loss": "fidelity",
-    "adapt_leave_out": 0.33,
-    "adapt_steps": 10,
-    "adapt_admm_steps": 3,
-    "adapt_cg_steps": 3,
-    "learning_rate": 4e-3,
-}
-# In MRI neither helps; a little of the paper's does no harm.
-_KSPACE_DEFAULTS = {
-    "start_iterations": 80,
-    "start_t": 20,
-    "steps": 4,
-    "tv_factor": 0.5,
-    "adapt_loss": "fidelity",
-    "adapt_leave_out": 0.0,
-    "adapt_steps": 5,
-    "adapt_admm_steps": 1,
-    "adapt_cg_steps": 1,
-    "learning_rate": 5e-4,
-}
 _DENOISER_ERROR = 0.05
-_NAMES = {"sinogram": "a sinogram", "kspace": "k-space"}
-_PRIORS = {"sinogram": "phantom", "kspace": "phantom"}
 
 
 def run(
@@ -116,10 +73,8 @@ def run(
         torch.cuda.reset_peak_memory_stats(device)
     settings = resolve(settings, measurement)
     prior = load_suited(settings.prior, measurement, device) if settings.method in DIFFUSION_METHODS else None
-    if prior is not None and (settings.start_t or 0) >= prior.train_steps:
-        raise SettingsError(
-            f"start_t: {settings.start_t} is not below the prior's {prior.train_steps} times; lower it."
-        )
+    if prior is not None:
+        check_start(settings, prior.train_steps)
     if prior is not None and settings.adapter is not None and settings.method not in ADAPTIVE_METHODS:
         Adapter.of(prior, settings).merge()
     prepared = prepare(measurement, settings, device, control)
@@ -133,7 +88,12 @@ def run(
         state, settings = yield from _sample(prepared, settings, prior, recorder, control, store, resume)
         volume = state.volume
         if settings.method in VOLUME_METHODS and state.adapters:
-            about = {"prior": prior.name, "source": measurement.source, "settings": settings.model_dump(mode="json")}
+            about = {
+                "kind": measurement.kind,
+                "prior": prior.name,
+                "source": measurement.source,
+                "settings": settings.model_dump(mode="json"),
+            }
             adapter = saved_adapter(prior, state.adapters[0], about)
     elif settings.method in UNTRAINED_METHODS:
         volume, settings = yield from _untrained(prepared.problem, settings, recorder, control)
@@ -187,69 +147,6 @@ def residual(result: Reconstruction, control: Control) -> FloatArray | ComplexAr
         difference = (problem.operator(volume) - problem.measured) * measured / problem.noise
     array: FloatArray | ComplexArray = difference.cpu().numpy()
     return array
-
-
-def resolve(settings: Settings, measurement: Measurement) -> Settings:
-    """Fill in what is chosen from the scan's geometry.
-
-    Raises
-    ------
-    SettingsError
-        If the method is not one for this kind of measurement, or more sampling steps are asked for than there are
-        times.
-    """
-    allowed = methods_for(measurement.kind)
-    if settings.method not in allowed:
-        raise SettingsError(
-            f"method: {settings.method} does not reconstruct from {_NAMES[measurement.kind]}; choose "
-            f"{', '.join(allowed)}."
-        )
-    if isinstance(measurement, Sinogram):
-        defaults, overrides = _sinogram_defaults(measurement), _sinogram_overrides(settings)
-    else:
-        defaults, overrides = _KSPACE_DEFAULTS, _kspace_overrides(settings)
-    fields = {name: value for name, value in defaults.items() if getattr(settings, name) is None} | overrides
-    if settings.prior == "auto" and settings.method in DIFFUSION_METHODS:
-        fields["prior"] = _PRIORS[measurement.kind]
-    if settings.method == "d3ip-mbir":
-        settings = settings.updated(coupling="tv-z")
-    if settings.adapter is not None and settings.method in DIFFUSION_METHODS:
-        fields["lora_rank"] = load_adapter(settings.adapter).rank
-    if settings.planes == "auto":
-        slices, _, _ = measurement.volume_shape
-        z, y, x = measurement.voxel_size or (1.0, 1.0, 1.0)
-        isotropic = max(z, y, x) <= 2 * min(z, y, x)
-        fields["planes"] = "all" if isotropic and slices >= 16 and settings.coupling == "tv3d" else "axial"
-    return settings.updated(**fields) if fields else settings
-
-
-def _sinogram_defaults(measurement: Sinogram) -> dict[str, Any]:
-    """Values of settings that are left open."""
-    # The more directions are missing, the more the prior has to add: sampling starts earlier, in more steps.
-    missing = min(1.0, max(0.0, 170.0 - measurement.angular_range) / 80.0)
-    return {
-        "start_t": round(_START_FULL + (_START_HALF - _START_FULL) * missing),
-        "steps": round(_STEPS_FULL + (_STEPS_HALF - _STEPS_FULL) * missing),
-        "tv_factor": 1.0,
-        **(_LIMITED if measurement.angular_range < _FEW_DIRECTIONS else _SPARSE),
-    }
-
-
-def _sinogram_overrides(settings: Settings) -> dict[str, Any]:
-    """Settings that have another value for a sinogram than the one they have."""
-    return {"phase_constraint": 0.0} if settings.phase_constraint else {}  # Real images have no imaginary part.
-
-
-def _kspace_overrides(settings: Settings) -> dict[str, Any]:
-    """Settings that have another value for k-space than the one they have."""
-    fields: dict[str, Any] = {}
-    if settings.preset == "paper":
-        # What was given explicitly differs from the preset and stays.
-        paper = PRESETS["paper"]
-        fields = {name: value for name, value in PAPER_MRI.items() if getattr(settings, name) == paper[name]}
-    if settings.nonnegative:
-        fields["nonnegative"] = False  # Complex images have no sign.
-    return fields
 
 
 def load_suited(name: str, measurement: Measurement, device: torch.device) -> DiffusionPrior:

@@ -34,6 +34,7 @@ Method = Literal[
     "d3ip-meta",
 ]
 METHODS: tuple[str, ...] = get_args(Method)
+Task = Literal["auto", "sparse-view", "limited-angle", "accelerated-mri"]
 DIRECT_METHODS = ("fbp", "zero-filled")
 LEAST_SQUARES_METHODS = ("cg", "sense")
 # Networks of random weights: no prior.
@@ -46,6 +47,11 @@ DIFFUSION_METHODS = ("dds", "ddnm", "diffpir", "dps", *ADAPTIVE_METHODS)
 _OTHER_KIND = {
     "sinogram": ("zero-filled", "sense", "l1-wavelet"),
     "kspace": ("fbp", "cg"),
+}
+# What a scan lacks, by its kind.
+_TASKS: dict[str, tuple[Task, ...]] = {
+    "sinogram": ("auto", "sparse-view", "limited-angle"),
+    "kspace": ("auto", "accelerated-mri"),
 }
 # Settings that mean nothing for the other kind of measurement.
 _FIELDS_OF_OTHER_KIND = {
@@ -71,6 +77,7 @@ _METHODS_OF_FIELDS: dict[str, tuple[str, ...]] = {
     "guidance": ("dps",),
     **dict.fromkeys(
         (
+            "task",
             "prior",
             "start_iterations",
             "steps",
@@ -147,13 +154,18 @@ PRESETS: dict[str, dict[str, Any]] = {
 class Settings(BaseModel):
     """Settings of a reconstruction.
 
-    Fields left at ``None`` are chosen from the scan (`resolve` in the engine); results carry the values used.
+    Fields left at ``None`` are chosen from the scan (`napari_d3ip.defaults.resolve`); results carry the values used.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     method: Method = Field("d3ip", description="Reconstruction method.")
     preset: Preset = Field("default", description="Named set of defaults; fields given explicitly win.")
+    task: Task = Field(
+        "auto",
+        description="What the scan lacks, which decides what settings left open become: views (sparse-view), "
+        "directions (limited-angle) or lines of k-space (accelerated-mri); auto: by the scan.",
+    )
     prior: str = Field(
         "auto",
         min_length=1,
@@ -377,6 +389,11 @@ class Settings(BaseModel):
 def methods_for(kind: str) -> tuple[str, ...]:
     """Methods that apply to a kind of measurement, ``"sinogram"`` or ``"kspace"``."""
     return tuple(method for method in METHODS if method not in _OTHER_KIND[kind])
+
+
+def tasks_for(kind: str) -> tuple[Task, ...]:
+    """Tasks of a kind of measurement, ``"sinogram"`` or ``"kspace"``."""
+    return _TASKS[kind]
 
 
 def fields_for(kind: str, method: str) -> tuple[str, ...]:

@@ -230,6 +230,7 @@ class Reconstruction:
                     "metrics": self.metrics,
                     "history": self.history,
                     "phase": self.phase,
+                    "adapter": self.adapter,
                 }
             },
         }

@@ -52,12 +52,12 @@ def reconstruct(bench: Bench, **fields: Any) -> Any:
     """Run; the new result layer."""
     bench.set({**QUICK, **fields})
     bench.click("run")
-    bench.wait_idle(60_000)
+    bench.wait_idle()
     return bench.viewer.layers[-1]
 
 
 def wait_for_work(bench: Bench) -> None:
-    bench.wait(lambda: not bench.child("stop_work").isVisible(), 60_000)
+    bench.wait(lambda: not bench.child("stop_work").isVisible())
 
 
 def told(notifications: list[Any]) -> list[str]:
@@ -161,7 +161,7 @@ class TestRunAgain:
         first = reconstruct(bench, method="tv", tv_weight=2e-3, seed=3)
         bench.set({"method": "fbp", "tv_weight": None, "seed": 0})
         bench.click("run_again")
-        bench.wait_idle(60_000)
+        bench.wait_idle()
         second = bench.viewer.layers[-1]
         assert bench.names() == ["rods", "rods [tv]", "rods [tv] [1]"]
         np.testing.assert_array_equal(second.data, first.data)
@@ -175,7 +175,7 @@ class TestRunAgain:
         bench.viewer.layers.remove("rods")
         assert bench.child("layer").currentText() == "square"
         bench.click("run_again")
-        bench.wait_idle(60_000)
+        bench.wait_idle()
         assert bench.child("layer").currentText() == "rods"
         assert bench.names() == ["rods [cg]", "square", "rods", "rods [cg] [1]"]
         assert bench.viewer.layers["rods"].metadata["napari_d3ip"]["measurement"] is measurement

@@ -143,7 +143,7 @@ def test_a_known_error_is_one_sentence(bench: Bench, engine: FakeEngine, notific
     ]
     assert "Traceback" not in str(notifications[0])
     assert bench.names() == ["rods"]
-    assert bench.child("status").text() == "Stopped by an error"
+    assert bench.child("status").text() == "Stopped by an error: device: there is no 'cuda' here; choose cpu."
 
 
 def test_a_bug_is_one_sentence_too(
@@ -159,6 +159,7 @@ def test_a_bug_is_one_sentence_too(
         "in the terminal."
     )
     assert "Traceback" in caplog.text
+    assert bench.child("status").text() == "Stopped by an error"
     bench.click("run")  # Idle again, and usable.
     engine.error = None
     engine.advance(5)
@@ -218,6 +219,18 @@ def test_values_that_do_not_go_together(bench: Bench) -> None:
     assert not bench.child("run").isEnabled()
     bench.click("reset")
     assert bench.child("run").isEnabled()
+
+
+def test_a_choice_that_is_left_open_again_counts(bench: Bench) -> None:
+    bench.choose("adapt_loss", "fidelity")
+    bench.set({"adapter": "/nowhere"})
+    assert bench.child("adapter_reason").isVisible()
+    assert not bench.child("run").isEnabled()
+    bench.choose("adapter", "none")
+    assert not bench.child("adapter_reason").isVisible()
+    assert bench.child("run").isEnabled()
+    bench.choose("adapt_loss", "auto")
+    assert bench.child("adapt_loss").currentText() == "auto (scales)"
 
 
 def test_an_impossible_value_does_not_stop_the_run_under_way(bench: Bench, engine: FakeEngine) -> None:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from magicgui.widgets import ComboBox
 from qtpy.QtWidgets import QFileDialog
 
 from napari_d3ip.prior.adapter_folders import available_adapters, installed_folder
-from napari_d3ip.widgets.model_form import offer
+from napari_d3ip.widgets.model_form import Choice, offer
 
 NONE = "none"
 OTHER = "Other folder…"
@@ -22,12 +21,12 @@ class AdapterChoice:
 
     Attributes
     ----------
-    box : ComboBox
+    box : Choice
         To be shown.
     """
 
     def __init__(self) -> None:
-        self.box = ComboBox(name="adapter", choices=[(NONE, None), (OTHER, OTHER)])
+        self.box = Choice(name="adapter", choices=[(NONE, None), (OTHER, OTHER)])
         self._others: list[str] = []
         self._kind = ""
         self._chosen: str | None = None

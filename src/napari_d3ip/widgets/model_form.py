@@ -23,6 +23,12 @@ _LARGEST = 2**31 - 1
 _DECIMALS = 3
 
 
+class Choice(ComboBox):
+    """Combo box in which None is a choice like any other, told of when it is made."""
+
+    null_value = object()
+
+
 class ModelForm:
     """One widget a field.
 
@@ -153,7 +159,7 @@ def field_widget(name: str, info: FieldInfo, automatic: str) -> Widget:
         return edit
     if get_origin(kind) is Literal:
         choices = [(str(choice), choice) for choice in get_args(kind)]
-        return ComboBox(choices=[*([(automatic, None)] if optional else []), *choices], **common)
+        return Choice(choices=[*([(automatic, None)] if optional else []), *choices], **common)
     if kind is bool:
         check_box = create_widget(annotation=bool, **common)
         check_box.native.setText("")

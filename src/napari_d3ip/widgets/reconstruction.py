@@ -14,7 +14,7 @@ from napari.layers import Layer
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
-from napari_d3ip.errors import SettingsError
+from napari_d3ip.errors import D3IPError, SettingsError
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.reconstruction import Reconstruction, Step
 from napari_d3ip.settings import Settings
@@ -239,7 +239,9 @@ class ReconstructionWidget(QWidget):
         if isinstance(outcome, Done) and self._finish is not None:
             self._finish(outcome.result)
         elif isinstance(outcome, Failed):
-            self._controls.show_end("Stopped by an error")
+            # The notification goes away; what is to be done stays. A bug's message tells nobody else anything.
+            reason = f": {outcome.error}" if isinstance(outcome.error, D3IPError) else ""
+            self._controls.show_end(f"Stopped by an error{reason}")
             show_failure(outcome.error, "Reconstruction")
         else:
             self._controls.show_end("Cancelled")

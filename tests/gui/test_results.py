@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_d3ip.measurement import KSpace
 
 QUICK = {"device": "cpu", "iterations": 4, "method": "cg"}
+SHORT = {"method": "d3ip", "steps": 1, "adapt_steps": 1, "start_iterations": 2, "final_admm_steps": 2}
 
 
 @pytest.fixture
@@ -129,12 +130,13 @@ class TestTexts:
         first, *_ = QApplication.clipboard().text().splitlines()
         assert first == "# The run was stopped early; this goes to its end."
 
+    @pytest.mark.parametrize("fields", [{"method": "tv", "tv_weight": 1.5e-3}, SHORT])
     def test_saved_settings_give_the_same_volume_on_the_command_line(
-        self, file_bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, file_bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
     ) -> None:
         settings, volume = tmp_path / "settings.json", tmp_path / "volume.npy"
         monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(settings), ""))
-        result = reconstruct(file_bench, method="tv", tv_weight=1.5e-3)
+        result = reconstruct(file_bench, **fields)
         file_bench.click("save_settings")
         scan = str(tmp_path / "my scans" / "rods.h5")
         assert cli.main(["reconstruct", scan, "-o", str(volume), "--settings", str(settings)]) == 0

@@ -23,7 +23,7 @@ import torch
 
 import napari_d3ip as d3
 from napari_d3ip.adaptation import Adapter, adapt
-from napari_d3ip.engine import resolve
+from napari_d3ip.defaults import resolve
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.methods import initial_state
 from napari_d3ip.preparation import prepare

@@ -10,7 +10,8 @@ import pytest
 
 from napari_d3ip import cost
 from napari_d3ip.cost import Extent, count, estimate, learn, learn_memory, matrix_bytes, total, trial
-from napari_d3ip.engine import plan, resolve
+from napari_d3ip.defaults import resolve
+from napari_d3ip.engine import plan
 from napari_d3ip.measurement import ImageStack, KSpace, Measurement, Sinogram
 from napari_d3ip.reconstruction import reconstruct
 from napari_d3ip.settings import METHODS, Settings, methods_for

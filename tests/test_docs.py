@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
+import matplotlib.pyplot as plt
 import pytest
 
 from napari_d3ip.io import save_kspace
@@ -39,6 +42,23 @@ def test_example(example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     runpy.run_path(str(EXAMPLES / f"{example}.py"), run_name="__main__")
     for name in MADE[example]:
         assert Path(name).exists()
+
+
+@pytest.mark.slow
+def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cells run one after the other, on fewer slices; it is kept without outputs."""
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads((EXAMPLES / "first_steps.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] for cell in code)
+    sources = ["".join(cell["source"]) for cell in code]
+    assert "slice(12, 20)" in sources[0]
+    names: dict[str, Any] = {}
+    for source in sources:
+        exec(source.replace("slice(12, 20)", "slice(15, 17)"), names)
+    plt.close("all")
+    assert names["results"]["d3ip"].metrics["psnr"] > names["results"]["fbp"].metrics["psnr"]
+    assert Path("chest_d3ip.tif").exists()
 
 
 def test_methods_are_explained() -> None:

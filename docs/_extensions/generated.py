@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
+from napari_d3ip.defaults import TASKS
 from napari_d3ip.io.options import KSPACE_ONLY, SINOGRAM_ONLY, STACK_ONLY, ReadOptions
 from napari_d3ip.settings import PAPER_MRI, PRESETS, Settings, fields_for, methods_for
 
@@ -81,7 +82,17 @@ def _plain(value: Any) -> str:
 
 def presets() -> Iterator[str]:
     """What each preset sets."""
-    for name, fields in (PRESETS | {"paper, in MRI": PAPER_MRI}).items():
+    yield from _named(PRESETS | {"paper, in MRI": PAPER_MRI})
+
+
+def tasks() -> Iterator[str]:
+    """What settings left open become for each task."""
+    yield from _named(TASKS)
+
+
+def _named(sets: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """List of named sets of values."""
+    for name, fields in sets.items():
         values = ", ".join(f"`{key}={_plain(value)}`" for key, value in fields.items())
         yield f"- **{name}**: {values or 'the defaults above'}"
 
@@ -98,6 +109,7 @@ def command_line() -> Iterator[str]:
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "settings": settings,
     "presets": presets,
+    "tasks": tasks,
     "reading options": reading_options,
     "command line": command_line,
 }

@@ -23,6 +23,7 @@ from napari_d3ip.settings import (
     SLICEWISE_METHODS,
     UNTRAINED_METHODS,
     VOLUME_METHODS,
+    Backend,
     Settings,
     parse_slices,
 )
@@ -50,6 +51,9 @@ _BLOCK_BYTES, _MAKING = 2e8, 200
 # What training keeps for the way back, in what an evaluation needs.
 _KEPT_FOR_GRADIENT = 4
 _MEGA = 1e6
+LARGEST_MATRIX = 2.5e9
+"""Estimated bytes of the matrix and its transpose up to which they are stored; every ray is counted as if it crossed
+the whole slice, a fifth too much, so in truth they take 2 GB."""
 # How much a new run counts beside what was known, and against reading too much into one run.
 _NEW, _DOUBT, _LEAST_SHARE = 0.7, 0.05, 0.02
 # Steps much shorter than so many seconds measure what is not counted.
@@ -152,7 +156,7 @@ def estimate(extent: Extent, settings: Settings, speeds: Speeds) -> Estimate | N
     extent : Extent
         Of the scan, or of the part that is reconstructed.
     settings : Settings
-        As the engine's ``resolve`` gives them: everything that is chosen from the scan's geometry filled in.
+        As `napari_d3ip.defaults.resolve` gives them: everything that is chosen from the scan's geometry filled in.
     speeds : mapping of str to float
         Seconds for a million of each operation, as `learn` gives them.
 
@@ -286,7 +290,7 @@ def count(extent: Extent, settings: Settings) -> list[Work]:
     extent : Extent
         Of the scan.
     settings : Settings
-        As the engine's ``resolve`` gives them.
+        As `napari_d3ip.defaults.resolve` gives them.
     """
     counter = _Counter(extent, settings)
     return [Work(PREPARATION, counter.preparation()), *counter.steps()]
@@ -453,6 +457,11 @@ def _sum(*amounts: Amounts) -> Amounts:
 def matrix_bytes(extent: Extent) -> float:
     """Of the system matrix of a sinogram and its transpose."""
     return _BYTES_PER_ENTRY * _entries(extent)
+
+
+def fitting_backend(extent: Extent) -> Backend:
+    """Projector for the size of a scan; the same on every machine, so that results repeat."""
+    return "matrix" if matrix_bytes(extent) <= LARGEST_MATRIX else "on-the-fly"
 
 
 def _entries(extent: Extent) -> float:

@@ -15,15 +15,15 @@ from torch import Tensor
 
 from napari_d3ip.adaptation import Adapter, saved_adapter
 from napari_d3ip.checkpoint import Checkpoint
+from napari_d3ip.defaults import check_start, resolve
 from napari_d3ip.errors import MeasurementError, SettingsError
 from napari_d3ip.machine import describe_device, peak_memory, resolve_device, versions
-from napari_d3ip.measurement import ComplexArray, KSpace, Measurement, Sinogram
+from napari_d3ip.measurement import ComplexArray, KSpace, Measurement
 from napari_d3ip.methods import METHODS, Event, SamplerState, initial_state
 from napari_d3ip.metrics import check_reference, psnr, ssim
-from napari_d3ip.operators.projector import choose_backend
 from napari_d3ip.preparation import Preparation, prepare
 from napari_d3ip.preparation.weights import choose_phase_constraint, choose_weight, tv_iterates, wavelet_iterates
-from napari_d3ip.prior.adapters import SavedAdapter, load_adapter
+from napari_d3ip.prior.adapters import SavedAdapter
 from napari_d3ip.prior.complex_images import ComplexPrior
 from napari_d3ip.prior.grey import GreyPrior
 from napari_d3ip.prior.network import DiffusionPrior, load_prior
@@ -32,16 +32,15 @@ from napari_d3ip.reconstruction import Control, Reconstruction, Step
 from napari_d3ip.recording import Recorder, to_numpy
 from napari_d3ip.settings import (
     ADAPTIVE_METHODS,
+    COUPLED_IN_3D,
     COUPLED_METHODS,
     DIFFUSION_METHODS,
     DIRECT_METHODS,
     LEAST_SQUARES_METHODS,
-    PAPER_MRI,
     SLICEWISE_METHODS,
     UNTRAINED_METHODS,
     VOLUME_METHODS,
     Settings,
-    methods_for,
     parse_slices,
 )
 from napari_d3ip.solvers.classical import last, least_squares
@@ -53,78 +52,7 @@ FloatArray = npt.NDArray[np.float32]
 _PATIENCE = 5
 _START_CG = 10
 _START_CG_INSIDE = 3
-# Starting times for an even half circle and for half of it missing.
-_START_FULL, _START_HALF = 20, 300
-_STEPS_FULL, _STEPS_HALF = 4, 12
-# Sparse views: the prior learns the scan's own structure from coarser scales, and what lies between views from those
-# that are left out.
-_SPARSE = {
-    "start_iterations": 80,
-    "adapt_loss": "both",
-    "adapt_leave_out": 0.33,
-    "adapt_pattern": "interleaved",
-    "adapt_splits": 12,
-    "adapt_steps": 40,
-    "adapt_admm_steps": 1,
-    "adapt_cg_steps": 1,
-    "learning_rate": 4e-3,
-}
-# A slice by itself is never reconstructed without some of its views; on what x_t has seen, the loss does harm.
-_SPARSE_SLICEWISE = {**_SPARSE, "adapt_loss": "scales", "adapt_leave_out": 0.0, "adapt_splits": 0}
-# Where less than so many degrees of the half circle are covered, it learns to fill in directions instead, what is
-# denoised early, of much noise, is nothing to stay close to, and total variation, which starts it, converges slowly.
-_FEW_DIRECTIONS = 135.0
-_LIMITED = {
-    "start_iterations": 400,
-    "proximal_weight": 0.0,
-    "adapt_loss": "fidelity",
-    "adapt_leave_out": 0.33,
-    "adapt_pattern": "adjacent",
-    "adapt_splits": 12,
-    "adapt_steps": 10,
-    "adapt_admm_steps": 3,
-    "adapt_cg_steps": 3,
-    "learning_rate": 4e-3,
-}
-# In MRI neither helps; a little of the paper's does no harm.
-_KSPACE_DEFAULTS = {
-    "start_iterations": 80,
-    "start_t": 20,
-    "steps": 4,
-    "tv_factor": 0.5,
-    "adapt_loss": "fidelity",
-    "adapt_leave_out": 0.0,
-    "adapt_pattern": "interleaved",
-    "adapt_splits": 0,
-    "adapt_steps": 5,
-    "adapt_admm_steps": 1,
-    "adapt_cg_steps": 1,
-    "learning_rate": 5e-4,
-}
-# Stacks of images, and data of other operators: as in sparse views, but that there are no views to leave out.
-_IMAGE_DEFAULTS = {
-    "start_iterations": 80,
-    "start_t": 20,
-    "steps": 4,
-    "tv_factor": 1.0,
-    "adapt_loss": "scales",
-    "adapt_leave_out": 0.0,
-    "adapt_pattern": "interleaved",
-    "adapt_splits": 0,
-    "adapt_steps": 25,
-    "adapt_admm_steps": 1,
-    "adapt_cg_steps": 1,
-    "learning_rate": 5e-3,
-}
 _DENOISER_ERROR = 0.05
-_COUPLED_IN_3D = ("tv3d", "tgv")
-_NAMES = {
-    "sinogram": "a sinogram",
-    "kspace": "k-space",
-    "stack": "a stack of images",
-    "linear": "data of another operator",
-}
-_PRIORS = dict.fromkeys(_NAMES, "phantom")
 
 
 def run(
@@ -149,10 +77,8 @@ def run(
         torch.cuda.reset_peak_memory_stats(device)
     settings = resolve(settings, measurement)
     prior = load_suited(settings.prior, measurement, device) if settings.method in DIFFUSION_METHODS else None
-    if prior is not None and (settings.start_t or 0) >= prior.train_steps:
-        raise SettingsError(
-            f"start_t: {settings.start_t} is not below the prior's {prior.train_steps} times; lower it."
-        )
+    if prior is not None:
+        check_start(settings, prior.train_steps)
     if prior is not None and settings.adapter is not None and settings.method not in ADAPTIVE_METHODS:
         Adapter.of(prior, settings).merge()
     prepared = prepare(measurement, settings, device, control)
@@ -168,7 +94,12 @@ def run(
         state, settings = yield from _sample(prepared, settings, prior, recorder, control, store, resume)
         volume = state.volume
         if settings.method in VOLUME_METHODS and state.adapters:
-            about = {"prior": prior.name, "source": measurement.source, "settings": settings.model_dump(mode="json")}
+            about = {
+                "kind": measurement.kind,
+                "prior": prior.name,
+                "source": measurement.source,
+                "settings": settings.model_dump(mode="json"),
+            }
             adapter = saved_adapter(prior, state.adapters[0], about)
     elif settings.method in UNTRAINED_METHODS:
         volume, settings = yield from _untrained(prepared.problem, settings, recorder, control)
@@ -223,74 +154,6 @@ def residual(result: Reconstruction, control: Control) -> FloatArray | ComplexAr
         difference = (problem.operator(volume) - problem.measured) * measured / problem.noise
     array: FloatArray | ComplexArray = difference.cpu().numpy()
     return array
-
-
-def resolve(settings: Settings, measurement: Measurement) -> Settings:
-    """Fill in what is chosen from the scan's geometry.
-
-    Raises
-    ------
-    SettingsError
-        If the method is not one for this kind of measurement, or more sampling steps are asked for than there are
-        times.
-    """
-    allowed = methods_for(measurement.kind)
-    if settings.method not in allowed:
-        raise SettingsError(
-            f"method: {settings.method} does not reconstruct from {_NAMES[measurement.kind]}; choose "
-            f"{', '.join(allowed)}."
-        )
-    if isinstance(measurement, Sinogram):
-        defaults, overrides = _sinogram_defaults(measurement, settings.method), _sinogram_overrides(settings)
-    elif isinstance(measurement, KSpace):
-        defaults, overrides = _KSPACE_DEFAULTS, _kspace_overrides(settings)
-    else:
-        left_out = {"adapt_leave_out": 0.0, "adapt_splits": 0}
-        defaults, overrides = _IMAGE_DEFAULTS, left_out | _sinogram_overrides(settings)
-    fields = {name: value for name, value in defaults.items() if getattr(settings, name) is None} | overrides
-    if settings.backend == "auto" and isinstance(measurement, Sinogram):
-        fields["backend"] = choose_backend(measurement)
-    if settings.prior == "auto" and settings.method in DIFFUSION_METHODS:
-        fields["prior"] = _PRIORS[measurement.kind]
-    if settings.method == "d3ip-mbir":
-        settings = settings.updated(coupling="tv-z")
-    if settings.adapter is not None and settings.method in DIFFUSION_METHODS:
-        fields["lora_rank"] = load_adapter(settings.adapter).rank
-    if settings.planes == "auto":
-        slices, _, _ = measurement.volume_shape
-        z, y, x = measurement.voxel_size or (1.0, 1.0, 1.0)
-        isotropic = max(z, y, x) <= 2 * min(z, y, x)
-        fields["planes"] = "all" if isotropic and slices >= 16 and settings.coupling in _COUPLED_IN_3D else "axial"
-    return settings.updated(**fields) if fields else settings
-
-
-def _sinogram_defaults(measurement: Sinogram, method: str) -> dict[str, Any]:
-    """Values of settings that are left open."""
-    sparse = _SPARSE_SLICEWISE if method in SLICEWISE_METHODS else _SPARSE
-    # The more directions are missing, the more the prior has to add: sampling starts earlier, in more steps.
-    missing = min(1.0, max(0.0, 170.0 - measurement.angular_range) / 80.0)
-    return {
-        "start_t": round(_START_FULL + (_START_HALF - _START_FULL) * missing),
-        "steps": round(_STEPS_FULL + (_STEPS_HALF - _STEPS_FULL) * missing),
-        "tv_factor": 1.0,
-        **(_LIMITED if measurement.angular_range < _FEW_DIRECTIONS else sparse),
-    }
-
-
-def _sinogram_overrides(settings: Settings) -> dict[str, Any]:
-    """Settings that have another value for a sinogram than the one they have."""
-    return {"phase_constraint": 0.0} if settings.phase_constraint else {}  # Real images have no imaginary part.
-
-
-def _kspace_overrides(settings: Settings) -> dict[str, Any]:
-    """Settings that have another value for k-space than the one they have."""
-    fields: dict[str, Any] = {}
-    if settings.preset == "paper":
-        # What was given explicitly stays.
-        fields = {name: value for name, value in PAPER_MRI.items() if name not in settings.model_fields_set}
-    if settings.nonnegative:
-        fields["nonnegative"] = False  # Complex images have no sign.
-    return fields
 
 
 def load_suited(name: str, measurement: Measurement, device: torch.device) -> DiffusionPrior:
@@ -515,7 +378,7 @@ def first_reconstruction(prepared: Preparation, problem: Problem) -> tuple[Tenso
     )
     # Without them data consistency would forget the total variation it had reached and begin again.
     alike = duals is not None and len(duals.terms) == len(problem.regulariser.terms())
-    return volume, duals if alike and settings.coupling in _COUPLED_IN_3D else None
+    return volume, duals if alike and settings.coupling in COUPLED_IN_3D else None
 
 
 def _values(event: Event, problem: Problem) -> dict[str, Any]:

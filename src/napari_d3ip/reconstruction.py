@@ -269,6 +269,7 @@ class Reconstruction:
                     "metrics": self.metrics,
                     "history": self.history,
                     "phase": self.phase,
+                    "adapter": self.adapter,
                 }
             },
         }

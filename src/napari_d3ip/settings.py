@@ -45,6 +45,7 @@ Method = Literal[
     "d3ip-meta",
 ]
 METHODS: tuple[str, ...] = get_args(Method)
+Task = Literal["auto", "sparse-view", "limited-angle", "accelerated-mri", "images"]
 DIRECT_METHODS = ("direct", "fbp", "zero-filled")
 LEAST_SQUARES_METHODS = ("cg", "sense")
 # Networks of random weights: no prior.
@@ -64,6 +65,13 @@ _OTHER_KIND = {
 }
 _MRI_FIELDS = ("wavelet_weight", "remove_phase", "phase_constraint", "calibration_width", "virtual_coils")
 _NOT_IMAGE_FIELDS = (*_MRI_FIELDS, "backend", "held_out_views", "adapt_leave_out", "adapt_pattern", "adapt_splits")
+# What a scan lacks, by its kind.
+_TASKS: dict[str, tuple[Task, ...]] = {
+    "sinogram": ("auto", "sparse-view", "limited-angle"),
+    "kspace": ("auto", "accelerated-mri"),
+    "stack": ("auto", "images"),
+    "linear": ("auto", "images"),
+}
 # Settings that mean nothing for a kind of measurement.
 _FIELDS_OF_OTHER_KIND = {
     "sinogram": _MRI_FIELDS,
@@ -74,6 +82,7 @@ _FIELDS_OF_OTHER_KIND = {
 _REGULARISED_METHODS = ("tv", "tgv", *DIFFUSION_METHODS)
 # Those whose data consistency is the regularised solver.
 COUPLED_METHODS = ("dds", *ADAPTIVE_METHODS)
+COUPLED_IN_3D = ("tv3d", "tgv")
 # Settings that mean something for some methods only; the others do for all.
 _METHODS_OF_FIELDS: dict[str, tuple[str, ...]] = {
     "nonnegative": (*UNTRAINED_METHODS, *_REGULARISED_METHODS),
@@ -90,6 +99,7 @@ _METHODS_OF_FIELDS: dict[str, tuple[str, ...]] = {
     "guidance": ("dps",),
     **dict.fromkeys(
         (
+            "task",
             "prior",
             "start_iterations",
             "steps",
@@ -170,13 +180,18 @@ PRESETS: dict[str, dict[str, Any]] = {
 class Settings(BaseModel):
     """Settings of a reconstruction.
 
-    Fields left at ``None`` are chosen from the scan (`resolve` in the engine); results carry the values used.
+    Fields left at ``None`` are chosen from the scan (`napari_d3ip.defaults.resolve`); results carry the values used.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     method: Method = Field("d3ip", description="Reconstruction method.")
     preset: Preset = Field("default", description="Named set of defaults; fields given explicitly win.")
+    task: Task = Field(
+        "auto",
+        description="What the scan lacks, which decides what settings left open become: views (sparse-view), "
+        "directions (limited-angle) or lines of k-space (accelerated-mri); auto: by the scan.",
+    )
     prior: str = Field(
         "auto",
         min_length=1,
@@ -437,6 +452,11 @@ class Settings(BaseModel):
 def methods_for(kind: str) -> tuple[str, ...]:
     """Methods that apply to a kind of measurement: ``"sinogram"``, ``"kspace"``, ``"stack"`` or ``"linear"``."""
     return tuple(method for method in METHODS if method not in _OTHER_KIND[kind])
+
+
+def tasks_for(kind: str) -> tuple[Task, ...]:
+    """Tasks of a kind of measurement, ``"sinogram"`` or ``"kspace"``."""
+    return _TASKS[kind]
 
 
 def fields_for(kind: str, method: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from napari_d3ip.engine import resolve
+from napari_d3ip.defaults import resolve
 from napari_d3ip.measurement import KSpace, Measurement, Sinogram
 from napari_d3ip.operators.beams import Beam
 from napari_d3ip.preparation import prepare

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from napari_d3ip.engine import _proximal_weight, resolve
+from napari_d3ip.defaults import TASKS, foresee, resolve
+from napari_d3ip.engine import _proximal_weight
+from napari_d3ip.errors import D3IPError, SettingsError
+from napari_d3ip.measurement import Measurement
 from napari_d3ip.problem import Problem
-from napari_d3ip.settings import Settings
+from napari_d3ip.reconstruction import reconstruct
+from napari_d3ip.settings import Settings, tasks_for
 
 
 class TestBySpan:
@@ -47,6 +54,89 @@ class TestBySpan:
 
     def test_paper_adapts_to_the_data(self, make_scan: Callable[..., Any]) -> None:
         assert resolve(Settings.create(preset="paper"), make_scan().measurement).adapt_loss == "fidelity"
+
+
+class TestByTask:
+    @pytest.mark.parametrize("span", [180.0, 60.0])
+    @pytest.mark.parametrize("task", ["sparse-view", "limited-angle"])
+    def test_a_task_that_is_given_decides(self, make_scan: Callable[..., Any], span: float, task: str) -> None:
+        settings = resolve(Settings.create(task=task, adapt_steps=7), make_scan(span=span).measurement)
+        wanted = {**TASKS[task], "adapt_steps": 7}
+        assert {name: getattr(settings, name) for name in wanted} == wanted
+
+    @pytest.mark.parametrize(("span", "task"), [(180.0, "sparse-view"), (60.0, "limited-angle")])
+    def test_auto_is_the_one_of_the_scan(self, make_scan: Callable[..., Any], span: float, task: str) -> None:
+        scan = make_scan(span=span).measurement
+        assert resolve(Settings(), scan) == resolve(Settings.create(task=task), scan)
+
+    def test_of_k_space(self, mr_scan: Any) -> None:
+        used = resolve(Settings(), mr_scan.measurement)
+        assert used.task == "accelerated-mri"
+        assert resolve(used, mr_scan.measurement) == used
+
+    @pytest.mark.parametrize(
+        ("kind", "message"),
+        [
+            (
+                "sinogram",
+                "task: accelerated-mri is not for a sinogram; choose auto, sparse-view, limited-angle.",
+            ),
+            ("kspace", "task: limited-angle is not for k-space; choose auto, accelerated-mri."),
+        ],
+    )
+    def test_of_the_other_kind_is_refused(self, scan: Any, mr_scan: Any, kind: str, message: str) -> None:
+        measurement = {"sinogram": scan, "kspace": mr_scan}[kind].measurement
+        other = {"sinogram": "kspace", "kspace": "sinogram"}[kind]
+        with pytest.raises(SettingsError) as info:
+            resolve(Settings.create(task=tasks_for(other)[-1]), measurement)
+        assert str(info.value) == message
+
+
+class TestForesight:
+    @pytest.mark.parametrize(
+        ("fields", "message"),
+        [
+            ({"steps": 30, "start_t": None}, "steps: 30 do not fit below start_t 20; lower steps."),
+            ({"start_t": 999}, "start_t: 999 is not below the prior's 500 times; lower it."),
+            ({"prior": "/nowhere"}, "prior: '/nowhere' is neither a shipped prior"),
+            ({"adapter": "/nowhere"}, "adapter: /nowhere is no folder of saved adapters"),
+            ({"held_out_views": 1}, "held_out_views: leaving out every 1th of "),
+        ],
+    )
+    def test_says_what_the_run_would(
+        self, scan: Any, tiny: dict[str, Any], tmp_path: Path, fields: dict[str, Any], message: str
+    ) -> None:
+        """The same sentence, but before anything is loaded or computed."""
+        short = _prior_of_fewer_times(Path(tiny["prior"]), tmp_path / "short")
+        settings = Settings.create({**tiny, "prior": str(short), **fields})
+        said = [_refusal(call, scan.measurement, settings) for call in (foresee, reconstruct)]
+        assert said[0] == said[1]
+        assert said[0].startswith(message)
+
+    def test_adapters_of_another_prior(self, scan: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
+        settings = Settings.create(tiny, learning_rate=1e-2, guard=False)
+        reconstruct(scan.measurement, settings).save_adapter(tmp_path / "adapter")
+        warm = settings.updated(adapter=str(tmp_path / "adapter"))
+        assert foresee(warm, scan.measurement).lora_rank == settings.lora_rank
+        other = _refusal(foresee, scan.measurement, warm.updated(prior="phantom"))
+        assert other == f"adapter: {tmp_path / 'adapter'} is of the prior '{tiny['prior']}'; choose that prior."
+
+    def test_a_run_that_goes_through(self, scan: Any, tiny: dict[str, Any]) -> None:
+        settings = Settings.create(tiny)
+        assert foresee(settings, scan.measurement) == resolve(settings, scan.measurement)
+
+
+def _refusal(call: Callable[..., Any], scan: Measurement, settings: Settings) -> str:
+    with pytest.raises(D3IPError) as info:
+        call(scan, settings) if call is reconstruct else call(settings, scan)
+    return str(info.value)
+
+
+def _prior_of_fewer_times(folder: Path, copy: Path) -> Path:
+    shutil.copytree(folder, copy)
+    config = copy / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "num_train_timesteps": 500}))
+    return copy
 
 
 def test_the_more_noise_the_more_the_denoised_image_counts(scan: Any, make_problem: Callable[..., Problem]) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_d3ip.engine import resolve
+from napari_d3ip.defaults import resolve
 from napari_d3ip.errors import MeasurementError, SettingsError
 from napari_d3ip.measurement import ImageStack, LinearMeasurement, Measurement
 from napari_d3ip.noise import estimate_image_noise

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from napari_d3ip.engine import first_reconstruction, resolve
+from napari_d3ip.defaults import resolve
+from napari_d3ip.engine import first_reconstruction
 from napari_d3ip.errors import D3IPError, FileError, MeasurementError, PriorError, SettingsError
 from napari_d3ip.measurement import KSpace
 from napari_d3ip.operators.mri import NonCartesianSense

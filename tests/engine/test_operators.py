@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_d3ip.cost import Extent, matrix_bytes
+from napari_d3ip.cost import Extent, fitting_backend, matrix_bytes
 from napari_d3ip.errors import DeviceError
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.operators.base import LinearOperator, Masked, Scaled
 from napari_d3ip.operators.beams import Beam
 from napari_d3ip.operators.on_the_fly import OnTheFly
-from napari_d3ip.operators.projector import choose_backend, projector
+from napari_d3ip.operators.projector import projector
 from napari_d3ip.operators.tomography import JosephMatrix, ParallelBeam, joseph_matrix
 from napari_d3ip.reconstruction import Cancelled, Control
 
@@ -291,7 +291,7 @@ def test_operator_of_a_measurement(backend: Any, fan: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("size", "backend"), [(512, "matrix"), (1024, "on-the-fly")])
 def test_the_matrix_is_stored_while_it_is_small(size: int, backend: str) -> None:
     sinogram = Sinogram(np.ones((1, 180, size), np.float32), np.arange(180.0))
-    assert choose_backend(sinogram) == backend
+    assert fitting_backend(Extent.of(sinogram)) == backend
 
 
 def test_small_matrices_are_as_large_as_they_are_said_to_be() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_d3ip.engine import resolve
+from napari_d3ip.defaults import resolve
 from napari_d3ip.errors import D3IPError, DeviceError, FileError, PriorError, SettingsError
 from napari_d3ip.machine import describe_device, resolve_device
 from napari_d3ip.metrics import psnr

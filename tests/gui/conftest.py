@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import napari.settings
 import numpy as np
 import pytest
 
@@ -25,13 +26,24 @@ from qtpy.QtWidgets import QApplication, QLineEdit, QWidget
 from superqt.utils import WorkerBase
 
 from napari_d3ip.measurement import KSpace, Measurement, Sinogram
+from napari_d3ip.prior import adapter_folders
 from napari_d3ip.reconstruction import Control, Reconstruction, Step
 from napari_d3ip.settings import Settings
-from napari_d3ip.widgets import calibration, device_finder, remembered, runner, side_by_side
+from napari_d3ip.widgets import (
+    adapter_choice,
+    calibration,
+    device_finder,
+    remembered,
+    result_texts,
+    runner,
+    side_by_side,
+)
 from napari_d3ip.widgets.layers import measurement_layer
 from napari_d3ip.widgets.reconstruction import ReconstructionWidget
 
 TOTAL = 5
+PATIENCE = 120_000
+"""Most milliseconds to wait: the engine and the interface may share the processor with other programs."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -120,6 +132,25 @@ def settings_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def preferences_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where napari keeps this plugin's preferences, instead of the user's own folder."""
+    path = tmp_path / "napari" / "napari-d3ip.yaml"
+    monkeypatch.setattr(napari.settings, "_CFG_PATH", str(path.with_name("settings.yaml")))
+    napari.settings._clear_plugin_settings_cache()
+    yield path
+    napari.settings._clear_plugin_settings_cache()
+
+
+@pytest.fixture(autouse=True)
+def adapters_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where adapters are kept, instead of the user's own folder."""
+    path = tmp_path / "adapters"
+    for module in (adapter_folders, adapter_choice, result_texts):
+        monkeypatch.setattr(module, "installed_folder", lambda: path)
+    return path
+
+
+@pytest.fixture(autouse=True)
 def calibration_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the speed of this machine is remembered, instead of the user's own folder."""
     path = tmp_path / "cache" / "calibration.json"
@@ -170,7 +201,7 @@ def notifications() -> list[Any]:
 @pytest.fixture(autouse=True)
 def _no_thread_left() -> Iterator[None]:
     yield
-    WorkerBase.await_workers(5000)
+    WorkerBase.await_workers(PATIENCE)
 
 
 class Bench:
@@ -222,11 +253,11 @@ class Bench:
         """Set fields of the form."""
         self.widget._form.show(values)
 
-    def wait(self, condition: Callable[[], bool], timeout: int = 5000) -> None:
+    def wait(self, condition: Callable[[], bool], timeout: int = PATIENCE) -> None:
         """Let Qt run until ``condition`` holds."""
         self.qtbot.waitUntil(condition, timeout=timeout)
 
-    def wait_idle(self, timeout: int = 5000) -> None:
+    def wait_idle(self, timeout: int = PATIENCE) -> None:
         """Wait for the end of the run."""
         self.wait(lambda: self.child("run").isEnabled() and not self.child("cancel").isEnabled(), timeout)
 

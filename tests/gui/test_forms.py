@@ -6,10 +6,13 @@ from html import escape
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
+from qtpy.QtWidgets import QLineEdit
 
 from napari_d3ip.errors import SettingsError
 from napari_d3ip.io import ReadOptions
+from napari_d3ip.measurement import Sinogram
 from napari_d3ip.settings import Preset, Settings, fields_for, methods_for
 from napari_d3ip.widgets.import_sinogram import ImportSinogramWidget
 from napari_d3ip.widgets.model_form import ModelForm
@@ -118,6 +121,54 @@ def test_device_that_is_not_there(form: SettingsForm) -> None:
     assert form.check() == ""
     form.show({"device": "cuda"})
     assert form.check() == ""
+
+
+class TestLeftOpen:
+    """What is left open says what it becomes."""
+
+    def said(self, form: SettingsForm, name: str) -> str:
+        native = form[name].native
+        return native.placeholderText() if isinstance(native, QLineEdit) else native.currentText()
+
+    @pytest.mark.parametrize(
+        ("span", "expected"),
+        [
+            (
+                180,
+                {"task": "auto (sparse-view)", "steps": "auto (4)", "start_t": "auto (20)"},
+            ),
+            (60, {"task": "auto (limited-angle)", "adapt_loss": "auto (fidelity)", "learning_rate": "auto (0.004)"}),
+        ],
+    )
+    def test_for_a_scan(self, form: SettingsForm, span: float, expected: dict[str, str]) -> None:
+        scan = Sinogram(np.ones((2, 6, 16), np.float32), np.linspace(0, span, 6, endpoint=span < 180))
+        assert form.check(scan) == ""
+        assert {name: self.said(form, name) for name in expected} == expected
+        assert self.said(form, "noise_level") == "auto"  # From the data.
+        form["task"].value = "limited-angle"
+        form.check(scan)
+        assert self.said(form, "start_t") == "auto (300)"
+        form.check()
+        assert self.said(form, "start_t") == self.said(form, "prior") == "auto"
+
+    def test_what_the_run_would_refuse_is_said_before(self, form: SettingsForm, measurement: Sinogram) -> None:
+        form["steps"].value = "30"
+        reason = form.check(measurement)
+        assert reason == "steps: 30 do not fit below start_t 20; lower steps."
+        assert form._reasons["steps"].text() == reason
+        form["steps"].value = "3"
+        assert form.check(measurement) == ""
+        form.show({"prior": "/gone"})
+        assert form.check(measurement).startswith("prior: '/gone' is neither")
+
+
+def test_tasks_are_those_of_the_kind(form: SettingsForm) -> None:
+    form["task"].value = "limited-angle"
+    form.show_for("kspace")
+    assert form["task"].choices == ("auto", "accelerated-mri")
+    assert form["task"].value == "auto"
+    form.show_for("sinogram")
+    assert form["task"].value == "limited-angle"
 
 
 def test_reading_options_from_text(qtbot: Any) -> None:

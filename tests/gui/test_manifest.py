@@ -48,6 +48,16 @@ def test_menu_is_one_that_plugins_may_add_to() -> None:
     assert entry.submenu == submenu.id
 
 
+def test_import_and_simulation_are_in_the_file_menu(make_napari_viewer_proxy: Callable[[], Any]) -> None:
+    from napari._app_model import get_app_model
+
+    make_napari_viewer_proxy()
+    menus = get_app_model().menus
+    for menu, names in (("io_utilities", {"import_sinogram", "import_kspace"}), ("acquire", {"simulate"})):
+        offered = {item.command.id for item in menus.get_menu(f"napari/file/{menu}")}
+        assert offered >= {f"napari-d3ip.{name}" for name in names}
+
+
 def test_every_command_is_in_the_palette(make_napari_viewer_proxy: Callable[[], Any]) -> None:
     """With a title that begins as a sentence does, says what it is, and is no other's."""
     from napari._app_model import get_app_model

@@ -58,7 +58,7 @@ class Hands:
         return self.dialog.findChild(QLabel, name)
 
     def wait(self, condition: Callable[[], bool]) -> None:
-        self.qtbot.waitUntil(condition, timeout=20_000)
+        self.qtbot.waitUntil(condition)
 
 
 @pytest.fixture

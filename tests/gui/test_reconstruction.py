@@ -117,7 +117,9 @@ def test_pause_holds_the_run(bench: Bench, engine: FakeEngine) -> None:
     bench.wait(lambda: "step 1" in bench.child("status").text())
     bench.click("pause")
     assert bench.child("status").text() == "Paused"
+    assert not engine.controls[0]._running.is_set()
     bench.click("pause")
+    assert engine.controls[0]._running.is_set()
     engine.advance(4)
     bench.wait_idle()
     assert RESULT in bench.names()
@@ -143,7 +145,7 @@ def test_a_known_error_is_one_sentence(bench: Bench, engine: FakeEngine, notific
     ]
     assert "Traceback" not in str(notifications[0])
     assert bench.names() == ["rods"]
-    assert bench.child("status").text() == "Stopped by an error"
+    assert bench.child("status").text() == "Stopped by an error: device: there is no 'cuda' here; choose cpu."
 
 
 def test_a_bug_is_one_sentence_too(
@@ -159,6 +161,7 @@ def test_a_bug_is_one_sentence_too(
         "in the terminal."
     )
     assert "Traceback" in caplog.text
+    assert bench.child("status").text() == "Stopped by an error"
     bench.click("run")  # Idle again, and usable.
     engine.error = None
     engine.advance(5)
@@ -218,6 +221,41 @@ def test_values_that_do_not_go_together(bench: Bench) -> None:
     assert not bench.child("run").isEnabled()
     bench.click("reset")
     assert bench.child("run").isEnabled()
+
+
+def test_presets_and_tasks_go_together(bench: Bench, engine: FakeEngine) -> None:
+    bench.click("advanced_title")
+    bench.choose("preset", "best")
+    bench.choose("task", "limited-angle")
+    assert bench.child("adapt_steps").text() == "40"
+    assert bench.child("steps").placeholderText() == "auto (12)"
+    bench.choose("preset", "fast")
+    assert bench.child("adapt_steps").text() == ""
+    assert bench.child("adapt_steps").placeholderText() == "auto (10)"
+    bench.type("adapt_steps", "3")
+    bench.click("run")
+    engine.advance(5)
+    bench.wait_idle()
+    (settings,) = engine.calls
+    assert (settings.preset, settings.task, settings.adapt_steps, settings.adapt_every) == (
+        "fast", "limited-angle", 3, 2,
+    )  # fmt: skip
+    bench.click("reset")
+    assert bench.child("adapt_steps").text() == ""
+    bench.choose("preset", "balanced")
+    assert bench.widget._form.settings().preset == "default"
+
+
+def test_a_choice_that_is_left_open_again_counts(bench: Bench) -> None:
+    bench.choose("adapt_loss", "fidelity")
+    bench.set({"adapter": "/nowhere"})
+    assert bench.child("adapter_reason").isVisible()
+    assert not bench.child("run").isEnabled()
+    bench.choose("adapter", "none")
+    assert not bench.child("adapter_reason").isVisible()
+    assert bench.child("run").isEnabled()
+    bench.choose("adapt_loss", "auto")
+    assert bench.child("adapt_loss").currentText() == "auto (scales)"
 
 
 def test_an_impossible_value_does_not_stop_the_run_under_way(bench: Bench, engine: FakeEngine) -> None:

@@ -64,11 +64,19 @@ class TestMenu:
         assert f"{PLUGIN}/result" in {getattr(item, "submenu", None) for item in menus.get_menu("napari/layers/data")}
         titles = [item.command.title for item in menus.get_menu(f"{PLUGIN}/result")]
         assert titles[0] == "Copy result as Python (D3IP reconstruction)"
-        assert len(titles) == 6
+        assert len(titles) == 7
 
     @pytest.mark.parametrize(
         "name",
-        ["copy_as_python", "copy_as_command", "save_settings", "run_again", "add_residual", "add_uncertainty"],
+        [
+            "copy_as_python",
+            "copy_as_command",
+            "save_settings",
+            "save_adapter",
+            "run_again",
+            "add_residual",
+            "add_uncertainty",
+        ],
     )
     def test_without_a_result_it_says_so(
         self, viewer: Any, result: Reconstruction, notifications: list[Any], name: str
@@ -95,16 +103,16 @@ class TestMenu:
         for name in ("rods [cg] [1]", "rods [cg] [2]"):
             viewer.layers.selection.active = layer
             call("run_again")
-            qtbot.waitUntil(lambda: viewer.layers[-1].name == name, timeout=30_000)  # noqa: B023
+            qtbot.waitUntil(lambda: viewer.layers[-1].name == name, timeout=120_000)  # noqa: B023
             np.testing.assert_array_equal(viewer.layers[-1].data, layer.data)
         assert len(panels(viewer)) == 1
 
     def test_residual_and_uncertainty(self, viewer: Any, layer: Any, qtbot: Any) -> None:
         call("add_residual")
-        qtbot.waitUntil(lambda: viewer.layers[-1].name == "rods [cg] residual", timeout=30_000)
+        qtbot.waitUntil(lambda: viewer.layers[-1].name == "rods [cg] residual", timeout=120_000)
         viewer.layers.selection.active = layer
         call("add_uncertainty")
-        qtbot.waitUntil(lambda: viewer.layers[-1].name == "rods [cg] uncertainty", timeout=30_000)
+        qtbot.waitUntil(lambda: viewer.layers[-1].name == "rods [cg] uncertainty", timeout=120_000)
 
 
 def test_closing_the_viewer_cancels(

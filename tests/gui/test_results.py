@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_d3ip.measurement import KSpace
 
 QUICK = {"device": "cpu", "iterations": 4, "method": "cg"}
+SHORT = {"method": "d3ip", "steps": 1, "adapt_steps": 1, "start_iterations": 2, "final_admm_steps": 2}
 
 
 @pytest.fixture
@@ -52,12 +53,12 @@ def reconstruct(bench: Bench, **fields: Any) -> Any:
     """Run; the new result layer."""
     bench.set({**QUICK, **fields})
     bench.click("run")
-    bench.wait_idle(60_000)
+    bench.wait_idle()
     return bench.viewer.layers[-1]
 
 
 def wait_for_work(bench: Bench) -> None:
-    bench.wait(lambda: not bench.child("stop_work").isVisible(), 60_000)
+    bench.wait(lambda: not bench.child("stop_work").isVisible())
 
 
 def told(notifications: list[Any]) -> list[str]:
@@ -129,12 +130,13 @@ class TestTexts:
         first, *_ = QApplication.clipboard().text().splitlines()
         assert first == "# The run was stopped early; this goes to its end."
 
+    @pytest.mark.parametrize("fields", [{"method": "tv", "tv_weight": 1.5e-3}, SHORT])
     def test_saved_settings_give_the_same_volume_on_the_command_line(
-        self, file_bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, file_bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
     ) -> None:
         settings, volume = tmp_path / "settings.json", tmp_path / "volume.npy"
         monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(settings), ""))
-        result = reconstruct(file_bench, method="tv", tv_weight=1.5e-3)
+        result = reconstruct(file_bench, **fields)
         file_bench.click("save_settings")
         scan = str(tmp_path / "my scans" / "rods.h5")
         assert cli.main(["reconstruct", scan, "-o", str(volume), "--settings", str(settings)]) == 0
@@ -161,7 +163,7 @@ class TestRunAgain:
         first = reconstruct(bench, method="tv", tv_weight=2e-3, seed=3)
         bench.set({"method": "fbp", "tv_weight": None, "seed": 0})
         bench.click("run_again")
-        bench.wait_idle(60_000)
+        bench.wait_idle()
         second = bench.viewer.layers[-1]
         assert bench.names() == ["rods", "rods [tv]", "rods [tv] [1]"]
         np.testing.assert_array_equal(second.data, first.data)
@@ -175,7 +177,7 @@ class TestRunAgain:
         bench.viewer.layers.remove("rods")
         assert bench.child("layer").currentText() == "square"
         bench.click("run_again")
-        bench.wait_idle(60_000)
+        bench.wait_idle()
         assert bench.child("layer").currentText() == "rods"
         assert bench.names() == ["rods [cg]", "square", "rods", "rods [cg] [1]"]
         assert bench.viewer.layers["rods"].metadata["napari_d3ip"]["measurement"] is measurement

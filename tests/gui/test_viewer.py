@@ -53,7 +53,7 @@ def test_sample_to_result(docked: Bench, method: str, changes: dict[str, Any]) -
     docked.set({"method": method, "device": "cpu", **changes})
     docked.click("run")
     assert not docked.child("run").isEnabled()
-    docked.wait_idle(timeout=240_000)
+    docked.wait_idle()
     assert docked.child("status").text() == "Done"
     result = docked.viewer.layers[-1]
     provenance = result.metadata["napari_d3ip"]
@@ -105,7 +105,7 @@ def test_mri_sample_to_result(
     bench.click("phase")
     bench.click("show_coil_maps")
     bench.click("run")
-    bench.wait_idle(timeout=240_000)
+    bench.wait_idle()
     assert bench.child("status").text() == "Done"
     result, phase, maps = (
         viewer.layers[f"{scan.name} {suffix}"] for suffix in (f"[{method}]", f"[{method}] phase", "coil maps")
@@ -134,10 +134,10 @@ def test_prior_from_a_folder(
     docked.set({"method": "d3ip", "device": "cpu", **FAST})
     docked.qtbot.keyClick(docked.child("prior"), Qt.Key.Key_End)
     ok = docked.child("prior_preview").findChild(QDialogButtonBox).button(QDialogButtonBox.StandardButton.Ok)
-    docked.wait(ok.isEnabled, timeout=20_000)
+    docked.wait(ok.isEnabled)
     docked.qtbot.mouseClick(ok, Qt.MouseButton.LeftButton)
     docked.click("run")
-    docked.wait_idle(timeout=60_000)
+    docked.wait_idle()
     assert not notifications
     provenance = docked.viewer.layers[-1].metadata["napari_d3ip"]
     assert provenance["settings"]["prior"] == str(tmp_path)

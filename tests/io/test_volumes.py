@@ -67,7 +67,10 @@ def test_other_programs_see_voxel_size_and_unit(tmp_path, volume):
         assert tif.pages.first.tags["XResolution"].value == (2, 1)
         assert tif.series[0].axes == "ZYX"
     with tifffile.TiffFile(tmp_path / "v.ome.tif") as tif:
-        assert 'PhysicalSizeZ="4.0"' in tif.ome_metadata
+        pixels = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]["Pixels"]
+        assert [pixels[f"PhysicalSize{axis}"] for axis in "ZYX"] == [4.0, 2.0, 0.5]
+        assert {pixels[f"PhysicalSize{axis}Unit"] for axis in "ZYX"} == {"µm"}
+        assert tif.series[0].axes == "ZYX"
     attributes = dict(zarr.open_group(tmp_path / "v.zarr", mode="r").attrs)["multiscales"][0]
     assert attributes["datasets"][0]["coordinateTransformations"] == [{"type": "scale", "scale": [4.0, 2.0, 0.5]}]
     assert {axis["unit"] for axis in attributes["axes"]} == {"micrometer"}
@@ -78,6 +81,28 @@ def test_other_programs_see_voxel_size_and_unit(tmp_path, volume):
     with h5py.File(tmp_path / "v.h5") as file:
         np.testing.assert_array_equal(file["volume"].attrs["element_size_um"], [4, 2, 0.5])
     assert json.loads((tmp_path / "v.npy.json").read_text())["unit"] == "micrometer"
+
+
+@pytest.mark.parametrize(
+    ("unit", "in_imagej", "in_ome", "in_nifti", "nifti_scale"),
+    [
+        ("nanometer", "nm", "nm", "micron", 1e-3),
+        ("millimeter", "mm", "mm", "mm", 1),
+        ("pixel", "pixel", None, "unknown", 1),
+    ],
+)
+def test_units_as_other_programs_spell_them(tmp_path, volume, unit, in_imagej, in_ome, in_nifti, nifti_scale):
+    for name in ("v.tif", "v.ome.tif", "v.nii", "v.zarr"):
+        save_volume(tmp_path / name, volume, voxel_size=(4.0, 2.0, 0.5), unit=unit)
+    with tifffile.TiffFile(tmp_path / "v.tif") as tif:
+        assert (tif.imagej_metadata["unit"], tif.imagej_metadata["slices"]) == (in_imagej, 4)
+    with tifffile.TiffFile(tmp_path / "v.ome.tif") as tif:
+        assert tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]["Pixels"].get("PhysicalSizeZUnit") == in_ome
+    image = nibabel.load(tmp_path / "v.nii")
+    assert image.header.get_xyzt_units()[0] == in_nifti
+    np.testing.assert_allclose(image.header.get_zooms(), nifti_scale * np.array([0.5, 2, 4]), rtol=1e-6)
+    (multiscales,) = zarr.open_group(tmp_path / "v.zarr", mode="r").attrs["multiscales"]
+    assert {axis.get("unit") for axis in multiscales["axes"]} == {None if unit == "pixel" else unit}
 
 
 def test_files_of_other_programs(tmp_path, volume):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import napari_d3ip
 from napari_d3ip.checkpoint import fingerprint
-from napari_d3ip.engine import resolve
+from napari_d3ip.defaults import resolve
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.prior.library import find_prior
 from napari_d3ip.settings import DIFFUSION_METHODS, Settings

@@ -24,6 +24,7 @@ VoxelSize = tuple[float, float, float]
 
 _KEY = "napari_d3ip"
 _IMAGEJ_LIMIT = 2**32 - 2**20  # ImageJ's TIFF has 32-bit offsets; larger volumes become OME-BigTIFF.
+_IMAGEJ_UNITS = {"nanometer": "nm", "micrometer": "micron", "millimeter": "mm", "centimeter": "cm"}
 _ZARR_CHUNK = 128
 
 
@@ -210,7 +211,7 @@ def _write_tiff(path: Path, volume: Volume, note: str) -> None:
                 metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": SHORT_NAMES[length]}
         tifffile.imwrite(path, volume.data, ome=True, bigtiff=volume.data.nbytes > _IMAGEJ_LIMIT, metadata=metadata)
         return
-    imagej = {"axes": "ZYX", "spacing": z, "unit": {"micrometer": "micron"}.get(length or "", volume.unit)}
+    imagej = {"axes": "ZYX", "spacing": z, "unit": _IMAGEJ_UNITS.get(length or "", volume.unit)}
     tifffile.imwrite(path, volume.data, imagej=True, resolution=(1 / x, 1 / y), metadata={**imagej, "Info": note})
 
 

@@ -4,29 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from napari_d3ip.cost import Extent, matrix_bytes
+from napari_d3ip.cost import Extent, fitting_backend
 from napari_d3ip.errors import DeviceError
-from napari_d3ip.measurement import Sinogram
 from napari_d3ip.operators.base import Check, LinearOperator, no_check
 from napari_d3ip.operators.beams import Beam
 from napari_d3ip.operators.on_the_fly import OnTheFly
 from napari_d3ip.operators.tomography import JosephMatrix
 from napari_d3ip.operators.torch_radon import TorchRadon
 from napari_d3ip.settings import Backend
-
-LARGEST_MATRIX = 2.5e9
-"""Estimated bytes of the matrix and its transpose up to which they are stored; every ray is counted as if it crossed
-the whole slice, a fifth too much, so in truth they take 2 GB."""
-
-
-def choose_backend(sinogram: Sinogram) -> Backend:
-    """Backend for the size of a scan; the same on every machine, so that results repeat."""
-    return _fitting(Beam.of(sinogram), sinogram.volume_shape[1:])
-
-
-def _fitting(beam: Beam, slice_shape: tuple[int, int]) -> Backend:
-    extent = Extent("sinogram", 1, *slice_shape, samples=beam.shape[0] * beam.shape[1])
-    return "matrix" if matrix_bytes(extent) <= LARGEST_MATRIX else "on-the-fly"
 
 
 def projector(
@@ -57,7 +42,7 @@ def projector(
         If the device or what is installed does not do for the backend.
     """
     if backend == "auto":
-        backend = _fitting(beam, slice_shape)
+        backend = fitting_backend(Extent("sinogram", 1, *slice_shape, samples=beam.shape[0] * beam.shape[1]))
     if backend == "matrix":
         return JosephMatrix(beam, slice_shape, device=device, check=check)
     if backend == "on-the-fly":

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_d3ip.errors import SettingsError
+from napari_d3ip.defaults import left_out_views
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.noise import estimate_noise
 from napari_d3ip.operators.base import LinearOperator, Masked, Scaled
@@ -61,16 +61,8 @@ class Rays:
             If too few projections would be left.
         """
         generator = torch.Generator().manual_seed(settings.seed)
-        every = settings.held_out_views
         left_out = torch.zeros(shape)
-        if every:
-            views = torch.arange(shape[1]) % every == every // 2
-            if shape[1] - int(views.sum()) < 2:
-                raise SettingsError(
-                    f"held_out_views: leaving out every {every}th of {shape[1]} projections leaves too few; "
-                    "give a larger number, or 0."
-                )
-            left_out[:, views] = 1
+        left_out[:, torch.from_numpy(left_out_views(shape[1], settings.held_out_views))] = 1
         held_out = (torch.rand(shape, generator=generator) < settings.held_out_fraction).float() * (1 - left_out)
         return cls(1 - held_out - left_out, held_out, left_out)
 

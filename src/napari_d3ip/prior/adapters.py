@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.errors import PriorError
+from napari_d3ip.prior.adapter_folders import ABOUT_NAME, CONFIG_NAME, WEIGHTS_NAME, describe_adapter, no_adapter
 from napari_d3ip.prior.network import DiffusionPrior
 
-ABOUT_NAME = "napari_d3ip.json"
-_CONFIG_NAME, _WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
 # Where a PeftModel looks for the weights of the network that it wraps.
 _PREFIX = "base_model.model."
 
@@ -57,13 +56,13 @@ class SavedAdapter:
         from safetensors.torch import save_file
 
         folder = Path(folder)
-        if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / _CONFIG_NAME).exists()):
+        if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG_NAME).exists()):
             raise PriorError(f"adapter: {folder} holds something else; choose a new folder.")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             save_file({_PREFIX + name: weight.contiguous() for name, weight in self.weights.items()},
-                      folder / _WEIGHTS_NAME)  # fmt: skip
-            (folder / _CONFIG_NAME).write_text(json.dumps(self.config, indent=2) + "\n")
+                      folder / WEIGHTS_NAME)  # fmt: skip
+            (folder / CONFIG_NAME).write_text(json.dumps(self.config, indent=2) + "\n")
             (folder / ABOUT_NAME).write_text(json.dumps(self.about, indent=2) + "\n")
         except OSError as error:
             raise PriorError(f"adapter: {folder} cannot be written ({error.strerror}); choose another.") from error
@@ -87,16 +86,11 @@ def load_adapter(folder: str | Path) -> SavedAdapter:
     from safetensors.torch import load_file
 
     folder = Path(folder)
+    config, about = describe_adapter(folder)
     try:
-        config = json.loads((folder / _CONFIG_NAME).read_text())
-        weights = load_file(folder / _WEIGHTS_NAME)
-        about = json.loads((folder / ABOUT_NAME).read_text()) if (folder / ABOUT_NAME).exists() else {}
-        if config["peft_type"] != "LORA":
-            raise PriorError(f"adapter: {folder} is {config['peft_type']}; only LoRA can be used.")
-        int(config["r"])
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise PriorError(f"adapter: {folder} is no folder of saved adapters ({reason}); choose another.") from error
+        weights = load_file(folder / WEIGHTS_NAME)
+    except (OSError, SafetensorError) as error:
+        raise no_adapter(folder, error) from error
     return SavedAdapter(config, {name.removeprefix(_PREFIX): w.float() for name, w in weights.items()}, about)
 
 

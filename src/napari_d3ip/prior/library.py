@@ -5,6 +5,7 @@ Knows folders, not what is in them; imports no torch, so that menus can list the
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -74,6 +75,16 @@ def find_prior(name_or_path: str | Path) -> Path:
         "pipeline (model_index.json), nor a hub model in the local cache (`hf download OWNER/NAME` puts one there; "
         "nothing is downloaded here); give one of these."
     )
+
+
+def train_steps(folder: Path) -> int | None:
+    """Number of times of a prior's noise schedule, as its folder says; None if it does not."""
+    for place in (folder / "scheduler", folder):  # Older models of the hub lie flat.
+        try:
+            return int(json.loads((place / "scheduler_config.json").read_text())["num_train_timesteps"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
 
 
 def _is_pipeline(folder: Path) -> bool:

@@ -29,6 +29,7 @@ from qtpy.QtWidgets import (
 from napari_d3ip.io.units import SHORT_NAMES
 from napari_d3ip.metrics import ShellCorrelation
 from napari_d3ip.widgets.layers import same_slices, truth_of
+from napari_d3ip.widgets.looks import narrow
 
 ROWS = 3
 """Rows of the table that are seen at once."""
@@ -86,6 +87,7 @@ class Comparison(QWidget):
         self._scores: list[Score] = []
         self._box = ComboBox(name="reference", choices=self._choices, nullable=True, tooltip=HINT)
         self._box.native.setObjectName("reference")
+        narrow(self._box.native)
         self._compare = QPushButton("Compare", objectName="compare")
         self._compare.setToolTip("PSNR, SSIM and resolution of all volumes that fit, against the reference.")
         self._table = QTableWidget(0, 4, objectName="scores")

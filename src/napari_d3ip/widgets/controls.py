@@ -1,6 +1,7 @@
 """Buttons, progress bar and status lines of a run.
 
-Knows nothing of what runs: it emits what the user wants and shows what it is told.
+Knows nothing of what runs: it emits what the user wants and shows what it is told. The check boxes are the user's
+preferences.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QProgressBar, QPushBu
 
 from napari_d3ip.reconstruction import Step
 from napari_d3ip.widgets.looks import Complaint, duration
+from napari_d3ip.widgets.preferences import preferences
 
 DISCLAIMER = "Model-based estimate: may contain invented structure. Not for diagnosis."
 
@@ -36,10 +38,12 @@ class RunControls(QWidget):
         super().__init__()
         self._running = False
         self._available = False
-        self.live_preview = QCheckBox("Live preview", objectName="live_preview", checked=True)
-        self.live_preview.setToolTip("Show the volume as it forms, at most five times a second.")
-        self.keep_preview = QCheckBox("Keep preview on cancel", objectName="keep_preview")
-        self.keep_preview.setToolTip("Leave the last preview in the viewer when a run is cancelled.")
+        self.live_preview = _preference(
+            "live_preview", "Live preview", "Show the volume as it forms, at most five times a second."
+        )
+        self.keep_preview = _preference(
+            "keep_preview", "Keep preview on cancel", "Leave the last preview in the viewer when a run is cancelled."
+        )
         self._run = _button("run", "Run", "Start the reconstruction.")
         self._pause = _button("pause", "Pause", "Hold the run; press again to go on.")
         self._pause.setCheckable(True)
@@ -131,6 +135,14 @@ def _button(name: str, text: str, tooltip: str) -> QPushButton:
     button = QPushButton(text, objectName=name)
     button.setToolTip(tooltip)
     return button
+
+
+def _preference(name: str, text: str, tooltip: str) -> QCheckBox:
+    """Check box that is as the user left it, here or in napari's Preferences."""
+    box = QCheckBox(text, objectName=name, checked=getattr(preferences(), name))
+    box.setToolTip(tooltip)
+    box.toggled.connect(lambda on: setattr(preferences(), name, on))
+    return box
 
 
 def _line(name: str) -> QLabel:

@@ -13,6 +13,8 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
 
 from napari_d3ip.cost import Estimate, Extent, estimate, learn, learn_memory, trial
+from napari_d3ip.defaults import resolve
+from napari_d3ip.errors import D3IPError
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.reconstruction import Control, Reconstruction, Step, iter_reconstruct
 from napari_d3ip.settings import Settings
@@ -43,9 +45,8 @@ class EstimateLine(QWidget):
         super().__init__()
         self._devices: Mapping[str, str] = {}
         self._wanted: _Request | None = None
-        self._shown: _Request | None = None
+        self._tried: _Request | None = None
         self._runner = Runner()
-        self._trying = False
         self._is_left = False
         self._text = QLabel(objectName="estimate_text", wordWrap=True)
         self._button = QPushButton(objectName="estimate")
@@ -98,40 +99,32 @@ class EstimateLine(QWidget):
         self._runner.abandon()
 
     def _click(self) -> None:
-        if self._trying:
+        if self._runner.running:
             self._runner.cancel()
             self._button.setEnabled(False)
-        elif self._wanted is not None and not self._runner.running:
-            self._trying = True
-            self._shown = request = self._wanted
+        elif self._wanted is not None:
+            self._tried = self._wanted
             self._show(TRYING, "Cancel")
-            self._runner.run(partial(_try, request, calibration.recall(request.device)))
+            self._runner.run(partial(_try, self._tried, calibration.recall(self._tried.device)))
 
     def _estimate(self) -> None:
         if self._runner.running or self._wanted is None:
             return  # Its end asks again.
-        speeds = calibration.recall(self._wanted.device)
-        if not speeds:
-            self._show(UNKNOWN, "Estimate")
+        try:
+            known = _forecast(self._wanted, calibration.recall(self._wanted.device))
+        except D3IPError:  # What was there as the form was checked is gone; Run says what.
+            self._show("")
             return
-        self._shown = self._wanted
-        self._runner.run(partial(_forecast, self._wanted, speeds))
+        self._show(UNKNOWN if known is None else _in_words(known, self._wanted), "" if known else "Estimate")
 
     def _show_end(self, outcome: Outcome) -> None:
-        was_trial, self._trying = self._trying, False
         self._button.setEnabled(True)
-        if isinstance(outcome, Failed) and was_trial:
+        if isinstance(outcome, Failed):
             show_failure(outcome.error, "Estimate")
-        if was_trial or self._shown is not self._wanted:
-            if isinstance(outcome, Done) and was_trial and self._shown is not None:
-                calibration.remember(self._shown.device, outcome.result)
-            self._show(UNKNOWN, "Estimate")
-            self._estimate()
-        elif isinstance(outcome, Done) and self._wanted is not None:
-            known = outcome.result is not None
-            self._show(_in_words(outcome.result, self._wanted) if known else UNKNOWN, "" if known else "Estimate")
-        else:  # What the settings ask for is not there; Run says what.
-            self._show("")
+        elif isinstance(outcome, Done) and self._tried is not None:
+            calibration.remember(self._tried.device, outcome.result)
+        self._show("")
+        self._estimate()
 
     def _show(self, text: str, button: str = "") -> None:
         self._text.setText(text)
@@ -145,12 +138,9 @@ class EstimateLine(QWidget):
         )
 
 
-def _forecast(request: _Request, speeds: dict[str, float], control: Control) -> Generator[Step, None, Estimate | None]:
-    """Body of the thread."""
-    yield from ()
-    from napari_d3ip.engine import resolve  # Loads torch.
-
-    part = request.measurement.select(slices=request.slices)
+def _forecast(request: _Request, speeds: dict[str, float]) -> Estimate | None:
+    """What a run takes; None while that is not known."""
+    part = request.measurement if request.slices is None else request.measurement.select(slices=request.slices)
     return estimate(Extent.of(part), resolve(request.settings, part), speeds)
 
 

@@ -179,8 +179,15 @@ def result_of(layer: Layer) -> Reconstruction | None:
     if "metrics" not in entry or QUANTITY in entry:
         return None
     settings = Settings.create(entry["settings"])
-    data = np.asarray(layer.data)
-    return Reconstruction(data, settings, entry["history"], entry["metrics"], entry["measurement"], entry.get("phase"))
+    return Reconstruction(
+        np.asarray(layer.data),
+        settings,
+        entry["history"],
+        entry["metrics"],
+        entry["measurement"],
+        phase=entry.get("phase"),
+        adapter=entry.get("adapter"),
+    )
 
 
 def volume_of(layer: Layer) -> Measurement | None:

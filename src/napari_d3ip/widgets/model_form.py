@@ -23,6 +23,12 @@ _LARGEST = 2**31 - 1
 _DECIMALS = 3
 
 
+class Choice(ComboBox):
+    """Combo box in which None is a choice like any other, told of when it is made."""
+
+    null_value = object()
+
+
 class ModelForm:
     """One widget a field.
 
@@ -49,6 +55,7 @@ class ModelForm:
             name: (special or {}).get(name) or field_widget(name, model.model_fields[name], automatic)
             for name in fields or model.model_fields
         }
+        self._automatic = automatic
         self._wheel = CalmWheel()
         self._reasons = {name: Complaint(f"{name}_reason") for name in self._widgets}
         for name, widget in self._widgets.items():
@@ -76,6 +83,17 @@ class ModelForm:
         """Say below fields what is wrong with them, and nothing below the others."""
         for name, complaint in self._reasons.items():
             complaint.say(reasons.get(name, ""))
+
+    def show_found(self, found: Mapping[str, Any]) -> None:
+        """Say in fields that are left to be found what was found for them, None for nothing."""
+        for name, value in found.items():
+            text = self._automatic if value is None else f"{self._automatic} ({_in_words(value)})"
+            widget = self._widgets[name]
+            if isinstance(widget, ComboBox):
+                index = next(i for i, choice in enumerate(widget.choices) if choice in (None, self._automatic))
+                widget.native.setItemText(index, text)
+            else:
+                widget.native.setPlaceholderText(text)
 
     def show_only(self, names: Collection[str]) -> None:
         """Hide the rows of all fields but these."""
@@ -141,7 +159,7 @@ def field_widget(name: str, info: FieldInfo, automatic: str) -> Widget:
         return edit
     if get_origin(kind) is Literal:
         choices = [(str(choice), choice) for choice in get_args(kind)]
-        return ComboBox(choices=[*([(automatic, None)] if optional else []), *choices], **common)
+        return Choice(choices=[*([(automatic, None)] if optional else []), *choices], **common)
     if kind is bool:
         check_box = create_widget(annotation=bool, **common)
         check_box.native.setText("")
@@ -177,6 +195,10 @@ class _Bounds:
                     self.high = cast(float, end) - (1 if kind is int else 10**-_DECIMALS)
         self.scale_free = positive or self.high is None
         self.high = _LARGEST if self.high is None else self.high
+
+
+def _in_words(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _get(widget: Any) -> Any:

@@ -14,7 +14,7 @@ from napari.layers import Layer
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
-from napari_d3ip.errors import SettingsError
+from napari_d3ip.errors import D3IPError, SettingsError
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.reconstruction import Reconstruction, Step
 from napari_d3ip.settings import Settings
@@ -114,6 +114,7 @@ class ReconstructionWidget(QWidget):
         self._runner.stepped.connect(self._show_step)
         self._runner.ended.connect(self._show_end)
         self.results.run_again_clicked.connect(self.run_again)
+        self.results.adapter_saved.connect(self._form.offer_adapter)
         # Closing the viewer destroys this widget; its own methods would not be called any more.
         listeners = (self._try_first, self._choice, self.results)
         self.destroyed.connect(partial(_release, self._runner, self._activity, self._estimate, listeners))
@@ -143,11 +144,13 @@ class ReconstructionWidget(QWidget):
 
     def _check(self) -> None:
         """Let a run be started while there is a scan and nothing is wrong in the form."""
-        reason, measurement = self._form.check(), self._choice.measurement
+        measurement, slices = self._choice.measurement, self._try_first.slices
+        part = measurement if measurement is None or slices is None else measurement.select(slices=slices)
+        reason = self._form.check(part)
         possible, idle = measurement is not None and not reason, not self._runner.running
         self._controls.set_available(possible, reason)
         self._try_first.set_available(measurement is not None and idle, possible and idle)
-        self._estimate.show_for(measurement, self._try_first.slices, self._form.settings() if possible else None)
+        self._estimate.show_for(measurement, slices, self._form.settings() if possible else None)
 
     def run_again(self, result: Reconstruction) -> None:
         """Put the settings of a result into the form, and run on its scan; opens the scan's layer if it is closed."""
@@ -236,7 +239,9 @@ class ReconstructionWidget(QWidget):
         if isinstance(outcome, Done) and self._finish is not None:
             self._finish(outcome.result)
         elif isinstance(outcome, Failed):
-            self._controls.show_end("Stopped by an error")
+            # The notification goes away; what is to be done stays. A bug's message tells nobody else anything.
+            reason = f": {outcome.error}" if isinstance(outcome.error, D3IPError) else ""
+            self._controls.show_end(f"Stopped by an error{reason}")
             show_failure(outcome.error, "Reconstruction")
         else:
             self._controls.show_end("Cancelled")
@@ -255,7 +260,7 @@ class ReconstructionWidget(QWidget):
             layer.visible = False
         for asked, reconstruction in zip(runs, results, strict=False):
             self._add(asked, reconstruction)
-        getattr(self._viewer, "canvas", self._viewer).grid.enabled = True  # The viewer's own before napari 0.9.
+        self._viewer.canvas.grid.enabled = True
         self._viewer.reset_view()
         self._controls.show_end(f"Done: {', '.join(result.settings.method for result in results)} side by side")
 

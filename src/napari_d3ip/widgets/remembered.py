@@ -1,9 +1,9 @@
 """The settings last used, from one session to the next.
 
 One JSON file in the user's configuration folder: for each kind of measurement the methods, the last one used last,
-and for each of these the settings that differ from the preset's. Not in napari's own plugin settings, which are a
-fixed list of single values. Knows the settings model, no Qt; a file that cannot be read or written is no reason not to
-work.
+and for each of these the settings that differ from the preset's. Not in napari's own plugin settings (`preferences`),
+which are a fixed list of single values. Knows the settings model, no Qt; a file that cannot be read or written is no
+reason not to work.
 """
 
 from __future__ import annotations

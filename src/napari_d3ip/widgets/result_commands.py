@@ -35,6 +35,11 @@ def save_settings() -> None:
     _with_result(result_texts.save_settings)
 
 
+def save_adapter() -> None:
+    """Write the adapters of the selected result as a PEFT folder, which the form then offers."""
+    _with_result(lambda _: _dock_widget().results.save_adapter())
+
+
 def run_again() -> None:
     """Put the settings of the selected result into the dock widget, and run."""
     _with_result(lambda result: _dock_widget().run_again(result))

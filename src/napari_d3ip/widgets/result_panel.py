@@ -31,7 +31,7 @@ from napari_d3ip.widgets.layers import (
     volume_of,
 )
 from napari_d3ip.widgets.notify import show_failure
-from napari_d3ip.widgets.result_texts import copy_as_command, copy_as_python, save_settings
+from napari_d3ip.widgets.result_texts import copy_as_command, copy_as_python, save_adapter, save_settings
 from napari_d3ip.widgets.runner import Done, Failed, Outcome, Runner, Steps
 from napari_d3ip.widgets.shared_contrast import share_contrast
 
@@ -51,9 +51,12 @@ class ResultPanel(QWidget):
     -------
     run_again_clicked(Reconstruction)
         The button, with the result.
+    adapter_saved(Path)
+        Adapters were written to this folder.
     """
 
     run_again_clicked = Signal(object)
+    adapter_saved = Signal(object)
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__(objectName="result_panel")
@@ -90,6 +93,12 @@ class ResultPanel(QWidget):
                 "The command line that gives this result, to the clipboard.",
                 self._with_result(copy_as_command),
             ),
+            "save_adapter": _button(
+                "save_adapter",
+                "Save adapter…",
+                "The adapted weights as a PEFT folder, for the next scan of this kind to start from.",
+                self.save_adapter,
+            ),
             "residual": _button(
                 "residual",
                 "Residual",
@@ -110,7 +119,7 @@ class ResultPanel(QWidget):
         title, grid, work = QHBoxLayout(), QGridLayout(), QHBoxLayout()
         title.addWidget(self._title, stretch=1)
         title.addWidget(self._buttons["run_again"])
-        placed = (("copy_python", "copy_command", "save_settings"), ("residual", "uncertainty"))
+        placed = (("copy_python", "copy_command", "save_settings"), ("residual", "uncertainty"), ("save_adapter",))
         for row, names in enumerate(placed):
             for column, name in enumerate(names):
                 grid.addWidget(self._buttons[name], row, column)
@@ -146,7 +155,14 @@ class ResultPanel(QWidget):
         self._layer = layer
         self._comparison.show_for(layer)
         self._describe()
+        self._buttons["save_adapter"].setVisible(self.result is not None and self.result.adapter is not None)
         self.setVisible(layer is not None)
+
+    def save_adapter(self) -> None:
+        """Ask for a name, and write the adapters as a PEFT folder."""
+        folder = None if self.result is None else save_adapter(self.result, self)
+        if folder is not None:
+            self.adapter_saved.emit(folder)
 
     def add_residual(self) -> None:
         """Compute what the volume fails to explain, and add it as a layer."""

@@ -1,16 +1,18 @@
-"""A result's run as text, into the clipboard or a file.
+"""What is kept of a result beside its volume: its run as text, in the clipboard or a file, and its adapters.
 
 Knows Qt's clipboard and dialogs; nothing of viewers and layers.
 """
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
 
-from napari_d3ip.errors import FileError
+from napari_d3ip.errors import D3IPError, FileError
+from napari_d3ip.prior.adapter_folders import installed_folder
 from napari_d3ip.recipe import as_command, as_json, as_python
 from napari_d3ip.reconstruction import Reconstruction
 from napari_d3ip.widgets.notify import show_failure
@@ -37,6 +39,26 @@ def save_settings(result: Reconstruction, parent: QWidget | None = None) -> None
     except OSError as error:
         failure = FileError(f"{chosen} cannot be written ({error.strerror}); choose another place.")
         show_failure(failure, "Save settings")
+
+
+def save_adapter(result: Reconstruction, parent: QWidget | None = None) -> Path | None:
+    """Ask for a name, and write the adapters of the result there as a PEFT folder; None if nothing was written.
+
+    The proposed folder is where the adapters are that the form offers for scans of the same kind.
+    """
+    with contextlib.suppress(OSError):  # The dialog begins elsewhere then.
+        installed_folder().mkdir(parents=True, exist_ok=True)
+    proposed = installed_folder() / f"{Path(result.measurement.source).stem}_{result.settings.method}"
+    chosen, _ = QFileDialog.getSaveFileName(parent, "Save adapter", str(proposed))
+    if not chosen:
+        return None
+    try:
+        result.save_adapter(chosen)
+    except D3IPError as error:
+        show_failure(error, "Save adapter")
+        return None
+    show_info("Saved: the next scan of this kind can start from it, see adapter in the form.")
+    return Path(chosen)
 
 
 def _copy(text: str, kind: str, result: Reconstruction) -> None:

@@ -18,6 +18,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.reconstruction import Cancelled, Control, Step, iter_reconstruct
 from napari_d3ip.settings import Settings
+from napari_d3ip.widgets.preferences import preferences
 
 PREVIEW_INTERVAL = 0.2
 """Least seconds between two previews."""
@@ -84,7 +85,7 @@ class Runner(QObject):
         if self.running:
             return
         control = Control()
-        worker = create_worker(_work, work, control, _start_thread=False)
+        worker = create_worker(_work, work, control, preferences().threads, _start_thread=False)
         worker.yielded.connect(partial(self._report_step, control))
         worker.returned.connect(partial(self._report_end, control))
         # A worker that napari quits (at exit) finishes without returning.
@@ -134,10 +135,10 @@ class Runner(QObject):
             self.ended.emit(outcome)
 
 
-def _work(work: Callable[[Control], Steps], control: Control) -> Generator[Step, None, Outcome]:
+def _work(work: Callable[[Control], Steps], control: Control, threads: int) -> Generator[Step, None, Outcome]:
     """Body of the thread; returns errors, since napari's workers must not raise."""
     try:
-        _leave_a_core_to_the_interface()
+        _use_threads(threads)
         return Done((yield from _with_few_previews(work(control))))
     except Cancelled:
         return Stopped()
@@ -145,10 +146,11 @@ def _work(work: Callable[[Control], Steps], control: Control) -> Generator[Step,
         return Failed(error)
 
 
-def _leave_a_core_to_the_interface() -> None:
+def _use_threads(wanted: int) -> None:
+    """Let torch use so many threads; 0 leaves a core to the interface."""
     import torch
 
-    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))
+    torch.set_num_threads(wanted or max(1, (os.cpu_count() or 2) - 1))
 
 
 def _thinned(steps: list[Step]) -> list[Step]:

@@ -1,6 +1,6 @@
 """The form for `Settings`: a few fields that everybody sets, and all others.
 
-Knows the settings model; nothing of viewers, measurements or runs. Imports no torch.
+Knows the settings model and what it becomes for a scan; nothing of viewers or runs. Imports no torch.
 """
 
 from __future__ import annotations
@@ -13,14 +13,27 @@ from typing import Any
 from magicgui.widgets import ComboBox
 from qtpy.QtWidgets import QFileDialog
 
+from napari_d3ip.defaults import foresee
+from napari_d3ip.errors import D3IPError
+from napari_d3ip.measurement import Measurement
 from napari_d3ip.prior.library import available_priors
-from napari_d3ip.settings import Settings, fields_for, methods_for, problems
+from napari_d3ip.settings import Settings, fields_for, methods_for, problems, tasks_for
 from napari_d3ip.widgets import remembered
+from napari_d3ip.widgets.adapter_choice import AdapterChoice
 from napari_d3ip.widgets.model_form import ModelForm, offer
+from napari_d3ip.widgets.preferences import preferences
 from napari_d3ip.widgets.prior_preview import PriorPreview
 
-BASIC = ("method", "preset", "prior", "device")
+BASIC = ("method", "preset", "task", "prior", "adapter", "device")
 ADD = "Add prior…"
+PRESETS = (("fast", "fast"), ("balanced", "default"), ("best", "best"), ("as in the paper", "paper"))
+"""Presets by what they are shown as."""
+# Fields that can be left open, and what they then become is worth saying.
+_OPEN = tuple(
+    name
+    for name, info in Settings.model_fields.items()
+    if (info.default is None or info.default == "auto") and name not in ("adapter", "device")
+)
 
 
 class SettingsForm(ModelForm):
@@ -33,14 +46,20 @@ class SettingsForm(ModelForm):
     """
 
     def __init__(self) -> None:
-        device = ComboBox(name="device", choices=("auto", "cpu"))
-        super().__init__(Settings, special={"prior": _prior_choice(), "device": device})
-        self["adapter"].native.setPlaceholderText("none")
+        self._adapters = AdapterChoice()
+        special = {
+            "preset": ComboBox(name="preset", choices=PRESETS, value=Settings.model_fields["preset"].default),
+            "prior": _prior_choice(),
+            "adapter": self._adapters.box,
+            "device": ComboBox(name="device", choices=("auto", "cpu")),
+        }
+        super().__init__(Settings, special=special)
         self._devices: Collection[str] = ()
         self.basic = self.rows(only=BASIC)
         self.advanced = self.rows(without=BASIC)
         self._drafts: dict[tuple[str, str], dict[str, Any]] = {}
         self._chosen = ("", Settings.model_fields["method"].default)
+        self.show({"device": preferences().device})
         self["preset"].changed.connect(self.reset)
         self["method"].changed.connect(lambda method: self._choose(self._chosen[0], method))
         self.show_for("sinogram")
@@ -55,13 +74,23 @@ class SettingsForm(ModelForm):
         """
         return Settings.create(self._applying())
 
-    def check(self) -> str:
-        """Say below each field what is wrong with it; returns the first reason, empty if there is none."""
-        reasons = problems(self._applying())
+    def check(self, measurement: Measurement | None = None) -> str:
+        """Say below each field what is wrong with it, and in those left open what they become for a scan.
+
+        Returns the first reason, empty if there is none.
+        """
+        reasons, used = problems(self._applying()), None
         device = self["device"].value
         if self._devices and {"cuda": "cuda:0"}.get(device, device) not in self._devices:
             reasons.setdefault("device", f"device: {device} is not there; choose another.")
+        if not reasons and measurement is not None:
+            try:
+                used = foresee(self.settings(), measurement)
+            except D3IPError as error:
+                field, _, _ = str(error).partition(":")
+                reasons[field] = str(error)
         self.show_reasons(reasons)
+        self.show_found({name: None if used is None else getattr(used, name) for name in _OPEN})
         return next(iter(reasons.values()), "")
 
     def load(self, settings: Settings) -> None:
@@ -87,7 +116,7 @@ class SettingsForm(ModelForm):
         """Offer the methods and settings that apply to a kind of measurement, beginning with those last used."""
         if kind == self._chosen[0]:
             return
-        last, method, methods = remembered.recall(kind), self._chosen[1], methods_for(kind)
+        last, method, methods = self._last(kind), self._chosen[1], methods_for(kind)
         if last is not None and last.method in methods:
             method = last.method
         elif method not in methods:
@@ -104,14 +133,27 @@ class SettingsForm(ModelForm):
         """
         before, self._chosen = self._chosen, (kind, method)
         self._drafts[before] = {**self.values(), "method": before[1]}
-        last = remembered.recall(kind, method)
+        if kind != before[0]:
+            offer(self["task"], tasks_for(kind))
+            self._adapters.show_for(kind)
+        last = self._last(kind, method)
         if self._chosen in self._drafts:
             self.show(self._drafts[self._chosen])
         elif last is not None:
             self.load(last)
         elif kind != before[0]:
-            self.load(Settings.create(method=method, device=self["device"].value))
+            device = self["device"].value
+            self.load(Settings.create(method=method))
+            self.show({"device": device, "prior": preferences().prior})
         self.show_only(self._fields)
+
+    def offer_adapter(self, folder: Path) -> None:
+        """Offer adapters that were saved just now."""
+        self._adapters.add(folder)
+
+    def _last(self, kind: str, method: str | None = None) -> Settings | None:
+        """Settings last used, where the user wants them to be remembered."""
+        return remembered.recall(kind, method) if preferences().remember_settings else None
 
     def show_devices(self, devices: Mapping[str, str]) -> None:
         """Offer the devices of this machine, by name, and say what each is; one that is not there stays chosen."""

@@ -48,7 +48,8 @@ class TryFirst(QWidget):
         self._first_look.setToolTip("The whole scan by the direct method, in seconds: no prior, no settings.")
         self._compare = QPushButton("Compare methods here", objectName="compare_methods")
         self._compare.setToolTip(
-            f"Classical methods and the chosen one on {COMPARED} slices around the current one, side by side."
+            f"Classical methods and the chosen one side by side, on {COMPARED} slices around the current one, or on "
+            "those ticked below."
         )
         self._only = QCheckBox("Only slices", objectName="slices_only")
         self._only.setToolTip(
@@ -57,6 +58,8 @@ class TryFirst(QWidget):
         self._first, self._last = (QSpinBox(objectName=name) for name in ("first_slice", "last_slice"))
         self._wheel = CalmWheel()
         self._arrange()
+        for part in (self._only, self._first, self._last):
+            part.setEnabled(False)
         self._first_look.clicked.connect(self.first_look_clicked)
         self._compare.clicked.connect(self.compare_clicked)
         self._only.toggled.connect(self.changed)
@@ -84,7 +87,9 @@ class TryFirst(QWidget):
 
     @property
     def compared(self) -> slice:
-        """Slices around the current one to compare methods on."""
+        """Slices to compare methods on: those ticked, or some around the current one."""
+        if self.slices is not None:
+            return self.slices
         first, last = self._around(COMPARED)
         return slice(first, last + 1)
 
@@ -94,7 +99,9 @@ class TryFirst(QWidget):
         if layer is not self._layer or count != self._count:
             self._layer, self._count = layer, count
             self._only.setChecked(False)
+            self._only.setEnabled(count > 0)
             for box in (self._first, self._last):
+                box.setEnabled(count > 0)
                 box.setRange(0, max(0, count - 1))
             self._follow()
         self.set_available(False, False)

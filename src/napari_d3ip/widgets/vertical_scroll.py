@@ -28,14 +28,17 @@ class VerticalScroll(QScrollArea):
     def minimumSizeHint(self) -> QSize:
         """Content and scroll bar side by side."""
         hint = super().minimumSizeHint()
-        bar = self.verticalScrollBar().sizeHint().width()
-        hint.setWidth(self.widget().minimumSizeHint().width() + bar)
+        hint.setWidth(self.widget().minimumSizeHint().width() + self._beside())
         return hint
 
     def sizeHint(self) -> QSize:
         """The whole content."""
-        bar = self.verticalScrollBar().sizeHint().width()
-        return self.widget().sizeHint() + QSize(bar, 0)
+        return self.widget().sizeHint() + QSize(self._beside(), 0)
+
+    def _beside(self) -> int:
+        """Width of the scroll bar, and of the border that a theme may draw."""
+        border = self.width() - self.maximumViewportSize().width()
+        return self.verticalScrollBar().sizeHint().width() + border
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Follow the content's width."""

@@ -1,0 +1,64 @@
+"""Folders of saved adapters: where they are, and what they say of themselves.
+
+Knows folders and JSON; imports no torch, so that menus can list them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_data_path
+
+from napari_d3ip.errors import PriorError
+
+ABOUT_NAME = "napari_d3ip.json"
+CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
+
+
+def installed_folder() -> Path:
+    """Folder of the adapters that the user keeps for later scans; it need not exist."""
+    return user_data_path("napari-d3ip", appauthor=False) / "adapters"
+
+
+def available_adapters(kind: str) -> list[Path]:
+    """Folders of the adapters kept from scans of a kind, ``"sinogram"`` or ``"kspace"``, by name."""
+    folders = sorted(path.parent for path in installed_folder().glob(f"*/{CONFIG_NAME}"))
+    return [folder for folder in folders if _about(folder).get("kind") == kind]
+
+
+def describe_adapter(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """PEFT's configuration in a folder of saved adapters, and what they are of: prior, settings, scan and its kind.
+
+    Raises
+    ------
+    PriorError
+        If there is none, or it is no LoRA.
+    """
+    folder = Path(folder)
+    try:
+        config = json.loads((folder / CONFIG_NAME).read_text())
+        if config["peft_type"] != "LORA":
+            raise PriorError(f"adapter: {folder} is {config['peft_type']}; only LoRA can be used.")
+        int(config["r"])
+        if not (folder / WEIGHTS_NAME).is_file():
+            raise FileNotFoundError(f"{WEIGHTS_NAME} is not there")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise no_adapter(folder, error) from error
+    return config, _about(folder)
+
+
+def no_adapter(folder: Path, error: Exception) -> PriorError:
+    """Error of a folder that holds none."""
+    reason = str(error).splitlines()[0]
+    return PriorError(f"adapter: {folder} is no folder of saved adapters ({reason}); choose another.")
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """What our own note says; PEFT's folders have none."""
+    try:
+        about = json.loads((folder / ABOUT_NAME).read_text())
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}

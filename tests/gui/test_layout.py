@@ -1,0 +1,117 @@
+"""The docks in a window of 1280 × 800: nothing is cut off or has to be scrolled sideways, in either theme."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from napari.layers import Layer
+from qtpy.QtCore import QPoint
+from qtpy.QtWidgets import QScrollArea, QWidget
+
+from napari_d3ip.widgets.layers import measurement_layer
+
+if TYPE_CHECKING:
+    from conftest import Bench, FakeEngine
+    from napari_d3ip.measurement import KSpace, Sinogram
+
+PLUGIN, WIDGET = "napari-d3ip", "D3IP reconstruction"
+SIZE = (1280, 800)
+MOST = SIZE[0] / 2.5
+"""What a dock may take of the window's width."""
+LOSSES = {"loss": 30.0, "held_out_loss": 1.5, "held_out_loss_without": 1.6}
+LEAST_CONTRAST = 3.0
+
+
+@pytest.fixture(params=["dark", "light"])
+def open_dock(
+    request: pytest.FixtureRequest, make_napari_viewer_proxy: Callable[[], Any], make_bench: Callable[..., Bench]
+) -> Callable[[str], Bench]:
+    """Opens a dock widget in a window of that size, in each theme."""
+
+    def open_(name: str) -> Bench:
+        viewer = make_napari_viewer_proxy(show=True)
+        viewer.theme = request.param
+        viewer.window.resize(*SIZE)
+        _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+        return make_bench(viewer, widget)
+
+    return open_
+
+
+def check_width(bench: Bench) -> None:
+    """Once the layout has settled, the dock leaves room for the volume, and shows all that it has."""
+
+    try:
+        bench.wait(lambda: bench.widget.width() < MOST and not cut_off(bench.widget), timeout=60_000)
+    except bench.qtbot.TimeoutError:
+        pytest.fail(f"{bench.widget.width()} pixels wide; cut off: {cut_off(bench.widget)}")
+
+
+def cut_off(widget: QWidget) -> list[str]:
+    """Parts of a dock that are not wholly within its width, and bars to scroll sideways."""
+    found = [f"bar of {area.objectName()}" for area in scroll_areas(widget) if area.horizontalScrollBar().isVisible()]
+    for area in scroll_areas(widget):
+        inside = area.viewport()
+        if area.widget().minimumSizeHint().width() > inside.width():
+            found.append(f"{area.widget().minimumSizeHint().width()} of content in {inside.width()}")
+        for part in area.widget().findChildren(QWidget):
+            left = part.mapTo(area.widget(), QPoint(0, 0)).x()
+            if part.objectName() and part.isVisible() and left + part.width() > inside.width():
+                found.append(part.objectName())
+    return found
+
+
+def scroll_areas(widget: QWidget) -> list[Any]:
+    """Those of the docks; lists, tables and plots scroll within themselves."""
+    return [area for area in widget.findChildren(QScrollArea) if area.isVisible() and area.widget() is not None]
+
+
+@pytest.mark.parametrize("name", ["Import k-space", "Simulate measurement"])
+def test_other_docks(open_dock: Callable[[str], Bench], name: str) -> None:
+    bench = open_dock(name)
+    check_width(bench)
+
+
+def test_every_state(
+    open_dock: Callable[[str], Bench], measurement: Sinogram, k_space: KSpace, engine: FakeEngine
+) -> None:
+    """Empty, a scan chosen, everything open, something wrong, running with curves, done, compared."""
+    engine.losses = {2: LOSSES}
+    bench = open_dock(WIDGET)
+    check_width(bench)
+    for scan in (measurement, k_space):
+        bench.viewer.add_layer(Layer.create(*measurement_layer(scan)))
+        check_width(bench)
+    bench.click("advanced_title")
+    bench.type("steps", "many more than there are")
+    check_width(bench)
+    reason = bench.child("why_not").palette()
+    assert contrast(reason.windowText().color(), reason.window().color()) > LEAST_CONTRAST
+    bench.type("steps", "3")
+    bench.click("run")
+    engine.advance(3)
+    bench.wait(lambda: "step 3" in bench.child("status").text())
+    assert bench.child("curves").isVisible()
+    check_width(bench)
+    engine.advance(2)
+    bench.wait_idle()
+    volume = bench.viewer.layers["square [d3ip]"]
+    bench.viewer.add_image(volume.data + 0.1, name="a reference volume with a name that is long")
+    bench.choose("reference", "a reference")
+    bench.click("compare")
+    bench.wait(lambda: bench.child("scores").isVisible())
+    check_width(bench)
+
+
+def contrast(one: Any, other: Any) -> float:
+    """Contrast of two colours, after WCAG 2.1."""
+
+    def luminance(colour: Any) -> float:
+        parts = [channel / 255 for channel in (colour.red(), colour.green(), colour.blue())]
+        red, green, blue = (c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)

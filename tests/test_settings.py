@@ -127,9 +127,9 @@ def test_fields_follow_the_kind_and_the_method(kind: str, method: str) -> None:
     for name in ("tv_factor", "admm_steps", "cg_steps", "proximal_weight"):
         assert (name in fields) == (adaptive or method == "dds")
     of_adaptation = {name for name in Settings.model_fields if name.startswith(("adapt_", "lora_"))}
-    for name in (of_adaptation | {"learning_rate", "guard"}) - {"adapt_slices"}:
+    for name in (of_adaptation | {"learning_rate", "guard"}) - {"adapt_slices", "adapt_groups"}:
         assert (name in fields) == adaptive
-    for name in ("refine_steps", "refine_slices"):
+    for name in ("adapt_groups", "group_by", "refine_steps", "refine_slices"):
         assert (name in fields) == method.startswith("d3ip")
     assert ("adapt_slices" in fields) == (untrained or method.startswith("d3ip"))
     for name in ("meta_groups", "meta_rate", "meta_decay"):

@@ -48,6 +48,7 @@ class Checkpoint:
             "adaptation_generator": state.adaptation_generator.get_state(),
             "duals": None if state.duals is None else vars(state.duals),
             "adapters": [vars(adapter) for adapter in state.adapters],
+            "groups": state.groups,
             "index": state.index,
         }
         partial = self._path.with_name(self._path.name + ".partial")
@@ -82,5 +83,6 @@ class Checkpoint:
             adaptation_generator=adaptation_generator,
             duals=None if content["duals"] is None else Duals(**content["duals"]),
             adapters=[AdapterState(**adapter) for adapter in content["adapters"]],
+            groups=[group.cpu() for group in content["groups"]],
             index=content["index"],
         )

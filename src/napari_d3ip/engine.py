@@ -132,9 +132,9 @@ def run(
         store = Checkpoint(checkpoint, measurement, settings)
         state, settings = yield from _sample(prepared, settings, prior, recorder, control, store, resume)
         volume = state.volume
-        if settings.method in VOLUME_METHODS and state.adapters:
+        if settings.method in VOLUME_METHODS and len(state.adapters) == 1:
             about = {"prior": prior.name, "source": measurement.source, "settings": settings.model_dump(mode="json")}
-            adapter = saved_adapter(prior, state.adapters[0], about)
+            adapter = saved_adapter(prior, state.adapters[0], settings.adapt_layers, about)
     elif settings.method in UNTRAINED_METHODS:
         volume, settings = yield from _untrained(prepared.problem, settings, recorder, control)
     else:
@@ -214,7 +214,8 @@ def resolve(settings: Settings, measurement: Measurement) -> Settings:
     if settings.method == "d3ip-mbir":
         settings = settings.updated(coupling="tv-z")
     if settings.adapter is not None and settings.method in DIFFUSION_METHODS:
-        fields["lora_rank"] = load_adapter(settings.adapter).rank
+        saved = load_adapter(settings.adapter)
+        fields |= {"lora_rank": saved.rank, "adapt_layers": saved.layers}
     if settings.planes == "auto":
         slices, _, _ = measurement.volume_shape
         z, y, x = measurement.voxel_size or (1.0, 1.0, 1.0)
@@ -272,10 +273,10 @@ def plan(settings: Settings, slices: int) -> list[str]:
         return ["iteration"] * LOOKS
     if settings.method not in DIFFUSION_METHODS:
         return ["iteration"] * (1 if settings.method in DIRECT_METHODS else settings.iterations)
-    phases = ["first reconstruction"]
+    phases, groups = ["first reconstruction"], min(settings.adapt_groups, slices)
     for index in range(settings.steps or 0):
         if settings.method in ADAPTIVE_METHODS and index % settings.adapt_every == 0:
-            phases += ["adaptation"] * (slices if settings.method in SLICEWISE_METHODS else 1)
+            phases += ["adaptation"] * (slices if settings.method in SLICEWISE_METHODS else groups)
         if settings.method in VOLUME_METHODS and settings.refine_steps:
             phases += ["refinement"] * len(range(slices)[parse_slices(settings.refine_slices)])
         phases.append("sampling")

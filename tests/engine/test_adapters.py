@@ -128,7 +128,17 @@ class TestReuse:
         with pytest.raises(PriorError, match="another network or rank"):
             reconstruct(scan.measurement, settings)
 
-    @pytest.mark.parametrize("changes", [{"method": "dds"}, {"adapt_biases": True}])
+    @pytest.mark.parametrize("layers", ["attention", "residual"])
+    def test_the_layers_are_the_saved_ones(
+        self, scan: Any, fields: dict[str, Any], tmp_path: Path, layers: str
+    ) -> None:
+        saved = reconstruct(scan.measurement, Settings.create(fields, method="d3ip", adapt_layers=layers))
+        saved.save_adapter(tmp_path / "adapter")
+        assert load_adapter(tmp_path / "adapter").layers == layers
+        again = Settings.create(fields, method="dds", adapter=str(tmp_path / "adapter"))
+        assert reconstruct(scan.measurement, again).settings.adapt_layers == layers
+
+    @pytest.mark.parametrize("changes", [{"method": "dds"}, {"adapt_biases": True}, {"adapt_groups": 2}])
     def test_runs_without_adapters_to_keep_say_so(
         self, scan: Any, fields: dict[str, Any], tmp_path: Path, changes: dict[str, Any]
     ) -> None:

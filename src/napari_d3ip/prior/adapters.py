@@ -46,6 +46,14 @@ class SavedAdapter:
         """Rank of every adapter."""
         return int(self.config["r"])
 
+    @property
+    def layers(self) -> str:
+        """Blocks whose layers they adapt, as in ``settings.adapt_layers``."""
+        of_attention = [".attentions." in name for name in self.weights]
+        if not any(of_attention):
+            return "residual"
+        return "attention" if all(of_attention) else "all"
+
     def save(self, folder: str | Path) -> None:
         """Write a folder that `peft.PeftModel.from_pretrained` loads too; safetensors and JSON.
 

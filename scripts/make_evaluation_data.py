@@ -240,6 +240,9 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=0.01, help="relative to the mean line integral")
     parser.add_argument("--size", type=int, default=128, help="pixels across a slice (padded or cropped)")
     parser.add_argument("--slices", type=int, default=32)
+    parser.add_argument(
+        "--bin", type=int, nargs=2, default=(1, 1), metavar=("Z", "XY"), help="join slices and pixels: a smaller scan"
+    )
     parser.add_argument("--first-slice", type=int, help="first of the slices, counted in coarse slices")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -253,11 +256,12 @@ def main() -> None:
         jobs = [(options.volume, options.views, options.angular_range, options.noise, name)]
     for volume, views, angular_range, noise, name in jobs:
         first = FIRST[volume] if options.first_slice is None else options.first_slice
+        z, xy = options.bin
         fine, fine_mm, slice_mm, source = load_fine(volume, options, options.size, first, options.slices)
         scan = simulate(
-            fine,
-            fine_mm,
-            slice_mm,
+            block_mean(fine, (z, xy, xy)),
+            fine_mm * xy,
+            slice_mm * z,
             views=views,
             angular_range=angular_range,
             noise=noise,

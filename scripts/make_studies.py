@@ -247,13 +247,12 @@ def compute(run: Run, seed: int, scans: Scans) -> tuple[dict[str, Any], np.ndarr
     return row, middle_slice(result.volume)
 
 
-def learn_starts(folder: Path, scans: Scans) -> None:
-    """Adapters learnt on the abdomen, for the study of starts."""
-    for method in ("d3ip", "d3ip-meta"):
-        if not (folder / method).exists():
-            scan, _ = scans.load("abdomen_45v_90deg")
-            fields = {**LIMITED, "tv_weight": scans.weight("abdomen_45v_90deg"), "method": method, "meta_rate": 0.3}
-            d3.reconstruct(scan, **fields).save_adapter(folder / method)
+def learn(folder: Path, scans: Scans) -> None:
+    """Adapters learnt on the abdomen by the method that the folder is named after, once."""
+    if not folder.exists():
+        scan, _ = scans.load("abdomen_45v_90deg")
+        fields = {**LIMITED, "tv_weight": scans.weight("abdomen_45v_90deg"), "method": folder.name, "meta_rate": 0.3}
+        d3.reconstruct(scan, **fields).save_adapter(folder)
 
 
 def main() -> None:
@@ -279,8 +278,6 @@ def main() -> None:
     torch.set_num_threads(1)
     rows, scans = Rows(options.output), Scans(options.data, options.slices)
     wanted = options.studies or [*studies, "growth"]
-    if "start" in wanted:
-        learn_starts(options.output / adapters, scans)
     if "growth" in wanted:
         path = options.output / "growth.json"
         if not path.exists():
@@ -291,6 +288,8 @@ def main() -> None:
                 about = f"{run} {seed} {options.slices}"
                 key = hashlib.sha256(about.encode()).hexdigest()[:16]
                 if rows.get(key) is None:
+                    if "adapter" in run.fields:
+                        learn(Path(run.fields["adapter"]), scans)
                     row, middle = compute(run, seed, scans)
                     rows.add({"key": key, **row}, middle)
                     print(f"{study}, {run.scan}, {run.label}, seed {seed}: {row['psnr']:.2f} dB, "

@@ -286,6 +286,9 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=0.01, help="relative to the mean line integral")
     parser.add_argument("--size", type=int, default=128, help="pixels across a slice (padded or cropped)")
     parser.add_argument("--slices", type=int, default=32)
+    parser.add_argument(
+        "--bin", type=int, nargs=2, default=(1, 1), metavar=("Z", "XY"), help="join slices and pixels: a smaller scan"
+    )
     parser.add_argument("--first-slice", type=int, help="first of the slices, counted in coarse slices")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -295,11 +298,12 @@ def main() -> None:
         return
     for volume, scanned, name in jobs(options):
         first = FIRST[volume] if options.first_slice is None else options.first_slice
+        z, xy = options.bin
         fine, fine_mm, slice_mm, source = load_fine(volume, options, options.size, first, options.slices)
         scan = simulate(
-            fine,
-            fine_mm,
-            slice_mm,
+            block_mean(fine, (z, xy, xy)),
+            fine_mm * xy,
+            slice_mm * z,
             seed=options.seed,
             source=source,
             **scanned,

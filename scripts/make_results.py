@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -121,10 +121,15 @@ _FREED_AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "
 
 
 def adaptation() -> list[dict[str, Any]]:
+    """`growth` of the chest as it is."""
+    return growth(128, (8, 32, 128))
+
+
+def growth(size: int, counts: Sequence[int]) -> list[dict[str, Any]]:
     """Seconds and peak memory of one round of D3IP adaptation as the volume grows; a process of its own for each."""
     rows = []
-    for count in (8, 32, 128):
-        command = [sys.executable, __file__, "one-round", "--slices", str(count)]
+    for count in counts:
+        command = [sys.executable, __file__, "one-round", "--slices", str(count), "--size", str(size)]
         plain, freed = (
             json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
             for environment in (dict(os.environ), {**os.environ, **_FREED_AT_ONCE})
@@ -134,11 +139,12 @@ def adaptation() -> list[dict[str, Any]]:
     return rows
 
 
-def one_round(count: int, rounds: int = 7) -> dict[str, Any]:
+def one_round(count: int, size: int, rounds: int = 7) -> dict[str, Any]:
     """Median CPU seconds and peak memory above the start of a round of adaptation for ``count`` slices."""
     scan = load_sample("chest-ct")
-    repeats = -(-count // len(scan.data))
-    scan = replace(scan, data=np.tile(scan.data, (repeats, 1, 1))[:count])
+    repeats, first = -(-count // len(scan.data)), (scan.data.shape[2] - size) // 2
+    # Only the middle of the detector for smaller slices: what is there does not matter.
+    scan = replace(scan, data=np.tile(scan.data, (repeats, 1, 1))[:count, :, first : first + size], center=None)
     settings = resolve(d3.Settings(method="d3ip"), scan)
     problem = prepare(scan, settings, torch.device("cpu"), d3.Control()).problem
     problem = replace(problem, regulariser=replace(problem.regulariser, weight=3e-4, proximal_weight=0.01))
@@ -167,10 +173,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("evaluation-data"))
     parser.add_argument("--scans", nargs="+", default=["chest_30v", "chest_90deg", "head_30v", "head_90deg"])
     parser.add_argument("--slices", type=int, default=32)
+    parser.add_argument("--size", type=int, default=128)
     parser.add_argument("-o", "--out", type=Path, default=Path("results"))
     arguments = parser.parse_args()
     if arguments.parts == ["one-round"]:
-        print(json.dumps(one_round(arguments.slices)))
+        print(json.dumps(one_round(arguments.slices, arguments.size)))
         return
     parts: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "quality": lambda: quality(arguments.data, arguments.scans),

@@ -77,7 +77,8 @@ class TestCount:
     ) -> None:
         for scan in (sinogram, k_space, stack):
             if method in methods_for(scan.kind):
-                resolved = resolve(Settings.create(method=method, refine_steps=2, refine_slices="1:3"), scan)
+                fields = {"refine_steps": 2, "refine_slices": "1:3", "adapt_groups": 2}
+                resolved = resolve(Settings.create(fields, method=method), scan)
                 preparation, *steps = count(Extent.of(scan), resolved)
                 assert preparation.phase == cost.PREPARATION
                 assert [step.phase for step in steps] == plan(resolved, len(scan.data))
@@ -92,6 +93,12 @@ class TestCount:
     def test_adaptation_of_every_slice_does(self, method: str) -> None:
         few, many = (amount("adaptation", replace(SCAN, slices=n), method=method) for n in (16, 160))
         assert many[NETWORK] == pytest.approx(10 * few[NETWORK])
+
+    @pytest.mark.parametrize("method", ["d3ip", "d3ip-meta"])
+    def test_adaptation_of_groups_goes_with_their_number(self, method: str) -> None:
+        one, four = (amount("adaptation", method=method, adapt_groups=n, meta_groups=1) for n in (1, 4))
+        assert four[NETWORK] == pytest.approx(4 * one[NETWORK])
+        assert amount("adaptation", method="d3ip", adapt_groups=99) == amount("adaptation", method="ddip")
 
     def test_network_evaluations(self) -> None:
         pixels = 32 * 128 * 128 / 1e6

@@ -147,12 +147,12 @@ def test_fields_follow_the_kind_and_the_method(kind: str, method: str) -> None:
     for name in ("tv_factor", "admm_steps", "cg_steps", "proximal_weight"):
         assert (name in fields) == (adaptive or method == "dds")
     of_adaptation = {name for name in Settings.model_fields if name.startswith(("adapt_", "lora_"))}
-    for name in (of_adaptation | {"learning_rate", "guard"}) - {"adapt_slices", *OF_VIEWS}:
+    for name in (of_adaptation | {"learning_rate", "guard"}) - {"adapt_slices", "adapt_groups", *OF_VIEWS}:
         assert (name in fields) == adaptive
     for name in OF_VIEWS:
         of_method = method.startswith("d3ip") if name == "adapt_splits" else adaptive
         assert (name in fields) == (of_method and kind != "stack")
-    for name in ("refine_steps", "refine_slices"):
+    for name in ("adapt_groups", "group_by", "refine_steps", "refine_slices"):
         assert (name in fields) == method.startswith("d3ip")
     assert ("adapt_slices" in fields) == (untrained or method.startswith("d3ip"))
     for name in ("meta_groups", "meta_rate", "meta_decay"):

@@ -34,9 +34,14 @@ _FIDELITY_IN_BOTH = 0.3
 # A problem, x_t of its slices, and the mask of the rays or samples that are asked for.
 Question = tuple[Problem, Tensor, Tensor]
 # Convolutions that change the resolution are left out; residual blocks that do are not.
-_TARGETS = (
-    r".*(resnets|attentions|(down|up)samplers)\..*(conv1|conv2|conv_shortcut|time_emb_proj|to_q|to_k|to_v|to_out\.0)"
-)
+_TARGETS = {
+    "all": (
+        r".*(resnets|attentions|(down|up)samplers)\."
+        r".*(conv1|conv2|conv_shortcut|time_emb_proj|to_q|to_k|to_v|to_out\.0)"
+    ),
+    "attention": r".*attentions\..*(to_q|to_k|to_v|to_out\.0)",
+    "residual": r".*(resnets|(down|up)samplers)\..*(conv1|conv2|conv_shortcut|time_emb_proj)",
+}
 
 
 @dataclass
@@ -73,6 +78,8 @@ class Adapter:
         Train the biases of the adapted layers too, as the paper's code does.
     seed : int
         Seed of the adapters' random factor.
+    layers : str
+        ``"all"``, or the layers of ``"attention"`` or ``"residual"`` blocks only.
     """
 
     def __init__(
@@ -84,13 +91,15 @@ class Adapter:
         average_decay: float = 0.0,
         biases: bool = False,
         seed: int = 0,
+        layers: str = "all",
     ) -> None:
         from peft import inject_adapter_in_model
         from peft.tuners.lora import LoraLayer
 
-        if not any(re.fullmatch(_TARGETS, name) for name, _ in prior.unet.named_modules()):
-            raise D3IPError("prior: the network has no residual or attention blocks to adapt; use method dds with it.")
-        config = _lora_config(rank)
+        if not any(re.fullmatch(_TARGETS[layers], name) for name, _ in prior.unet.named_modules()):
+            blocks = "residual or attention" if layers == "all" else layers
+            raise D3IPError(f"prior: the network has no {blocks} blocks to adapt; use method dds with it.")
+        config = _lora_config(rank, layers)
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             torch.manual_seed(seed)
             inject_adapter_in_model(config, prior.unet)
@@ -125,6 +134,7 @@ class Adapter:
             average_decay=settings.lora_ema,
             biases=settings.adapt_biases,
             seed=settings.seed,
+            layers=settings.adapt_layers,
         )
         if settings.adapter is not None:
             adapter.start_from(load_adapter(settings.adapter))
@@ -224,13 +234,15 @@ class Adapter:
         return float((moved / base) ** 0.5)
 
 
-def _lora_config(rank: int) -> Any:
+def _lora_config(rank: int, layers: str) -> Any:
     from peft import LoraConfig
 
-    return LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, target_modules=_TARGETS)
+    return LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, target_modules=_TARGETS[layers])
 
 
-def saved_adapter(prior: DiffusionPrior, state: AdapterState, about: dict[str, Any]) -> SavedAdapter | None:
+def saved_adapter(
+    prior: DiffusionPrior, state: AdapterState, layers: str, about: dict[str, Any]
+) -> SavedAdapter | None:
     """Adapters of a run as an object to keep; None where held-out rays spoke against them.
 
     Also None where biases were trained, which are no part of a LoRA.
@@ -238,7 +250,7 @@ def saved_adapter(prior: DiffusionPrior, state: AdapterState, about: dict[str, A
     names = list(lora_names(prior).values())
     if not state.accepted or len(names) != len(state.average):
         return None
-    config = {**_lora_config(len(state.average[0])).to_dict(), "target_modules": _TARGETS}
+    config = {**_lora_config(len(state.average[0]), layers).to_dict(), "target_modules": _TARGETS[layers]}
     weights = [average.to("cpu", copy=True) for average in state.average]
     return SavedAdapter(config, dict(zip(names, weights, strict=True)), about)
 

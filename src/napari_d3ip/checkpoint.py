@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from napari_d3ip.adaptation import AdapterState
 from napari_d3ip.errors import FileError
@@ -51,9 +52,11 @@ class Checkpoint:
             "adaptation_generator": state.adaptation_generator.get_state(),
             "duals": None if state.duals is None else vars(state.duals),
             "adapters": [vars(adapter) for adapter in state.adapters],
-            "splits": None
-            if state.splits is None
-            else [[split.tensors() for split in part] for part in (state.splits.learning, state.splits.judging)],
+            "groups": state.groups,
+            "splits": [
+                [[split.tensors() for split in part] for part in (splits.learning, splits.judging)]
+                for splits in state.splits
+            ],
             "index": state.index,
         }
         partial = self._path.with_name(self._path.name + ".partial")
@@ -88,9 +91,8 @@ class Checkpoint:
             adaptation_generator=adaptation_generator,
             duals=_duals(content["duals"]),
             adapters=[AdapterState(**adapter) for adapter in content["adapters"]],
-            splits=None
-            if content["splits"] is None
-            else Splits(*(_splits(part, problem) for part in content["splits"])),
+            groups=[group.cpu() for group in content["groups"]],
+            splits=_splits(content["splits"], content["groups"], problem),
             index=content["index"],
         )
 
@@ -99,5 +101,13 @@ def _duals(values: dict[str, Any] | None) -> Duals | None:
     return None if values is None else Duals(**values)
 
 
-def _splits(saved: list[dict[str, Any]], problem: Problem) -> list[Split]:
-    return [Split.of(problem, **{**values, "duals": _duals(values["duals"])}) for values in saved]
+def _splits(saved: list[Any], groups: list[Tensor], problem: Problem) -> list[Splits]:
+    """Splits of every group of slices."""
+    return [
+        Splits(*([_split(values, problem.of_slices(group)) for values in part] for part in parts))
+        for group, parts in zip(groups, saved, strict=True)
+    ]
+
+
+def _split(values: dict[str, Any], problem: Problem) -> Split:
+    return Split.of(problem, **{**values, "duals": _duals(values["duals"])})

@@ -336,11 +336,11 @@ class _Counter:
         for index in range(settings.steps or 0):
             splits = self._following() if index else self._splitting()
             if settings.method in ADAPTIVE_METHODS and index % settings.adapt_every == 0:
-                own = settings.method in SLICEWISE_METHODS
-                groups = min(settings.meta_groups, n) if settings.method == "d3ip-meta" else 1
-                rounds = groups * (settings.adapt_steps or 1)
-                adaptation = _sum(self._adaptation(rounds, 1 if own else n), splits)
-                steps += [Work("adaptation", adaptation)] * (n if own else 1)
+                groups = n if settings.method in SLICEWISE_METHODS else min(settings.adapt_groups, n)
+                rounds = settings.adapt_steps or 1
+                if settings.method == "d3ip-meta":
+                    rounds *= min(settings.meta_groups, n // groups)
+                steps += [Work("adaptation", _sum(self._adaptation(rounds, n // groups), splits))] * groups
                 splits = {}
             if settings.method in VOLUME_METHODS:
                 steps += [Work("refinement", self._adaptation(settings.refine_steps, 1))] * len(refined)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from napari_d3ip.cost import Extent, fitting_backend
 from napari_d3ip.errors import PriorError, SettingsError
 from napari_d3ip.measurement import KSpace, Measurement, Sinogram
-from napari_d3ip.prior.adapter_folders import describe_adapter
+from napari_d3ip.prior.adapter_folders import describe_adapter, settings_of_adapter
 from napari_d3ip.prior.library import find_prior, train_steps
 from napari_d3ip.settings import (
     COUPLED_IN_3D,
@@ -43,8 +43,8 @@ _SPARSE = {
     "adapt_cg_steps": 1,
     "learning_rate": 4e-3,
 }
-# A slice by itself is never reconstructed without some of its views; on what x_t has seen, the loss does harm.
-_BY_THEMSELVES = {"adapt_loss": "scales", "adapt_leave_out": 0.0, "adapt_splits": 0}
+# Slices by themselves are not split; there the loss on views that x_t has seen does harm.
+_BY_THEMSELVES = {"adapt_loss": "scales", "adapt_leave_out": 0.0}
 # Where less than so many degrees of the half circle are covered, it learns to fill in directions instead, what is
 # denoised early, of much noise, is nothing to stay close to, and total variation, which starts it, converges slowly.
 _FEW_DIRECTIONS = 135.0
@@ -126,7 +126,7 @@ def resolve(settings: Settings, measurement: Measurement) -> Settings:
         if settings.prior == "auto":
             fields["prior"] = _PRIORS[measurement.kind]
         if settings.adapter is not None:
-            fields["lora_rank"] = int(describe_adapter(settings.adapter)[0]["r"])
+            fields |= settings_of_adapter(settings.adapter)
     if settings.method == "d3ip-mbir":
         settings = settings.updated(coupling="tv-z")
     if settings.planes == "auto":
@@ -211,8 +211,8 @@ def _check_kind(field: str, value: str, allowed: tuple[str, ...], measurement: M
 def _defaults(settings: Settings, measurement: Measurement) -> dict[str, Any]:
     """Values of settings that are left open."""
     defaults = dict(TASKS[task_of(measurement) if settings.task == "auto" else settings.task])
-    if settings.method in SLICEWISE_METHODS and defaults["adapt_loss"] == "both":
-        defaults |= _BY_THEMSELVES
+    if settings.method in SLICEWISE_METHODS:
+        defaults |= {"adapt_splits": 0, **(_BY_THEMSELVES if defaults["adapt_loss"] == "both" else {})}
     if settings.task != "auto" or not isinstance(measurement, Sinogram):
         return defaults
     # The more directions are missing, the more the prior has to add: sampling starts earlier, in more steps.

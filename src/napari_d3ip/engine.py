@@ -93,14 +93,14 @@ def run(
         store = Checkpoint(checkpoint, measurement, settings)
         state, settings = yield from _sample(prepared, settings, prior, recorder, control, store, resume)
         volume = state.volume
-        if settings.method in VOLUME_METHODS and state.adapters:
+        if settings.method in VOLUME_METHODS and len(state.adapters) == 1:
             about = {
                 "kind": measurement.kind,
                 "prior": prior.name,
                 "source": measurement.source,
                 "settings": settings.model_dump(mode="json"),
             }
-            adapter = saved_adapter(prior, state.adapters[0], about)
+            adapter = saved_adapter(prior, state.adapters[0], settings.adapt_layers, about)
     elif settings.method in UNTRAINED_METHODS:
         volume, settings = yield from _untrained(prepared.problem, settings, recorder, control)
     else:
@@ -176,10 +176,10 @@ def plan(settings: Settings, slices: int) -> list[str]:
         return ["iteration"] * LOOKS
     if settings.method not in DIFFUSION_METHODS:
         return ["iteration"] * (1 if settings.method in DIRECT_METHODS else settings.iterations)
-    phases = ["first reconstruction"]
+    phases, groups = ["first reconstruction"], min(settings.adapt_groups, slices)
     for index in range(settings.steps or 0):
         if settings.method in ADAPTIVE_METHODS and index % settings.adapt_every == 0:
-            phases += ["adaptation"] * (slices if settings.method in SLICEWISE_METHODS else 1)
+            phases += ["adaptation"] * (slices if settings.method in SLICEWISE_METHODS else groups)
         if settings.method in VOLUME_METHODS and settings.refine_steps:
             phases += ["refinement"] * len(range(slices)[parse_slices(settings.refine_slices)])
         phases.append("sampling")

@@ -221,8 +221,8 @@ class Reconstruction:
         """
         if self.adapter is None:
             raise D3IPError(
-                "adapter: this run has none to save; only d3ip, d3ip-mbir and d3ip-meta without adapt_biases make "
-                "some, unless held-out rays spoke against them."
+                "adapter: this run has none to save; only d3ip, d3ip-mbir and d3ip-meta with one adapt_groups and "
+                "without adapt_biases make some, unless held-out rays spoke against them."
             )
         self.adapter.save(folder)
 

@@ -122,6 +122,7 @@ _METHODS_OF_FIELDS: dict[str, tuple[str, ...]] = {
             "adapt_admm_steps",
             "adapt_cg_steps",
             "adapt_biases",
+            "adapt_layers",
             "learning_rate",
             "lora_rank",
             "lora_ema",
@@ -129,7 +130,7 @@ _METHODS_OF_FIELDS: dict[str, tuple[str, ...]] = {
         ),
         ADAPTIVE_METHODS,
     ),
-    **dict.fromkeys(("adapt_splits", "refine_steps", "refine_slices"), VOLUME_METHODS),
+    **dict.fromkeys(("adapt_splits", "adapt_groups", "group_by", "refine_steps", "refine_slices"), VOLUME_METHODS),
     **dict.fromkeys(("meta_groups", "meta_rate", "meta_decay"), ("d3ip-meta",)),
 }
 Preset = Literal["default", "fast", "best", "paper"]
@@ -336,6 +337,15 @@ class Settings(BaseModel):
         description="Conjugate gradient iterations inside the adaptation loss; by the scan if not given.",
     )
     adapt_biases: bool = Field(False, description="Adapt the biases of the adapted layers too.")
+    adapt_layers: Literal["all", "attention", "residual"] = Field(
+        "all", description="Blocks of the network whose layers get adapters."
+    )
+    adapt_groups: int = Field(
+        1, ge=1, description="Groups of slices with adapters of their own (1: the paper's one set for the volume)."
+    )
+    group_by: Literal["position", "similarity"] = Field(
+        "position", description="What slices of a group share: their place along z, or what they look like."
+    )
     learning_rate: float | None = Field(
         None, gt=0, le=1, description="Learning rate of adaptation (AdamW); by the scan if not given."
     )

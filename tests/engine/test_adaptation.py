@@ -62,6 +62,18 @@ class TestAdapter:
         }
         assert {name.removesuffix(".base_layer") for name in blocks} == set(names)
 
+    def test_layers_are_those_of_the_blocks_named(self, prior_folder: Any) -> None:
+        names = {}
+        for layers in ("all", "attention", "residual"):
+            prior = load_prior(prior_folder)
+            adapter_of(prior, layers=layers)
+            names[layers] = {name for name, module in prior.unet.named_modules() if hasattr(module, "lora_A")}
+        assert all("attentions" in name for name in names["attention"])
+        assert not any("attentions" in name for name in names["residual"])
+        assert names["attention"]
+        assert names["residual"]
+        assert names["attention"] | names["residual"] == names["all"]
+
     def test_has_no_dropout_and_starts_as_the_prior(self, prior: DiffusionPrior) -> None:
         noisy = torch.randn((2, 1, 16, 16))
         before = prior.epsilon(noisy, T)
@@ -169,8 +181,9 @@ class TestAdapter:
                 super().__init__()
                 self.out = torch.nn.Conv2d(1, 1, 3)
 
-        with pytest.raises(D3IPError, match=r"^prior: .*; use method dds with it\.$"):
-            adapter_of(DiffusionPrior(Bare(), linear_schedule(), PriorConfig()))
+        for layers, blocks in (("all", "residual or attention"), ("attention", "attention")):
+            with pytest.raises(D3IPError, match=rf"^prior: .* no {blocks} blocks .*; use method dds with it\.$"):
+                adapter_of(DiffusionPrior(Bare(), linear_schedule(), PriorConfig()), layers=layers)
 
 
 class TestDrawnSlices:

@@ -13,6 +13,7 @@ from napari_d3ip import Settings, reconstruct
 from napari_d3ip.adaptation import Adapter
 from napari_d3ip.cli import main
 from napari_d3ip.errors import D3IPError, PriorError, SettingsError
+from napari_d3ip.prior.adapter_folders import settings_of_adapter
 from napari_d3ip.prior.adapters import SavedAdapter, average_adapters, load_adapter
 from napari_d3ip.prior.network import DiffusionPrior, load_prior
 from napari_d3ip.reconstruction import Reconstruction
@@ -128,7 +129,20 @@ class TestReuse:
         with pytest.raises(PriorError, match="another network or rank"):
             reconstruct(scan.measurement, settings)
 
-    @pytest.mark.parametrize("changes", [{"method": "dds"}, {"adapt_biases": True}])
+    @pytest.mark.parametrize("layers", ["attention", "residual"])
+    def test_the_layers_are_the_saved_ones(
+        self, scan: Any, fields: dict[str, Any], tmp_path: Path, layers: str
+    ) -> None:
+        saved = reconstruct(scan.measurement, Settings.create(fields, method="d3ip", adapt_layers=layers))
+        saved.save_adapter(tmp_path / "adapter")
+        assert settings_of_adapter(tmp_path / "adapter") == {
+            "lora_rank": saved.settings.lora_rank,
+            "adapt_layers": layers,
+        }
+        again = Settings.create(fields, method="dds", adapter=str(tmp_path / "adapter"))
+        assert reconstruct(scan.measurement, again).settings.adapt_layers == layers
+
+    @pytest.mark.parametrize("changes", [{"method": "dds"}, {"adapt_biases": True}, {"adapt_groups": 2}])
     def test_runs_without_adapters_to_keep_say_so(
         self, scan: Any, fields: dict[str, Any], tmp_path: Path, changes: dict[str, Any]
     ) -> None:

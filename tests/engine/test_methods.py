@@ -16,7 +16,9 @@ from napari_d3ip.methods import (
     METHODS,
     Event,
     SamplerState,
+    alike,
     denoise,
+    groups_of_slices,
     initial_state,
     predict_noise,
     timesteps,
@@ -364,6 +366,87 @@ class TestVariantsOfAdaptation:
         assert float((refined.volume[1] - plain.volume[1]).abs().max()) > 1e-3
         for one, other in zip(refined.adapters[0].parameters, plain.adapters[0].parameters, strict=True):
             assert torch.equal(one, other)
+
+
+class TestGroups:
+    @pytest.mark.parametrize("group_by", ["position", "similarity"])
+    @pytest.mark.parametrize(("slices", "count"), [(1, 1), (1, 3), (5, 1), (5, 2), (5, 5), (5, 9)])
+    def test_every_slice_is_in_one(
+        self,
+        make_scan: Callable[..., Any],
+        make_problem: Callable[..., Problem],
+        prior: DiffusionPrior,
+        group_by: str,
+        slices: int,
+        count: int,
+    ) -> None:
+        problem = make_problem(make_scan(slices).measurement, adapt_groups=count, group_by=group_by)
+        groups = groups_of_slices(problem.settings, initial_state(problem, prior, first_guess(problem)))
+        assert len(groups) == min(slices, count)
+        assert all(len(group) > 0 for group in groups)
+        assert sorted(torch.cat(groups).tolist()) == list(range(slices))
+        if group_by == "position":
+            assert torch.cat(groups).tolist() == list(range(slices))
+
+    def test_slices_that_look_alike_are_together_wherever_they_are(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        kinds = torch.tensor([0, 1, 0, 2, 1, 0, 2])
+        pictures = torch.rand((3, 16, 16), generator=generator)
+        volume = pictures[kinds] + 0.05 * torch.rand((7, 16, 16), generator=generator)
+        expected = [[0, 2, 5], [1, 4], [3, 6]]
+        assert [group.tolist() for group in alike(volume, 3)] == expected
+        assert [group.tolist() for group in alike(volume * 1j, 3)] == expected
+
+    def test_slices_that_are_the_same_are_not_divided(self) -> None:
+        assert [group.tolist() for group in alike(torch.ones((4, 16, 16)), 3)] == [[0, 1, 2, 3]]
+
+    @pytest.mark.parametrize("method", VOLUME_METHODS)
+    def test_one_group_is_the_volume(
+        self, scan: Any, make_problem: Callable[..., Problem], prior_folder: Path, method: str
+    ) -> None:
+        (state, events), (other, other_events) = (
+            run(method, make_problem(scan.measurement, group_by=by), prior_folder) for by in ("position", "similarity")
+        )
+        torch.testing.assert_close(state.volume, other.volume, rtol=0, atol=0)
+        assert [event.fit for event in events] == [event.fit for event in other_events]
+
+    @pytest.mark.parametrize("planes", ["axial", "all"])
+    def test_a_group_for_every_slice_is_ddip(
+        self, scan: Any, make_problem: Callable[..., Problem], prior_folder: Path, planes: str
+    ) -> None:
+        settings: dict[str, Any] = {"planes": planes, "steps": 3, "learning_rate": 1e-2}
+        (state, events), (other, other_events) = (
+            run(method, make_problem(scan.measurement, adapt_groups=3, **settings), prior_folder)
+            for method in ("d3ip", "ddip")
+        )
+        torch.testing.assert_close(state.volume, other.volume, rtol=0, atol=0)
+        assert [event.fit for event in events] == [event.fit for event in other_events]
+
+    def test_a_group_is_adapted_as_if_it_were_alone(
+        self, make_scan: Callable[..., Any], make_problem: Callable[..., Problem], prior_folder: Path
+    ) -> None:
+        """The first group's adapters are those of a run on nothing else."""
+        settings: dict[str, Any] = {
+            "coupling": "none",
+            "planes": "axial",
+            "eta": 0.0,
+            "steps": 1,
+            "learning_rate": 1e-2,
+            "guard": False,
+        }
+        problem, prior = make_problem(make_scan(4).measurement, adapt_groups=2, **settings), load_prior(prior_folder)
+        state = initial_state(problem, prior, first_guess(problem))
+        x_t, volume = state.x_t[:2], state.volume[:2]
+        list(METHODS["d3ip"](problem, prior, state))
+        alone, prior = problem.of_slices(torch.arange(2)), load_prior(prior_folder)
+        alone = replace(alone, settings=alone.settings.updated(adapt_groups=1))
+        generators = [torch.Generator().manual_seed(0) for _ in range(2)]
+        part = SamplerState(x_t, volume, *generators)
+        list(METHODS["d3ip"](alone, prior, part))
+        first, second = (kept.parameters for kept in state.adapters)
+        for one, other in zip(first, part.adapters[0].parameters, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+        assert not all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def dense(problem: Problem) -> Tensor:

@@ -298,6 +298,18 @@ class TestCheckpoint:
         np.testing.assert_array_equal(resumed.volume, whole.volume)
         assert list(tmp_path.iterdir()) == [checkpoint]  # Nothing partial; the caller's to remove.
 
+    def test_resumed_run_keeps_its_groups(
+        self, make_scan: Callable[..., Any], tiny: dict[str, Any], tmp_path: Path
+    ) -> None:
+        """Those of the first volume: the slices of a later one may be alike in another way."""
+        scan = make_scan(4)
+        fields = {"adapt_groups": 2, "group_by": "similarity", "steps": 3, "guard": False, **CHOSEN}
+        settings = Settings.create(tiny, **fields)
+        whole = reconstruct(scan.measurement, settings)
+        self.interrupt(scan, settings, tmp_path / "run.pt", after=2)
+        resumed = reconstruct(scan.measurement, settings, checkpoint=tmp_path / "run.pt", resume=True)
+        np.testing.assert_array_equal(resumed.volume, whole.volume)
+
     @staticmethod
     def interrupt(scan: Any, settings: Settings, checkpoint: Path, after: int) -> None:
         """Stop a run right after it reported a number of sampling steps."""

@@ -142,16 +142,15 @@ class TestRun:
         self, problem: Problem, prior_folder: Path, method: str
     ) -> None:
         state = sampled(problem, load_prior(prior_folder), method)
-        splits = state.splits
-        assert splits is not None
+        (splits,) = state.splits
         first = draw_splits(problem, generator(problem.settings.seed))
         for split, start in zip(splits.all, first.all, strict=True):
             assert torch.equal(split.index, start.index)
             assert not torch.equal(split.volume, start.volume)
         # Without adaptation nothing but the split's own rays steers it.
         quiet = replace(problem, settings=problem.settings.updated(learning_rate=1e-12, adapt_splits=1, guard=False))
-        split = sampled(quiet, load_prior(prior_folder), method).splits.all[0]  # type: ignore[union-attr]
-        other = sampled(changed(quiet, split.hidden), load_prior(prior_folder), method).splits.all[0]  # type: ignore[union-attr]
+        split = sampled(quiet, load_prior(prior_folder), method).splits[0].all[0]
+        other = sampled(changed(quiet, split.hidden), load_prior(prior_folder), method).splits[0].all[0]
         torch.testing.assert_close(split.volume, other.volume, rtol=0, atol=1e-5)
 
     def test_splits_that_nothing_learns_from_judge(

@@ -49,6 +49,26 @@ def describe_adapter(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]
     return config, _about(folder)
 
 
+def settings_of_adapter(folder: str | Path) -> dict[str, Any]:
+    """Settings that an adapter saved in a folder has to be used with: its rank, and the layers it adapts.
+
+    Raises
+    ------
+    PriorError
+        If there is none, or it is no LoRA.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    rank = int(describe_adapter(folder)[0]["r"])
+    try:
+        with safe_open(Path(folder) / WEIGHTS_NAME, "numpy") as weights:
+            of_attention = [".attentions." in name for name in weights.keys()]  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError) as error:
+        raise no_adapter(Path(folder), error) from error
+    layers = "residual" if not any(of_attention) else "attention" if all(of_attention) else "all"
+    return {"lora_rank": rank, "adapt_layers": layers}
+
+
 def no_adapter(folder: Path, error: Exception) -> PriorError:
     """Error of a folder that holds none."""
     reason = str(error).splitlines()[0]

@@ -88,6 +88,8 @@ def reconstruct(session: Session, sample: str, shoot: Callable[[str], None] = la
     session.clicks += 2  # Plugins, and the entry.
     session.click(f"sample_{sample}")
     session.child(QComboBox, "preset").setCurrentText("fast")
+    device = session.child(QComboBox, "device")
+    wait_until(lambda: device.currentText() != "auto")  # Another process lists what is there.
     shoot("scan")
     session.click("run")
     if session.clicks > 4:

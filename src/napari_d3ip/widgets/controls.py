@@ -58,6 +58,7 @@ class RunControls(QWidget):
         self._keep.clicked.connect(self._ask_to_keep)
         self._cancel.clicked.connect(self._ask_to_cancel)
         self._arrange()
+        self._metrics.hide()
         self.set_running(False)
 
     def _arrange(self) -> None:
@@ -92,7 +93,7 @@ class RunControls(QWidget):
         self._progress.setRange(0, 0 if running else 1)
         self._progress.setValue(0)
         if running:
-            self._metrics.clear()
+            self._metrics.hide()
             self._status.setText("Starting…")
 
     def show_step(self, step: Step) -> None:
@@ -110,6 +111,7 @@ class RunControls(QWidget):
         if metrics is not None:
             self._progress.setValue(1)
             self._metrics.setText(_describe(metrics))
+            self._metrics.show()
 
     def _toggle_pause(self, on: bool) -> None:
         if self._running:

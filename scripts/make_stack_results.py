@@ -1,4 +1,4 @@
-"""Tables of image stacks and couplings: ``python scripts/make_stack_results.py [stacks] [couplings] -o FOLDER``.
+"""Tables of docs: image stacks and couplings: ``python scripts/make_stack_results.py [stacks] [couplings] -o FOLDER``.
 
 ``stacks``: deconvolution and slices between, of parts of the bundled reference volumes, blurred on a finer grid by
 another program's filter. ``couplings``: regularisers inside data consistency on CT scans of

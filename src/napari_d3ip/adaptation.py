@@ -455,10 +455,25 @@ def split_loss(
     settings = problem.settings
     split = splits[int(torch.randint(len(splits), (1,), generator=generator))]
     x_t = noised_split(split, prior, t, settings.noise_correlation, generator)
-    estimate = consistent_estimate(
-        split.seen, prior, x_t, t, settings.adapt_admm_steps or 1, settings.adapt_cg_steps or 1
-    )
+    denoised = denoised_as_turned(prior, x_t, t, generator)
+    estimate = split.seen.make_consistent(denoised, settings.adapt_admm_steps or 1, settings.adapt_cg_steps or 1)[0]
     return split.seen.residual(estimate, split.question)
+
+
+def denoised_as_turned(prior: DiffusionPrior, x_t: Tensor, t: int, generator: torch.Generator) -> Tensor:
+    """Tweedie estimate of slices that the network sees turned by a random quarter, half or none, or mirrored.
+
+    What is hidden lies among the directions that were measured; turned, it is also where no direction was. An object
+    is as likely one way round as the other, so what fills in the former fills in the latter (equivariant imaging, Chen
+    et al., ICCV 2021).
+    """
+    quarters, mirrored = (
+        int(torch.randint(4, (1,), generator=generator)),
+        bool(torch.randint(2, (1,), generator=generator)),
+    )
+    turned = torch.rot90(x_t.flip(2) if mirrored else x_t, quarters, (1, 2))
+    denoised = torch.rot90(prior.tweedie(turned, prior.epsilon(turned[:, None], t)[:, 0], t), -quarters, (1, 2))
+    return denoised.flip(2) if mirrored else denoised
 
 
 def noised_split(

@@ -38,10 +38,10 @@ _SPARSE = {
     "adapt_leave_out": 0.33,
     "adapt_pattern": "interleaved",
     "adapt_splits": 12,
-    "adapt_steps": 40,
+    "adapt_steps": 20,
     "adapt_admm_steps": 1,
     "adapt_cg_steps": 1,
-    "learning_rate": 4e-3,
+    "learning_rate": 6e-3,
 }
 # Slices by themselves are not split; there the loss on views that x_t has seen does harm.
 _BY_THEMSELVES = {"adapt_loss": "scales", "adapt_leave_out": 0.0}
@@ -76,7 +76,13 @@ _KSPACE_DEFAULTS = {
     "learning_rate": 5e-4,
 }
 # Stacks of images, and data of other operators: as in sparse views, but that there are no views to leave out.
-_NO_VIEWS = {"adapt_loss": "scales", "adapt_leave_out": 0.0, "adapt_splits": 0, "adapt_steps": 25}
+_NO_VIEWS = {
+    "adapt_loss": "scales",
+    "adapt_leave_out": 0.0,
+    "adapt_splits": 0,
+    "adapt_steps": 25,
+    "learning_rate": 5e-3,
+}
 TASKS: dict[str, dict[str, Any]] = {
     "sparse-view": {"start_t": _START_FULL, "steps": _STEPS_FULL, "tv_factor": 1.0, **_SPARSE},
     "limited-angle": {"start_t": _START_HALF, "steps": _STEPS_HALF, "tv_factor": 1.0, **_LIMITED},

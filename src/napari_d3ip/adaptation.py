@@ -278,11 +278,16 @@ class Fit:
     accepted: bool
 
 
+def tweedie_estimate(prior: DiffusionPrior, x_t: Tensor, t: int) -> Tensor:
+    """``x0_theta(x_t)`` of slices (z, y, x) (equation 4)."""
+    return prior.tweedie(x_t, prior.epsilon(x_t[:, None], t)[:, 0], t)
+
+
 def consistent_estimate(
     problem: Problem, prior: DiffusionPrior, x_t: Tensor, t: int, admm_steps: int, cg_steps: int
 ) -> Tensor:
     """``DC(x0_theta(x_t))``: denoise, then a few iterations of data consistency."""
-    denoised = prior.tweedie(x_t, prior.epsilon(x_t[:, None], t)[:, 0], t)
+    denoised = tweedie_estimate(prior, x_t, t)
     return problem.make_consistent(denoised, admm_steps, cg_steps)[0]
 
 
@@ -455,12 +460,16 @@ def split_loss(
     settings = problem.settings
     split = splits[int(torch.randint(len(splits), (1,), generator=generator))]
     x_t = noised_split(split, prior, t, settings.noise_correlation, generator)
-    denoised = denoised_as_turned(prior, x_t, t, generator)
+    # Interleaved views are hidden all round as it is.
+    if settings.adapt_pattern == "interleaved":
+        denoised = tweedie_estimate(prior, x_t, t)
+    else:
+        denoised = estimate_as_turned(prior, x_t, t, generator)
     estimate = split.seen.make_consistent(denoised, settings.adapt_admm_steps or 1, settings.adapt_cg_steps or 1)[0]
     return split.seen.residual(estimate, split.question)
 
 
-def denoised_as_turned(prior: DiffusionPrior, x_t: Tensor, t: int, generator: torch.Generator) -> Tensor:
+def estimate_as_turned(prior: DiffusionPrior, x_t: Tensor, t: int, generator: torch.Generator) -> Tensor:
     """Tweedie estimate of slices that the network sees turned by a random quarter, half or none, or mirrored.
 
     What is hidden lies among the directions that were measured; turned, it is also where no direction was. An object
@@ -472,7 +481,7 @@ def denoised_as_turned(prior: DiffusionPrior, x_t: Tensor, t: int, generator: to
         bool(torch.randint(2, (1,), generator=generator)),
     )
     turned = torch.rot90(x_t.flip(2) if mirrored else x_t, quarters, (1, 2))
-    denoised = torch.rot90(prior.tweedie(turned, prior.epsilon(turned[:, None], t)[:, 0], t), -quarters, (1, 2))
+    denoised = torch.rot90(tweedie_estimate(prior, turned, t), -quarters, (1, 2))
     return denoised.flip(2) if mirrored else denoised
 
 

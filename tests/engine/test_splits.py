@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from napari_d3ip import adaptation
-from napari_d3ip.adaptation import Adapter, denoised_as_turned, noised_split, split_loss
+from napari_d3ip.adaptation import Adapter, estimate_as_turned, noised_split, split_loss
 from napari_d3ip.checkpoint import Checkpoint
 from napari_d3ip.methods import METHODS, SamplerState, initial_state, timesteps
 from napari_d3ip.prior.network import DiffusionPrior, load_prior
@@ -115,13 +115,14 @@ class TestLoss:
         x_t = torch.rand((2, 12, 16), generator=generator())
         monkeypatch.setattr(prior, "tweedie", lambda noisy, *_: noisy)
         shapes: dict[tuple[int, ...], set[float]] = {}
-        monkeypatch.setattr(
-            prior,
-            "epsilon",
-            lambda noisy, t: shapes.setdefault(tuple(noisy.shape), set()).add(float(noisy[0, 0, 0, 0])) or noisy,
-        )
+
+        def epsilon(noisy: Tensor, _: int) -> Tensor:
+            shapes.setdefault(tuple(noisy.shape), set()).add(float(noisy[0, 0, 0, 0]))
+            return noisy
+
+        monkeypatch.setattr(prior, "epsilon", epsilon)
         for seed in range(40):
-            assert torch.equal(denoised_as_turned(prior, x_t, 100, generator(seed)), x_t)
+            assert torch.equal(estimate_as_turned(prior, x_t, 100, generator(seed)), x_t)
         assert {shape: len(corners) for shape, corners in shapes.items()} == {(2, 1, 12, 16): 4, (2, 1, 16, 12): 4}
 
     def test_steps_lower_it(self, problem: Problem, prior: DiffusionPrior) -> None:

@@ -228,7 +228,8 @@ def d3ip(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterat
     ``adapt_groups`` the volume is divided into so many groups of slices, each with adapters of its own: 1 is D3IP, a
     group for every slice is `ddip`.
     """
-    yield from _adapted_in_groups(problem, prior, state, adapt, groups_of_slices(problem.settings, state))
+    groups, refined = groups_of_slices(problem.settings, state), _refined_slices(problem.settings, state)
+    yield from _adapted_in_groups(problem, prior, state, adapt, groups, refined=refined)
 
 
 def d3ip_meta(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterator[Event]:
@@ -247,7 +248,8 @@ def d3ip_meta(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> I
         left = 1 - state.index / (settings.steps or 1) if settings.meta_decay else 1.0
         return adapt_by_reptile(problem, prior, adapter, x_t, volume, t, generator, settings.meta_rate * left)
 
-    yield from _adapted_in_groups(problem, prior, state, adapt_round, groups_of_slices(settings, state))
+    groups, refined = groups_of_slices(settings, state), _refined_slices(settings, state)
+    yield from _adapted_in_groups(problem, prior, state, adapt_round, groups, refined=refined)
 
 
 def ddip(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterator[Event]:
@@ -286,6 +288,10 @@ def _single_slices(state: SamplerState) -> list[Tensor]:
     return list(torch.arange(len(state.x_t)).split(1))
 
 
+def _refined_slices(settings: Settings, state: SamplerState) -> range:
+    return range(len(state.x_t))[parse_slices(settings.refine_slices)] if settings.refine_steps else range(0)
+
+
 def alike(volume: Tensor, count: int) -> list[Tensor]:
     """Indices of up to ``count`` groups of slices that look alike, in the order of their first slices.
 
@@ -312,6 +318,7 @@ def _adapted_in_groups(
     adapt_round: Callable[..., Fit],
     groups: list[Tensor],
     *,
+    refined: range = range(0),
     bare_direction: bool = False,
 ) -> Iterator[Event]:
     """Rounds of adaptation of every group's adapters, slices that are refined from them, and sampling of the volume.
@@ -323,7 +330,6 @@ def _adapted_in_groups(
     if not state.adapters:
         state.adapters = [adapter.state() for _ in groups]
     parts = [problem.of_slices(group) for group in groups] if len(groups) > 1 else [problem]
-    refined = range(len(state.x_t))[parse_slices(settings.refine_slices)] if settings.refine_steps else range(0)
     bare_across = {"accepted": False} if bare_direction or len(groups) > 1 else {}
     for t, t_next in remaining_times(settings, state):
         epsilon, shifts = torch.empty_like(state.x_t), []

@@ -212,7 +212,8 @@ def d3ip(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterat
     ``adapt_groups`` the volume is divided into so many groups of slices, each with adapters of its own: 1 is D3IP, a
     group for every slice is `ddip`.
     """
-    yield from _adapted_in_groups(problem, prior, state, adapt, groups_of_slices(problem.settings, state))
+    groups, refined = groups_of_slices(problem.settings, state), _refined_slices(problem.settings, state)
+    yield from _adapted_in_groups(problem, prior, state, adapt, groups, refined=refined)
 
 
 def d3ip_meta(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterator[Event]:
@@ -233,7 +234,8 @@ def d3ip_meta(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> I
         rate = settings.meta_rate * left
         return adapt_by_reptile(problem, prior, adapter, x_t, volume, t, generator, rate, splits)
 
-    yield from _adapted_in_groups(problem, prior, state, adapt_round, groups_of_slices(settings, state))
+    groups, refined = groups_of_slices(settings, state), _refined_slices(settings, state)
+    yield from _adapted_in_groups(problem, prior, state, adapt_round, groups, refined=refined)
 
 
 def ddip(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterator[Event]:
@@ -272,6 +274,10 @@ def _single_slices(state: SamplerState) -> list[Tensor]:
     return list(torch.arange(len(state.x_t)).split(1))
 
 
+def _refined_slices(settings: Settings, state: SamplerState) -> range:
+    return range(len(state.x_t))[parse_slices(settings.refine_slices)] if settings.refine_steps else range(0)
+
+
 def alike(volume: Tensor, count: int) -> list[Tensor]:
     """Indices of up to ``count`` groups of slices that look alike, in the order of their first slices.
 
@@ -298,6 +304,7 @@ def _adapted_in_groups(
     adapt_round: Callable[..., Fit],
     groups: list[Tensor],
     *,
+    refined: range = range(0),
     bare_direction: bool = False,
 ) -> Iterator[Event]:
     """Rounds of adaptation of every group's adapters, slices that are refined from them, and sampling of the volume.
@@ -310,9 +317,7 @@ def _adapted_in_groups(
         state.adapters = [adapter.state() for _ in groups]
     state.groups, times = groups, timesteps(settings.start_t or 0, settings.steps or 1)
     if not state.splits:
-        parts = _parts(problem, state)
-        state.splits = [draw_splits(part, state.adaptation_generator) for part in parts]
-    refined = range(len(state.x_t))[parse_slices(settings.refine_slices)] if settings.refine_steps else range(0)
+        state.splits = [draw_splits(part, state.adaptation_generator) for part in _parts(problem, state)]
     bare_across = {"accepted": False} if bare_direction or len(groups) > 1 else {}
     for t, t_next in remaining_times(settings, state):
         epsilon, shifts = torch.empty_like(state.x_t), []

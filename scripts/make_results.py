@@ -125,11 +125,12 @@ def adaptation() -> list[dict[str, Any]]:
     return growth(128, (8, 32, 128))
 
 
-def growth(size: int, counts: Sequence[int]) -> list[dict[str, Any]]:
+def growth(size: int, counts: Sequence[int], rounds: int = 7) -> list[dict[str, Any]]:
     """Seconds and peak memory of one round of D3IP adaptation as the volume grows; a process of its own for each."""
     rows = []
     for count in counts:
-        command = [sys.executable, __file__, "one-round", "--slices", str(count), "--size", str(size)]
+        numbers = {"--slices": count, "--size": size, "--rounds": rounds}
+        command = [sys.executable, __file__, "one-round", *(str(part) for item in numbers.items() for part in item)]
         plain, freed = (
             json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
             for environment in (dict(os.environ), {**os.environ, **_FREED_AT_ONCE})
@@ -139,7 +140,7 @@ def growth(size: int, counts: Sequence[int]) -> list[dict[str, Any]]:
     return rows
 
 
-def one_round(count: int, size: int, rounds: int = 7) -> dict[str, Any]:
+def one_round(count: int, size: int, rounds: int) -> dict[str, Any]:
     """Median CPU seconds and peak memory above the start of a round of adaptation for ``count`` slices."""
     scan = load_sample("chest-ct")
     repeats, first = -(-count // len(scan.data)), (scan.data.shape[2] - size) // 2
@@ -174,10 +175,11 @@ def main() -> None:
     parser.add_argument("--scans", nargs="+", default=["chest_30v", "chest_90deg", "head_30v", "head_90deg"])
     parser.add_argument("--slices", type=int, default=32)
     parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("-o", "--out", type=Path, default=Path("results"))
     arguments = parser.parse_args()
     if arguments.parts == ["one-round"]:
-        print(json.dumps(one_round(arguments.slices, arguments.size)))
+        print(json.dumps(one_round(arguments.slices, arguments.size, arguments.rounds)))
         return
     parts: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "quality": lambda: quality(arguments.data, arguments.scans),

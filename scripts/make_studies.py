@@ -52,7 +52,7 @@ MRI: Fields = {**CHEAPER, "adapt_steps": 5}
 # A fifth of the paper's sampling steps.
 PAPER: Fields = {"preset": "paper", "steps": 10}
 # Best of those tried on the abdomen (study "guidance").
-DPS_GUIDANCE = 1.0
+DPS_GUIDANCE = 0.03
 PHANTOMS = 128
 
 
@@ -109,6 +109,8 @@ def groups() -> Iterator[Run]:
     for scan in ("glued", "organs", "anisotropic"):
         yield Run("groups", scan, "dds", {**LIMITED, "method": "dds"})
         yield Run("groups", scan, "1", LIMITED)
+        # As many steps as two groups have together.
+        yield Run("groups", scan, "1 with twice the steps", {**LIMITED, "adapt_steps": 2 * LIMITED["adapt_steps"]})
         for by in ("position", "similarity"):
             yield Run("groups", scan, f"2 by {by}", {**LIMITED, "adapt_groups": 2, "group_by": by})
     yield Run("groups", "organs", "3 by similarity", {**LIMITED, "adapt_groups": 3, "group_by": "similarity"})
@@ -127,7 +129,7 @@ def start(folder: Path) -> Iterator[Run]:
 
 def guidance() -> Iterator[Run]:
     """DPS with few steps wants a step size of its own: tried on a development scan."""
-    for value in (0.1, 0.3, 1.0, 3.0):
+    for value in (0.001, 0.003, 0.01, 0.03, 0.1):
         fields = {**PAPER, "method": "dps", "guidance": value}
         yield Run("guidance", "abdomen_60v_180deg", f"{value:g}", fields, value)
 
@@ -281,7 +283,7 @@ def main() -> None:
     if "growth" in wanted:
         path = options.output / "growth.json"
         if not path.exists():
-            path.write_text(json.dumps(growth(64, (8, 128, 1024)), indent=2) + "\n")
+            path.write_text(json.dumps(growth(64, (8, 128, 1024), rounds=3), indent=2) + "\n")
     for seed in options.seeds:
         for study in wanted:
             for run in studies.get(study, lambda _: iter(()))(options.output / adapters):

@@ -37,7 +37,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Mean:
-    """Mean over seeds, and their standard deviation; 0 of one."""
+    """Mean over seeds, and their standard deviation; 0 of one, not a number of none."""
 
     value: float
     deviation: float
@@ -45,6 +45,8 @@ class Mean:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Mean:
+        if not values:
+            return cls(float("nan"), 0.0, 0)
         return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0, len(values))
 
     def text(self, form: str) -> str:
@@ -85,7 +87,7 @@ class Study:
     def swept(self, scan: str, start: str = "") -> list[tuple[float, str]]:
         """Values and labels of a sweep, of the labels that begin with ``start``."""
         found = {label: self.rows(scan, label)[0]["x"] for label in self.labels(scan) if label.startswith(start)}
-        return [(x, label) for label, x in found.items() if x is not None]
+        return sorted((x, label) for label, x in found.items() if x is not None)
 
 
 def panels(count: int, width: float = 4.0) -> tuple[Figure, list[Axes]]:
@@ -173,7 +175,7 @@ def bare_loss() -> float:
 
 def draw_noise(study: Study) -> Figure:
     figure, axes = panels(3, 3.6)
-    for color, scan in zip(("C0", "C1", "C3"), study.scans, strict=True):
+    for color, scan in zip(("C3", "C0", "C1"), sorted(study.scans), strict=False):
         level = {"0": "no noise", "0.03": "3 % noise"}.get(scan.rpartition("noise")[2], "1 % noise")
         for rate, style in (("0.0005", "--"), ("0.005", "-")):
             points, look = study.swept(scan, f"rate {rate},"), {"color": color, "linestyle": style}
@@ -196,7 +198,7 @@ def draw_noise(study: Study) -> Figure:
     axes[0].axhline(0, color="0.5", linewidth=1)
     for axis in axes[1:]:
         axis.axhline(1, color="0.5", linewidth=1)
-    axes[0].legend(fontsize=8, title="solid: rate 0.005\ndashed: 0.0005", title_fontsize=8)
+    axes[0].legend(fontsize=8, title="learning rate 0.005\n(dashed: 0.0005)", title_fontsize=8)
     return figure
 
 
@@ -204,13 +206,13 @@ def draw_groups(study: Study) -> Figure:
     figure, (axis,) = panels(1, 7.5)
     ticks, names = [], []
     for number, scan in enumerate(study.scans):
-        labels = [label for label in study.labels(scan) if label != "dds"]
+        labels = sorted(label for label in study.labels(scan) if label != "dds")
         for place, label in enumerate(labels):
             gain = study.gain(scan, label)
             x = 5.0 * number + place
             axis.bar(x, gain.value, 0.8, yerr=gain.deviation, color=f"C{place}", capsize=3)
             ticks.append(x)
-            names.append(f"{label.replace(' by ', chr(10))}")
+            names.append(label.replace(" by ", "\n").replace(" with twice the steps", "\n2 L"))
         axis.annotate(
             NAMES[scan], (5.0 * number + (len(labels) - 1) / 2, 1.02), xycoords=("data", "axes fraction"), ha="center"
         )
@@ -236,7 +238,7 @@ def draw_start(study: Study) -> Figure:
 
 
 def draw_replica(study: Study, folder: Path) -> Figure:
-    """Middle slice of every row, crossed out of nothing: PSNR, SSIM and seconds of adaptation above it."""
+    """Middle slice of every row, with PSNR and SSIM."""
     (scan,) = study.scans
     labels = study.labels(scan)
     columns = 4

@@ -212,12 +212,12 @@ class Clock:
         self._last = now
 
 
-def forgotten(saved: SavedAdapter | None) -> float | None:
+def forgotten(saved: SavedAdapter | None, layers: str) -> float | None:
     """Epsilon-loss on held-out phantoms of the prior with adapters."""
     if saved is None:
         return None
     prior = load_prior("phantom")
-    adapter = Adapter(prior, rank=saved.rank, learning_rate=1.0, layers=saved.layers)
+    adapter = Adapter(prior, rank=saved.rank, learning_rate=1.0, layers=layers)
     adapter.start_from(saved)
     with adapter.in_use():
         return held_out_loss(prior, 64, count=PHANTOMS)
@@ -242,7 +242,7 @@ def compute(run: Run, seed: int, scans: Scans) -> tuple[dict[str, Any], np.ndarr
         "accepted": f"{m['adaptations_accepted']} of {m['adaptations']}",
         "slice_psnr": slice_psnr(result.volume, truth),
         "adaptation_loss": losses[-1] if losses else None,
-        "forgotten": forgotten(result.adapter) if run.study == "rank" else None,
+        "forgotten": forgotten(result.adapter, result.settings.adapt_layers) if run.study == "rank" else None,
         "cpu_seconds": sum(clock.spent.values()),
         "adapt_cpu_seconds": clock.spent.get("adaptation", 0.0),
     }

@@ -25,10 +25,11 @@ import napari_d3ip as d3
 from napari_d3ip.adaptation import Adapter, adapt
 from napari_d3ip.defaults import resolve
 from napari_d3ip.measurement import Sinogram
-from napari_d3ip.methods import initial_state
+from napari_d3ip.methods import follow, initial_state
 from napari_d3ip.preparation import prepare
 from napari_d3ip.prior.network import load_prior
 from napari_d3ip.samples import load_reference, load_sample
+from napari_d3ip.splits import draw_splits
 
 _METHODS: dict[str, dict[str, Any]] = {
     "fbp": {"method": "fbp"},
@@ -148,15 +149,22 @@ def one_round(count: int, size: int, rounds: int) -> dict[str, Any]:
     scan = replace(scan, data=np.tile(scan.data, (repeats, 1, 1))[:count, :, first : first + size], center=None)
     settings = resolve(d3.Settings(method="d3ip"), scan)
     problem = prepare(scan, settings, torch.device("cpu"), d3.Control()).problem
-    problem = replace(problem, regulariser=replace(problem.regulariser, weight=3e-4, proximal_weight=0.01))
+    problem = replace(
+        problem,
+        regulariser=replace(problem.regulariser, weight=3e-4, proximal_weight=0.01),
+        settings=settings.updated(tv_weight=3e-4),
+    )
     prior = load_prior("phantom")
     adapter = Adapter.of(prior, settings)
     state = initial_state(problem, prior, torch.zeros(scan.volume_shape))
+    splits, t = draw_splits(problem, state.generator), settings.start_t or 20
     seconds, peaks = [], []
     for _ in range(rounds):
         Path("/proc/self/clear_refs").write_text("5")  # Resets the peak (Linux).
         before, began = _memory("VmRSS"), time.process_time()
-        adapt(problem, prior, adapter, state.x_t, state.volume, settings.start_t or 20, state.generator)
+        for split in splits.all:
+            follow(split, prior, adapter, t, t - 1, state.generator)
+        adapt(problem, prior, adapter, state.x_t, state.volume, t, state.generator, splits)
         seconds.append(time.process_time() - began)
         peaks.append(_memory("VmHWM") - before)
     return {"slices": count, "seconds": statistics.median(seconds[1:]), "megabytes": max(peaks[1:]) / 1024}

@@ -255,7 +255,7 @@ def test_a_choice_that_is_left_open_again_counts(bench: Bench) -> None:
     assert not bench.child("adapter_reason").isVisible()
     assert bench.child("run").isEnabled()
     bench.choose("adapt_loss", "auto")
-    assert bench.child("adapt_loss").currentText() == "auto (scales)"
+    assert bench.child("adapt_loss").currentText() == "auto (both)"
 
 
 def test_an_impossible_value_does_not_stop_the_run_under_way(bench: Bench, engine: FakeEngine) -> None:

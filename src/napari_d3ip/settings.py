@@ -173,7 +173,7 @@ PAPER_MRI: dict[str, Any] = {"start_from": "noise", "start_t": 999, "adapt_steps
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "fast": {"planes": "axial", "adapt_every": 2},
-    "best": {"adapt_steps": 40, "lora_rank": 16},
+    "best": {"adapt_steps": 40},
     "paper": _PAPER,
 }
 

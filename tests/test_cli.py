@@ -325,8 +325,9 @@ class TestReconstruct:
     @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a child")
     def test_signal_interrupts_a_running_process(self, scan: Path, tmp_path: Path) -> None:
         code = (
-            "import importlib, sys, time\n"
+            "import importlib, signal, sys, time\n"
             "from napari_d3ip.cli import main\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)  # A job in the background ignores it.\n"
             "def run(measurement, settings, *, checkpoint, **options):\n"
             "    checkpoint.touch()\n"
             "    print('running', file=sys.stderr, flush=True)\n"

@@ -322,7 +322,7 @@ def scale_loss(problem: Problem, prior: DiffusionPrior, volume: Tensor, generato
     low, high = _SCALES
     scale = low + (high - low) * float(torch.rand(1, generator=generator))
     index = draw_slices(len(volume), math.ceil(settings.adapt_slices / scale), True, generator)
-    clean = prior.normalise(coarser(volume[index], scale))
+    clean = coarser(volume[index], scale)
     for axis in (1, 2):
         first = int(torch.randint(max(1, clean.shape[axis] - _PATCH + 1), (1,), generator=generator))
         clean = clean.narrow(axis, first, min(_PATCH, clean.shape[axis]))
@@ -332,10 +332,8 @@ def scale_loss(problem: Problem, prior: DiffusionPrior, volume: Tensor, generato
         clean = clean.transpose(1, 2)
     latest = min(2 * (settings.start_t or 1), prior.train_steps - 1)
     t = 1 + int(torch.randint(latest, (1,), generator=generator))
-    alpha_bar = prior.alphas_cumprod[t]
     noise = white_noise(clean, generator)
-    x_t = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise
-    difference = prior.epsilon(x_t[:, None], t)[:, 0] - noise
+    difference = prior.epsilon(prior.noised(clean, noise, t)[:, None], t)[:, 0] - noise
     return (difference * difference.conj()).real.mean()
 
 

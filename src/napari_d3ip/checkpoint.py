@@ -103,10 +103,11 @@ def _duals(values: dict[str, Any] | None) -> Duals | None:
 
 def _splits(saved: list[Any], groups: list[Tensor], problem: Problem) -> list[Splits]:
     """Splits of every group of slices."""
-    return [
-        Splits(*([_split(values, problem.of_slices(group)) for values in part] for part in parts))
-        for group, parts in zip(groups, saved, strict=True)
-    ]
+    splits = []
+    for group, parts in zip(groups, saved, strict=True):
+        own = problem if len(groups) == 1 else problem.of_slices(group)
+        splits.append(Splits(*([_split(values, own) for values in part] for part in parts)))
+    return splits
 
 
 def _split(values: dict[str, Any], problem: Problem) -> Split:

@@ -406,6 +406,29 @@ class TestEvaluate:
         assert "2 of 2: scan, dds, seed 0: prior: " in capsys.readouterr().err
         assert len(rows(tmp_path / "out")) == 1
 
+    @pytest.mark.slow
+    def test_several_runs_at_a_time_make_the_same_rows(
+        self, tmp_path: Path, scan: Path, volume: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        line = ["evaluate", str(scan), str(volume), "--tasks", "views6", "--methods", "cg,tv", "--json", *QUICK]
+        assert main([*line, "-o", str(tmp_path / "one"), "--methods", "cg"]) == 0
+        capsys.readouterr()
+        for expected in ({"computed": 4, "kept": 0}, {"computed": 0, "kept": 4}):
+            assert main([*line, "-o", str(tmp_path / "two"), "--jobs", "2"]) == 0
+            assert expected.items() <= json.loads(capsys.readouterr().out).items()
+        assert main([*line, "-o", str(tmp_path / "one")]) == 0
+        assert {"computed": 2, "kept": 2}.items() <= json.loads(capsys.readouterr().out).items()
+        one, two = ({row["key"]: row["psnr"] for row in rows(tmp_path / name)} for name in ("one", "two"))
+        assert two == pytest.approx(one)
+        assert [row["method"] for row in table(tmp_path / "two")] == [row["method"] for row in table(tmp_path / "one")]
+
+    def test_failed_run_of_several_is_named(
+        self, tmp_path: Path, scan: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        line = ["evaluate", str(scan), "-o", str(tmp_path / "out"), "--methods", "fbp,dds", "--jobs", "2"]
+        assert main([*line, *QUICK, "--set", "prior=nowhere"]) == 2
+        assert "scan, dds, seed 0: prior: " in capsys.readouterr().err
+
     @pytest.mark.parametrize(
         ("line", "expected"),
         [

@@ -372,6 +372,10 @@ def evaluate(
     reuse: Annotated[
         bool, typer.Option("--reuse", help="Keep rows that another version of the code computed, too.")
     ] = False,
+    jobs: Annotated[
+        int,
+        typer.Option("--jobs", "-j", min=1, help="Runs at a time, to keep a GPU or many cores busy."),
+    ] = 1,
     assignments: Assignments = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: AsJson = False,
@@ -405,6 +409,7 @@ def evaluate(
                 development=open_scans(development, (), wanted, fractions, options) if development else (),
                 tuned=frozen,
                 reuse=reuse,
+                jobs=jobs,
             )
     except KeyboardInterrupt:
         message = f"interrupted; {out} keeps the rows so far, the same command goes on."

@@ -36,6 +36,11 @@ class Rows:
     folder : Path
         Made if it is not there.
 
+    Attributes
+    ----------
+    rows : dict of str to dict
+        By their keys.
+
     Raises
     ------
     FileError
@@ -46,20 +51,20 @@ class Rows:
         self._slices = folder / "slices"
         make_folder(self._slices)
         self._file = folder / "rows.jsonl"
-        self._rows = {row["key"]: row for row in self._lines()}
+        self.rows = {row["key"]: row for row in self._lines()}
 
     def get(self, key: str) -> tuple[Row, npt.NDArray[np.float32]] | None:
         """Row of a key and its middle slice, or None."""
-        if key not in self._rows or not self._path(key).exists():
+        if key not in self.rows or not self._path(key).exists():
             return None
-        return self._rows[key], np.load(self._path(key), allow_pickle=False)
+        return self.rows[key], np.load(self._path(key), allow_pickle=False)
 
     def add(self, row: Row, middle: npt.NDArray[np.float32]) -> None:
         """Keep a row under its ``"key"``."""
         np.save(self._path(row["key"]), middle)
         with self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        self._rows[row["key"]] = row
+        self.rows[row["key"]] = row
 
     def _path(self, key: str) -> Path:
         return self._slices / f"{key}.npy"

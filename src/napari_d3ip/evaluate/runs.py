@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_d3ip.errors import D3IPError
-from napari_d3ip.evaluate.figures import Panel, draw_comparison, draw_differences, draw_sweep, middle_slice
+from napari_d3ip.errors import D3IPError, SettingsError
+from napari_d3ip.evaluate.figures import Panel, draw_comparison, draw_differences, draw_sweep
 from napari_d3ip.evaluate.folder import Row, Rows
-from napari_d3ip.evaluate.identity import code_version, row_key
-from napari_d3ip.evaluate.plan import Plan, Variant
+from napari_d3ip.evaluate.identity import code_version
+from napari_d3ip.evaluate.plan import Plan, Variant, Wanted
+from napari_d3ip.evaluate.run import LoadedScan
 from napari_d3ip.evaluate.scans import Scan, check_names
+from napari_d3ip.evaluate.side_by_side import Job, run_side_by_side
 from napari_d3ip.evaluate.tables import Difference, Line, differences, summarise, write_csv, write_markdown
 from napari_d3ip.evaluate.tuning import Tuning, check_tuning, tune
-from napari_d3ip.machine import resolve_device
-from napari_d3ip.measurement import Measurement
-from napari_d3ip.metrics import slice_psnr
-from napari_d3ip.preparation import prepare
-from napari_d3ip.reconstruction import Control, Step, reconstruct
+from napari_d3ip.reconstruction import Step
 from napari_d3ip.settings import Settings
 
 FloatArray = npt.NDArray[np.float32]
@@ -56,23 +54,6 @@ class Evaluation:
 
 
 @dataclass
-class _Loaded:
-    """A scan in memory."""
-
-    scan: Scan
-    measurement: Measurement
-    reference: FloatArray | None
-    plan: Plan
-
-    @cached_property
-    def noise(self) -> float:
-        """Noise at unit norm and intensity, as `Plan.fields` let it be; the unit of weights that say so."""
-        fields = {name: value for name, value in self.plan.fields.items() if "*" not in str(value)}
-        settings = Settings.create({**fields, "device": self.plan.device})
-        return prepare(self.measurement, settings, resolve_device(settings.device), Control()).problem.noise
-
-
-@dataclass
 class _Runs:
     """Makes rows, or finds them in the folder, and counts."""
 
@@ -81,50 +62,75 @@ class _Runs:
     on_step: OnStep
     reuse: bool
     total: int
+    jobs: int
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("computed", "kept", "outdated"), 0))
+    made: set[str] = field(default_factory=set)
 
-    def load(self, scan: Scan) -> _Loaded:
-        return _Loaded(scan, *scan.load(), self.plan)
+    def load(self, scan: Scan) -> LoadedScan:
+        return LoadedScan(scan, *scan.load(), self.plan)
 
     def of_scan(self, scan: Scan, variants: Sequence[Variant]) -> Iterator[Row]:
         """The rows alone."""
+        self.ahead([scan], [variants])
         return (row for row, _ in self.rows(self.load(scan), variants))
 
-    def rows(self, loaded: _Loaded, variants: Sequence[Variant]) -> Iterator[tuple[Row, FloatArray]]:
+    def ahead(self, scans: Sequence[Scan], planned: Sequence[Sequence[Variant]]) -> None:
+        """Make what is missing of the rows of scans, several at once."""
+        if self.jobs == 1:
+            return
+        known = {key for key, row in self.folder.rows.items() if self._holds(row)}
+        jobs = [
+            Job(scan, self.plan, wanted, _about(scan, variant), _name(scan, variant, wanted))
+            for scan, variants in zip(scans, planned, strict=True)
+            for variant in variants
+            for wanted in variant.runs
+        ]
+        for count, (job, made) in enumerate(run_side_by_side(jobs, known, self.jobs), start=1):
+            if made is not None:
+                self._keep(*made)
+            self.on_step(job.name, Step(count, len(jobs), "done"))
+
+    def rows(self, loaded: LoadedScan, variants: Sequence[Variant]) -> Iterator[tuple[Row, FloatArray]]:
         """A row and its middle slice for each variant and seed."""
         for variant in variants:
-            about = {
-                "scan": loaded.scan.name,
-                "group": loaded.scan.group,
-                "label": variant.label,
-                "sweep": variant.sweep,
-                "tuned": variant.tuned,
-            }
+            about = _about(loaded.scan, variant)
             for wanted in variant.runs:
                 number = self.counts["computed"] + self.counts["kept"] + 1
-                run = f"{number} of {self.total}: {loaded.scan.name}, {variant.label}, seed {wanted.settings.seed}"
+                run = f"{number} of {self.total}: {_name(loaded.scan, variant, wanted)}"
                 try:
-                    settings = wanted.at(loaded.noise) if wanted.in_noise else wanted.settings
-                    row, middle = self._row(run, loaded, settings, about)
+                    row, middle = self._row(run, loaded, loaded.settings(wanted), about)
                 except D3IPError as error:
                     raise D3IPError(f"{run}: {error}") from error
                 yield {**row, **about}, middle
 
-    def _row(self, run: str, loaded: _Loaded, settings: Settings, about: Row) -> tuple[Row, FloatArray]:
-        measurement, reference = loaded.measurement, loaded.reference
-        key = row_key(measurement, settings, b"" if reference is None else np.ascontiguousarray(reference).tobytes())
+    def _row(self, run: str, loaded: LoadedScan, settings: Settings, about: Row) -> tuple[Row, FloatArray]:
+        key = loaded.key(settings)
         known = self.folder.get(key)
-        if known is not None and (self.reuse or known[0].get("code") == code_version()):
-            self.counts["kept"] += 1
+        if known is not None and self._holds(known[0]):
+            self.counts["computed" if key in self.made else "kept"] += 1
             return known
-        result = reconstruct(measurement, settings, reference=reference, on_step=partial(self.on_step, run))
-        by_slice = None if reference is None else slice_psnr(result.volume, reference)
-        row = {**result.summary(), "slice_psnr": by_slice}
-        middle = middle_slice(result.volume)
-        self.folder.add({"key": key, "code": code_version(), **about, **row}, middle)
+        row, middle = loaded.run(settings, partial(self.on_step, run))
+        self._keep({"key": key, **about}, row, middle)
         self.counts["computed"] += 1
-        self.counts["outdated"] += known is not None
         return row, middle
+
+    def _holds(self, row: Row) -> bool:
+        return self.reuse or row.get("code") == code_version()
+
+    def _keep(self, about: Row, row: Row, middle: FloatArray) -> None:
+        self.counts["outdated"] += about["key"] in self.folder.rows
+        self.folder.add({**about, "code": code_version(), **row}, middle)
+        self.made.add(about["key"])
+
+
+def _about(scan: Scan, variant: Variant) -> Row:
+    """What tables call a row."""
+    about = {"label": variant.label, "sweep": variant.sweep, "tuned": variant.tuned}
+    return {"scan": scan.name, "group": scan.group, **about}
+
+
+def _name(scan: Scan, variant: Variant, wanted: Wanted) -> str:
+    return f"{scan.name}, {variant.label}, seed {wanted.settings.seed}"
 
 
 def evaluate(
@@ -136,6 +142,7 @@ def evaluate(
     development: Sequence[Scan] = (),
     tuned: Tuning | None = None,
     reuse: bool = False,
+    jobs: int = 1,
 ) -> Evaluation:
     """Run a plan on scans and write rows, tables and figures.
 
@@ -161,17 +168,22 @@ def evaluate(
         What was tuned before, instead.
     reuse : bool
         Keep rows that other code computed, too.
+    jobs : int
+        Runs at a time, each in a process of its own: several small ones keep a GPU or many cores busy. Their seconds
+        are then those of busy ones. ``on_step`` is called at the end of each run only.
 
     Raises
     ------
     SettingsError
-        If the plan does not suit a scan; nothing is run then.
+        If the plan does not suit a scan, or ``jobs`` is below 1; nothing is run then.
     FileError
         If the folder cannot be written.
     D3IPError
         If a run fails; the rows of those before are kept.
     """
     plan.check()
+    if jobs < 1:
+        raise SettingsError(f"jobs: {jobs} runs at a time are not possible; give 1 or more.")
     check_names([*scans, *development])
     check_tuning(scans, development, plan, tuned)
     if tuned is not None:
@@ -179,12 +191,16 @@ def evaluate(
     elif plan.tuning:  # What is wrong shows now, not after tuning.
         plan = replace(plan, tuned={scan.group: {} for scan in development})
     planned = [plan.variants(scan) for scan in scans]
-    runs = _Runs(Rows(folder), plan, on_step, reuse, _count(planned) + _count_trials(development, plan))
+    runs = _Runs(Rows(folder), plan, on_step, reuse, _count(planned) + _count_trials(development, plan), jobs)
     if plan.tuning:
         tuned = tune(development, plan, runs.of_scan)
         tuned.save(folder / "tuned.json")
         plan = replace(plan, tuned=tuned.chosen)
-    rows = [row for scan in scans for row in _scan_rows(runs, scan, plan.variants(scan), folder)]
+    planned = [plan.variants(scan) for scan in scans]
+    runs.ahead(scans, planned)
+    rows = [
+        row for scan, variants in zip(scans, planned, strict=True) for row in _scan_rows(runs, scan, variants, folder)
+    ]
     return _report(rows, plan, runs, tuned, folder)
 
 

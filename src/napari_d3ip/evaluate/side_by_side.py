@@ -1,0 +1,94 @@
+"""Runs of an evaluation in processes of their own, several at a time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence, Set
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_d3ip.errors import D3IPError
+from napari_d3ip.evaluate.folder import Row
+from napari_d3ip.evaluate.plan import Plan, Wanted
+from napari_d3ip.evaluate.run import LoadedScan
+from napari_d3ip.evaluate.scans import Scan
+
+Made = tuple[Row, Row, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process has to run.
+
+    Parameters
+    ----------
+    scan, plan, wanted
+        The run.
+    about : dict
+        What tables call it.
+    name : str
+        For messages.
+    """
+
+    scan: Scan
+    plan: Plan
+    wanted: Wanted
+    about: Row
+    name: str
+
+
+def run_side_by_side(jobs: Sequence[Job], known: Set[str], count: int) -> Iterator[tuple[Job, Made | None]]:
+    """Run jobs, ``count`` at a time, and give each as it ends.
+
+    Parameters
+    ----------
+    jobs : sequence of Job
+        What to run.
+    known : set of str
+        Keys of rows that need no run.
+    count : int
+        Processes.
+
+    Yields
+    ------
+    job : Job
+    made : tuple or None
+        ``about`` with its key, row and middle slice; None if the row was known.
+
+    Raises
+    ------
+    D3IPError
+        If a run fails; those that have not begun are not run then.
+    """
+    # CUDA does not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, (os.cpu_count() or 1) // count)
+    pool = ProcessPoolExecutor(count, context, initializer=_begin, initargs=(threads,))
+    try:
+        running: dict[Future[Made | None], Job] = {pool.submit(partial(_run, known), job): job for job in jobs}
+        for future in as_completed(running):
+            job = running.pop(future)
+            try:
+                yield job, future.result()
+            except D3IPError as error:
+                raise D3IPError(f"{job.name}: {error}") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _run(known: Set[str], job: Job) -> Made | None:
+    loaded = LoadedScan(job.scan, *job.scan.load(), job.plan)
+    settings = loaded.settings(job.wanted)
+    key = loaded.key(settings)
+    return None if key in known else ({"key": key, **job.about}, *loaded.run(settings))

@@ -6,6 +6,7 @@ shape (z, y, x) and are complex in MRI. Knows no files, no units and no interfac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -78,9 +79,10 @@ def initial_state(problem: Problem, prior: DiffusionPrior, first: Tensor) -> Sam
 
 
 def predict_noise(problem: Problem, prior: DiffusionPrior, x_t: Tensor, t: int) -> Tensor:
-    """eps_theta(x_t, t) of all slices, a few at a time."""
+    """eps_theta(x_t, t) of all slices, a few at a time; of small ones, such as lie across the volume, more."""
     batches = []
-    for part in x_t.split(problem.settings.batch_slices):
+    pixels = problem.settings.batch_slices * math.prod(prior.padded_shape(*problem.operator.domain_shape))
+    for part in x_t.split(max(1, pixels // math.prod(prior.padded_shape(*x_t.shape[1:])))):
         problem.check()
         batches.append(prior.epsilon(part[:, None], t)[:, 0])
     return torch.cat(batches)

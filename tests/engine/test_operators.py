@@ -95,7 +95,9 @@ def assert_contract(operator: LinearOperator, device: str = "cpu", slices: int =
         leaf = at.clone().requires_grad_()
         result = apply(leaf)
         (gradient,) = torch.autograd.grad(result, leaf, seed)
-        torch.testing.assert_close(gradient, inverse(seed), rtol=0, atol=0)
+        # On a GPU sparse products are not the same from call to call, to the last bit.
+        exact = {"rtol": 0, "atol": 0} if device == "cpu" else {}
+        torch.testing.assert_close(gradient, inverse(seed), **exact)
         # The gradient of a quadratic form through itself: A^H A applied twice.
         (first,) = torch.autograd.grad(apply(leaf).square().sum() / 2, leaf, create_graph=True)
         (second,) = torch.autograd.grad(first, leaf, at)

@@ -7,7 +7,7 @@ shape (z, y, x) and are complex in MRI. Knows no files, no units and no interfac
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -327,9 +327,8 @@ def _adapted_in_groups(
         for number, (group, part, splits) in enumerate(zip(groups, parts, state.splits, strict=True)):
             adapter.load(state.adapters[number])
             x_t, volume = state.x_t[group], state.volume[group]
-            if state.index > 0:
-                for split in splits.all:
-                    follow(split, prior, adapter, times[state.index - 1], t, generator)
+            if state.index > 0 and splits.all:
+                follow(splits.all, prior, adapter, times[state.index - 1], t, generator)
             if state.index % settings.adapt_every == 0:
                 fit = adapt_round(part, prior, adapter, x_t, volume, t, generator, splits)
                 state.adapters[number] = adapter.state()
@@ -354,15 +353,17 @@ def _parts(problem: Problem, state: SamplerState) -> Iterator[Problem]:
 
 
 def follow(
-    split: Split, prior: DiffusionPrior, adapter: Adapter, t: int, t_next: int, generator: torch.Generator
+    splits: Sequence[Split], prior: DiffusionPrior, adapter: Adapter, t: int, t_next: int, generator: torch.Generator
 ) -> None:
-    """Take a split along with the volume: the same sampling step, without what is hidden of it."""
-    problem = split.seen
-    x_t = noised_split(split, prior, t, problem.settings.noise_correlation, generator)
-    state = SamplerState(x_t, split.volume, generator, generator, split.duals)
+    """Take splits along with the volume: the same sampling step, without what is hidden of each."""
+    correlation = splits[0].seen.settings.noise_correlation
+    noised = [noised_split(split, prior, t, correlation, generator) for split in splits]
     with torch.no_grad(), adapter.in_use():
-        sample(problem, prior, state, predict_noise(problem, prior, x_t, t), t, t_next)
-    split.volume, split.duals = state.volume, state.duals
+        predicted = predict_noise(splits[0].seen, prior, torch.cat(noised), t).split([len(x_t) for x_t in noised])
+        for split, x_t, epsilon in zip(splits, noised, predicted, strict=True):
+            state = SamplerState(x_t, split.volume, generator, generator, split.duals)
+            sample(split.seen, prior, state, epsilon, t, t_next)
+            split.volume, split.duals = state.volume, state.duals
 
 
 def _refined(

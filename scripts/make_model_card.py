@@ -24,7 +24,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     arguments = parser.parse_args()
     prior = load_prior(arguments.folder)
-    phantoms = phantoms_of(prior.config.channels, 64).draw(8, torch.Generator().manual_seed(1))
+    recorded = json.loads((arguments.folder / "training.json").read_text())["settings"]
+    kind = recorded.get("phantoms", "ellipses")
+    phantoms = phantoms_of(kind, prior.config.channels, 64).draw(8, torch.Generator().manual_seed(1))
     rows = {
         "phantoms": phantoms,
         "drawn from noise by the prior (DDIM, 100 steps)": draw_samples(prior, 8, 64, steps=100),

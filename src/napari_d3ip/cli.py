@@ -522,6 +522,13 @@ def train_prior(
     channels: Annotated[
         int | None, typer.Option(min=1, max=2, help="1: real images; 2: complex images with smooth phase.")
     ] = None,
+    phantoms: Annotated[
+        str | None, typer.Option(help="ellipses, or mixed: grains, strips, polygons, fibres and textures, too.")
+    ] = None,
+    pool: Annotated[
+        int | None, typer.Option(min=1, help="Draw phantoms for so many steps at once; 8 or more on a GPU.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="End after so long if the steps are not done by then.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in OUT.")] = False,
     initial: Annotated[str | None, typer.Option(help="Start from the weights of this prior (name or folder).")] = None,
@@ -539,6 +546,9 @@ def train_prior(
         "learning_rate": learning_rate,
         "seed": seed,
         "channels": channels,
+        "phantoms": phantoms,
+        "pool": pool,
+        "minutes": minutes,
     }
     settings = replace(TrainingSettings(), **{key: value for key, value in given.items() if value is not None})
     marks: list[tuple[float, int]] = []
@@ -550,7 +560,7 @@ def train_prior(
                 show(f"training, loss {state.loss:.4f}", state.step, state.total, _remaining(marks, state.total))
     except KeyboardInterrupt:
         raise _interrupted(out / "checkpoint.pt") from None
-    print(f"{out}: trained for {settings.steps} steps.")
+    print(f"{out}: trained for {state.step} steps.")
 
 
 def _interrupted(checkpoint: Path) -> typer.Exit:

@@ -12,7 +12,7 @@ from torch import Tensor
 from napari_d3ip.errors import PriorError
 from napari_d3ip.prior.complex_images import ComplexPrior
 from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet, linear_schedule, load_prior
-from napari_d3ip.prior.phantoms import ComplexPhantoms, EllipsePhantoms, phantoms_of
+from napari_d3ip.prior.phantoms import ComplexPhantoms, EllipsePhantoms, MixedPhantoms, phantoms_of
 from napari_d3ip.prior.train import TrainingSettings, epsilon_loss, train
 
 SMALL = TrainingSettings(steps=2, batch=2, size=16, width=8, warmup=1, ema=0.5)
@@ -140,8 +140,9 @@ class TestComplexPhantoms:
         assert not torch.equal(first, ComplexPhantoms(16).draw(4, torch.Generator().manual_seed(8)))
 
     def test_of_channels(self) -> None:
-        assert phantoms_of(1, 24) == EllipsePhantoms(24)
-        assert phantoms_of(2, 24) == ComplexPhantoms(24)
+        assert phantoms_of("ellipses", 1, 24) == EllipsePhantoms(24)
+        assert phantoms_of("mixed", 1, 24) == MixedPhantoms(24)
+        assert phantoms_of("mixed", 2, 24) == ComplexPhantoms(24, "mixed")
 
 
 class TestTraining:

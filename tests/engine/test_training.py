@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from napari_d3ip.errors import PriorError
 from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet, linear_schedule, load_prior
-from napari_d3ip.prior.phantoms import EllipsePhantoms
+from napari_d3ip.prior.phantoms import EllipsePhantoms, MixedPhantoms
 from napari_d3ip.prior.train import TrainingProgress, TrainingSettings, epsilon_loss, held_out_loss, train
 
 SMALL = TrainingSettings(steps=12, batch=4, size=16, width=8, warmup=4, ema=0.9, learning_rate=2e-3)
 
 
-def quick(prior: DiffusionPrior, size: int) -> float:
-    return held_out_loss(prior, size, count=8, batch=8)
+def quick(prior: DiffusionPrior, size: int, kind: str = "ellipses") -> float:
+    return held_out_loss(prior, size, kind, count=8, batch=8)
 
 
 def run(folder: Path, settings: TrainingSettings = SMALL, *, resume: bool = False) -> list[TrainingProgress]:
@@ -55,19 +56,81 @@ def test_training_learns_and_writes_a_prior(tmp_path: Path) -> None:
     assert quick(prior, 16) == pytest.approx(held_out[-1], rel=1e-2)
 
 
-def test_resumed_training_is_bit_identical(tmp_path: Path) -> None:
-    run(tmp_path / "whole")
-    interrupted = train(tmp_path / "parts", SMALL, report_every=4, checkpoint_every=4, evaluate=quick)
+@pytest.mark.parametrize("settings", [SMALL, replace(SMALL, phantoms="mixed", pool=3)], ids=["steps", "pools"])
+def test_resumed_training_is_bit_identical(tmp_path: Path, settings: TrainingSettings) -> None:
+    run(tmp_path / "whole", settings)
+    interrupted = train(tmp_path / "parts", settings, report_every=4, checkpoint_every=4, evaluate=quick)
     for progress in interrupted:
         if progress.step == 8:
             break
     interrupted.close()
     assert not (tmp_path / "parts" / "model_index.json").exists()
     torch.rand(5)  # The global generator plays no part.
-    assert [each.step for each in run(tmp_path / "parts", resume=True)] == [12]
+    assert [each.step for each in run(tmp_path / "parts", settings, resume=True)] == [12]
     whole, parts = load_prior(tmp_path / "whole"), load_prior(tmp_path / "parts")
     for name, weight in whole.state_dict().items():
         torch.testing.assert_close(parts.state_dict()[name], weight, rtol=0, atol=0)
+
+
+def test_minutes_end_it_with_the_rate_at_nothing(tmp_path: Path) -> None:
+    settings = replace(SMALL, steps=10**6, minutes=0.01)
+    progress = run(tmp_path, settings)
+    done = progress[-1].step
+    assert 0 < done < 10**6
+    assert progress[-1].total == done
+    assert json.loads((tmp_path / "training.json").read_text())["curve"][-1]["step"] == done
+    load_prior(tmp_path)
+    assert settings.rate(5, 0.0) == settings.learning_rate
+    assert settings.rate(5, 0.6 * (1 - settings.decay / 2)) == pytest.approx(settings.learning_rate / 2)
+    assert settings.rate(5, 0.6) == pytest.approx(0.0)
+
+
+def test_a_pool_is_one_drawing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+
+    def watched(prior: DiffusionPrior, image: torch.Tensor, *arguments: Any) -> torch.Tensor:
+        seen.append(image)
+        return epsilon_loss(prior, image, *arguments)
+
+    monkeypatch.setattr("napari_d3ip.prior.train.epsilon_loss", watched)
+    list(train(tmp_path, replace(SMALL, steps=3, pool=3), evaluate=lambda *_: 1.0))
+    expected = EllipsePhantoms(16).draw(12, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(torch.cat(seen), expected, rtol=0, atol=0)
+
+
+def test_unknown_phantoms(tmp_path: Path) -> None:
+    with pytest.raises(PriorError, match=r"^phantoms: there are no 'cubes'; choose ellipses or mixed\.$"):
+        run(tmp_path / "prior", replace(SMALL, phantoms="cubes"))
+    assert not (tmp_path / "prior").exists()
+
+
+class TestMixedPhantoms:
+    def test_shape_and_range(self) -> None:
+        images = MixedPhantoms(32).draw(64, torch.Generator().manual_seed(0))
+        assert images.shape == (64, 1, 32, 32)
+        assert images.dtype == torch.float32
+        assert float(images.min()) == 0
+        assert (images.amax(dim=(1, 2, 3)) > 0.3).all()
+        assert float(images.max()) == 1
+
+    def test_depend_on_the_seed_only(self) -> None:
+        first = MixedPhantoms(16).draw(4, torch.Generator().manual_seed(7))
+        torch.manual_seed(99)
+        torch.testing.assert_close(first, MixedPhantoms(16).draw(4, torch.Generator().manual_seed(7)), rtol=0, atol=0)
+        assert not torch.equal(first, MixedPhantoms(16).draw(4, torch.Generator().manual_seed(8)))
+
+    def test_textures_are_finer_than_ellipses(self) -> None:
+        def roughness(images: torch.Tensor) -> float:
+            inner = images[:, 0, 8:-8, 8:-8]
+            return float(inner.diff(dim=1).abs().mean() / inner.mean())
+
+        mixed = MixedPhantoms(64).draw(64, torch.Generator().manual_seed(0))
+        assert roughness(mixed) > 1.5 * roughness(EllipsePhantoms(64).draw(64, torch.Generator().manual_seed(0)))
+
+    @pytest.mark.gpu
+    def test_on_cuda(self) -> None:
+        on_cpu, on_cuda = (MixedPhantoms(32).draw(8, torch.Generator().manual_seed(0), d) for d in ("cpu", "cuda"))
+        torch.testing.assert_close(on_cuda.cpu(), on_cpu, rtol=0, atol=0.02)
 
 
 def test_the_seed_decides_the_weights(tmp_path: Path) -> None:

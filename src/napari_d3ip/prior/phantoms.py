@@ -1,4 +1,4 @@
-"""Ellipse phantoms drawn on the fly: the only images the shipped priors have ever seen.
+"""Phantoms drawn on the fly: the only images the shipped priors have ever seen.
 
 Knows nothing of networks, scans or files. Pixel values are in [0, 1], background 0.
 """
@@ -6,10 +6,21 @@ Knows nothing of networks, scans or files. Pixel values are in [0, 1], backgroun
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from napari_d3ip.errors import PriorError
+
+
+class Phantoms(Protocol):
+    """A distribution of images."""
+
+    def draw(self, count: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
+        """Draw ``count`` images, shape (count, channels, size, size)."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +103,8 @@ class EllipsePhantoms:
         largest = log_uniform(0.08, 0.5, n)  # Some images hold only fine structure, some only coarse.
         contrast = log_uniform(0.1, 0.8, n)
         softness = uniform(0, 1, n)
-        for index in range(k):
+        for index in range(int(number.max())):
             active = (index < number).float()
-            if not bool(active.any()):
-                break
             angle, position = uniform(0, 2 * math.pi, n), uniform(0, 1, n).sqrt()
             cx = body_x + position * angle.cos() * 0.95
             cy = body_y + position * angle.sin() * 0.95
@@ -119,8 +128,117 @@ class EllipsePhantoms:
 
 
 @dataclass(frozen=True)
+class MixedPhantoms:
+    """Distribution of phantoms of many kinds.
+
+    A third are `EllipsePhantoms`; the others grains or strips (band-passed noise, isotropic or elongated, mapped to
+    two soft levels), polygons, thin straight fibres, and ellipses with texture, each in a body or without. A third of
+    all are shaded by a smooth field.
+
+    Parameters
+    ----------
+    size : int
+        Height and width in pixels.
+    polygons, fibres : int
+        Number in an image of polygons and of fibres.
+    """
+
+    size: int = 64
+    polygons: int = 10
+    fibres: int = 24
+
+    def draw(self, count: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
+        """Draw ``count`` phantoms, as `EllipsePhantoms.draw`."""
+
+        def uniform(low: float, high: float, *shape: int) -> Tensor:
+            drawn = low + (high - low) * torch.rand(*(shape or (count,)), generator=generator)
+            return drawn.to(device).reshape(*drawn.shape, 1, 1)
+
+        ellipses = EllipsePhantoms(self.size).draw(count, generator, device)[:, 0]
+        bodies = EllipsePhantoms(self.size, max_ellipses=6).draw(count, generator, device)[:, 0]
+        body = torch.where(uniform(0, 1) < 0.6, (bodies * 8).clamp(max=1), 1.0)
+        field = _band_passed_noise(count, self.size, generator, device)
+        softness = torch.exp(uniform(math.log(0.03), math.log(1.0)))
+        grains = uniform(0, 0.5) + uniform(0.1, 0.6) * torch.sigmoid((field - uniform(-1, 1)) / softness)
+        flat = uniform(0.1, 0.6)
+        kinds = (
+            ellipses,
+            ellipses,
+            grains * body,
+            grains * body,
+            self._polygons(flat.expand(-1, self.size, self.size), uniform) * body,
+            (flat + self._fibres(uniform)) * body,
+            ellipses * (1 + uniform(0.05, 0.4) * field),
+        )
+        chosen = torch.randint(len(kinds), (count,), generator=generator).to(device)
+        image = torch.stack(kinds)[chosen, torch.arange(count, device=device)]
+        image = image * torch.where(uniform(0, 1) < 0.33, self._shading(uniform), 1.0)
+        peak = image.clamp(min=0).amax(dim=(1, 2), keepdim=True).clamp(min=1e-3)
+        return (image / peak * uniform(0.5, 1.15)).clamp(0, 1)[:, None]
+
+    def _grid(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Coordinates y and x from -1 to 1."""
+        axis = (torch.arange(self.size, device=device) - (self.size - 1) / 2) * (2 / self.size)
+        return axis[:, None], axis[None, :]
+
+    def _polygons(self, image: Tensor, uniform: Callable[..., Tensor]) -> Tensor:
+        """Convex polygons over an image: each the intersection of up to five half planes around a centre."""
+        (y, x), pixel = self._grid(image.device), 2 / self.size
+        for _ in range(self.polygons):
+            cx, cy, radius = uniform(-1, 1), uniform(-1, 1), torch.exp(uniform(math.log(0.06), math.log(0.6)))
+            inside = torch.ones_like(image)
+            for side in range(5):
+                angle = uniform(0, 2 * math.pi) if side > 2 else uniform(0, 1.2) + side * 2 * math.pi / 3
+                distance = radius * uniform(0.5, 1) - (x - cx) * angle.cos() - (y - cy) * angle.sin()
+                inside = torch.minimum(inside, (0.5 + distance / pixel).clamp(0, 1))
+            image = image + inside * (uniform(0, 1) - image)
+        return image
+
+    def _fibres(self, uniform: Callable[..., Tensor]) -> Tensor:
+        """Straight fibres, mostly along one direction, thin and anti-aliased."""
+        main, spread, value = uniform(0, math.pi), uniform(0, 0.6), uniform(-0.5, 0.5)
+        width = torch.exp(uniform(math.log(0.7), math.log(5.0))) / self.size
+        (y, x), pixel = self._grid(main.device), 2 / self.size
+        covered = torch.zeros((len(main), self.size, self.size), device=main.device)
+        for _ in range(self.fibres):
+            angle, cx, cy, half = main + spread * uniform(-1, 1), uniform(-1, 1), uniform(-1, 1), uniform(0.2, 1.5)
+            along = (x - cx) * angle.cos() + (y - cy) * angle.sin()
+            across = (y - cy) * angle.cos() - (x - cx) * angle.sin()
+            distance = torch.minimum(width - across.abs(), half - along.abs())
+            covered = torch.maximum(covered, (0.5 + distance / pixel).clamp(0, 1))
+        return covered * value
+
+    def _shading(self, uniform: Callable[..., Tensor]) -> Tensor:
+        """Smooth field around 1, as of coils and of beam hardening."""
+        phase = uniform(0, 2 * math.pi)
+        y, x = self._grid(phase.device)
+        wave = torch.sin(phase + uniform(-2.5, 2.5) * y + uniform(-2.5, 2.5) * x)
+        return 1 + uniform(0.05, 0.4) * wave
+
+
+def _band_passed_noise(count: int, size: int, generator: torch.Generator, device: torch.device | str) -> Tensor:
+    """Noise of unit variance around a random frequency, elongated along a random direction; no two edges join."""
+    length = size + size // 2
+    white = torch.randn(count, length, length, generator=generator).to(device)
+
+    def uniform(low: float, high: float) -> Tensor:
+        return (low + (high - low) * torch.rand(count, 1, 1, generator=generator)).to(device)
+
+    frequency = torch.fft.fftfreq(length, device=device)
+    fy, fx = frequency[:, None], frequency[: length // 2 + 1].abs()[None, :]
+    angle, elongation = uniform(0, math.pi), torch.exp(uniform(-math.log(2.0), math.log(8.0)).clamp(min=0))
+    along, across = fx * angle.cos() + fy * angle.sin(), fy * angle.cos() - fx * angle.sin()
+    centre = torch.exp(uniform(math.log(1.5 / size), math.log(0.2)))
+    radius = ((elongation * along).square() + across.square()).sqrt()
+    band = torch.exp(-0.5 * ((radius - centre) / (0.35 * centre)).square())
+    field: Tensor = torch.fft.irfft2(torch.fft.rfft2(white) * band, s=(length, length))[:, :size, :size]
+    field = field - field.mean(dim=(1, 2), keepdim=True)
+    return field / field.std(dim=(1, 2), keepdim=True).clamp(min=1e-6)
+
+
+@dataclass(frozen=True)
 class ComplexPhantoms:
-    """Distribution of ellipse phantoms with a smooth random phase, as real and imaginary parts.
+    """Distribution of phantoms with a smooth random phase, as real and imaginary parts.
 
     The phase is a random constant plus a few random waves of at most ``max_waves`` periods over the image: coil and
     field inhomogeneity, motion and the choice of receiver phase leave such a phase on MR images.
@@ -129,6 +247,8 @@ class ComplexPhantoms:
     ----------
     size : int
         Height and width in pixels.
+    magnitudes : str
+        Kind of the magnitudes, see `KINDS`.
     max_waves : float
         Largest spatial frequency of the phase in periods per image.
     largest_amplitude : float
@@ -136,12 +256,13 @@ class ComplexPhantoms:
     """
 
     size: int = 64
+    magnitudes: str = "ellipses"
     max_waves: float = 1.5
     largest_amplitude: float = 2.0
 
     def draw(self, count: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
         """Draw ``count`` phantoms, shape (count, 2, size, size), float32, parts in [-1, 1]; as `EllipsePhantoms`."""
-        magnitude = EllipsePhantoms(self.size).draw(count, generator, device)
+        magnitude = KINDS[self.magnitudes](self.size).draw(count, generator, device)
         axis = torch.linspace(-0.5, 0.5, self.size, device=device)
         phase = (2 * math.pi * torch.rand(count, 1, 1, generator=generator)).to(device)
         amplitude = self.largest_amplitude * 0.01 ** torch.rand(count, 1, 1, generator=generator).to(device)
@@ -154,6 +275,18 @@ class ComplexPhantoms:
         return torch.cat((magnitude * phase.cos()[:, None], magnitude * phase.sin()[:, None]), dim=1)
 
 
-def phantoms_of(channels: int, size: int) -> EllipsePhantoms | ComplexPhantoms:
-    """Phantoms that a prior of ``channels`` image channels is trained on."""
-    return EllipsePhantoms(size) if channels == 1 else ComplexPhantoms(size)
+KINDS: dict[str, Callable[[int], Phantoms]] = {"ellipses": EllipsePhantoms, "mixed": MixedPhantoms}
+"""Distributions that a prior can be trained on, by their names."""
+
+
+def phantoms_of(kind: str, channels: int, size: int) -> Phantoms:
+    """Phantoms of a kind for a prior of ``channels`` image channels.
+
+    Raises
+    ------
+    PriorError
+        If there is no such kind.
+    """
+    if kind not in KINDS:
+        raise PriorError(f"phantoms: there are no '{kind}'; choose {' or '.join(KINDS)}.")
+    return KINDS[kind](size) if channels == 1 else ComplexPhantoms(size, kind)

@@ -54,6 +54,13 @@ class TrainingSettings:
         Seed of weights, phantoms and noise.
     channels : int
         1: real images; 2: real and imaginary parts of complex ones.
+    phantoms : str
+        ``"ellipses"`` or ``"mixed"``, see `napari_d3ip.prior.phantoms`.
+    pool : int
+        Phantoms are drawn for so many steps at once: on a GPU launching the many small operations of a drawing takes
+        longer than they do. Changes which phantoms are drawn.
+    minutes : float, optional
+        End after so long, if ``steps`` are not done by then; the decay of the rate, too.
     time_power : float
         Times are drawn as ``T u**time_power`` with u uniform: 1 is the usual uniform draw, larger ones visit small
         times, where most of the loss is and where sampling from a first reconstruction happens, more often.
@@ -70,12 +77,20 @@ class TrainingSettings:
     ema: float = 0.999
     seed: int = 0
     channels: int = 1
+    phantoms: str = "ellipses"
+    pool: int = 1
+    minutes: float | None = None
     time_power: float = 2.0
 
-    def rate(self, step: int) -> float:
-        """Learning rate at ``step``."""
+    def left(self, step: int, seconds: float) -> float:
+        """Fraction of the training that is left."""
+        of_time = 1.0 if self.minutes is None else 1 - seconds / (60 * self.minutes)
+        return min((self.steps - step) / self.steps, of_time)
+
+    def rate(self, step: int, seconds: float = 0.0) -> float:
+        """Learning rate at ``step``, ``seconds`` after the start."""
         rising = (step + 1) / self.warmup
-        falling = (self.steps - step) / max(1.0, self.decay * self.steps)
+        falling = self.left(step, seconds) / max(1 / self.steps, self.decay)
         return self.learning_rate * min(1.0, rising, falling)
 
 
@@ -105,10 +120,12 @@ def epsilon_loss(prior: DiffusionPrior, image: Tensor, generator: torch.Generato
 
 
 @torch.no_grad()
-def held_out_loss(prior: DiffusionPrior, size: int, count: int = 256, batch: int = 32) -> float:
-    """Mean epsilon loss on ``count`` phantoms of a seed that training never uses."""
+def held_out_loss(
+    prior: DiffusionPrior, size: int, kind: str = "ellipses", *, count: int = 256, batch: int = 32
+) -> float:
+    """Mean epsilon loss on ``count`` phantoms of a kind, of a seed that training never uses."""
     generator = torch.Generator().manual_seed(_HELD_OUT_SEED)
-    phantoms = phantoms_of(prior.config.channels, size)
+    phantoms = phantoms_of(kind, prior.config.channels, size)
     device = prior.alphas_cumprod.device
     losses = [epsilon_loss(prior, phantoms.draw(batch, generator, device), generator) for _ in range(count // batch)]
     return float(torch.stack(losses).mean())
@@ -123,7 +140,7 @@ def train(
     initial: DiffusionPrior | None = None,
     report_every: int = 50,
     checkpoint_every: int = 500,
-    evaluate: Callable[[DiffusionPrior, int], float] = held_out_loss,
+    evaluate: Callable[[DiffusionPrior, int, str], float] = held_out_loss,
 ) -> Iterator[TrainingProgress]:
     """Train a phantom prior and write it to ``folder`` as a ``DDPMPipeline``.
 
@@ -143,7 +160,7 @@ def train(
     report_every, checkpoint_every : int
         Steps between reports, and between checkpoints with a held-out evaluation.
     evaluate : callable
-        Held-out loss of a prior at a size.
+        Held-out loss of a prior at a size on a kind of phantoms.
 
     Yields
     ------
@@ -158,6 +175,7 @@ def train(
     from diffusers.training_utils import EMAModel
 
     device = torch.device(device)
+    phantoms = phantoms_of(settings.phantoms, settings.channels, settings.size)
     torch.manual_seed(settings.seed)
     config = PriorConfig(
         channels=settings.channels,
@@ -170,10 +188,11 @@ def train(
     if initial is not None:
         _load_weights(unet, _widened(initial.unet.state_dict(), unet.state_dict()), initial.name)
     optimizer = torch.optim.Adam(unet.parameters(), lr=settings.learning_rate)
-    average = EMAModel(unet.parameters(), decay=settings.ema, use_ema_warmup=True, power=3 / 4)
+    average = EMAModel(unet.parameters(), decay=settings.ema, use_ema_warmup=True, power=3 / 4, foreach=True)
     generator = torch.Generator().manual_seed(settings.seed)
     curve: list[dict[str, float]] = []
     start, seconds = 0, 0.0
+    pool: list[Tensor] = []
 
     checkpoint = folder / _CHECKPOINT
     if resume:
@@ -184,26 +203,29 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         average.load_state_dict(state["average"])
         generator.set_state(state["generator"].cpu())
+        pool = state["pool"]
         curve, start, seconds = state["curve"], state["step"], state["seconds"]
     average.to(device)
 
     folder.mkdir(parents=True, exist_ok=True)
-    phantoms = phantoms_of(settings.channels, settings.size)
     began, losses = time.monotonic() - seconds, []
 
     def measure() -> float:
         average.store(unet.parameters())
         average.copy_to(unet.parameters())
-        value = evaluate(prior.eval(), settings.size)
+        value = evaluate(prior.eval(), settings.size, settings.phantoms)
         average.restore(unet.parameters())
         prior.train()
         return value
 
     prior.train()
     for step in range(start, settings.steps):
+        elapsed = time.monotonic() - began
         for group in optimizer.param_groups:
-            group["lr"] = settings.rate(step)
-        image = phantoms.draw(settings.batch, generator, device)
+            group["lr"] = settings.rate(step, elapsed)
+        if not pool:
+            pool = list(phantoms.draw(settings.pool * settings.batch, generator, device).split(settings.batch))
+        image = pool.pop(0)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             loss = epsilon_loss(prior, image, generator, settings.time_power)
         optimizer.zero_grad(set_to_none=True)
@@ -213,8 +235,9 @@ def train(
         average.step(unet.parameters())
         losses.append(loss.detach())
         done = step + 1
+        is_last = settings.left(done, time.monotonic() - began) <= 0
         held_out = None
-        if done % checkpoint_every == 0 or done == settings.steps:
+        if done % checkpoint_every == 0 or is_last:
             held_out = measure()
             seconds = time.monotonic() - began
             mean = float(torch.stack(losses[-checkpoint_every:]).mean())
@@ -226,6 +249,7 @@ def train(
                     "optimizer": optimizer.state_dict(),
                     "average": average.state_dict(),
                     "generator": generator.get_state(),
+                    "pool": pool,
                     "curve": curve,
                     "step": done,
                     "seconds": seconds,
@@ -237,7 +261,9 @@ def train(
         if done % report_every == 0 or held_out is not None:
             recent = float(torch.stack(losses[-report_every:]).mean())
             losses = losses[-checkpoint_every:]
-            yield TrainingProgress(done, settings.steps, recent, held_out)
+            yield TrainingProgress(done, done if is_last else settings.steps, recent, held_out)
+        if is_last:
+            break
 
     average.copy_to(unet.parameters())
     prior.eval().save(folder)

@@ -19,7 +19,7 @@ from napari_d3ip.operators.projector import projector
 from napari_d3ip.operators.tomography import JosephMatrix, joseph_matrix
 from napari_d3ip.operators.torch_radon import TorchRadon
 
-ANGLES = np.array([-3.7, 0.0, 12.5, 60.2, 61.0, 90.0, 133.3, 200.1, 355.0])
+ANGLES = np.array([-3.7, 0.0, 12.5, 60.2, 90.0, 133.3, 180.0, 200.1, 355.0])
 BEAMS = {
     "parallel": (Beam(ANGLES, 16), (16, 16)),
     "odd detector, pitch": (Beam(ANGLES, 15, pitch=1.3), (12, 19)),
@@ -51,7 +51,7 @@ class Radon:
 
     def __init__(self, rays: int, angles: Tensor, source: float, detector: float, spacing: float, volume: Volume2D):
         assert angles.dtype == torch.float32
-        assert float(angles.abs().max()) <= np.pi
+        assert angles.abs().max() <= np.float32(np.pi)
         position = (np.arange(rays) - rays * 0.5 + 0.5) * spacing
         begins = np.stack((position * (source == np.inf), np.full(rays, min(source, 1e3))), axis=1)
         ends = np.stack((position, np.full(rays, -min(detector, 1e3))), axis=1)

@@ -22,15 +22,20 @@ from napari_d3ip.operators.base import LinearOperator
 from napari_d3ip.operators.beams import Beam
 
 _INSTALL = "install it (conda install -c conda-forge carterbox-torch-radon), or use backend=auto"
-# Layers of a CUDA texture, in which it keeps slices.
+# Layers of a CUDA texture, in which it keeps slices, and values in one (256 MB): where there is no room for it, or an
+# index passes 2**31, the package ends the process.
 _LAYERS = 2048
+_TEXTURE = 2**26
+# Its back-projection has no room for the sines of more.
+_ANGLES = 4096
 
 
 class TorchRadon(LinearOperator):
     """Line integrals of slices along the rays of a beam, by torch-radon.
 
-    Its back-projection interpolates on the detector instead of along the pixels, so it is the adjoint in the limit of
-    small pixels only; `adjoint` is what it gives.
+    Its back-projection interpolates on the detector instead of along the pixels, and takes the rays of a fan to be as
+    far apart as they lie on the detector. `adjoint` makes up for the slant of the detector to the rays, so it is the
+    adjoint in the limit of small pixels, but only there.
 
     Parameters
     ----------
@@ -44,25 +49,38 @@ class TorchRadon(LinearOperator):
     Raises
     ------
     DeviceError
-        If the package is not installed, or is another one of that name.
+        If the package is not installed, is another one of that name, or does not take so many angles.
     """
 
     def __init__(self, beam: Beam, slice_shape: tuple[int, int], *, device: torch.device | str = "cuda") -> None:
         module = _module()
+        if len(beam.angles) > _ANGLES:
+            raise DeviceError(
+                f"backend: torch-radon takes up to {_ANGLES} angles and this scan has {len(beam.angles)}; "
+                "use backend=auto."
+            )
         self.domain_shape, self.range_shape = slice_shape, beam.shape
         self._rays, self._first, self._share = _widened(beam.detectors, beam.center)
+        # Four at a time share a texture's reads.
+        largest = max(math.prod(slice_shape), len(beam.angles) * self._rays)
+        self._most = max(4, min(_LAYERS, _TEXTURE // largest) // 4 * 4)
         volume = module.volumes.Volume2D()
         volume.set_size(*slice_shape)
-        angles = torch.from_numpy(np.deg2rad(beam.angles)).float().to(device)
+        # Its sines and cosines are fast ones, which are good on half a turn to both sides.
+        turns = np.deg2rad((beam.angles + 180) % 360 - 180)
+        angles = torch.from_numpy(turns).float().to(device)
+        self._slant: Tensor | None = None
         if beam.source_distance is None:
             self._radon = module.ParallelBeam(self._rays, angles, beam.pitch, volume)
         else:
             distances = beam.source_distance, beam.detector_distance
             self._radon = module.FanBeam(self._rays, angles, *distances, beam.pitch, volume)
+            positions = (torch.arange(self._rays) - (self._rays - 1) / 2) * beam.pitch
+            self._slant = (1 + (positions / sum(distances)).square()).sqrt().to(device)
 
     def forward(self, x: Tensor) -> Tensor:
         """Project: (z, height, width) to (z, angle, detector), lengths in pixels."""
-        wide = torch.cat([self._radon.forward(part.contiguous()) for part in x.split(_LAYERS)])
+        wide = torch.cat([self._radon.forward(part.contiguous()) for part in x.split(self._most)])
         first, detectors, share = self._first, self.range_shape[1], self._share
         here = wide[..., first : first + detectors]
         return (1 - share) * here + share * wide[..., first + 1 : first + 1 + detectors] if share else here
@@ -73,7 +91,9 @@ class TorchRadon(LinearOperator):
         wide = F.pad(y, (before, after))
         if self._share:
             wide = (1 - self._share) * wide + self._share * F.pad(y, (before + 1, after - 1))
-        return torch.cat([self._radon.backward(part.contiguous()) for part in wide.split(_LAYERS)])
+        if self._slant is not None:
+            wide = wide * self._slant
+        return torch.cat([self._radon.backward(part.contiguous()) for part in wide.split(self._most)])
 
 
 def _module() -> Any:

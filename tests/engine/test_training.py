@@ -85,6 +85,18 @@ def test_minutes_end_it_with_the_rate_at_nothing(tmp_path: Path) -> None:
     assert settings.rate(5, 0.6) == pytest.approx(0.0)
 
 
+@pytest.mark.gpu
+def test_replayed_on_cuda_it_learns_as_it_does_launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = []
+    for name in ("replayed", "launched"):
+        settings = replace(SMALL, steps=60, pool=4)
+        progress = list(train(tmp_path / name, settings, device="cuda", checkpoint_every=60, evaluate=quick))
+        losses.append(progress[-1].held_out_loss)
+        assert load_prior(tmp_path / name).epsilon(torch.zeros((1, 1, 16, 16)), 5).shape == (1, 1, 16, 16)
+        monkeypatch.setattr("napari_d3ip.prior.train._replay", lambda *_: None)
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
 def test_a_pool_is_one_drawing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[torch.Tensor] = []
 

@@ -162,7 +162,7 @@ def one_round(count: int, size: int, rounds: int) -> dict[str, Any]:
     for _ in range(rounds):
         Path("/proc/self/clear_refs").write_text("5")  # Resets the peak (Linux).
         before, began = _memory("VmRSS"), time.process_time()
-        follow(splits.all, prior, adapter, t, t - 1, state.generator)
+        follow(splits, prior, adapter, t, t - 1, state.generator)
         adapt(problem, prior, adapter, state.x_t, state.volume, t, state.generator, splits)
         seconds.append(time.process_time() - began)
         peaks.append(_memory("VmHWM") - before)

@@ -23,7 +23,7 @@ from napari_d3ip.prior.adapters import SavedAdapter, load_adapter, lora_names
 from napari_d3ip.prior.network import DiffusionPrior, correlated_noise, white_noise
 from napari_d3ip.problem import Problem
 from napari_d3ip.settings import Settings
-from napari_d3ip.splits import NO_SPLITS, Split, Splits, draw_slices
+from napari_d3ip.splits import Split, Splits, draw_slices
 
 # Slices that judge a round of adaptation: a fixed number, so that its cost does not grow with the volume.
 _GUARD_SLICES = 8
@@ -345,7 +345,7 @@ def adapt(
     volume: Tensor,
     t: int,
     generator: torch.Generator,
-    splits: Splits = NO_SPLITS,
+    splits: Splits | None = None,
 ) -> Fit:
     """L optimizer steps at time t, each on K slices drawn anew (D3IP, algorithm 2; DDIP where there is one slice).
 
@@ -363,8 +363,9 @@ def adapt(
         If the adapters did not move: the network would be adapted in name only.
     """
     before = adapter.state()
-    losses = _fit(problem, prior, adapter, x_t, volume, t, generator, splits.learning)
-    return _judged(problem, prior, adapter, before, losses, x_t, t, generator, splits.judging)
+    learning, judging = _roles(splits)
+    losses = _fit(problem, prior, adapter, x_t, volume, t, generator, learning)
+    return _judged(problem, prior, adapter, before, losses, x_t, t, generator, judging)
 
 
 def adapt_by_reptile(
@@ -376,7 +377,7 @@ def adapt_by_reptile(
     t: int,
     generator: torch.Generator,
     rate: float,
-    splits: Splits = NO_SPLITS,
+    splits: Splits | None = None,
 ) -> Fit:
     """L steps on each group of adjacent slices in turn, ``phi <- phi + rate (phi' - phi)`` after each.
 
@@ -390,14 +391,20 @@ def adapt_by_reptile(
         As `adapt`.
     """
     before, losses = adapter.state(), []
+    learning, judging = _roles(splits)
     for group in torch.arange(len(x_t)).tensor_split(min(problem.settings.meta_groups, len(x_t))):
         weights = adapter.weights()
-        own = [split for split in splits.learning if group[0] <= split.index[0] <= group[-1]]
+        own = [split for split in learning if group[0] <= split.index[0] <= group[-1]]
         losses += _fit(
-            problem.of_slices(group), prior, adapter, x_t[group], volume[group], t, generator, own or splits.learning
+            problem.of_slices(group), prior, adapter, x_t[group], volume[group], t, generator, own or learning
         )
         adapter.draw_back(weights, rate)
-    return _judged(problem, prior, adapter, before, losses, x_t, t, generator, splits.judging)
+    return _judged(problem, prior, adapter, before, losses, x_t, t, generator, judging)
+
+
+def _roles(splits: Splits | None) -> tuple[list[Split], list[Split]]:
+    """Splits to learn from, and to judge by."""
+    return ([], []) if splits is None else (splits.learning, splits.judging)
 
 
 def _fit(
@@ -484,9 +491,9 @@ def estimate_as_turned(prior: DiffusionPrior, x_t: Tensor, t: int, generator: to
 
 
 def noised_split(
-    split: Split, prior: DiffusionPrior, t: int, correlation: float, generator: torch.Generator
+    split: Split | Splits, prior: DiffusionPrior, t: int, correlation: float, generator: torch.Generator
 ) -> Tensor:
-    """x_t of what a split is so far, with noise drawn anew."""
+    """x_t of what splits are so far, with noise drawn anew."""
     return prior.noised(split.volume, correlated_noise(split.volume, correlation, generator), t)
 
 

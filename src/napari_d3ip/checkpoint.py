@@ -17,8 +17,10 @@ from napari_d3ip.methods import SamplerState
 from napari_d3ip.problem import Problem
 from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.total_variation import Duals
-from napari_d3ip.splits import Split, Splits
+from napari_d3ip.splits import Splits
 
+# Of the content; runs do not go on with that of versions which kept something else.
+_FORMAT = 2
 # A file that was moved or renamed is still the same scan.
 _NOT_GEOMETRY = ("provenance", "source", "origin", "slice_range")
 
@@ -45,6 +47,7 @@ class Checkpoint:
         if self._path is None:
             return
         content = {
+            "format": _FORMAT,
             "fingerprint": self._fingerprint,
             "x_t": state.x_t,
             "volume": state.volume,
@@ -53,10 +56,7 @@ class Checkpoint:
             "duals": None if state.duals is None else vars(state.duals),
             "adapters": [vars(adapter) for adapter in state.adapters],
             "groups": state.groups,
-            "splits": [
-                [[split.tensors() for split in part] for part in (splits.learning, splits.judging)]
-                for splits in state.splits
-            ],
+            "splits": [None if splits is None else splits.tensors() for splits in state.splits],
             "index": state.index,
         }
         partial = self._path.with_name(self._path.name + ".partial")
@@ -77,6 +77,8 @@ class Checkpoint:
             content = torch.load(self._path, map_location=problem.measured.device, weights_only=True)
         except Exception as error:  # torch.load raises many types for a damaged file.
             raise FileError(f"resume: {self._path} cannot be read; delete it and start again.") from error
+        if content.get("format") != _FORMAT:
+            raise FileError(f"resume: {self._path} was written by another version; delete it and start again.")
         if content["fingerprint"] != self._fingerprint:
             raise FileError(
                 f"resume: {self._path} was written for another scan or other settings; delete it or give the same."
@@ -101,14 +103,10 @@ def _duals(values: dict[str, Any] | None) -> Duals | None:
     return None if values is None else Duals(**values)
 
 
-def _splits(saved: list[Any], groups: list[Tensor], problem: Problem) -> list[Splits]:
+def _splits(saved: list[Any], groups: list[Tensor], problem: Problem) -> list[Splits | None]:
     """Splits of every group of slices."""
-    splits = []
-    for group, parts in zip(groups, saved, strict=True):
+    splits: list[Splits | None] = []
+    for group, values in zip(groups, saved, strict=True):
         own = problem if len(groups) == 1 else problem.of_slices(group)
-        splits.append(Splits(*([_split(values, own) for values in part] for part in parts)))
+        splits.append(None if values is None else Splits.of(own, **{**values, "duals": _duals(values["duals"])}))
     return splits
-
-
-def _split(values: dict[str, Any], problem: Problem) -> Split:
-    return Split.of(problem, **{**values, "duals": _duals(values["duals"])})

@@ -7,7 +7,7 @@ shape (z, y, x) and are complex in MRI. Knows no files, no units and no interfac
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -20,7 +20,7 @@ from napari_d3ip.prior.network import DiffusionPrior, correlated_noise, white_no
 from napari_d3ip.problem import Problem
 from napari_d3ip.settings import Settings, parse_slices
 from napari_d3ip.solvers.total_variation import Duals
-from napari_d3ip.splits import Split, Splits, draw_splits
+from napari_d3ip.splits import Splits, draw_splits
 
 # Conjugate gradients to apply a pseudo-inverse or a proximal map of the data to the end.
 _INVERSE_CG = 30
@@ -39,7 +39,7 @@ class SamplerState:
     duals: Duals | None = None
     adapters: list[AdapterState] = field(default_factory=list)
     groups: list[Tensor] = field(default_factory=list)
-    splits: list[Splits] = field(default_factory=list)
+    splits: list[Splits | None] = field(default_factory=list)
     index: int = 0
 
 
@@ -92,16 +92,18 @@ def denoise(problem: Problem, prior: DiffusionPrior, state: SamplerState, epsilo
     """Tweedie estimate; with ``planes="all"`` the mean of those of the axial, coronal and sagittal slices.
 
     The prior is 2D; looking along all three axes makes it consistent in 3D (as two perpendicular priors do in
-    TPDM, Lee et al., ICCV 2023). The other planes see the current volume with white noise of their own, since the
-    noise of ``x_t`` may be correlated along z.
+    TPDM, Lee et al., ICCV 2023). The other planes see the current volume, or each run of slices that it is piled of,
+    with white noise of their own, since the noise of ``x_t`` may be correlated along z.
     """
     estimates = [prior.tweedie(state.x_t, epsilon, t)]
     if problem.settings.planes == "all":
-        for axis in (1, 2):
-            clean = state.volume.movedim(axis, 0)
+        runs = state.volume.unflatten(0, (-1, problem.regulariser.run or len(state.volume)))
+        for axis in (2, 3):
+            across = runs.movedim(axis, 1)
+            clean = across.flatten(0, 1)
             x_t = prior.noised(clean, white_noise(clean, state.generator), t)
             estimate = prior.tweedie(x_t, predict_noise(problem, prior, x_t, t), t)
-            estimates.append(estimate.movedim(0, axis))
+            estimates.append(estimate.reshape(across.shape).movedim(1, axis).flatten(0, 1))
     return torch.stack(estimates).mean(dim=0)
 
 
@@ -230,7 +232,7 @@ def d3ip_meta(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> I
         volume: Tensor,
         t: int,
         generator: torch.Generator,
-        splits: Splits,
+        splits: Splits | None,
     ) -> Fit:
         left = 1 - state.index / (settings.steps or 1) if settings.meta_decay else 1.0
         rate = settings.meta_rate * left
@@ -327,8 +329,8 @@ def _adapted_in_groups(
         for number, (group, part, splits) in enumerate(zip(groups, parts, state.splits, strict=True)):
             adapter.load(state.adapters[number])
             x_t, volume = state.x_t[group], state.volume[group]
-            if state.index > 0 and splits.all:
-                follow(splits.all, prior, adapter, times[state.index - 1], t, generator)
+            if state.index > 0 and splits is not None:
+                follow(splits, prior, adapter, times[state.index - 1], t, generator)
             if state.index % settings.adapt_every == 0:
                 fit = adapt_round(part, prior, adapter, x_t, volume, t, generator, splits)
                 state.adapters[number] = adapter.state()
@@ -353,17 +355,15 @@ def _parts(problem: Problem, state: SamplerState) -> Iterator[Problem]:
 
 
 def follow(
-    splits: Sequence[Split], prior: DiffusionPrior, adapter: Adapter, t: int, t_next: int, generator: torch.Generator
+    splits: Splits, prior: DiffusionPrior, adapter: Adapter, t: int, t_next: int, generator: torch.Generator
 ) -> None:
     """Take splits along with the volume: the same sampling step, without what is hidden of each."""
-    correlation = splits[0].seen.settings.noise_correlation
-    noised = [noised_split(split, prior, t, correlation, generator) for split in splits]
+    problem = splits.seen
+    x_t = noised_split(splits, prior, t, problem.settings.noise_correlation, generator)
+    state = SamplerState(x_t, splits.volume, generator, generator, splits.duals)
     with torch.no_grad(), adapter.in_use():
-        predicted = predict_noise(splits[0].seen, prior, torch.cat(noised), t).split([len(x_t) for x_t in noised])
-        for split, x_t, epsilon in zip(splits, noised, predicted, strict=True):
-            state = SamplerState(x_t, split.volume, generator, generator, split.duals)
-            sample(split.seen, prior, state, epsilon, t, t_next)
-            split.volume, split.duals = state.volume, state.duals
+        sample(problem, prior, state, predict_noise(problem, prior, x_t, t), t, t_next)
+    splits.volume, splits.duals = state.volume, state.duals
 
 
 def _refined(

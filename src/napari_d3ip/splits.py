@@ -6,7 +6,6 @@ et al., IEEE TCI 2020). Knows problems and solvers; nothing of priors and sampli
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.problem import Problem
+from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.total_variation import Duals, solve
 
 # Of total variation, and of conjugate gradients inside.
@@ -22,88 +22,135 @@ _MOST_ITERATIONS, _CG = 150, 3
 _JUDGES = 0.25
 
 
-@dataclass
+@dataclass(frozen=True)
 class Split:
-    """Adjacent slices of a scan as they are reconstructed without some views or lines.
+    """One run of adjacent slices without some views or lines.
 
     Parameters
     ----------
     index : Tensor
         Which slices, shape (k,).
-    hidden : Tensor
-        Mask, broadcastable to the scan, of the views or lines that are left out.
     seen : Problem
         That of the slices without what is hidden.
     question : Tensor
         Mask (k, *range_shape) of what is fitted elsewhere and hidden here.
     volume : Tensor
         Reconstruction (k, y, x), which has never seen what is hidden.
+    """
+
+    index: Tensor
+    seen: Problem
+    question: Tensor
+    volume: Tensor
+
+
+@dataclass
+class Splits:
+    """Splits of a scan, one behind the other in one volume, so that they are reconstructed and denoised together.
+
+    Parameters
+    ----------
+    index : Tensor
+        Which slices, shape (n, k).
+    hidden : Tensor
+        Masks (n, ...), each broadcastable to the scan, of the views or lines that are left out.
+    teachers : int
+        How many of them, the first, adaptation learns from; the others only judge it.
+    seen : Problem
+        That of all their slices, without what is hidden; regularised in runs of k.
+    question : Tensor
+        Mask (n k, *range_shape) of what is fitted elsewhere and hidden here.
+    volume : Tensor
+        Reconstruction (n k, y, x).
     duals : Duals or None
         State of its solver.
     """
 
     index: Tensor
     hidden: Tensor
+    teachers: int
     seen: Problem
     question: Tensor
     volume: Tensor
     duals: Duals | None
 
     @classmethod
-    def of(cls, problem: Problem, index: Tensor, hidden: Tensor, volume: Tensor, duals: Duals | None) -> Split:
-        """Split of a scan's slices, as far as it is reconstructed."""
-        part = problem.of_slices(index)
-        return cls(index, hidden, replace(part, used=part.used * (1 - hidden)), part.used * hidden, volume, duals)
+    def of(
+        cls,
+        problem: Problem,
+        index: Tensor,
+        hidden: Tensor,
+        teachers: int,
+        volume: Tensor | None = None,
+        duals: Duals | None = None,
+    ) -> Splits:
+        """Splits of a scan as far as they are reconstructed, by total variation if not at all."""
+        length = index.shape[1]
+        part = problem.of_slices(index.flatten())
+        masks = hidden.repeat_interleave(length, dim=0)
+        seen = replace(part, used=part.used * (1 - masks), regulariser=replace(part.regulariser, run=length))
+        if volume is None:
+            volume, duals = _reconstructed(seen, problem.zeros()[index.flatten()])
+        return cls(index, hidden, teachers, seen, part.used * masks, volume, duals)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, number: int) -> Split:
+        length = self.index.shape[1]
+        at = torch.arange(number * length, (number + 1) * length)
+        return Split(self.index[number], self.seen.of_slices(at), self.question[at], self.volume[at])
+
+    @property
+    def learning(self) -> list[Split]:
+        """Those that adaptation learns from."""
+        return [self[number] for number in range(self.teachers)]
+
+    @property
+    def judging(self) -> list[Split]:
+        """Those that only judge it."""
+        return [self[number] for number in range(self.teachers, len(self))]
 
     def tensors(self) -> dict[str, Any]:
         """What `of` makes it of again, beside the problem."""
         duals = None if self.duals is None else vars(self.duals)
-        return {"index": self.index, "hidden": self.hidden, "volume": self.volume, "duals": duals}
-
-    @classmethod
-    def drawn(cls, problem: Problem, generator: torch.Generator) -> Split:
-        """K random adjacent slices without random views or lines, reconstructed by total variation."""
-        settings = problem.settings
-        index = draw_slices(len(problem.measured), settings.adapt_slices, True, generator)
-        hidden = problem.leave_out(settings.adapt_leave_out or 0.0, generator)
-        split = cls.of(problem, index, hidden, problem.zeros()[index], None)
-        split.volume, split.duals = solve(
-            split.seen.fitted,
-            split.seen.measured * split.seen.used,
-            split.volume,
-            replace(problem.regulariser, weight=settings.tv_weight or 0.0, proximal_weight=0.0),
-            admm_steps=min(_MOST_ITERATIONS, settings.start_iterations or 1),
-            cg_steps=_CG,
-            check=problem.check,
-        )
-        return split
+        known = {"index": self.index, "hidden": self.hidden, "teachers": self.teachers}
+        return {**known, "volume": self.volume, "duals": duals}
 
 
-@dataclass(frozen=True)
-class Splits:
-    """Those that adaptation learns from, and those that only judge it."""
+def draw_splits(problem: Problem, generator: torch.Generator) -> Splits | None:
+    """As many runs of K random adjacent slices, without random views or lines, as the settings say.
 
-    learning: Sequence[Split] = ()
-    judging: Sequence[Split] = ()
-
-    @property
-    def all(self) -> list[Split]:
-        """Both."""
-        return [*self.learning, *self.judging]
-
-
-NO_SPLITS = Splits()
-
-
-def draw_splits(problem: Problem, generator: torch.Generator) -> Splits:
-    """As many as the settings say; none where nothing is left out."""
+    None where nothing is left out.
+    """
     settings = problem.settings
     count = settings.adapt_splits or 0
     if not (count and settings.adapt_leave_out):
-        return NO_SPLITS
+        return None
     judges = max(1, round(_JUDGES * count)) if settings.guard else 0
-    drawn = [Split.drawn(problem, generator) for _ in range(count + judges)]
-    return Splits(drawn[:count], drawn[count:])
+    drawn = [_drawn(problem, settings, generator) for _ in range(count + judges)]
+    index, hidden = zip(*drawn, strict=True)
+    return Splits.of(problem, torch.stack(index), torch.cat(hidden), count)
+
+
+def _drawn(problem: Problem, settings: Settings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Slices, and what is hidden of them."""
+    index = draw_slices(len(problem.measured), settings.adapt_slices, True, generator)
+    return index, problem.leave_out(settings.adapt_leave_out or 0.0, generator)
+
+
+def _reconstructed(seen: Problem, start: Tensor) -> tuple[Tensor, Duals | None]:
+    """Total variation."""
+    settings = seen.settings
+    return solve(
+        seen.fitted,
+        seen.measured * seen.used,
+        start,
+        replace(seen.regulariser, weight=settings.tv_weight or 0.0, proximal_weight=0.0),
+        admm_steps=min(_MOST_ITERATIONS, settings.start_iterations or 1),
+        cg_steps=_CG,
+        check=seen.check,
+    )
 
 
 def draw_slices(total: int, count: int, adjacent: bool, generator: torch.Generator) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from napari_d3ip import adaptation
 from napari_d3ip.adaptation import Adapter, estimate_as_turned, noised_split, split_loss
 from napari_d3ip.checkpoint import Checkpoint
-from napari_d3ip.methods import METHODS, SamplerState, initial_state, timesteps
+from napari_d3ip.methods import METHODS, SamplerState, follow, initial_state, timesteps
 from napari_d3ip.prior.network import DiffusionPrior, load_prior
 from napari_d3ip.problem import Problem
 from napari_d3ip.splits import Split, Splits, draw_splits
@@ -29,6 +29,14 @@ def generator(seed: int = 0) -> torch.Generator:
 @pytest.fixture
 def problem(make_scan: Callable[..., Any], make_problem: Callable[..., Problem]) -> Problem:
     return make_problem(make_scan(5).measurement, **SPLIT)
+
+
+def one_split(problem: Problem, seed: int = 0) -> Splits:
+    """Of a problem whose settings ask for more."""
+    settings = problem.settings.updated(adapt_splits=1, guard=False)
+    splits = draw_splits(replace(problem, settings=settings), generator(seed))
+    assert splits is not None
+    return splits
 
 
 def loss_of(prior: DiffusionPrior) -> Tensor:
@@ -53,39 +61,62 @@ def sampled(problem: Problem, prior: DiffusionPrior, method: str = "d3ip", steps
 class TestSplit:
     def test_hides_whole_views_of_adjacent_slices(self, problem: Problem) -> None:
         for seed in range(4):
-            split = Split.drawn(problem, generator(seed))
+            splits = one_split(problem, seed)
+            (split,) = splits.learning
             assert (split.index.diff() == 1).all()
             assert len(split.index) == len(split.volume) == problem.settings.adapt_slices
             assert split.question.any()
-            assert not (split.seen.used * split.hidden).any()
+            assert not (split.seen.used * splits.hidden).any()
             together = split.seen.used + split.question
             assert torch.equal(together, problem.used[split.index])
 
     def test_is_reconstructed_without_what_is_hidden(self, problem: Problem) -> None:
-        split = Split.drawn(problem, generator())
-        other = Split.drawn(changed(problem, split.hidden), generator())
+        split = one_split(problem)
+        other = one_split(changed(problem, split.hidden))
         assert torch.equal(split.hidden, other.hidden)
         assert torch.equal(split.volume, other.volume)
         visible = changed(problem, 1 - split.hidden)
-        assert not torch.equal(split.volume, Split.drawn(visible, generator()).volume)
+        assert not torch.equal(split.volume, one_split(visible).volume)
         assert float(split.seen.residual(split.volume, split.seen.used)) < float(
             split.seen.residual(torch.zeros_like(split.volume), split.seen.used)
         )
 
+    @pytest.mark.parametrize("planes", ["axial", "all"])
+    def test_together_they_are_what_each_is_alone(
+        self, problem: Problem, prior: DiffusionPrior, planes: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        problem = replace(problem, settings=problem.settings.updated(planes=planes))
+        together = draw_splits(problem, generator())
+        assert together is not None
+        alone = [
+            Splits.of(problem, together.index[n : n + 1], together.hidden[n : n + 1], 1) for n in range(len(together))
+        ]
+        torch.testing.assert_close(together.volume, torch.cat([each.volume for each in alone]), rtol=1e-4, atol=1e-5)
+        # Without noise, which each draws for itself.
+        monkeypatch.setattr("napari_d3ip.adaptation.correlated_noise", lambda like, *_: torch.zeros_like(like))
+        monkeypatch.setattr("napari_d3ip.methods.white_noise", lambda like, *_: torch.zeros_like(like))
+        adapter = Adapter(prior, rank=2, learning_rate=1e-3)
+        before = together.volume
+        for each in (together, *alone):
+            follow(each, prior, adapter, 100, 50, generator())
+        assert not torch.equal(together.volume, before)
+        torch.testing.assert_close(together.volume, torch.cat([each.volume for each in alone]), rtol=1e-3, atol=1e-4)
+
     @pytest.mark.parametrize(("guard", "judges"), [(True, 1), (False, 0)])
     def test_some_only_judge(self, scan: Any, make_problem: Callable[..., Problem], guard: bool, judges: int) -> None:
         splits = draw_splits(make_problem(scan.measurement, **SPLIT, guard=guard), generator())
+        assert splits is not None
         assert (len(splits.learning), len(splits.judging)) == (4, judges)
 
     @pytest.mark.parametrize("off", [{"adapt_splits": 0}, {"adapt_leave_out": 0.0}])
     def test_none_where_nothing_is_left_out(
         self, scan: Any, make_problem: Callable[..., Problem], off: dict[str, Any]
     ) -> None:
-        assert draw_splits(make_problem(scan.measurement, **{**SPLIT, **off}), generator()).all == []
+        assert draw_splits(make_problem(scan.measurement, **{**SPLIT, **off}), generator()) is None
 
     def test_of_kspace(self, mr_scan: Any, make_problem: Callable[..., Problem]) -> None:
         problem = make_problem(mr_scan.measurement, **SPLIT)
-        split = Split.drawn(problem, generator())
+        split = one_split(problem)
         assert split.volume.is_complex()
         assert split.question.any()
         assert not (split.seen.used * split.hidden).any()
@@ -96,8 +127,10 @@ class TestLoss:
         self, problem: Problem, prior: DiffusionPrior
     ) -> None:
         """The loss changes with the hidden rays; what the network and data consistency see does not."""
-        split = Split.drawn(problem, generator())
-        other = Split.of(changed(problem, split.hidden), split.index, split.hidden, split.volume, split.duals)
+        splits = one_split(problem)
+        other_problem = changed(problem, splits.hidden)
+        (split,) = splits.learning
+        (other,) = Splits.of(other_problem, splits.index, splits.hidden, 1, splits.volume, splits.duals).learning
         losses = [float(split_loss(problem, prior, [each], 100, generator(1)).detach()) for each in (split, other)]
         assert losses[0] != losses[1]
         estimates = [
@@ -127,7 +160,7 @@ class TestLoss:
 
     def test_steps_lower_it(self, problem: Problem, prior: DiffusionPrior) -> None:
         adapter = Adapter(prior, rank=4, learning_rate=1e-2)
-        split = Split.drawn(problem, generator())
+        (split,) = one_split(problem).learning
         losses = []
         for _ in range(12):
             loss = split_loss(problem, prior, [split], 100, generator(3))
@@ -148,7 +181,7 @@ class TestLoss:
         monkeypatch.setattr(adaptation, "split_loss", lambda *_: 3.0 + nothing)
         monkeypatch.setattr(adaptation, "scale_loss", lambda *_: 0.5 + nothing)
         volume = problem.zeros()
-        splits = Splits([Split.drawn(problem, generator())])
+        splits = one_split(problem)
         fit = adaptation.adapt(problem, prior, adapter, volume, volume, 100, generator(), splits)
         assert fit.loss == pytest.approx(0.5 + 3.0 * adaptation._FIDELITY_IN_BOTH)
 
@@ -161,13 +194,17 @@ class TestRun:
         state = sampled(problem, load_prior(prior_folder), method)
         (splits,) = state.splits
         first = draw_splits(problem, generator(problem.settings.seed))
-        for split, start in zip(splits.all, first.all, strict=True):
-            assert torch.equal(split.index, start.index)
-            assert not torch.equal(split.volume, start.volume)
+        assert splits is not None
+        assert first is not None
+        assert torch.equal(splits.index, first.index)
+        for number in range(len(first)):
+            assert not torch.equal(splits[number].volume, first[number].volume)
         # Without adaptation nothing but the split's own rays steers it.
         quiet = replace(problem, settings=problem.settings.updated(learning_rate=1e-12, adapt_splits=1, guard=False))
-        split = sampled(quiet, load_prior(prior_folder), method).splits[0].all[0]
-        other = sampled(changed(quiet, split.hidden), load_prior(prior_folder), method).splits[0].all[0]
+        (split,) = sampled(quiet, load_prior(prior_folder), method).splits
+        assert split is not None
+        (other,) = sampled(changed(quiet, split.hidden), load_prior(prior_folder), method).splits
+        assert other is not None
         torch.testing.assert_close(split.volume, other.volume, rtol=0, atol=1e-5)
 
     def test_splits_that_nothing_learns_from_judge(
@@ -183,9 +220,13 @@ class TestRun:
         monkeypatch.setattr(adaptation, "split_loss", spied)
         adapter = Adapter(prior, rank=2, learning_rate=1e-2)
         splits = draw_splits(problem, generator())
+        assert splits is not None
         x_t = problem.zeros()
         fit = adaptation.adapt(problem, prior, adapter, x_t, x_t, 100, generator(5), splits)
-        assert not any(judge is split for judge in splits.judging for split in taught)
+        assert len(taught) == (problem.settings.adapt_steps or 0) * len(splits.learning)
+        for split, learnt in zip(taught, splits.learning * (problem.settings.adapt_steps or 0), strict=True):
+            assert torch.equal(split.index, learnt.index)
+            assert torch.equal(split.question, learnt.question)
         assert fit.held_out is not None
         assert fit.held_out_without is not None
         assert fit.held_out != fit.held_out_without

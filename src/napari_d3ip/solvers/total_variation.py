@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from napari_d3ip.operators.base import LinearOperator
@@ -53,6 +54,8 @@ class Regulariser:
     proximal_map : callable, optional
         Takes the place of total variation: called with a volume (z, y, x) and the step ``weight / rho``, which is
         ``threshold``.
+    run : int
+        The volume is a pile of runs of so many slices that have nothing to do with each other; 0 if it is one.
     """
 
     axes: tuple[int, ...] = (0, 1, 2)
@@ -64,6 +67,7 @@ class Regulariser:
     huber: float = 0.0
     order: Literal[1, 2] = 1
     proximal_map: ProximalMap | None = None
+    run: int = 0
 
     @property
     def penalty(self) -> float:
@@ -76,18 +80,26 @@ class Regulariser:
         return self.weight > 0 and 0 in self.axes and self.proximal_map is None
 
     def terms(self) -> list[Term]:
-        """What ADMM splits off."""
+        """What ADMM splits off, of volumes of shape (runs, slices of a run, y, x)."""
         terms: list[Term] = []
         if self.weight > 0:
+            axes = tuple(axis + 1 for axis in self.axes)
             if self.proximal_map is not None:
-                terms.append(Plugged(self.proximal_map, self.penalty, self.threshold))
+                terms.append(Plugged(self._mapped, self.penalty, self.threshold))
             elif self.order == 2:
-                terms.append(GeneralisedVariation(self.axes, self.penalty, self.threshold, self.huber))
+                terms.append(GeneralisedVariation(axes, self.penalty, self.threshold, self.huber))
             else:
-                terms.append(TotalVariation(self.axes, self.penalty, self.threshold, self.huber))
+                terms.append(TotalVariation(axes, self.penalty, self.threshold, self.huber))
         if self.nonnegative:
             terms.append(Nonnegative(self.penalty))
         return terms
+
+    def _mapped(self, volume: Tensor, step: float) -> Tensor:
+        """``proximal_map`` of every run."""
+        assert self.proximal_map is not None
+        slices = volume.flatten(0, 1)
+        runs = slices.split(self.run or len(slices))
+        return torch.cat([self.proximal_map(run, step) for run in runs]).reshape(volume.shape)
 
 
 @dataclass(frozen=True)
@@ -144,27 +156,33 @@ def solve(
         State for the next call.
     """
     gamma, mu = regulariser.proximal_weight, regulariser.imaginary_weight
-    back_projected = operator.transpose(measured) + gamma * start
-    terms, coupled = regulariser.terms(), regulariser.couples_slices or operator.couples_slices
+    terms = regulariser.terms()
+    # What conjugate gradients solve for is coupled within a run, or within a slice.
+    length = (regulariser.run or len(start)) if regulariser.couples_slices or operator.couples_slices else 1
+
+    def apart(volume: Tensor) -> Tensor:
+        return volume.reshape(-1, length, *volume.shape[1:])
 
     def gram(x: Tensor) -> Tensor:
-        total = operator.transpose(operator(x)) + gamma * x
+        total = apart(operator.transpose(operator(x.flatten(0, 1)))) + gamma * x
         # Linear over the reals only, and symmetric in the real inner product, which is the one that CG takes.
         total = total + 1j * mu * x.imag if mu > 0 else total
         for term in terms:
             total = total + term.gram(x)
         return total
 
+    back_projected = apart(operator.transpose(measured) + gamma * start)
     if not terms:
-        return conjugate_gradient(gram, back_projected, start, cg_steps, coupled=coupled, check=check), None
+        return conjugate_gradient(gram, back_projected, apart(start), cg_steps, check=check).flatten(0, 1), None
     if duals is None:
-        duals = Duals(tuple(term.start(start) for term in terms), start.new_zeros(()))
+        duals = Duals(tuple(term.start(apart(start)) for term in terms), start.new_zeros(()))
     states = duals.terms
-    x = start + duals.clipped
+    x = apart(start + duals.clipped)
     for _ in range(admm_steps):
         steps = [term.step(x, state) for term, state in zip(terms, states, strict=True)]
         rhs, states = sum((part for part, _ in steps), back_projected), tuple(state for _, state in steps)
-        x = conjugate_gradient(gram, rhs, x, cg_steps, coupled=coupled, check=check)
-    volume = x.clamp(min=0) if regulariser.nonnegative else x
+        x = conjugate_gradient(gram, rhs, x, cg_steps, check=check)
+    unclipped = x.flatten(0, 1)
+    volume = unclipped.clamp(min=0) if regulariser.nonnegative else unclipped
     kept = tuple(tuple(part.detach() for part in state) for state in states)
-    return volume, Duals(kept, (x - volume).detach())
+    return volume, Duals(kept, (unclipped - volume).detach())

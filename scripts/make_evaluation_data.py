@@ -6,7 +6,7 @@ grid twice as fine, with noise. Nothing written here belongs into the repository
 
     pip download --no-deps --no-binary :all: totalsegmentator==2.18.0
     pip download --no-deps nilearn==0.14.1
-    pip install numpy scipy nibabel astra-toolbox
+    pip install . astra-toolbox
     python scripts/make_evaluation_data.py --totalsegmentator totalsegmentator-2.18.0.tar.gz \
         --nilearn nilearn-0.14.1-py3-none-any.whl -o eval
 

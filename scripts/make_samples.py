@@ -6,7 +6,7 @@ Run once, by a maintainer; the results are part of the repository::
     pip download --no-deps --no-binary :all: totalsegmentator==2.18.0
     pip download --no-deps nilearn==0.14.1
     pip download --no-deps --no-binary :all: twixtools==0.24
-    pip install numpy scipy h5py nibabel astra-toolbox sigpy twixtools
+    pip install ".[mri]" astra-toolbox
     python scripts/make_samples.py --etspy etspy-1.3.0-py3-none-any.whl \
         --totalsegmentator totalsegmentator-2.18.0.tar.gz \
         --nilearn nilearn-0.14.1-py3-none-any.whl --twixtools twixtools-0.24.tar.gz

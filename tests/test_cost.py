@@ -84,7 +84,7 @@ class TestCount:
                 assert [step.phase for step in steps] == plan(resolved, len(scan.data))
 
     @pytest.mark.parametrize("method", ["d3ip", "d3ip-mbir", "d3ip-meta"])
-    @pytest.mark.parametrize("loss", ["fidelity", "scales"])
+    @pytest.mark.parametrize("loss", ["fidelity", "scales", "equivariance"])
     def test_adaptation_of_the_volume_does_not_depend_on_its_slices(self, method: str, loss: str) -> None:
         few, many = (amount("adaptation", replace(SCAN, slices=n), method=method, adapt_loss=loss) for n in (16, 512))
         assert few == many
@@ -107,6 +107,15 @@ class TestCount:
         adapted = amount("adaptation", method="d3ip", adapt_slices=3, guard=False)[NETWORK]
         # L steps on K slices, with gradients, at each of four times.
         assert adapted == pytest.approx(4 * 10 * 3 * 3 * 128 * 128 / 1e6)
+
+    def test_rescans(self) -> None:
+        """Two runs of 12 slices by 60 iterations before each of four steps, and as many evaluations of the network."""
+        plain, rescanned = (
+            amount("adaptation", method="d3ip", guard=False, adapt_loss=loss) for loss in ("fidelity", "equivariance")
+        )
+        assert rescanned[NETWORK] == pytest.approx(plain[NETWORK])
+        started = amount("first reconstruction", method="d3ip", start_iterations=60)["sinogram"]
+        assert rescanned["sinogram"] == pytest.approx(4 * started * 24 / SCAN.slices, rel=0.02)
 
     def test_splits(self) -> None:
         """12 that teach and 3 that judge, of 3 slices each, follow in all steps but the first."""

@@ -18,12 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from napari_d3ip.equivariance import Rescans, rescan
 from napari_d3ip.errors import D3IPError, PriorError
 from napari_d3ip.prior.adapters import SavedAdapter, load_adapter, lora_names
 from napari_d3ip.prior.network import DiffusionPrior, correlated_noise, white_noise
-from napari_d3ip.problem import Problem
+from napari_d3ip.problem import Problem, draw_slices
 from napari_d3ip.settings import Settings
-from napari_d3ip.splits import Split, Splits, draw_slices
+from napari_d3ip.splits import Split, Splits
 
 # Slices that judge a round of adaptation: a fixed number, so that its cost does not grow with the volume.
 _GUARD_SLICES = 8
@@ -350,7 +351,8 @@ def adapt(
     """L optimizer steps at time t, each on K slices drawn anew (D3IP, algorithm 2; DDIP where there is one slice).
 
     The loss is that of the data (`split_loss` where there are splits, else `fidelity_loss`), with
-    ``adapt_loss="scales"`` the `scale_loss` of the volume so far, or both.
+    ``adapt_loss="scales"`` the `scale_loss` of the volume so far, or both, with ``"equivariance"`` the
+    `equivariance_loss` of slices of it that are scanned anew.
 
     The cost does not depend on the number of slices. With ``settings.guard``, rays that nothing has fitted decide
     whether the adapters are used: what is hidden of splits that no step has learnt from, or else the held-out rays of
@@ -420,17 +422,20 @@ def _fit(
     """Losses of L optimizer steps."""
     losses = []
     kind = problem.settings.adapt_loss
+    rescans = rescan(problem, volume, generator) if kind == "equivariance" else None
     for _ in range(problem.settings.adapt_steps or 1):
         problem.check()
         terms = []
-        if kind != "scales":
+        if rescans is not None:
+            terms.append(equivariance_loss(problem, prior, rescans, t, generator))
+        if kind in ("fidelity", "both"):
             fidelity = (
                 split_loss(problem, prior, splits, t, generator)
                 if splits
                 else fidelity_loss(problem, prior, x_t, t, generator)
             )
             terms.append(_FIDELITY_IN_BOTH * fidelity if kind == "both" else fidelity)
-        if kind != "fidelity":
+        if kind in ("scales", "both"):
             terms.append(scale_loss(problem, prior, volume, generator))
         loss = torch.stack(terms).sum()
         adapter.step(loss)
@@ -472,6 +477,31 @@ def split_loss(
         denoised = estimate_as_turned(prior, x_t, t, generator)
     estimate = split.seen.make_consistent(denoised, settings.adapt_admm_steps or 1, settings.adapt_cg_steps or 1)[0]
     return split.seen.residual(estimate, split.question)
+
+
+def equivariance_loss(
+    problem: Problem, prior: DiffusionPrior, rescans: Rescans, t: int, generator: torch.Generator
+) -> Tensor:
+    """Denoising loss (Ho et al. 2020, eq. 14) on K turned slices whose x_t is made of what a scan leaves of them.
+
+    The network is to see not only the noise that was added, but also what the scanner and total variation did to a
+    slice: the "noise" that leads from the truth to x_t (equivariant imaging, Chen et al., ICCV 2021, eq. 8). Where
+    sampling denoises slices along all axes, so does this, as many pixels of any: who has learnt from axial slices
+    alone draws haze into coronal and sagittal ones that are empty.
+    """
+    settings = problem.settings
+    number = int(torch.randint(len(rescans.truth), (1,), generator=generator))
+    axis = int(torch.randint(3 if settings.planes == "all" else 1, (1,), generator=generator))
+    truth, volume = (runs[number].movedim(axis, 0) for runs in (rescans.truth, rescans.volume))
+    count = math.ceil(settings.adapt_slices * len(truth) / len(rescans.truth[number]))
+    at = draw_slices(len(truth), count, True, generator)
+    truth, volume = truth[at], volume[at]
+    correlation = settings.noise_correlation if axis == 0 else 0.0
+    x_t = prior.noised(volume, correlated_noise(volume, correlation, generator), t)
+    alpha_bar = prior.alphas_cumprod[t]
+    whole = (x_t - alpha_bar.sqrt() * prior.normalise(truth)) / (1 - alpha_bar).sqrt()
+    difference = prior.epsilon(x_t[:, None], t)[:, 0] - whole
+    return (difference * difference.conj()).real.mean()
 
 
 def estimate_as_turned(prior: DiffusionPrior, x_t: Tensor, t: int, generator: torch.Generator) -> Tensor:

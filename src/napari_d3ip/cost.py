@@ -38,6 +38,7 @@ _TV_CG, _START_CG, _SLAB, _SLAB_ITERATIONS = 3, 10, 12, 20
 _CANDIDATES, _PHASE_CONSTRAINTS = 5, 4
 _SCALE, _PATCH = 0.65, 128
 _SPLIT_ITERATIONS, _JUDGES = 150, 0.25
+_RESCANS, _RESCAN_SLICES, _RESCAN_ITERATIONS = 2, 12, 60
 # Forward and backward, in forward evaluations.
 _WITH_GRADIENT = 3.0
 # Memory that one application of a pair of operators goes through: entries of a Joseph matrix in a ray and pixel it
@@ -397,12 +398,16 @@ class _Counter:
         settings, extent = self._settings, self._extent
         used = min(settings.adapt_slices, available)
         amounts: Amounts = {}
-        if settings.adapt_loss != "fidelity":
+        if settings.adapt_loss == "equivariance":
+            pairs = 1 + self._solving(_RESCAN_ITERATIONS, _TV_CG)
+            amounts = self._pairs(pairs, _RESCANS * min(_RESCAN_SLICES, available))
+            amounts = _sum(amounts, self._network(_WITH_GRADIENT * rounds * used))
+        if settings.adapt_loss in ("scales", "both"):
             seen = min(math.ceil(settings.adapt_slices / _SCALE), available) * _SCALE
             pixels = min(_SCALE * extent.height, _PATCH) * min(_SCALE * extent.width, _PATCH)
             share = pixels / (extent.height * extent.width)
             amounts = self._network(_WITH_GRADIENT * rounds * seen * share)
-        if settings.adapt_loss != "scales":
+        if settings.adapt_loss in ("fidelity", "both"):
             pairs = self._solving(settings.adapt_admm_steps or 1, settings.adapt_cg_steps or 1) + 1
             amounts = _sum(amounts, self._network(_WITH_GRADIENT * rounds * used))
             amounts = _sum(amounts, self._pairs(_WITH_GRADIENT * rounds * pairs, used))

@@ -156,3 +156,12 @@ class Problem:
             duals=duals,
             check=self.check,
         )
+
+
+def draw_slices(total: int, count: int, adjacent: bool, generator: torch.Generator) -> Tensor:
+    """Indices of ``min(count, total)`` random slices, adjacent or distinct."""
+    count = min(count, total)
+    if adjacent:
+        first = int(torch.randint(total - count + 1, (1,), generator=generator))
+        return torch.arange(first, first + count)
+    return torch.randperm(total, generator=generator)[:count]

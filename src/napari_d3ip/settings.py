@@ -303,10 +303,11 @@ class Settings(BaseModel):
     )
     adapt_every: int = Field(1, ge=1, description="Adapt before every n-th sampling step.")
     adapt_slices: int = Field(3, ge=1, description="Monte Carlo slices K per adaptation step.")
-    adapt_loss: Literal["fidelity", "scales", "both"] | None = Field(
+    adapt_loss: Literal["fidelity", "scales", "both", "equivariance"] | None = Field(
         None,
         description="What adaptation lowers: the residual of the data (fidelity, the paper's), the denoising loss on "
-        "the volume itself seen at coarser scales (scales), or both; by the scan if not given.",
+        "the volume itself seen at coarser scales (scales), both, or what the scanner does to turned slices of the "
+        "volume (equivariance); by the scan if not given.",
     )
     adapt_leave_out: float | None = Field(
         None,

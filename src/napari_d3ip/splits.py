@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from napari_d3ip.problem import Problem
+from napari_d3ip.problem import Problem, draw_slices
 from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.total_variation import Duals, solve
 
@@ -151,12 +151,3 @@ def _reconstructed(seen: Problem, start: Tensor) -> tuple[Tensor, Duals | None]:
         cg_steps=_CG,
         check=seen.check,
     )
-
-
-def draw_slices(total: int, count: int, adjacent: bool, generator: torch.Generator) -> Tensor:
-    """Indices of ``min(count, total)`` random slices, adjacent or distinct."""
-    count = min(count, total)
-    if adjacent:
-        first = int(torch.randint(total - count + 1, (1,), generator=generator))
-        return torch.arange(first, first + count)
-    return torch.randperm(total, generator=generator)[:count]

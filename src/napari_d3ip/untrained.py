@@ -15,9 +15,8 @@ from torch import Tensor
 
 from napari_d3ip.prior.complex_images import ComplexPrior
 from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet, correlated_noise, linear_schedule
-from napari_d3ip.problem import Problem
+from napari_d3ip.problem import Problem, draw_slices
 from napari_d3ip.solvers.differences import gradient
-from napari_d3ip.splits import draw_slices
 
 _WIDTH, _LEARNING_RATE, _AVERAGE = 24, 1e-3, 0.95
 # Looks at the whole volume in a run, and how many of them without progress on held-out rays end it.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from napari.layers import Layer
-from qtpy.QtCore import QPoint
+from qtpy.QtCore import QCoreApplication, QEvent, QPoint
 from qtpy.QtWidgets import QScrollArea, QWidget
 
 from napari_d3ip.widgets.layers import measurement_layer
@@ -54,6 +54,7 @@ def check_width(bench: Bench) -> None:
 
 def cut_off(widget: QWidget) -> list[str]:
     """Parts of a dock that are not wholly within its width, and bars to scroll sideways."""
+    tell_layouts()
     found = [f"bar of {area.objectName()}" for area in scroll_areas(widget) if area.horizontalScrollBar().isVisible()]
     for area in scroll_areas(widget):
         inside = area.viewport()
@@ -64,6 +65,11 @@ def cut_off(widget: QWidget) -> list[str]:
             if part.objectName() and part.isVisible() and left + part.width() > inside.width():
                 found.append(part.objectName())
     return found
+
+
+def tell_layouts() -> None:
+    """Tell all layouts what was shown or hidden, so that nothing is seen where it was before."""
+    QCoreApplication.sendPostedEvents(None, int(QEvent.Type.LayoutRequest))
 
 
 def scroll_areas(widget: QWidget) -> list[Any]:
@@ -110,6 +116,7 @@ def test_every_state(
 
 def out_of_sight(bench: Bench, *names: str) -> list[str]:
     """Those of some widgets that are not wholly seen as the dock is scrolled now."""
+    tell_layouts()
     return [name for name in names if not is_in_sight(bench.child(name))]
 
 

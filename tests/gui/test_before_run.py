@@ -271,7 +271,9 @@ class TestSlices:
         assert part.data.shape[0] == 8
         assert part.translate[0] == 10
 
-    def test_another_scan_starts_with_all(self, tall: Bench, k_space: KSpace) -> None:
+    @pytest.mark.parametrize("preset", ["balanced", "fast"])  # What is set changes with the kind of scan, or does not.
+    def test_another_scan_starts_with_all(self, tall: Bench, k_space: KSpace, preset: str) -> None:
+        tall.choose("preset", preset)
         tall.click("slices_only")
         tall.viewer.add_layer(Layer.create(*measurement_layer(k_space)))
         assert not tall.child("slices_only").isChecked()

@@ -130,10 +130,10 @@ class ReconstructionWidget(QWidget):
 
     def _suit(self, measurement: Measurement | None) -> None:
         """Offer what applies to the chosen scan."""
+        self._try_first.show_for(self._choice.layer, measurement)  # First: the form asks for its slices.
         if measurement is not None:
             self._form.show_for(measurement.kind)
             self._extra.show_for(measurement.kind)
-        self._try_first.show_for(self._choice.layer, measurement)
         self._check()
 
     def _show_devices(self, devices: dict[str, str]) -> None:

@@ -119,11 +119,12 @@ class TryFirst(QWidget):
         return slice(first, last + 1)
 
     def show_for(self, layer: Layer | None, measurement: Measurement | None) -> None:
-        """Offer the slices of a scan."""
+        """Offer the slices of a scan; all of another one, which `changed` does not tell."""
         count = 0 if measurement is None else measurement.volume_shape[0]
         if layer is not self._layer or count != self._count:
             self._layer, self._count = layer, count
-            self._only.setChecked(False)
+            with QSignalBlocker(self._only):
+                self._only.setChecked(False)
             for box in (self._first, self._last):
                 box.setRange(0, max(0, count - 1))
             self._offer()

@@ -64,7 +64,7 @@ class TestEstimate:
         bench.wait(lambda: line(bench) == UNKNOWN)
         bench.click("estimate")
         assert bench.child("estimate").text() == "Cancel"
-        bench.wait(lambda: "GiB" in line(bench))
+        bench.wait(lambda: "of memory" in line(bench))
         assert line(bench).startswith("About ")
         assert not bench.child("estimate").isVisible()
         assert bench.names() == ["rods"]
@@ -112,6 +112,12 @@ class TestEstimate:
         bench.viewer.add_layer(Layer.create(*measurement_layer(k_space)))
         bench.choose("method", "sense")
         bench.wait(lambda: placement(bench) == "Scan, coil maps and volume stay on the device.")
+
+    @pytest.mark.parametrize(
+        ("size", "words"), [(3.4e6, "3 MiB"), (1e8, "95 MiB"), (2e8, "0.19 GiB"), (2.5e9, "2.3 GiB"), (3e10, "28 GiB")]
+    )
+    def test_memory_in_words(self, size: float, words: str) -> None:
+        assert estimate_line._size(size) == words
 
     def test_trial_can_be_cancelled(self, bench: Bench, calibration_file: Path) -> None:
         bench.choose("device", "cpu")

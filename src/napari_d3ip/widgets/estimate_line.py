@@ -27,7 +27,7 @@ DELAY = 300
 """Milliseconds without another change before a run is estimated."""
 UNKNOWN = "Time and memory: known after a short trial."
 TRYING = "Trying a few slices…"
-_GIB = 2**30
+_MIB, _GIB = 2**20, 2**30
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,10 +192,16 @@ def _hardware(name: str, devices: Mapping[str, str]) -> str:
 
 
 def _in_words(known: Estimate) -> str:
-    size = known.memory_bytes / _GIB
-    memory = f"{size:.0f}" if size >= 10 else f"{size:.2g}"
     text = f"{'At most' if known.at_most else 'About'} {duration(known.seconds)}"
-    return f"{text}, {'more than ' if known.is_least else ''}{memory} GiB of memory."
+    return f"{text}, {'more than ' if known.is_least else ''}{_size(known.memory_bytes)} of memory."
+
+
+def _size(memory_bytes: float) -> str:
+    """Memory with two digits, if they are needed."""
+    if memory_bytes < 0.1 * _GIB:
+        return f"{memory_bytes / _MIB:.0f} MiB"
+    size = memory_bytes / _GIB
+    return f"{size:.0f} GiB" if size >= 10 else f"{size:.2g} GiB"
 
 
 def _placement_in_words(extent: Extent, settings: Settings) -> str:

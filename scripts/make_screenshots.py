@@ -181,26 +181,24 @@ def states(session: Session) -> None:
     session.click("compare_methods")
     session.wait_for("Done")
     session.shoot("side_by_side")
-    error(session)
-    session.close_dock()
     session.viewer.canvas.grid.enabled = False
-    session.open_dock("Simulate measurement")
-    session.shoot("simulate")
-    session.click("simulate")
-    session.wait_for("Added")
-    session.shoot("simulated")
-    session.close_dock()
     session.viewer.layers.clear()
+    error(session)
+    session.viewer.layers.clear()
+    session.close_dock()
+    simulation(session)
+    session.viewer.layers.clear()
+    session.close_dock()
     import_kspace(session)
 
 
 def before_and_during(session: Session) -> None:
     """A value that is not possible, and a run with all its buttons."""
     session.click("advanced_title")
-    steps = session.child(QLineEdit, "steps")
-    steps.setText("many")
+    weight = session.child(QLineEdit, "tv_weight")
+    weight.setText("much")
     session.shoot("wrong_value")
-    steps.setText("")
+    weight.setText("")
     session.click("advanced_title")
     session.click("run")
     session.wait_for("Sampling")
@@ -227,6 +225,17 @@ def error(session: Session) -> None:
     session.click("run")
     session.wait_for("Stopped by an error")
     session.shoot("error")
+
+
+def simulation(session: Session) -> None:
+    """A scan of a volume."""
+    z, y, x = np.ogrid[-1:1:16j, -1.2:1.2:96j, -1.2:1.2:96j]
+    session.viewer.add_image((x**2 + y**2 + z**2 < 1).astype(np.float32), name="ball")
+    session.open_dock("Simulate measurement")
+    session.shoot("simulate")
+    session.click("simulate")
+    session.wait_for("Added")
+    session.shoot("simulated")
 
 
 DOCS: dict[str, Callable[[Session], None]] = {"ct": ct, "mri": mri, "import": import_kspace, "prior": prior}

@@ -1,11 +1,11 @@
 """Make the screenshots in docs/images by clicking through the tutorials and an import; or of every state, to look at.
 
 Needs a screen, or xvfb: ``xvfb-run -s "-screen 0 1280x800x24" python scripts/make_screenshots.py [SERIES ...]``, where
-SERIES is one of ct, mri, import, prior, which the documentation shows (all of them if none is given), or states, every
-state of every dock: empty, scan, wrong value, running, unfolded, paused, done, side by side, error, import, simulation.
-For both themes: ``... states --to /tmp/dark`` and ``... states --theme light --to /tmp/light``. The runs are those of
-``preset=fast``: two minutes in all on two free cores. Volumes are the same every time, the seconds in the pictures are
-not.
+SERIES is one of ct, mri, import, prior, which the documentation shows (all of them if none is given), or states: empty,
+scan, wrong value, running, unfolded, paused, done, side by side, error, simulation and import. For both themes:
+``... states --to /tmp/dark`` and ``... states --theme light --to /tmp/light``. The runs are those of ``preset=fast``:
+two minutes in all on two free cores, and as long for the states of each theme. Volumes are the same every time, the
+seconds in the pictures are not.
 """
 
 from __future__ import annotations
@@ -124,6 +124,7 @@ def reconstruct(session: Session, sample: str, shoot: Callable[[str], None] = la
 def ct(session: Session) -> None:
     """Tutorial CT."""
     reconstruct(session, "chest_ct", lambda part: session.shoot(f"tutorial_ct_{part}"))
+    session.click("settings_title")  # All of the rest is in view then.
     session.shoot("widget")
     session.click("residual")
     wait_until(session.child(QPushButton, "residual").isEnabled)
@@ -133,7 +134,9 @@ def ct(session: Session) -> None:
 def mri(session: Session) -> None:
     """Tutorial MRI."""
     reconstruct(session, "brain_mri")
+    session.click("settings_title")
     session.shoot("widget_mri")
+    session.click("settings_title")
     session.child(QWidget, "phase").click()
     session.shoot("tutorial_mri_phase")
 

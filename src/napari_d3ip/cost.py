@@ -504,7 +504,7 @@ def _largest_batch(extent: Extent, settings: Settings) -> float:
     if not slices_at_once(extent, settings):
         return 0.0
     n, height, width, batch = extent.slices, extent.height, extent.width, settings.batch_slices
-    sizes = [slices_at_once(extent, settings) * height * width * (_KEPT_FOR_GRADIENT if settings.method == "dps" else 1)]
+    sizes = [min(n, batch) * height * width * (_KEPT_FOR_GRADIENT if settings.method == "dps" else 1)]
     if settings.planes == "all" and settings.method in DIFFUSION_METHODS:
         sizes += [min(height, batch) * n * width, min(width, batch) * n * height]
     if settings.method in (*ADAPTIVE_METHODS, *UNTRAINED_METHODS):

@@ -64,14 +64,14 @@ class TryFirst(QWidget):
         )
         self._only = QCheckBox("Only slices", objectName="slices_only")
         self._only.setToolTip(
-            "Run on these slices only, counted as the viewer's slider does; the result lies at its place. " + WHOLE_SLICES
+            f"Run on these slices only, counted as the viewer's slider does; the result lies at its place. {WHOLE_SLICES}"
         )
         self._here = QPushButton("Around current slice", objectName="slices_here")
-        self._here.setToolTip("Only as many slices as above, around the one that the viewer shows. " + WHOLE_SLICES)
+        self._here.setToolTip(f"Only as many slices as above, around the one that the viewer shows. {WHOLE_SLICES}")
         self._drawn = QPushButton("Under rectangles", objectName="slices_drawn")
         self._drawn.setToolTip(
             "Only the slices that the rectangles of a Shapes layer reach: one drawn along z, or one each on the first "
-            "and on the last slice. " + WHOLE_SLICES
+            f"and on the last slice. {WHOLE_SLICES}"
         )
         self._first, self._last = (QSpinBox(objectName=name) for name in ("first_slice", "last_slice"))
         self._wheel = CalmWheel()

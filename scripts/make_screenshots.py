@@ -1,8 +1,8 @@
 """Make the screenshots in docs/images by clicking through the tutorials and an import; or of every state, to look at.
 
 Needs a screen, or xvfb: ``xvfb-run -s "-screen 0 1280x800x24" python scripts/make_screenshots.py [SERIES ...]``, where
-SERIES is one of ct, mri, import, prior, which the documentation shows (all of them if none is given), or states: empty,
-scan, wrong value, running, unfolded, paused, done, side by side, error, simulation and import. For both themes:
+SERIES is one of ct, mri, import, prior, which the documentation shows (all of them if none is given), or states:
+empty, scan, wrong value, running, unfolded, paused, done, side by side, error, simulation and import. For both themes:
 ``... states --to /tmp/dark`` and ``... states --theme light --to /tmp/light``. The runs are those of ``preset=fast``:
 two minutes in all on two free cores, and as long for the states of each theme. Volumes are the same every time, the
 seconds in the pictures are not.

@@ -64,7 +64,8 @@ class TryFirst(QWidget):
         )
         self._only = QCheckBox("Only slices", objectName="slices_only")
         self._only.setToolTip(
-            f"Run on these slices only, counted as the viewer's slider does; the result lies at its place. {WHOLE_SLICES}"
+            "Run on these slices only, counted as the viewer's slider does; the result lies at its place. "
+            f"{WHOLE_SLICES}"
         )
         self._here = QPushButton("Around current slice", objectName="slices_here")
         self._here.setToolTip(f"Only as many slices as above, around the one that the viewer shows. {WHOLE_SLICES}")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from napari_d3ip import cost
-from napari_d3ip.cost import Extent, count, estimate, learn, learn_memory, matrix_bytes, total, trial
+from napari_d3ip.cost import Extent, count, estimate, learn, learn_memory, matrix_bytes, slices_at_once, total, trial
 from napari_d3ip.defaults import resolve
 from napari_d3ip.engine import plan
 from napari_d3ip.measurement import ImageStack, KSpace, Measurement, Sinogram
@@ -158,7 +158,8 @@ class TestEstimate:
         whole, halves = (estimate(SCAN, settings(batch_slices=n), speeds) for n in (32, 16))
         assert whole is not None
         assert halves is not None
-        assert (whole.batches, halves.batches) == (1, 2)
+        assert [slices_at_once(SCAN, settings(batch_slices=n)) for n in (64, 32, 16)] == [32, 32, 16]
+        assert slices_at_once(SCAN, settings(method="tv")) == 0
         assert halves.memory_bytes < whole.memory_bytes
         assert not halves.is_least
         unknown = estimate(SCAN, settings(), SPEEDS)

@@ -138,15 +138,12 @@ class Estimate:
         On the device, beside what programs and libraries take.
     is_least : bool
         Whether what the network needs is not known and comes on top of that.
-    batches : int
-        Into how many the network's slices are divided; 0 without a network.
     """
 
     seconds: float
     at_most: bool
     memory_bytes: float
     is_least: bool
-    batches: int
 
 
 def estimate(extent: Extent, settings: Settings, speeds: Speeds) -> Estimate | None:
@@ -169,15 +166,19 @@ def estimate(extent: Extent, settings: Settings, speeds: Speeds) -> Estimate | N
     amounts = total(count(extent, settings))
     if not amounts.keys() <= speeds.keys():
         return None
-    uses_network = settings.method in (*DIFFUSION_METHODS, *UNTRAINED_METHODS)
-    memory = speeds.get(_memory(settings)) if uses_network else 0.0
+    memory = speeds.get(_memory(settings)) if slices_at_once(extent, settings) else 0.0
     return Estimate(
         seconds=sum(amount * speeds[name] for name, amount in amounts.items()),
         at_most=settings.method in (*LEAST_SQUARES_METHODS, *UNTRAINED_METHODS),
         memory_bytes=_array_bytes(extent, settings) + (memory or 0.0) * _largest_batch(extent, settings),
         is_least=memory is None,
-        batches=math.ceil(extent.slices / settings.batch_slices) if uses_network else 0,
     )
+
+
+def slices_at_once(extent: Extent, settings: Settings) -> int:
+    """Slices that go through the network together; 0 without a network."""
+    uses_network = settings.method in (*DIFFUSION_METHODS, *UNTRAINED_METHODS)
+    return min(extent.slices, settings.batch_slices) if uses_network else 0
 
 
 def total(work: Iterable[Work]) -> Amounts:
@@ -505,7 +506,7 @@ def _projector_bytes(extent: Extent, settings: Settings) -> float:
 
 def _largest_batch(extent: Extent, settings: Settings) -> float:
     """Most pixels that go through the network at once; those that training keeps count more."""
-    if settings.method not in (*DIFFUSION_METHODS, *UNTRAINED_METHODS):
+    if not slices_at_once(extent, settings):
         return 0.0
     n, height, width, batch = extent.slices, extent.height, extent.width, settings.batch_slices
     sizes = [min(n, batch) * height * width * (_KEPT_FOR_GRADIENT if settings.method == "dps" else 1)]

@@ -18,6 +18,7 @@ from napari_d3ip.widgets import calibration, estimate_line
 from napari_d3ip.widgets.estimate_line import UNKNOWN
 from napari_d3ip.widgets.layers import measurement_layer, measurement_of
 from napari_d3ip.widgets.reconstruction import ReconstructionWidget
+from napari_d3ip.widgets.try_first import NO_RECTANGLE, WHOLE_SLICES
 
 if TYPE_CHECKING:
     from conftest import Bench, FakeEngine
@@ -43,6 +44,19 @@ def line(bench: Bench) -> str:
     return bench.child("estimate_text").text()
 
 
+def placement(bench: Bench) -> str:
+    return bench.child("placement").text()
+
+
+def chosen(bench: Bench) -> tuple[bool, int, int]:
+    """Whether only some slices are to be reconstructed, and which."""
+    return (
+        bench.child("slices_only").isChecked(),
+        bench.child("first_slice").value(),
+        bench.child("last_slice").value(),
+    )
+
+
 class TestEstimate:
     def test_after_a_trial(self, bench: Bench, calibration_file: Path, notifications: list[Any]) -> None:
         bench.choose("method", "tv")
@@ -50,7 +64,7 @@ class TestEstimate:
         bench.wait(lambda: line(bench) == UNKNOWN)
         bench.click("estimate")
         assert bench.child("estimate").text() == "Cancel"
-        bench.wait(lambda: "GiB" in line(bench))
+        bench.wait(lambda: "of memory" in line(bench))
         assert line(bench).startswith("About ")
         assert not bench.child("estimate").isVisible()
         assert bench.names() == ["rods"]
@@ -76,15 +90,34 @@ class TestEstimate:
         speeds = {"sinogram": 1.0, "start sinogram": 0.1, "network phantom": 3.0, "memory phantom": 100.0}
         calibration.remember(CPU, speeds)
         tall.choose("device", "cpu")
-        tall.wait(lambda: "2 batches" in line(tall))
-        assert "the network sees 16 slices at a time" in line(tall)
+        tall.wait(lambda: line(tall).startswith("About "))
         before = line(tall)
         tall.type("steps", "9")
         tall.wait(lambda: line(tall) not in (before, ""))
-        tall.click("slices_only")
-        tall.wait(lambda: "batches" not in line(tall))
         tall.type("steps", "many")
         tall.wait(lambda: line(tall) == "")
+        assert placement(tall) == ""
+
+    def test_says_what_stays_on_the_device_and_what_goes_through_it_in_parts(self, tall: Bench) -> None:
+        held = "Scan, volume and the projector's matrix stay on the device"
+        tall.wait(lambda: placement(tall) == f"{held}; slices go through the network 16 at a time.")
+        assert line(tall) == UNKNOWN  # Neither takes a trial.
+        tall.click("slices_only")
+        tall.wait(lambda: placement(tall) == f"{held}; all slices go through the network at once.")
+        tall.choose("backend", "on-the-fly")
+        tall.choose("method", "tv")
+        tall.wait(lambda: placement(tall) == "Scan and volume stay on the device, the projector is made on the fly.")
+
+    def test_says_what_stays_on_the_device_of_k_space(self, bench: Bench, k_space: KSpace) -> None:
+        bench.viewer.add_layer(Layer.create(*measurement_layer(k_space)))
+        bench.choose("method", "sense")
+        bench.wait(lambda: placement(bench) == "Scan, coil maps and volume stay on the device.")
+
+    @pytest.mark.parametrize(
+        ("size", "words"), [(3.4e6, "3 MiB"), (1e8, "95 MiB"), (2e8, "0.19 GiB"), (2.5e9, "2.3 GiB"), (3e10, "28 GiB")]
+    )
+    def test_memory_in_words(self, size: float, words: str) -> None:
+        assert estimate_line._size(size) == words
 
     def test_trial_can_be_cancelled(self, bench: Bench, calibration_file: Path) -> None:
         bench.choose("device", "cpu")
@@ -171,19 +204,50 @@ class TestFirstLook:
 
 class TestSlices:
     def test_follow_the_slider_until_ticked(self, tall: Bench) -> None:
-        def chosen() -> tuple[int, int]:
-            return tall.child("first_slice").value(), tall.child("last_slice").value()
-
-        assert chosen() == (5, 12)
+        assert chosen(tall) == (False, 5, 12)
         tall.viewer.dims.set_current_step(0, 1)
-        assert chosen() == (0, 7)
+        assert chosen(tall) == (False, 0, 7)
         tall.viewer.dims.set_current_step(0, 19)
-        assert chosen() == (12, 19)
+        assert chosen(tall) == (False, 12, 19)
         tall.click("slices_only")
         tall.viewer.dims.set_current_step(0, 5)
-        assert chosen() == (12, 19)
+        assert chosen(tall) == (True, 12, 19)
         tall.child("last_slice").setValue(3)
-        assert chosen() == (3, 3)
+        assert chosen(tall) == (True, 3, 3)
+
+    def test_around_the_current_one(self, tall: Bench, engine: FakeEngine) -> None:
+        tall.viewer.dims.set_current_step(0, 9)
+        tall.click("slices_here")
+        assert chosen(tall) == (True, 5, 12)
+        tall.type("first_slice", "10")  # Three of them, from then on.
+        tall.viewer.dims.set_current_step(0, 15)
+        assert chosen(tall) == (True, 10, 12)
+        tall.click("slices_here")
+        assert chosen(tall) == (True, 14, 16)
+        tall.viewer.dims.set_current_step(0, 19)
+        tall.click("slices_here")
+        tall.click("run")
+        engine.advance(5)
+        tall.wait_idle()
+        assert tall.names()[-1] == "rods [d3ip] slices 17–19"
+
+    def test_around_the_current_one_are_estimated(self, tall: Bench) -> None:
+        tall.wait(lambda: "16 at a time" in placement(tall))
+        tall.click("slices_here")
+        tall.wait(lambda: "all slices" in placement(tall))
+        tall.click("slices_only")
+        tall.wait(lambda: "16 at a time" in placement(tall))
+
+    @pytest.mark.parametrize("name", ["slices_only", "slices_here", "slices_drawn"])
+    def test_tooltip_says_that_regions_inside_a_slice_are_impossible(self, tall: Bench, name: str) -> None:
+        assert WHOLE_SLICES in tall.child(name).toolTip()
+
+    @pytest.mark.parametrize("name", ["slices_only", "first_slice", "slices_here", "slices_drawn"])
+    def test_need_a_scan(self, tall: Bench, name: str) -> None:
+        tall.viewer.add_shapes(ndim=3)
+        assert tall.child(name).isEnabled()
+        tall.viewer.layers.remove("rods")
+        assert not tall.child(name).isEnabled()
 
     def test_result_lies_at_its_place(self, tall: Bench, engine: FakeEngine) -> None:
         tall.click("slices_only")
@@ -213,11 +277,83 @@ class TestSlices:
         assert part.data.shape[0] == 8
         assert part.translate[0] == 10
 
-    def test_another_scan_starts_with_all(self, tall: Bench, k_space: KSpace) -> None:
+    @pytest.mark.parametrize("preset", ["balanced", "fast"])  # What is set changes with the kind of scan, or does not.
+    def test_another_scan_starts_with_all(self, tall: Bench, k_space: KSpace, preset: str) -> None:
+        tall.choose("preset", preset)
         tall.click("slices_only")
         tall.viewer.add_layer(Layer.create(*measurement_layer(k_space)))
         assert not tall.child("slices_only").isChecked()
         assert (tall.child("first_slice").value(), tall.child("last_slice").value()) == (0, 2)
+
+
+class TestRectangles:
+    """In the world, in which a slice of the scan is 2 µm thick."""
+
+    def test_along_z(self, tall: Bench, engine: FakeEngine) -> None:
+        assert not tall.child("slices_drawn").isEnabled()
+        tall.viewer.add_shapes(upright(8, 21), name="drawn")
+        tall.click("slices_drawn")
+        assert chosen(tall) == (True, 4, 10)
+        tall.click("run")
+        engine.advance(5)
+        tall.wait_idle()
+        assert tall.names()[-1] == "rods [d3ip] slices 4–10"
+
+    def test_on_the_first_and_the_last_slice(self, tall: Bench) -> None:
+        tall.viewer.add_shapes([flat(6), flat(30)])
+        tall.click("slices_drawn")
+        assert chosen(tall) == (True, 3, 15)
+
+    def test_of_a_layer_with_another_scale(self, tall: Bench) -> None:
+        tall.viewer.add_shapes(upright(8, 20), scale=(0.5, 1, 1), translate=(4, 0, 0))
+        tall.click("slices_drawn")
+        assert chosen(tall) == (True, 4, 7)
+
+    def test_over_the_end(self, tall: Bench) -> None:
+        tall.viewer.add_shapes(upright(30, 90))
+        tall.click("slices_drawn")
+        assert chosen(tall) == (True, 15, 19)
+
+    def test_of_the_selected_layer_else_of_the_topmost(self, tall: Bench) -> None:
+        lower = tall.viewer.add_shapes(flat(2))
+        tall.viewer.add_shapes(flat(8))
+        tall.viewer.add_shapes(ndim=3)  # Nothing is drawn in it.
+        tall.click("slices_drawn")
+        assert chosen(tall) == (True, 4, 4)
+        tall.viewer.layers.selection.active = lower
+        tall.click("slices_drawn")
+        assert chosen(tall) == (True, 1, 1)
+
+    def test_of_k_space(self, tall: Bench, k_space: KSpace) -> None:
+        """Its layer has the coils in front; slices are 3 mm apart."""
+        tall.viewer.layers.clear()
+        tall.viewer.add_layer(Layer.create(*measurement_layer(k_space)))
+        tall.viewer.add_shapes(np.insert(upright(3, 6), 0, 1, axis=-1))
+        tall.click("slices_drawn")
+        assert chosen(tall) == (True, 1, 2)
+
+    @pytest.mark.parametrize("where", ["nowhere", "beside", "in the plane only", "ellipse"])
+    def test_that_reach_no_slice(self, tall: Bench, notifications: list[Any], where: str) -> None:
+        if where == "in the plane only":
+            tall.viewer.add_shapes(upright(8, 20)[:, 1:])
+        elif where == "nowhere":
+            tall.viewer.add_shapes(ndim=3)
+        else:
+            kind = "ellipse" if where == "ellipse" else "rectangle"
+            tall.viewer.add_shapes(upright(*((50, 60) if where == "beside" else (8, 20))), shape_type=kind)
+        tall.click("slices_drawn")
+        assert [told.message for told in notifications] == [NO_RECTANGLE]
+        assert chosen(tall) == (False, 5, 12)
+
+
+def upright(low: float, high: float) -> Any:
+    """Corners of a rectangle from one z to another."""
+    return np.array([[low, 3, 2], [low, 3, 9], [high, 3, 9], [high, 3, 2]], float)
+
+
+def flat(z: float) -> Any:
+    """Corners of a rectangle within a slice."""
+    return np.array([[z, 3, 2], [z, 3, 9], [z, 7, 9], [z, 7, 2]], float)
 
 
 class TestSideBySide:

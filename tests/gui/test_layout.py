@@ -1,4 +1,7 @@
-"""The docks in a window of 1280 × 800: nothing is cut off or has to be scrolled sideways, in either theme."""
+"""The docks in a window of 1280 × 800: nothing is cut off or has to be scrolled sideways, in either theme.
+
+What is looked at during a run needs no scrolling at all.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from napari.layers import Layer
-from qtpy.QtCore import QPoint
+from qtpy.QtCore import QCoreApplication, QEvent, QPoint
 from qtpy.QtWidgets import QScrollArea, QWidget
 
 from napari_d3ip.widgets.layers import measurement_layer
@@ -51,6 +54,7 @@ def check_width(bench: Bench) -> None:
 
 def cut_off(widget: QWidget) -> list[str]:
     """Parts of a dock that are not wholly within its width, and bars to scroll sideways."""
+    tell_layouts()
     found = [f"bar of {area.objectName()}" for area in scroll_areas(widget) if area.horizontalScrollBar().isVisible()]
     for area in scroll_areas(widget):
         inside = area.viewport()
@@ -61,6 +65,11 @@ def cut_off(widget: QWidget) -> list[str]:
             if part.objectName() and part.isVisible() and left + part.width() > inside.width():
                 found.append(part.objectName())
     return found
+
+
+def tell_layouts() -> None:
+    """Tell all layouts what was shown or hidden, so that nothing is seen where it was before."""
+    QCoreApplication.sendPostedEvents(None, int(QEvent.Type.LayoutRequest))
 
 
 def scroll_areas(widget: QWidget) -> list[Any]:
@@ -103,6 +112,35 @@ def test_every_state(
     bench.click("compare")
     bench.wait(lambda: bench.child("scores").isVisible())
     check_width(bench)
+
+
+def out_of_sight(bench: Bench, *names: str) -> list[str]:
+    """Those of some widgets that are not wholly seen as the dock is scrolled now."""
+    tell_layouts()
+    return [name for name in names if not is_in_sight(bench.child(name))]
+
+
+def is_in_sight(part: Any) -> bool:
+    return part.isVisible() and part.visibleRegion().boundingRect() == part.rect()
+
+
+@pytest.mark.parametrize("scans", [1, 2])
+def test_run_needs_no_scrolling(
+    open_dock: Callable[[str], Bench], measurement: Sinogram, k_space: KSpace, engine: FakeEngine, scans: int
+) -> None:
+    engine.losses = {2: LOSSES}
+    bench = open_dock(WIDGET)
+    for scan in (measurement, k_space)[:scans]:
+        bench.viewer.add_layer(Layer.create(*measurement_layer(scan)))
+    bench.wait(lambda: not out_of_sight(bench, "layer", "settings", "run", "progress"))
+    bench.click("run")
+    engine.advance(3)
+    bench.wait(lambda: "step 3" in bench.child("status").text())
+    seen = ("layer", "live_preview", "pause", "keep", "cancel", "progress", "status", "disclaimer", "legend", "plot")
+    bench.wait(lambda: not out_of_sight(bench, *seen))
+    engine.advance(2)
+    bench.wait_idle()
+    bench.wait(lambda: not out_of_sight(bench, "run", "status", "metrics", "plot", "result_panel"))
 
 
 def contrast(one: Any, other: Any) -> float:

@@ -179,6 +179,29 @@ def test_broken_file_is_one_sentence(viewer: Any, tmp_path: Path, notifications:
     assert "\n" not in told.message
 
 
+def test_panel_is_gone_once_all_layers_are(docked: Bench, engine: FakeEngine) -> None:
+    docked.click("run")
+    engine.advance(5)
+    docked.wait_idle()
+    assert docked.child("result_panel").isVisibleTo(docked.widget)
+    assert docked.offers("reference") == ["-----"]  # A result is no reference for itself.
+    docked.viewer.layers.clear()
+    assert not docked.child("result_panel").isVisibleTo(docked.widget)
+
+
+def test_slices_by_slider_and_rectangle(docked: Bench) -> None:
+    """Napari gives plugins proxies of viewer and layers."""
+    (scan,) = docked.viewer.layers
+    docked.viewer.dims.set_current_step(0, 20)
+    docked.click("slices_here")
+    assert (docked.child("first_slice").value(), docked.child("last_slice").value()) == (16, 23)
+    z = scan.scale[0]
+    docked.viewer.add_shapes([[3 * z, 0, 0], [3 * z, 0, 9], [5 * z, 0, 9], [5 * z, 0, 0]], units=scan.units)
+    docked.click("slices_drawn")
+    assert (docked.child("first_slice").value(), docked.child("last_slice").value()) == (3, 5)
+    assert docked.child("slices_only").isChecked()
+
+
 def test_closing_the_dock_cancels(docked: Bench, engine: FakeEngine) -> None:
     docked.click("run")
     engine.advance()

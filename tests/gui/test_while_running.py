@@ -14,6 +14,7 @@ from napari.utils.progress import progress
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
+from napari_d3ip.errors import SettingsError
 from napari_d3ip.measurement import Measurement, Sinogram
 from napari_d3ip.reconstruction import Control, Reconstruction, Step
 from napari_d3ip.settings import Settings
@@ -113,6 +114,67 @@ class TestActivityDock:
         bench.wait_idle()
         assert not progress._all_instances
         assert "rods" not in capfd.readouterr().err
+
+
+class TestSettings:
+    """They make room for the progress of a run, unless the user wants them."""
+
+    def test_are_folded_while_it_runs(self, bench: Bench, engine: FakeEngine) -> None:
+        assert bench.child("method").isVisible()
+        bench.click("run")
+        for name in ("method", "advanced_title", "first_look", "slices_only", "estimate_text"):
+            assert not bench.child(name).isVisible(), name
+        for name in ("layer", "settings_title", "live_preview", "cancel", "progress", "status"):
+            assert bench.child(name).isVisible(), name
+        engine.advance(5)
+        bench.wait_idle()
+        assert bench.child("method").isVisible()
+
+    @pytest.mark.parametrize("start", ["first_look", "compare_methods"])
+    def test_are_folded_by_what_is_tried_first_too(self, bench: Bench, engine: FakeEngine, start: str) -> None:
+        bench.click(start)
+        assert not bench.child("method").isVisible()
+        bench.click("cancel")
+        bench.wait_idle()
+        assert bench.child("method").isVisible()
+
+    def test_unfold_after_an_error(self, bench: Bench, engine: FakeEngine) -> None:
+        engine.error = SettingsError("steps: 0 is not possible; give 1 or more.")
+        bench.click("run")
+        assert not bench.child("method").isVisible()
+        engine.advance()
+        bench.wait_idle()
+        assert bench.child("method").isVisible()
+        assert "steps: 0" in bench.child("status").text()
+
+    def test_unfolded_by_hand_stay_until_the_next_run(self, bench: Bench, engine: FakeEngine) -> None:
+        bench.click("run")
+        bench.click("settings_title")
+        assert bench.child("method").isVisible()
+        engine.advance()
+        bench.wait(lambda: "step 1" in bench.child("status").text())
+        assert bench.child("method").isVisible()
+        engine.advance(4)
+        bench.wait_idle()
+        assert bench.child("method").isVisible()
+        bench.click("run")
+        assert not bench.child("method").isVisible()
+        engine.advance(5)
+        bench.wait_idle()
+        assert bench.child("method").isVisible()
+
+    @pytest.mark.parametrize(("clicks_before", "clicks_during"), [(1, 0), (0, 2), (1, 2)])
+    def test_folded_by_hand_stay_folded(
+        self, bench: Bench, engine: FakeEngine, clicks_before: int, clicks_during: int
+    ) -> None:
+        for _ in range(clicks_before):
+            bench.click("settings_title")
+        bench.click("run")
+        for _ in range(clicks_during):
+            bench.click("settings_title")
+        engine.advance(5)
+        bench.wait_idle()
+        assert not bench.child("method").isVisible()
 
 
 def quick_engine(

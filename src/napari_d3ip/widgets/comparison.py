@@ -155,7 +155,7 @@ class Comparison(QWidget):
         return [layer for layer in self._viewer.layers if self._can_be_compared(layer)]
 
     def _can_be_compared(self, other: Layer) -> bool:
-        if not isinstance(other, Image) or other is self._layer or other.rgb or other.multiscale:
+        if not isinstance(other, Image) or other == self._layer or other.rgb or other.multiscale:
             return False
         return same_slices(other.data, self._layer) is not None
 

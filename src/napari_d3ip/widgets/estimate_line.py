@@ -1,4 +1,4 @@
-"""How long a run takes and how much memory, before it is started.
+"""How long a run takes, how much memory, and what stays there, before it is started.
 
 Knows the engine's thread, costs and what is remembered of this machine; nothing of the form and the run.
 """
@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QWidget
 
-from napari_d3ip.cost import Estimate, Extent, estimate, learn, learn_memory, trial
+from napari_d3ip.cost import Estimate, Extent, estimate, learn, learn_memory, slices_at_once, trial
 from napari_d3ip.defaults import resolve
 from napari_d3ip.errors import D3IPError
 from napari_d3ip.measurement import Measurement
@@ -27,7 +27,7 @@ DELAY = 300
 """Milliseconds without another change before a run is estimated."""
 UNKNOWN = "Time and memory: known after a short trial."
 TRYING = "Trying a few slices…"
-_GIB = 2**30
+_MIB, _GIB = 2**20, 2**30
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class _Request:
 
 
 class EstimateLine(QWidget):
-    """A line, and a button for a short trial while this machine's speed is not known."""
+    """Two lines, and a button for a short trial while this machine's speed is not known."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,12 +49,15 @@ class EstimateLine(QWidget):
         self._runner = Runner()
         self._is_left = False
         self._text = QLabel(objectName="estimate_text", wordWrap=True)
+        self._placement = QLabel(objectName="placement", wordWrap=True)
         self._button = QPushButton(objectName="estimate")
         self._timer = QTimer(self, singleShot=True, interval=DELAY)
-        layout = QHBoxLayout(self)
+        layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self._text, stretch=1)
-        layout.addWidget(self._button)
+        layout.addWidget(self._text, 0, 0)
+        layout.addWidget(self._button, 0, 1)
+        layout.addWidget(self._placement, 1, 0, 1, 2)
+        layout.setColumnStretch(0, 1)
         self._timer.timeout.connect(self._estimate)
         self._button.clicked.connect(self._click)
         self._runner.ended.connect(self._show_end)
@@ -104,18 +107,23 @@ class EstimateLine(QWidget):
             self._button.setEnabled(False)
         elif self._wanted is not None:
             self._tried = self._wanted
-            self._show(TRYING, "Cancel")
+            self._show(TRYING, "Cancel", self._placement.text())
             self._runner.run(partial(_try, self._tried, calibration.recall(self._tried.device)))
 
     def _estimate(self) -> None:
         if self._runner.running or self._wanted is None:
             return  # Its end asks again.
         try:
-            known = _forecast(self._wanted, calibration.recall(self._wanted.device))
+            extent, settings = _planned(self._wanted)
         except D3IPError:  # What was there as the form was checked is gone; Run says what.
             self._show("")
             return
-        self._show(UNKNOWN if known is None else _in_words(known, self._wanted), "" if known else "Estimate")
+        known = estimate(extent, settings, calibration.recall(self._wanted.device))
+        self._show(
+            UNKNOWN if known is None else _in_words(known),
+            "" if known else "Estimate",
+            _placement_in_words(extent, settings),
+        )
 
     def _show_end(self, outcome: Outcome) -> None:
         self._button.setEnabled(True)
@@ -126,9 +134,10 @@ class EstimateLine(QWidget):
         self._show("")
         self._estimate()
 
-    def _show(self, text: str, button: str = "") -> None:
-        self._text.setText(text)
-        self._text.setVisible(bool(text))
+    def _show(self, text: str, button: str = "", placement: str = "") -> None:
+        for label, says in ((self._text, text), (self._placement, placement)):
+            label.setText(says)
+            label.setVisible(bool(says))
         self._button.setText(button)
         self._button.setVisible(bool(button))
         self._button.setToolTip(
@@ -138,10 +147,10 @@ class EstimateLine(QWidget):
         )
 
 
-def _forecast(request: _Request, speeds: dict[str, float]) -> Estimate | None:
-    """What a run takes; None while that is not known."""
+def _planned(request: _Request) -> tuple[Extent, Settings]:
+    """What is reconstructed, and the settings with everything that is left open filled in."""
     part = request.measurement if request.slices is None else request.measurement.select(slices=request.slices)
-    return estimate(Extent.of(part), resolve(request.settings, part), speeds)
+    return Extent.of(part), resolve(request.settings, part)
 
 
 def _try(request: _Request, speeds: dict[str, float], control: Control) -> Generator[Step, None, dict[str, float]]:
@@ -182,11 +191,32 @@ def _hardware(name: str, devices: Mapping[str, str]) -> str:
     return f"{name} {devices.get(name, '').split(',')[0]}".strip()
 
 
-def _in_words(known: Estimate, request: _Request) -> str:
-    size = known.memory_bytes / _GIB
-    memory = f"{size:.0f}" if size >= 10 else f"{size:.2g}"
+def _in_words(known: Estimate) -> str:
     text = f"{'At most' if known.at_most else 'About'} {duration(known.seconds)}"
-    text += f", {'more than ' if known.is_least else ''}{memory} GiB of memory"
-    if known.batches > 1:
-        text += f"; the network sees {request.settings.batch_slices} slices at a time, in {known.batches} batches"
-    return f"{text}."
+    return f"{text}, {'more than ' if known.is_least else ''}{_size(known.memory_bytes)} of memory."
+
+
+def _size(memory_bytes: float) -> str:
+    """Memory with two digits, if they are needed."""
+    if memory_bytes < 0.1 * _GIB:
+        return f"{memory_bytes / _MIB:.0f} MiB"
+    size = memory_bytes / _GIB
+    return f"{size:.0f} GiB" if size >= 10 else f"{size:.2g} GiB"
+
+
+def _placement_in_words(extent: Extent, settings: Settings) -> str:
+    """What stays on the device during the whole run, what is made when it is needed, what goes through in parts."""
+    held, made = "Scan and volume stay on the device", ""
+    if extent.is_complex:
+        held = "Scan, coil maps and volume stay on the device"
+    elif extent.kind == "sinogram" and settings.backend == "matrix":
+        held = "Scan, volume and the projector's matrix stay on the device"
+    elif extent.kind == "sinogram":
+        made = ", the projector is made on the fly"
+    together = slices_at_once(extent, settings)
+    if not together:
+        return f"{held}{made}."
+    passed = "all slices go through the network at once"
+    if together < extent.slices:
+        passed = f"slices go through the network {together} at a time"
+    return f"{held}{made}; {passed}."

@@ -81,10 +81,12 @@ class Section(QWidget):
     def __init__(self, name: str, title: str, *contents: QWidget, is_open: bool = False) -> None:
         super().__init__(objectName=name)
         self._title = title
+        self._was_open = False
         self._button = QPushButton(objectName=f"{name}_title", checkable=True, checked=is_open)
-        self._button.setStyleSheet("text-align: left; border: none;")
+        self._button.setStyleSheet("text-align: left; border: none; background: transparent;")
         self._contents = QWidget()
         self._button.toggled.connect(self._open)
+        self._button.clicked.connect(self._leave_to_user)
         inside = QVBoxLayout(self._contents)
         inside.setContentsMargins(INDENT, 0, 0, 0)
         for widget in contents:
@@ -94,6 +96,20 @@ class Section(QWidget):
         layout.addWidget(self._button)
         layout.addWidget(self._contents)
         self._open(is_open)
+
+    def fold(self) -> None:
+        """Close until `unfold`, unless the user has a hand in it."""
+        self._was_open = self._button.isChecked()
+        self._button.setChecked(False)
+
+    def unfold(self) -> None:
+        """Open again what `fold` closed, unless the user clicked the title since."""
+        if self._was_open:
+            self._button.setChecked(True)
+        self._leave_to_user()
+
+    def _leave_to_user(self) -> None:
+        self._was_open = False
 
     def _open(self, is_open: bool) -> None:
         self._button.setText(f"{'▾' if is_open else '▸'} {self._title}")

@@ -67,6 +67,8 @@ class ReconstructionWidget(QWidget):
         self._runner = Runner()
         self._activity = Activity()
         self.results = ResultPanel(napari_viewer)
+        parts = (self._form.basic, self._advanced(), self._extra, self._try_first, self._estimate)
+        self._settings = Section("settings", "Settings", *parts, is_open=True)
         self._preview: Preview | None = None
         self._finish: Callable[[Any], None] | None = None
         self._part: tuple[Measurement | None, slice | None, Any] = (None, None, None)
@@ -79,18 +81,15 @@ class ReconstructionWidget(QWidget):
         content = QWidget()
         layout = QVBoxLayout(content)
         layout.addWidget(self._choice)
-        layout.addWidget(self._form.basic)
-        layout.addWidget(self._advanced())
-        layout.addWidget(self._extra)
-        layout.addWidget(self._try_first)
-        layout.addWidget(self._estimate)
+        layout.addWidget(self._settings)
         layout.addWidget(self._controls)
         layout.addWidget(self._curves)
         layout.addWidget(self.results)
         layout.addStretch()
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(VerticalScroll(content))
+        self._scroll = VerticalScroll(content)
+        outer.addWidget(self._scroll)
 
     def _advanced(self) -> Section:
         reset = QPushButton("Reset to preset", objectName="reset")
@@ -131,10 +130,10 @@ class ReconstructionWidget(QWidget):
 
     def _suit(self, measurement: Measurement | None) -> None:
         """Offer what applies to the chosen scan."""
+        self._try_first.show_for(self._choice.layer, measurement)  # First: the form asks for its slices.
         if measurement is not None:
             self._form.show_for(measurement.kind)
             self._extra.show_for(measurement.kind)
-        self._try_first.show_for(self._choice.layer, measurement)
         self._check()
 
     def _show_devices(self, devices: dict[str, str]) -> None:
@@ -219,6 +218,9 @@ class ReconstructionWidget(QWidget):
         self._estimate.set_running(running)
         if running:
             self._controls.set_running(True)
+            self._settings.fold()
+        else:
+            self._settings.unfold()
         self._check()
 
     def _show_step(self, step: Step) -> None:
@@ -246,6 +248,8 @@ class ReconstructionWidget(QWidget):
         else:
             self._controls.show_end("Cancelled")
         self._set_running(False)
+        if isinstance(outcome, Done):
+            self._scroll.reveal(self.results)
 
     def _add_result(self, asked: Settings, reconstruction: Reconstruction) -> None:
         self._set_source_visible(False)

@@ -205,7 +205,7 @@ class ResultPanel(QWidget):
             self.show_for(layer)
 
     def _let_go(self, event: Any) -> None:
-        if event.value is self._layer:
+        if event.value == self._layer:  # Not the same object: napari gives plugins proxies of its layers.
             self.show_for(None)
             self._follow()
 

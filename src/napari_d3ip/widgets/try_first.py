@@ -1,22 +1,33 @@
 """What is quick to try before a whole run: a first look, some slices only, methods side by side.
 
-Knows the scan's layer and the viewer's slider; nothing of settings or runs.
+Knows the scan's layer, the viewer's slider and the rectangles in it; nothing of settings or runs.
 """
 
 from __future__ import annotations
 
 from napari.components import ViewerModel
 from napari.layers import Layer
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QLabel, QPushButton, QSpinBox, QWidget
 
+from napari_d3ip.errors import SettingsError
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.widgets.looks import CalmWheel
+from napari_d3ip.widgets.notify import show_failure
+from napari_d3ip.widgets.rectangles import has_shapes, slices_under
 
 SLICES = 8
 """Slices that are proposed."""
 COMPARED = 3
 """Slices on which methods are compared."""
+WHOLE_SLICES = (
+    "A region inside a slice cannot be reconstructed by itself: every ray in CT, and every sample of k-space in MRI, "
+    "has seen the whole slice."
+)
+NO_RECTANGLE = (
+    "Only slices: no rectangle lies on slices of the scan; draw one in the Shapes layer, along z or on the first and "
+    "on the last slice."
+)
 
 
 class TryFirst(QWidget):
@@ -53,20 +64,31 @@ class TryFirst(QWidget):
         )
         self._only = QCheckBox("Only slices", objectName="slices_only")
         self._only.setToolTip(
-            "Run on these slices only, counted as the viewer's slider does; the result lies at its place."
+            "Run on these slices only, counted as the viewer's slider does; the result lies at its place. "
+            f"{WHOLE_SLICES}"
+        )
+        self._here = QPushButton("Around current slice", objectName="slices_here")
+        self._here.setToolTip(f"Only as many slices as above, around the one that the viewer shows. {WHOLE_SLICES}")
+        self._drawn = QPushButton("Under rectangles", objectName="slices_drawn")
+        self._drawn.setToolTip(
+            "Only the slices that the rectangles of a Shapes layer reach: one drawn along z, or one each on the first "
+            f"and on the last slice. {WHOLE_SLICES}"
         )
         self._first, self._last = (QSpinBox(objectName=name) for name in ("first_slice", "last_slice"))
         self._wheel = CalmWheel()
         self._arrange()
-        for part in (self._only, self._first, self._last):
-            part.setEnabled(False)
+        self._offer()
         self._first_look.clicked.connect(self.first_look_clicked)
         self._compare.clicked.connect(self.compare_clicked)
         self._only.toggled.connect(self.changed)
+        self._here.clicked.connect(self._take_current)
+        self._drawn.clicked.connect(self._take_drawn)
         for box in (self._first, self._last):
             self._wheel.protect(box)
             box.valueChanged.connect(self._keep_in_order)
         viewer.dims.events.current_step.connect(self._follow)
+        for event in (viewer.layers.events.inserted, viewer.layers.events.removed):
+            event.connect(self._offer)
 
     def _arrange(self) -> None:
         layout = QGridLayout(self)
@@ -78,6 +100,10 @@ class TryFirst(QWidget):
         for part, stretch in ((self._first, 1), (QLabel("to"), 0), (self._last, 1)):
             slices.addWidget(part, stretch)
         layout.addLayout(slices, 1, 1)
+        taken = QHBoxLayout()
+        for button in (self._here, self._drawn):
+            taken.addWidget(button)
+        layout.addLayout(taken, 2, 0, 1, 2)
         layout.setColumnStretch(1, 1)
 
     @property
@@ -94,15 +120,15 @@ class TryFirst(QWidget):
         return slice(first, last + 1)
 
     def show_for(self, layer: Layer | None, measurement: Measurement | None) -> None:
-        """Offer the slices of a scan."""
+        """Offer the slices of a scan; all of another one, which `changed` does not tell."""
         count = 0 if measurement is None else measurement.volume_shape[0]
         if layer is not self._layer or count != self._count:
             self._layer, self._count = layer, count
-            self._only.setChecked(False)
-            self._only.setEnabled(count > 0)
+            with QSignalBlocker(self._only):
+                self._only.setChecked(False)
             for box in (self._first, self._last):
-                box.setEnabled(count > 0)
                 box.setRange(0, max(0, count - 1))
+            self._offer()
             self._follow()
         self.set_available(False, False)
 
@@ -114,14 +140,40 @@ class TryFirst(QWidget):
     def release(self) -> None:
         """Listen to the viewer no longer."""
         self._viewer.dims.events.current_step.disconnect(self._follow)
+        for event in (self._viewer.layers.events.inserted, self._viewer.layers.events.removed):
+            event.disconnect(self._offer)
+
+    def _offer(self) -> None:
+        """Let slices be chosen while there is a scan, by rectangles while there is a layer for them."""
+        for part in (self._only, self._first, self._last, self._here):
+            part.setEnabled(self._count > 0)
+        self._drawn.setEnabled(self._count > 0 and has_shapes(self._viewer))
 
     def _follow(self) -> None:
-        if self._only.isChecked() or self._layer is None:
-            return
-        first, last = self._around(SLICES)
-        self._last.setValue(last)  # First the last one: they stay in order.
-        self._first.setValue(first)
-        self._last.setValue(last)
+        if not self._only.isChecked() and self._layer is not None:
+            self._show_range(*self._around(SLICES))
+
+    def _take_current(self) -> None:
+        self._take(*self._around(self._last.value() - self._first.value() + 1))
+
+    def _take_drawn(self) -> None:
+        drawn = None if self._layer is None else slices_under(self._viewer, self._layer, self._count)
+        if drawn is None:
+            show_failure(SettingsError(NO_RECTANGLE), "Only slices")
+        else:
+            self._take(*drawn)
+
+    def _take(self, first: int, last: int) -> None:
+        """Only these slices, as if they had been typed and ticked."""
+        self._show_range(first, last)
+        if self._only.isChecked():
+            self.changed.emit()
+        self._only.setChecked(True)
+
+    def _show_range(self, first: int, last: int) -> None:
+        for box, value in ((self._first, first), (self._last, last)):
+            with QSignalBlocker(box):
+                box.setValue(value)
 
     def _around(self, wanted: int) -> tuple[int, int]:
         """First and last of some slices around the current one."""

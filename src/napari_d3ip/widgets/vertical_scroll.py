@@ -5,7 +5,7 @@ Knows Qt only.
 
 from __future__ import annotations
 
-from qtpy.QtCore import QEvent, QObject, QSize, Qt
+from qtpy.QtCore import QCoreApplication, QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QWidget
 
 
@@ -24,6 +24,12 @@ class VerticalScroll(QScrollArea):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setWidgetResizable(True)
         self.setWidget(content)
+
+    def reveal(self, part: QWidget) -> None:
+        """Scroll to a part of the content, though it, or what is above it, was shown only now."""
+        # Its place is right once all layouts have been told, which Qt would do later.
+        QCoreApplication.sendPostedEvents(None, int(QEvent.Type.LayoutRequest))
+        self.ensureWidgetVisible(part)
 
     def minimumSizeHint(self) -> QSize:
         """Content and scroll bar side by side."""

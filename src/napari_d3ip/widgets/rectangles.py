@@ -1,0 +1,50 @@
+"""Rectangles that the user draws over slices of a scan, in any Shapes layer.
+
+Knows napari's layers only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Layer, Shapes
+
+
+def has_shapes(viewer: ViewerModel) -> bool:
+    """Whether there is a layer for rectangles, drawn or not."""
+    return any(isinstance(layer, Shapes) for layer in viewer.layers)
+
+
+def slices_under(viewer: ViewerModel, scan: Layer, count: int) -> tuple[int, int] | None:
+    """First and last slice that the rectangles of one layer reach; None where they reach none.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Whose selected Shapes layer counts, or the topmost one that has rectangles.
+    scan : Layer
+        Layer of the scan, with z as its third axis from behind.
+    count : int
+        Slices of the scan.
+    """
+    drawn = [layer for layer in viewer.layers if isinstance(layer, Shapes) and _corners(layer)]
+    selected = [layer for layer in drawn if layer in viewer.layers.selection]
+    if not drawn:
+        return None
+    heights = [_slice_at(corner, scan) for corner in _corners((selected or drawn)[-1])]
+    first, last = max(0, round(min(heights))), min(count - 1, round(max(heights)))
+    return (first, last) if first <= last else None
+
+
+def _corners(layer: Shapes) -> list[tuple[float, ...]]:
+    """Of all rectangles, in the world; a layer of two axes does not say at which z they are."""
+    if layer.ndim < 3:
+        return []
+    drawn = zip(layer.data, layer.shape_type, strict=True)
+    return [layer.data_to_world(corner) for shape, kind in drawn if kind == "rectangle" for corner in shape]
+
+
+def _slice_at(corner: tuple[float, ...], scan: Layer) -> float:
+    point = np.zeros(scan.ndim)
+    point[-3] = corner[-3]
+    return float(scan.world_to_data(point)[-3])

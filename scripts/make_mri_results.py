@@ -194,7 +194,7 @@ def table(rows: list[Row]) -> str:
         peers = [r["blocks"] for r in rows if r["scan"] == row["scan"] and r["row"] in CLASSICAL]
         worst = (
             ""
-            if row["row"] in (*CLASSICAL, CONSTRAINED)
+            if row["row"] in (*CLASSICAL, CONSTRAINED) or not peers
             else f"{np.min(np.subtract(row['blocks'], np.max(peers, axis=0))):+.2f}"
         )
         values = f"{row['psnr']:.2f} | {row['ssim']:.3f} | {row['seconds']:.0f} | {worst}"

@@ -334,8 +334,8 @@ class TestPluggedIn:
             def __init__(self, denoiser: Any) -> None:
                 self.denoiser = denoiser
 
-            def prox(self, x: Tensor, sigma: float) -> Tensor:
-                raise AssertionError
+            def prox(self, x: Tensor, sigma_denoiser: float, *args: Any, **kwargs: Any) -> Tensor:
+                return self.denoiser(x, sigma_denoiser)
 
         def denoiser(x: Tensor, sigma: float) -> Tensor:
             return 0.9 * x
@@ -348,7 +348,7 @@ class TestPluggedIn:
         """|x - y|^2 / 2 + w |x|^2 / 2 shrinks everything to 1 / (1 + w)."""
 
         class Tikhonov:
-            def prox(self, x: Tensor, gamma: float = 1.0) -> Tensor:
+            def prox(self, x: Tensor, *args: Any, gamma: float = 1.0, **kwargs: Any) -> Tensor:
                 return x / (1 + gamma)
 
         stack = ImageStack(volume(), noise_level=0.01)

@@ -80,9 +80,9 @@ class External(LinearOperator):
         return (image.real if image.is_complex() else image).to(self.domain_dtype)
 
     def _probe(self) -> Tensor:
-        """Of noise: differences, or Fourier transforms without their centre, know nothing of a constant volume."""
+        """Constant, and noise: differences, or a Fourier transform without its centre, map a constant to nothing."""
         generator = torch.Generator().manual_seed(0)
-        return torch.randn((self.depth or 1, *self.domain_shape), generator=generator)
+        return 1 + torch.randn((self.depth or 1, *self.domain_shape), generator=generator)
 
 
 class _Part(LinearOperator):

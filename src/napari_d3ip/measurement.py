@@ -662,18 +662,20 @@ class LinearMeasurement:
     Parameters
     ----------
     data : array_like
-        As the operator gives them, real or complex; stored as float32 or complex64.
+        As the operator gives them, an array or a tensor, real or complex; stored as float32 or complex64. Data of
+        stacked physics are a list of tensors and become one array (batch, values); a single axis gets one in front.
     operator : object
         Known by what it can do: a deepinv ``LinearPhysics`` (``A`` and ``A_adjoint`` of tensors with batch and channel
         in front), a sigpy ``Linop`` (``ishape``, ``oshape``, ``H``), or a `LinearOperator` of this package. The volume
-        is real.
+        is real: of complex images, which deepinv has in two channels, it is the real part.
     shape : tuple of int, optional
         Shape (z, y, x) of the volume; a sigpy operator says it itself.
     slicewise : bool, optional
         The operator is one of slices (batch, 1, y, x), which make the rows of ``data`` one by one; otherwise one of
         the volume (1, 1, z, y, x). Default: by the shape of a sigpy operator, else True.
     noise_level : float, optional
-        Root mean square of the noise; estimated if not given, which needs data that are smooth along their last axis.
+        Root mean square of the noise. If not given that of a deepinv physics' ``noise_model`` with a ``sigma``;
+        otherwise estimated, which needs data that are smooth along their last axis.
     voxel_size, unit, source, provenance
         As in `ImageStack`.
 
@@ -696,13 +698,13 @@ class LinearMeasurement:
     slice_range: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        data = np.asarray(self.data)
-        if data.dtype.kind not in "fiubc" or data.ndim < 2 or not np.isfinite(data).all() or not data.any():
+        data = _as_array(self.data)
+        if data.dtype.kind not in "fiubc" or data.ndim < 1 or not np.isfinite(data).all() or not data.any():
             raise MeasurementError(
                 f"data: {self.source} has shape {data.shape} of {data.dtype}; give finite numbers, not all zero, with "
-                "at least two axes."
+                "at least one axis."
             )
-        data = np.ascontiguousarray(data, dtype=np.complex64 if np.iscomplexobj(data) else np.float32)
+        data = np.atleast_2d(np.ascontiguousarray(data, dtype=np.complex64 if np.iscomplexobj(data) else np.float32))
         given = tuple(int(size) for size in getattr(self.operator, "ishape", ()))
         slicewise = len(given) != 3 if self.slicewise is None else self.slicewise
         default = (len(data), *given) if slicewise and given else given
@@ -724,6 +726,16 @@ class LinearMeasurement:
         voxel = _checked_voxel_size(self.voxel_size)
         for name, value in (("data", data), ("shape", shape), ("slicewise", slicewise), ("voxel_size", voxel)):
             object.__setattr__(self, name, value)
+
+    @property
+    def stated_noise(self) -> float | None:
+        """Root mean square of the noise as the measurement or the noise model of its operator says."""
+        model = getattr(self.operator, "noise_model", None)
+        sigma = getattr(model, "sigma", None)
+        if self.noise_level is not None or sigma is None or hasattr(model, "gain"):
+            return self.noise_level
+        values = _as_array(sigma)
+        return float(values.max()) or None if values.size == 1 else None
 
     @property
     def kind(self) -> str:
@@ -779,6 +791,13 @@ def _selected(measurement: Measurement, slices: slice) -> tuple[int, int] | None
     chosen = range(len(measurement.data))[slices]
     before = 0 if measurement.slice_range is None else measurement.slice_range[0]
     return (before + chosen.start, before + chosen.stop) if chosen.step == 1 else None
+
+
+def _as_array(data: Any) -> npt.NDArray[Any]:
+    """Array of what numpy reads, of a tensor on any device, or of a deepinv list of tensors (batch, ...)."""
+    if isinstance(parts := getattr(data, "x", None), list):
+        return np.concatenate([(part := _as_array(one)).reshape(len(part), -1) for one in parts], axis=1)
+    return np.asarray(data.detach().cpu().resolve_conj() if hasattr(data, "detach") else data)
 
 
 def _checked_psf(given: Any) -> FloatArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from napari_d3ip.errors import MeasurementError, SettingsError
 from napari_d3ip.measurement import ImageStack, LinearMeasurement, Measurement
 from napari_d3ip.noise import estimate_image_noise
 from napari_d3ip.operators.convolution import Convolution
-from napari_d3ip.operators.external import as_operator
+from napari_d3ip.operators.external import as_operator, device_of
 from napari_d3ip.preparation import prepare
 from napari_d3ip.preparation.images import filled_in
 from napari_d3ip.problem import Problem
@@ -24,6 +25,7 @@ from napari_d3ip.psf import gaussian_psf
 from napari_d3ip.reconstruction import Control, reconstruct
 from napari_d3ip.settings import ADAPTIVE_METHODS, Settings, methods_for
 from napari_d3ip.simulate import simulate_stack
+from napari_d3ip.solvers.external import as_proximal_map
 
 SHAPE = (6, 12, 12)
 
@@ -66,6 +68,62 @@ class VolumePhysics:
         return (pad(y, (0, 0, 0, 0, 0, 1)) + pad(y, (0, 0, 0, 0, 1, 0))) / 2
 
 
+class WeightsOfEverySlice:
+    """One that has something else for each slice (batch, 1, y, x), and takes all of them or none."""
+
+    weights = 1 - torch.rand((SHAPE[0], 1, *SHAPE[1:]), generator=torch.Generator().manual_seed(0)) / 3
+
+    def A(self, x: Tensor) -> Tensor:
+        return self.weights * x
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        return self.weights * y
+
+
+class Complex:
+    """Fourier transform of images (batch, 2, y, x), real and imaginary part, as deepinv's MRI has them."""
+
+    @staticmethod
+    def from_torch_complex(x: Tensor) -> Tensor:
+        return torch.stack([x.real, x.imag], dim=1)
+
+    def A(self, x: Tensor) -> Tensor:
+        return self.from_torch_complex(torch.fft.fft2(torch.complex(x[:, 0], x[:, 1]), norm="ortho"))
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        return self.from_torch_complex(torch.fft.ifft2(torch.complex(y[:, 0], y[:, 1]), norm="ortho"))
+
+
+class Tensors:
+    """The shape of a deepinv ``TensorList``."""
+
+    def __init__(self, x: list[Tensor]) -> None:
+        self.x = x
+
+    def __getitem__(self, item: int) -> Tensor:
+        return self.x[item]
+
+
+class Stacked:
+    """Two physics on top of each other, whose data differ in shape."""
+
+    def A(self, x: Tensor) -> Tensors:
+        return Tensors([Physics().A(x), x[..., ::2]])
+
+    def A_adjoint(self, y: Tensors) -> Tensor:
+        spread = torch.zeros_like(y[0])
+        spread[..., ::2] = y[1]
+        return Physics().A_adjoint(y[0]) + spread
+
+
+def measured_by(physics: Any, **fields: Any) -> LinearMeasurement:
+    images = torch.from_numpy(volume())[:, None]
+    if hasattr(physics, "from_torch_complex"):
+        images = torch.cat([images, torch.zeros_like(images)], dim=1)
+    data = physics.A(images)
+    return LinearMeasurement(data, physics, SHAPE, **{"noise_level": 0.01, **fields})
+
+
 MEASUREMENTS = {
     "blurred": blurred,
     "slices missing": lambda: simulate_stack(volume(), every=2, noise=0.01),
@@ -80,6 +138,9 @@ MEASUREMENTS = {
         slicewise=False,
         noise_level=0.01,
     ),
+    "operator that differs from slice to slice": lambda: measured_by(WeightsOfEverySlice()),
+    "operator of complex images": lambda: measured_by(Complex()),
+    "stacked operators": lambda: measured_by(Stacked()),
 }
 
 
@@ -288,6 +349,70 @@ class TestOperators:
         with pytest.raises(MeasurementError, match=message):
             LinearMeasurement(**{"data": np.ones((6, 1, 12, 12)), "operator": Physics(), "shape": SHAPE, **fields})
 
+    @pytest.mark.parametrize("name", [name for name in MEASUREMENTS if "operator" in name])
+    def test_adjoint_of_some_slices(self, name: str) -> None:
+        operator = as_operator(MEASUREMENTS[name]())
+        index = torch.tensor([1, 4, 2])
+        for part in (operator.of_slices(index), operator.of_slices(torch.arange(5)).of_slices(index)):
+            x = torch.randn((3, *SHAPE[1:]))
+            forward = part.forward(x)
+            y = torch.randn(forward.shape)
+            assert float((forward * y).sum()) == pytest.approx(float((x * part.adjoint(y)).sum()), rel=1e-3)
+
+    @pytest.mark.parametrize("physics", [Physics(), WeightsOfEverySlice(), Complex(), Stacked()])
+    def test_data_of_some_slices_are_those_of_the_volume(self, physics: Any) -> None:
+        operator, index = as_operator(measured_by(physics)), torch.tensor([4, 1])
+        x = torch.from_numpy(volume())
+        torch.testing.assert_close(operator.of_slices(index).forward(x[index]), operator.forward(x)[index])
+
+    def test_data_of_stacked_physics_are_one_array(self) -> None:
+        physics, x = Stacked(), torch.from_numpy(volume())[:, None]
+        measurement = measured_by(physics)
+        assert measurement.data.shape == (6, 12 * 12 + 12 * 6)
+        expected = torch.cat([part.flatten(1) for part in physics.A(x)], dim=1)
+        np.testing.assert_allclose(measurement.data, expected.numpy())
+        back = as_operator(measurement).adjoint(expected)
+        torch.testing.assert_close(back, physics.A_adjoint(physics.A(x))[:, 0])
+
+    def test_a_tensor_is_data_wherever_it_comes_from(self) -> None:
+        data = torch.ones((6, 1, 12, 12), requires_grad=True)
+        assert LinearMeasurement(2 * data, Physics(), SHAPE).data.max() == 2
+
+    @pytest.mark.parametrize(
+        ("model", "expected"),
+        [
+            ({"sigma": torch.tensor(0.02)}, 0.02),
+            ({"sigma": torch.tensor([0.02, 0.03])}, None),
+            ({"sigma": 0.02, "gain": 0.1}, None),
+            ({"sigma": 0.0}, None),
+            ({}, None),
+        ],
+    )
+    def test_the_noise_is_that_of_the_physics(self, model: dict[str, Any], expected: float | None) -> None:
+        physics = Physics()
+        physics.noise_model = SimpleNamespace(**model)
+        stated = measured_by(physics, noise_level=None).stated_noise
+        assert stated == (expected if expected is None else pytest.approx(expected))
+        assert measured_by(physics, noise_level=0.5).stated_noise == 0.5
+        assert measured_by(Physics(), noise_level=None).stated_noise is None
+
+    def test_an_operator_that_fails_says_on_what(self) -> None:
+        measurement = replace(measured_by(WeightsOfEverySlice()), data=np.ones((3, 1, 12, 12)), shape=(3, 12, 12))
+        with pytest.raises(
+            MeasurementError, match=r"^operator: WeightsOfEverySlice fails on volumes of shape \(3, 12, 12\)"
+        ):
+            as_operator(measurement)
+
+    def test_modules_compute_where_they_are(self) -> None:
+        class Elsewhere(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.register_buffer("gain", torch.ones((), device="meta"))
+
+        cpu = torch.device("cpu")
+        assert device_of(Elsewhere(), cpu).type == "meta"
+        assert device_of(torch.nn.Identity(), cpu) == device_of(Physics(), cpu) == cpu
+
     def test_some_slices(self) -> None:
         part = MEASUREMENTS["slices of an operator"]().select(slices=slice(1, 4))
         assert part.volume_shape == (3, 12, 12)
@@ -334,8 +459,8 @@ class TestPluggedIn:
             def __init__(self, denoiser: Any) -> None:
                 self.denoiser = denoiser
 
-            def prox(self, x: Tensor, sigma: float) -> Tensor:
-                raise AssertionError
+            def prox(self, x: Tensor, sigma_denoiser: float, *args: Any, **kwargs: Any) -> Tensor:
+                return self.denoiser(x, sigma_denoiser)
 
         def denoiser(x: Tensor, sigma: float) -> Tensor:
             return 0.9 * x
@@ -348,13 +473,27 @@ class TestPluggedIn:
         """|x - y|^2 / 2 + w |x|^2 / 2 shrinks everything to 1 / (1 + w)."""
 
         class Tikhonov:
-            def prox(self, x: Tensor, gamma: float = 1.0) -> Tensor:
+            def prox(self, x: Tensor, *args: Any, gamma: float = 1.0, **kwargs: Any) -> Tensor:
                 return x / (1 + gamma)
 
         stack = ImageStack(volume(), noise_level=0.01)
         settings = Settings.create(tiny, method="tv", tv_weight=0.5, iterations=400, held_out_fraction=0.0)
         result = reconstruct(stack, settings, regulariser=Tikhonov())
         np.testing.assert_allclose(result.volume, volume() / 1.5, atol=5e-3)
+
+    def test_what_says_that_it_is_three_dimensional_sees_volumes(self) -> None:
+        class Along:
+            """Mean along z; ``wvdim``, ``dimension`` and ``dim`` are deepinv's words."""
+
+            dimension = 3
+
+            def __call__(self, x: Tensor, sigma: float) -> Tensor:
+                return x.mean(dim=2, keepdim=True).expand(x.shape)
+
+        x = torch.from_numpy(volume())
+        for part in (Along(), SimpleNamespace(denoiser=Along(), prox=lambda x, sigma, gamma: Along()(x, sigma))):
+            mapped = as_proximal_map(part)(x, 0.1)
+            torch.testing.assert_close(mapped, x.mean(dim=0, keepdim=True).expand(SHAPE))
 
     def test_in_mri_parts_are_denoised_apart(self, tiny: dict[str, Any], mr_scan: Any) -> None:
         def denoiser(x: Tensor, sigma: float) -> Tensor:

@@ -63,11 +63,11 @@ class LinearOperator(ABC):
         return result
 
     def norm(self, device: torch.device | str = "cpu", iterations: int = 30, check: Check = no_check) -> float:
-        """Largest singular value of the first slice, by power iteration from a constant one (to about 0.1 %).
+        """Largest singular value of the first slice, by power iteration (to about 0.1 %).
 
         That of the volume where slices are coupled. ``check`` is polled before each iteration and may raise to stop.
         """
-        x = torch.ones((self.depth or 1, *self.domain_shape), dtype=self.domain_dtype, device=device)
+        x = self._probe().to(device)
         value, one = torch.zeros(()), self if self.couples_slices else self.of_slices(torch.tensor([0]))
         for _ in range(iterations):
             check()
@@ -75,6 +75,10 @@ class LinearOperator(ABC):
             x = one.adjoint(one.forward(x))
             value = torch.linalg.vector_norm(x)
         return float(value.sqrt())
+
+    def _probe(self) -> Tensor:
+        """What power iteration begins with: constant, since projectors and blurs keep that best."""
+        return torch.ones((self.depth or 1, *self.domain_shape), dtype=self.domain_dtype)
 
 
 class Identity(LinearOperator):

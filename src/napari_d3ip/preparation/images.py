@@ -53,7 +53,7 @@ def prepare_linear(
     operator = as_operator(measurement, device)
     data = torch.tensor(measurement.data, device=device)
     used, held_out = _split(torch.ones(data.shape, device=device), settings)
-    noise = settings.noise_level or measurement.noise_level or _noise_of_rows(measurement)
+    noise = settings.noise_level or measurement.stated_noise or _noise_of_rows(measurement)
 
     def direct() -> Tensor:
         back = operator.adjoint(data * used)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.errors import SettingsError
+from napari_d3ip.operators.external import Map, device_of
 from napari_d3ip.solvers.terms import ProximalMap
 
 # Standard deviation of the noise that a denoiser is asked to remove: what sampling takes the prior's error to be.
@@ -25,30 +26,53 @@ def as_proximal_map(part: Any) -> ProximalMap:
     ----------
     part : object
         A sigpy ``Prox`` (has ``shape``), of a slice or of a volume; a deepinv ``Prior`` (has ``prox``); or a denoiser
-        as deepinv's: called with images (z, 1, y, x) and the standard deviation of their noise, 0.05.
+        as deepinv's: called with images (z, 1, y, x) and the standard deviation of their noise, 0.05. Parts of deepinv
+        that say that they are three-dimensional see volumes (1, 1, z, y, x).
 
     Raises
     ------
     SettingsError
         If it is none of these.
     """
-    denoiser = getattr(part, "denoiser", part)  # A plug-and-play prior is its denoiser.
-    if denoiser is part and callable(getattr(part, "prox", None)):
-        return lambda volume, step: _by_parts(volume, lambda real: part.prox(real[:, None], gamma=step)[:, 0])
-    if not callable(denoiser):
+    # Before anything else: some of sigpy's hold another one in an attribute ``prox``.
+    if callable(part) and hasattr(part, "shape"):
+        return lambda volume, step: _of_sigpy(part, volume, step)
+    if callable(getattr(part, "prox", None)):
+        # As deepinv's own algorithms call it: priors that are given by a denoiser need the noise, others ignore it.
+        return lambda volume, step: _of_deepinv(part, volume, lambda images: part.prox(images, _NOISE, gamma=step))
+    if not callable(part):
         raise SettingsError(
             f"regulariser: {type(part).__name__} is no proximal map; give a sigpy Prox, a deepinv prior or a denoiser."
         )
-    if hasattr(denoiser, "shape"):
-        return lambda volume, step: _of_sigpy(denoiser, volume, step)
-    return lambda volume, _: _by_parts(volume, lambda real: denoiser(real[:, None], _NOISE)[:, 0])
+    return lambda volume, _: _of_deepinv(part, volume, lambda images: part(images, _NOISE))
 
 
-def _by_parts(volume: Tensor, apply: Any) -> Tensor:
+def _of_deepinv(part: Any, volume: Tensor, apply: Map) -> Tensor:
+    """Apply to images with batch and channel in front, on the device of the part."""
+    device, solid = device_of(part, volume.device), _is_solid(part)
+
+    def on_images(real: Tensor) -> Tensor:
+        images = (real[None, None] if solid else real[:, None]).to(device)
+        mapped = apply(images).to(volume.device)
+        return mapped[0, 0] if solid else mapped[:, 0]
+
+    return _by_parts(volume, on_images)
+
+
+def _is_solid(part: Any) -> bool:
+    """Whether it is one of volumes, in the several words that deepinv has for that."""
+    return any(
+        getattr(each, name, None) == 3
+        for each in (part, getattr(part, "denoiser", None))
+        for name in ("dim", "dimension", "wvdim")
+    )
+
+
+def _by_parts(volume: Tensor, apply: Map) -> Tensor:
     """Real and imaginary part apart: denoisers know real images."""
     if volume.is_complex():
         return torch.complex(_by_parts(volume.real, apply), _by_parts(volume.imag, apply))
-    mapped: Tensor = apply(volume)
+    mapped = apply(volume)
     if mapped.shape != volume.shape:
         raise SettingsError(
             f"regulariser: it makes shape {tuple(mapped.shape)} of {tuple(volume.shape)}; give one that keeps shapes."

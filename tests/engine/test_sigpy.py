@@ -131,6 +131,10 @@ class TestProximalMaps:
         expected = np.stack([prox(0.3, one).real for one in VOLUME])
         np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
 
+    def test_zeros_are_no_cause_for_a_warning(self) -> None:
+        zeros = torch.zeros(SHAPE)
+        torch.testing.assert_close(as_proximal_map(sigpy.prox.L1Reg(SLICE, 1.0))(zeros, 0.3), zeros)
+
     def test_sparse_wavelets_have_a_closed_form(self) -> None:
         """``|x - y|^2 / 2 + w |W x|_1`` with an orthonormal W: soft thresholds of the coefficients."""
         wavelets = sigpy.linop.Wavelet(SLICE, wave_name="haar", level=2)

@@ -90,7 +90,8 @@ def _of_sigpy(prox: Any, volume: Tensor, step: float) -> Tensor:
             "with -1 for z, since parts of it are looked at alone."
         )
     array = volume.detach().cpu().numpy()
-    mapped = prox(step, array) if len(shape) == 3 else np.stack([prox(step, part) for part in array])
+    with np.errstate(invalid="ignore"):  # Its soft threshold divides zero by zero, and throws the result away.
+        mapped = prox(step, array) if len(shape) == 3 else np.stack([prox(step, part) for part in array])
     if not volume.is_complex():
         mapped = np.real(mapped)  # Some of sigpy's are complex whatever they are given.
     return torch.from_numpy(np.ascontiguousarray(mapped)).to(volume.device, volume.dtype)

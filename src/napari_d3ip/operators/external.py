@@ -200,8 +200,8 @@ def _treats_slices_alike(forward: Map, zeros: Tensor) -> bool:
 def _of_deepinv(measurement: LinearMeasurement, zeros: Tensor) -> tuple[Map, Map]:
     """Maps of a ``LinearPhysics``: images are (batch, channel, y, x), volumes (batch, channel, z, y, x).
 
-    Computed where the physics is, in the ``dtype`` that it names. Complex images of its MRI have two channels, real and
-    imaginary part.
+    Computed where the physics is, in the ``dtype`` that it names. Complex images, of its MRI, have two channels: real
+    and imaginary part.
     """
     physics: Any = measurement.operator
     two_channels = hasattr(physics, "from_torch_complex")

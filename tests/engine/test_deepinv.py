@@ -20,6 +20,8 @@ from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.external import as_proximal_map
 
 deepinv = pytest.importorskip("deepinv")
+# torch says so of every module with complex buffers.
+pytestmark = pytest.mark.filterwarnings("ignore:Complex modules are a new feature:UserWarning")
 
 SHAPE = (3, 16, 16)
 SLICE = SHAPE[1:]
@@ -44,6 +46,12 @@ PHYSICS: dict[str, Callable[[], Any]] = {
     "tomography, fan": lambda: deepinv.physics.Tomography(angles=24, img_width=16, normalize=True, fan_beam=True),
     "larger pixels": lambda: deepinv.physics.Downsampling(img_size=(1, *SLICE), factor=2, filter="bilinear"),
     "compressed sensing": lambda: deepinv.physics.CompressedSensing(m=300, img_size=(1, *SLICE), rng=RANDOM(0)),
+    "compressed sensing, complex": lambda: deepinv.physics.CompressedSensing(
+        m=200, img_size=(1, *SLICE), rng=RANDOM(0), dtype=torch.cfloat
+    ),
+    "tomography, double precision": lambda: deepinv.physics.Tomography(
+        angles=24, img_width=16, normalize=False, dtype=torch.double
+    ),
     "MRI": lambda: deepinv.physics.MRI(mask=MASK[0]),
     "MRI of coils": lambda: deepinv.physics.MultiCoilMRI(mask=MASK[0], coil_maps=MAPS),
     "two on top of each other": stacked,
@@ -60,6 +68,7 @@ PHYSICS: dict[str, Callable[[], Any]] = {
 def images(name: str, volume: Tensor = VOLUME) -> Tensor:
     """A volume as deepinv has it: with batch and channel, two channels in MRI."""
     real = volume[None, None] if name.startswith("volume") else volume[:, None]
+    real = real.to({"complex": torch.cfloat, "double precision": torch.double}.get(name.split(", ")[-1], torch.float))
     return torch.cat([real, torch.zeros_like(real)], dim=1) if "MRI" in name else real
 
 

@@ -94,6 +94,20 @@ class Complex:
         return self.from_torch_complex(torch.fft.ifft2(torch.complex(y[:, 0], y[:, 1]), norm="ortho"))
 
 
+class RandomMatrix:
+    """Random measurements of images (batch, 1, y, x) in a precision that it names, as some of deepinv's do."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.matrix = torch.randn((200, 144), dtype=dtype, generator=torch.Generator().manual_seed(0)) / 12
+
+    def A(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.matrix.mT
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        return (y @ self.matrix.conj()).reshape(-1, 1, *SHAPE[1:])
+
+
 class Tensors:
     """The shape of a deepinv ``TensorList``."""
 
@@ -373,6 +387,15 @@ class TestOperators:
         np.testing.assert_allclose(measurement.data, expected.numpy())
         back = as_operator(measurement).adjoint(expected)
         torch.testing.assert_close(back, physics.A_adjoint(physics.A(x))[:, 0])
+
+    @pytest.mark.parametrize("dtype", [torch.complex64, torch.float64])
+    def test_the_precision_is_that_of_the_physics(self, dtype: torch.dtype) -> None:
+        physics, x = RandomMatrix(dtype), torch.from_numpy(volume())
+        operator = as_operator(LinearMeasurement(physics.A(x[:, None].to(dtype)), physics, SHAPE, noise_level=1.0))
+        forward = operator.forward(x)
+        assert forward.dtype == (torch.complex64 if dtype.is_complex else torch.float32)
+        torch.testing.assert_close(forward, physics.A(x[:, None].to(dtype)).to(forward.dtype))
+        assert operator.adjoint(forward).dtype == torch.float32
 
     def test_a_tensor_is_data_wherever_it_comes_from(self) -> None:
         data = torch.ones((6, 1, 12, 12), requires_grad=True)

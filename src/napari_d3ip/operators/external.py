@@ -200,22 +200,27 @@ def _treats_slices_alike(forward: Map, zeros: Tensor) -> bool:
 def _of_deepinv(measurement: LinearMeasurement, zeros: Tensor) -> tuple[Map, Map]:
     """Maps of a ``LinearPhysics``: images are (batch, channel, y, x), volumes (batch, channel, z, y, x).
 
-    Computed where the physics is. Complex images, of its MRI, have their imaginary part in a second channel.
+    Computed where the physics is, in the ``dtype`` that it names. Complex images, of its MRI, have two channels: real
+    and imaginary part.
     """
     physics: Any = measurement.operator
     two_channels = hasattr(physics, "from_torch_complex")
+    named = getattr(physics, "dtype", None)
+    dtype = named if isinstance(named, torch.dtype) else zeros.dtype
 
     def images(x: Tensor) -> Tensor:
-        real = (x[:, None] if measurement.slicewise else x[None, None]).to(device_of(physics, x.device))
+        real = (x[:, None] if measurement.slicewise else x[None, None]).to(device_of(physics, x.device), dtype)
         return torch.cat([real, torch.zeros_like(real)], dim=1) if two_channels else real
 
-    join, split = _of_stacked(physics.A(images(zeros)))
+    example = physics.A(images(zeros))
+    join, split = _of_stacked(example)
+    data_dtype = join(example).dtype
 
     def forward(x: Tensor) -> Tensor:
         return join(physics.A(images(x))).to(x.device)
 
     def adjoint(y: Tensor) -> Tensor:
-        mapped: Tensor = physics.A_adjoint(split(y.to(device_of(physics, y.device)))).to(y.device)
+        mapped: Tensor = physics.A_adjoint(split(y.to(device_of(physics, y.device), data_dtype))).to(y.device)
         return mapped[:, 0] if measurement.slicewise else mapped[0, 0]
 
     return forward, adjoint

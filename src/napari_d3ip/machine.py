@@ -57,7 +57,8 @@ def describe_device(device: torch.device) -> str:
     """Device with its hardware, for the record."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"cpu ({platform.processor() or platform.machine()}, {torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"cpu ({platform.processor() or platform.machine()}, {threads} thread{'s' if threads > 1 else ''})"
 
 
 def peak_memory(device: torch.device) -> int | None:

@@ -334,7 +334,12 @@ def scale_loss(problem: Problem, prior: DiffusionPrior, volume: Tensor, generato
     latest = min(2 * (settings.start_t or 1), prior.train_steps - 1)
     t = 1 + int(torch.randint(latest, (1,), generator=generator))
     noise = white_noise(clean, generator)
-    difference = prior.epsilon(prior.noised(clean, noise, t)[:, None], t)[:, 0] - noise
+    return _denoising_loss(prior, prior.noised(clean, noise, t), noise, t)
+
+
+def _denoising_loss(prior: DiffusionPrior, x_t: Tensor, noise: Tensor, t: int) -> Tensor:
+    """Mean squared difference of the noise that the network sees in slices (z, y, x) and the noise that is there."""
+    difference = prior.epsilon(x_t[:, None], t)[:, 0] - noise
     return (difference * difference.conj()).real.mean()
 
 
@@ -498,10 +503,7 @@ def equivariance_loss(
     truth, volume = truth[at], volume[at]
     correlation = settings.noise_correlation if axis == 0 else 0.0
     x_t = prior.noised(volume, correlated_noise(volume, correlation, generator), t)
-    alpha_bar = prior.alphas_cumprod[t]
-    whole = (x_t - alpha_bar.sqrt() * prior.normalise(truth)) / (1 - alpha_bar).sqrt()
-    difference = prior.epsilon(x_t[:, None], t)[:, 0] - whole
-    return (difference * difference.conj()).real.mean()
+    return _denoising_loss(prior, x_t, prior.noise_between(truth, x_t, t), t)
 
 
 def estimate_as_turned(prior: DiffusionPrior, x_t: Tensor, t: int, generator: torch.Generator) -> Tensor:

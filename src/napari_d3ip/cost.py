@@ -506,10 +506,11 @@ def _projector_bytes(extent: Extent, settings: Settings) -> float:
 
 def _largest_batch(extent: Extent, settings: Settings) -> float:
     """Most pixels that go through the network at once; those that training keeps count more."""
-    if not slices_at_once(extent, settings):
+    together = slices_at_once(extent, settings)
+    if not together:
         return 0.0
     n, height, width, batch = extent.slices, extent.height, extent.width, settings.batch_slices
-    sizes = [min(n, batch) * height * width * (_KEPT_FOR_GRADIENT if settings.method == "dps" else 1)]
+    sizes = [together * height * width * (_KEPT_FOR_GRADIENT if settings.method == "dps" else 1)]
     if settings.planes == "all" and settings.method in DIFFUSION_METHODS:
         sizes += [min(height, batch) * n * width, min(width, batch) * n * height]
     if settings.method in (*ADAPTIVE_METHODS, *UNTRAINED_METHODS):

@@ -1,7 +1,7 @@
 """Slices of the volume itself, turned, scanned anew and reconstructed: what adaptation learns from without rays.
 
-Equivariant imaging (Chen, Tachella & Davies, ICCV 2021, with noise as in their CVPR 2022 paper). Knows problems and
-solvers; nothing of priors and sampling.
+Equivariant imaging (Chen, Tachella & Davies, ICCV 2021, with noise as in their CVPR 2022 paper). Knows problems;
+nothing of priors and sampling.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from napari_d3ip.problem import Problem, draw_slices
-from napari_d3ip.solvers.total_variation import solve
 
 # Runs that are scanned anew in a round, and slices of each: enough of them to be looked at from the side, too.
 _RUNS, _LENGTH = 2, 12
-# Iterations of total variation, and of conjugate gradients inside.
-_ITERATIONS, _CG = 60, 3
+# Iterations of total variation.
+_ITERATIONS = 60
 
 
 @dataclass(frozen=True)
@@ -59,21 +58,13 @@ def rescan(problem: Problem, volume: Tensor, generator: torch.Generator) -> Resc
     The volume is not the truth, but what is wrong with it turns with it, while what a scanner of this kind does to a
     slice does not.
     """
-    settings = problem.settings
     runs = [draw_slices(len(volume), _LENGTH, True, generator) for _ in range(_RUNS)]
     truth = torch.cat([_turned_at_random(volume[run], problem.regulariser.nonnegative, generator) for run in runs])
     part = problem.of_slices(torch.cat(runs))
     noise = torch.randn(part.measured.shape, generator=generator, dtype=part.measured.dtype)
     measured = part.operator(truth) + problem.noise * noise.to(truth.device)
-    reconstructed, _ = solve(
-        part.fitted,
-        measured * part.used,
-        torch.zeros_like(truth),
-        replace(part.regulariser, run=len(runs[0]), weight=settings.tv_weight or 0.0, proximal_weight=0.0),
-        admm_steps=_ITERATIONS,
-        cg_steps=_CG,
-        check=problem.check,
-    )
+    scan = replace(part, measured=measured, regulariser=replace(part.regulariser, run=len(runs[0])))
+    reconstructed, _ = scan.total_variation(torch.zeros_like(truth), _ITERATIONS)
     shape = (_RUNS, -1, *truth.shape[1:])
     return Rescans(truth.reshape(shape), reconstructed.reshape(shape))
 

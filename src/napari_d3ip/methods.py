@@ -177,7 +177,7 @@ def diffpir(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Ite
             denoised = denoise(problem, prior, state, predict_noise(problem, prior, state.x_t, t), t)
             weight = problem.noise**2 * float(alpha_bar / (1 - alpha_bar))
             state.volume = problem.nearest(denoised, weight, _INVERSE_CG)
-            direction = (state.x_t - alpha_bar.sqrt() * prior.normalise(state.volume)) / (1 - alpha_bar).sqrt()
+            direction = prior.noise_between(state.volume, state.x_t, t)
             state.x_t = ddim_step(problem, prior, state, direction, t_next)
         state.index += 1
         yield Event("sampling", state.index, t, state.volume)

@@ -15,6 +15,9 @@ from napari_d3ip.operators.base import LinearOperator, Masked
 from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.total_variation import Duals, Regulariser, solve
 
+# Conjugate gradients inside an iteration of total variation.
+_TV_CG = 3
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -141,6 +144,18 @@ class Problem:
         return solve(
             self.fitted, self.measured * self.used, volume, plain, admm_steps=1, cg_steps=cg_steps, check=self.check
         )[0]
+
+    def total_variation(self, start: Tensor, iterations: int) -> tuple[Tensor, Duals | None]:
+        """Reconstruction by total variation alone, of the settings' weight, from ``start``, and its solver's state."""
+        return solve(
+            self.fitted,
+            self.measured * self.used,
+            start,
+            replace(self.regulariser, weight=self.settings.tv_weight or 0.0, proximal_weight=0.0),
+            admm_steps=iterations,
+            cg_steps=_TV_CG,
+            check=self.check,
+        )
 
     def make_consistent(
         self, volume: Tensor, admm_steps: int, cg_steps: int, duals: Duals | None = None

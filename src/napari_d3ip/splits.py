@@ -14,10 +14,10 @@ from torch import Tensor
 
 from napari_d3ip.problem import Problem, draw_slices
 from napari_d3ip.settings import Settings
-from napari_d3ip.solvers.total_variation import Duals, solve
+from napari_d3ip.solvers.total_variation import Duals
 
-# Of total variation, and of conjugate gradients inside.
-_MOST_ITERATIONS, _CG = 150, 3
+# Of total variation.
+_MOST_ITERATIONS = 150
 # Splits that judge, for each that teaches.
 _JUDGES = 0.25
 
@@ -90,7 +90,8 @@ class Splits:
         masks = hidden.repeat_interleave(length, dim=0)
         seen = replace(part, used=part.used * (1 - masks), regulariser=replace(part.regulariser, run=length))
         if volume is None:
-            volume, duals = _reconstructed(seen, problem.zeros()[index.flatten()])
+            iterations = min(_MOST_ITERATIONS, problem.settings.start_iterations or 1)
+            volume, duals = seen.total_variation(problem.zeros()[index.flatten()], iterations)
         return cls(index, hidden, teachers, seen, part.used * masks, volume, duals)
 
     def __len__(self) -> int:
@@ -137,17 +138,3 @@ def _drawn(problem: Problem, settings: Settings, generator: torch.Generator) -> 
     """Slices, and what is hidden of them."""
     index = draw_slices(len(problem.measured), settings.adapt_slices, True, generator)
     return index, problem.leave_out(settings.adapt_leave_out or 0.0, generator)
-
-
-def _reconstructed(seen: Problem, start: Tensor) -> tuple[Tensor, Duals | None]:
-    """Total variation."""
-    settings = seen.settings
-    return solve(
-        seen.fitted,
-        seen.measured * seen.used,
-        start,
-        replace(seen.regulariser, weight=settings.tv_weight or 0.0, proximal_weight=0.0),
-        admm_steps=min(_MOST_ITERATIONS, settings.start_iterations or 1),
-        cg_steps=_CG,
-        check=seen.check,
-    )

@@ -140,6 +140,12 @@ class DiffusionPrior(nn.Module):
         noisy: Tensor = alpha_bar.sqrt() * self.normalise(image) + (1 - alpha_bar).sqrt() * noise
         return noisy
 
+    def noise_between(self, image: Tensor, noisy: Tensor, timestep: int) -> Tensor:
+        """Noise by which `noised` makes ``noisy`` of an image in intensities."""
+        alpha_bar = self.alphas_cumprod[timestep]
+        noise: Tensor = (noisy - alpha_bar.sqrt() * self.normalise(image)) / (1 - alpha_bar).sqrt()
+        return noise
+
     def save(self, folder: Path, *, half: bool = True) -> None:
         """Write a ``DDPMPipeline`` folder (safetensors) with the prior's own settings beside it."""
         import copy

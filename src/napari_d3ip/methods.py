@@ -110,11 +110,8 @@ def denoise(problem: Problem, prior: DiffusionPrior, state: SamplerState, epsilo
 def ddim_step(problem: Problem, prior: DiffusionPrior, state: SamplerState, epsilon: Tensor, t_next: int) -> Tensor:
     """``x_t' = sqrt(alpha_bar') x + sqrt(1 - alpha_bar') (eta xi + sqrt(1 - eta^2) eps)`` (equation 6)."""
     eta = problem.settings.eta
-    alpha_bar = prior.alphas_cumprod[t_next]
     noise = correlated_noise(state.x_t, problem.settings.noise_correlation, state.generator)
-    direction = eta * noise + (1 - eta**2) ** 0.5 * epsilon
-    x_next: Tensor = alpha_bar.sqrt() * prior.normalise(state.volume) + (1 - alpha_bar).sqrt() * direction
-    return x_next
+    return prior.noised(state.volume, eta * noise + (1 - eta**2) ** 0.5 * epsilon, t_next)
 
 
 def sample(

@@ -23,7 +23,7 @@ from napari_d3ip.errors import D3IPError, PriorError
 from napari_d3ip.prior.adapters import SavedAdapter, load_adapter, lora_names
 from napari_d3ip.prior.network import DiffusionPrior, correlated_noise, white_noise
 from napari_d3ip.problem import Problem, draw_slices
-from napari_d3ip.settings import Settings
+from napari_d3ip.settings import VOLUME_METHODS, Settings
 from napari_d3ip.splits import Split, Splits
 
 # Slices that judge a round of adaptation: a fixed number, so that its cost does not grow with the volume.
@@ -317,13 +317,16 @@ def scale_loss(problem: Problem, prior: DiffusionPrior, volume: Tensor, generato
     What a scan leaves uncertain is fine; at half the resolution the reconstruction is nearly right. Structure that
     recurs across scales (internal learning, Shocher et al., CVPR 2018) then teaches the prior the scan's own textures
     and edges. At full scale the network would learn the reconstruction's errors instead. Times are those at which
-    sampling happens, and as many above.
+    sampling happens, and as many above. Slices lie along the axes that sampling denoises.
     """
     settings = problem.settings
     low, high = _SCALES
     scale = low + (high - low) * float(torch.rand(1, generator=generator))
-    index = draw_slices(len(volume), math.ceil(settings.adapt_slices / scale), True, generator)
-    clean = coarser(volume[index], scale)
+    axis = _draw_axis(settings, generator)
+    across = volume.movedim(axis, 0)
+    as_many_pixels = _patch_pixels(volume, scale) / _patch_pixels(across, scale)
+    index = draw_slices(len(across), math.ceil(settings.adapt_slices / scale * as_many_pixels), True, generator)
+    clean = coarser(across[index], scale)
     for axis in (1, 2):
         first = int(torch.randint(max(1, clean.shape[axis] - _PATCH + 1), (1,), generator=generator))
         clean = clean.narrow(axis, first, min(_PATCH, clean.shape[axis]))
@@ -335,6 +338,20 @@ def scale_loss(problem: Problem, prior: DiffusionPrior, volume: Tensor, generato
     t = 1 + int(torch.randint(latest, (1,), generator=generator))
     noise = white_noise(clean, generator)
     return _denoising_loss(prior, prior.noised(clean, noise, t), noise, t)
+
+
+def _draw_axis(settings: Settings, generator: torch.Generator) -> int:
+    """Any of the axes that sampling uses the adapters along: all where one set is for the whole volume.
+
+    Who has learnt from axial slices alone draws haze into coronal and sagittal ones that are empty.
+    """
+    is_shared = settings.method in VOLUME_METHODS and settings.adapt_groups == 1
+    return int(torch.randint(3 if settings.planes == "all" and is_shared else 1, (1,), generator=generator))
+
+
+def _patch_pixels(volume: Tensor, scale: float) -> float:
+    """Pixels of what `scale_loss` looks at of a slice of a volume (z, y, x)."""
+    return math.prod(min(_PATCH, scale * length) for length in volume.shape[1:])
 
 
 def _denoising_loss(prior: DiffusionPrior, x_t: Tensor, noise: Tensor, t: int) -> Tensor:
@@ -474,7 +491,7 @@ def split_loss(
     """
     settings = problem.settings
     split = splits[int(torch.randint(len(splits), (1,), generator=generator))]
-    x_t = noised_split(split, prior, t, settings.noise_correlation, generator)
+    x_t = noised_split(split, prior, t, settings.noise_correlation or 0.0, generator)
     # Interleaved views are hidden all round as it is.
     if settings.adapt_pattern == "interleaved":
         denoised = tweedie_estimate(prior, x_t, t)
@@ -491,17 +508,16 @@ def equivariance_loss(
 
     The network is to see not only the noise that was added, but also what the scanner and total variation did to a
     slice: the "noise" that leads from the truth to x_t (equivariant imaging, Chen et al., ICCV 2021, eq. 8). Where
-    sampling denoises slices along all axes, so does this, as many pixels of any: who has learnt from axial slices
-    alone draws haze into coronal and sagittal ones that are empty.
+    sampling denoises slices along all axes, so does this, as many pixels of any.
     """
     settings = problem.settings
     number = int(torch.randint(len(rescans.truth), (1,), generator=generator))
-    axis = int(torch.randint(3 if settings.planes == "all" else 1, (1,), generator=generator))
+    axis = _draw_axis(settings, generator)
     truth, volume = (runs[number].movedim(axis, 0) for runs in (rescans.truth, rescans.volume))
     count = math.ceil(settings.adapt_slices * len(truth) / len(rescans.truth[number]))
     at = draw_slices(len(truth), count, True, generator)
     truth, volume = truth[at], volume[at]
-    correlation = settings.noise_correlation if axis == 0 else 0.0
+    correlation = (settings.noise_correlation or 0.0) if axis == 0 else 0.0
     x_t = prior.noised(volume, correlated_noise(volume, correlation, generator), t)
     return _denoising_loss(prior, x_t, prior.noise_between(truth, x_t, t), t)
 
@@ -576,7 +592,7 @@ def _of_splits(
 ) -> list[Question]:
     """What is hidden of splits."""
     return [
-        (split.seen, noised_split(split, prior, t, settings.noise_correlation, generator), split.question)
+        (split.seen, noised_split(split, prior, t, settings.noise_correlation or 0.0, generator), split.question)
         for split in judges
     ]
 

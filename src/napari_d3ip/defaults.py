@@ -29,7 +29,7 @@ from napari_d3ip.settings import (
 
 # Starting times for an even half circle and for half of it missing.
 _START_FULL, _START_HALF = 20, 300
-_STEPS_FULL, _STEPS_HALF = 4, 12
+_STEPS_FULL, _STEPS_HALF = 4, 24
 # Sparse views: the prior learns the scan's own structure from coarser scales, and what lies between views from those
 # that are left out.
 _SPARSE = {
@@ -62,8 +62,13 @@ _LIMITED = {
     "adapt_steps": 10,
     "adapt_admm_steps": 3,
     "adapt_cg_steps": 3,
-    "learning_rate": 4e-3,
+    "learning_rate": 8e-3,
 }
+# Where sampling starts from much noise, all of it is drawn afresh in every step, and for every slice by itself: what
+# the prior draws is then looked at again and again. Not in methods whose own direction that would hide.
+_NOISE = {"eta": 0.85, "noise_correlation": 0.9}
+_FRESH = {"eta": 1.0, "noise_correlation": 0.0}
+_DIRECTED = ("scd", "ddnm", "diffpir", "dps")
 # In MRI neither helps, but slices of the volume that are turned and scanned anew do.
 _KSPACE_DEFAULTS = {
     "start_iterations": 80,
@@ -87,11 +92,13 @@ _NO_VIEWS = {
     "adapt_steps": 25,
     "learning_rate": 5e-3,
 }
+_FULL = {"start_t": _START_FULL, "steps": _STEPS_FULL, "tv_factor": 1.0, **_NOISE}
+_HALF = {"start_t": _START_HALF, "steps": _STEPS_HALF, "tv_factor": 1.0, **_FRESH}
 TASKS: dict[str, dict[str, Any]] = {
-    "sparse-view": {"start_t": _START_FULL, "steps": _STEPS_FULL, "tv_factor": 1.0, **_SPARSE},
-    "limited-angle": {"start_t": _START_HALF, "steps": _STEPS_HALF, "tv_factor": 1.0, **_LIMITED},
-    "accelerated-mri": _KSPACE_DEFAULTS,
-    "images": {"start_t": _START_FULL, "steps": _STEPS_FULL, "tv_factor": 1.0, **_SPARSE, **_NO_VIEWS},
+    "sparse-view": {**_FULL, **_SPARSE},
+    "limited-angle": {**_HALF, **_LIMITED},
+    "accelerated-mri": {**_NOISE, **_KSPACE_DEFAULTS},
+    "images": {**_FULL, **_SPARSE, **_NO_VIEWS},
 }
 """What settings left open become for each task; what is not named here follows from the data."""
 _NAMES = {
@@ -225,6 +232,8 @@ def _defaults(settings: Settings, measurement: Measurement) -> dict[str, Any]:
     defaults = dict(TASKS[task_of(measurement) if settings.task == "auto" else settings.task])
     if settings.method in SLICEWISE_METHODS:
         defaults |= {"adapt_splits": 0, **_BY_THEMSELVES.get(defaults["adapt_loss"], {})}
+    if settings.method in _DIRECTED:
+        defaults |= _NOISE
     if settings.task != "auto" or not isinstance(measurement, Sinogram):
         return defaults
     # The more directions are missing, the more the prior has to add: sampling starts earlier, in more steps.

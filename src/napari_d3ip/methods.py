@@ -71,7 +71,7 @@ def initial_state(problem: Problem, prior: DiffusionPrior, first: Tensor) -> Sam
     settings = problem.settings
     generator = torch.Generator().manual_seed(settings.seed)
     start = timesteps(settings.start_t or 0, settings.steps or 1)[0]
-    noise = correlated_noise(first, settings.noise_correlation, generator)
+    noise = correlated_noise(first, settings.noise_correlation or 0.0, generator)
     x_t = noise if settings.start_from == "noise" else prior.noised(first, noise, start)
     # Of its own, so that runs with and without adaptation are sampled with the same noise.
     adaptation_generator = torch.Generator().manual_seed(settings.seed)
@@ -109,8 +109,8 @@ def denoise(problem: Problem, prior: DiffusionPrior, state: SamplerState, epsilo
 
 def ddim_step(problem: Problem, prior: DiffusionPrior, state: SamplerState, epsilon: Tensor, t_next: int) -> Tensor:
     """``x_t' = sqrt(alpha_bar') x + sqrt(1 - alpha_bar') (eta xi + sqrt(1 - eta^2) eps)`` (equation 6)."""
-    eta = problem.settings.eta
-    noise = correlated_noise(state.x_t, problem.settings.noise_correlation, state.generator)
+    eta = problem.settings.eta or 0.0
+    noise = correlated_noise(state.x_t, problem.settings.noise_correlation or 0.0, state.generator)
     return prior.noised(state.volume, eta * noise + (1 - eta**2) ** 0.5 * epsilon, t_next)
 
 
@@ -356,7 +356,7 @@ def follow(
 ) -> None:
     """Take splits along with the volume: the same sampling step, without what is hidden of each."""
     problem = splits.seen
-    x_t = noised_split(splits, prior, t, problem.settings.noise_correlation, generator)
+    x_t = noised_split(splits, prior, t, problem.settings.noise_correlation or 0.0, generator)
     state = SamplerState(x_t, splits.volume, generator, generator, splits.duals)
     with torch.no_grad(), adapter.in_use():
         sample(problem, prior, state, predict_noise(problem, prior, x_t, t), t, t_next)
@@ -368,7 +368,7 @@ def _refined(
 ) -> tuple[Fit, Tensor]:
     """Noise of one slice after a few steps on it alone from its group's adapters, which stay as they are."""
     shared = adapter.state()
-    settings = problem.settings.updated(adapt_steps=problem.settings.refine_steps)
+    settings = problem.settings.updated(adapt_steps=problem.settings.refine_steps, planes="axial")
     part = replace(problem.around(state.volume).of_slices(z), settings=settings)
     try:
         fit = adapt(part, prior, adapter, state.x_t[z], state.volume[z], t, state.adaptation_generator)

@@ -278,9 +278,17 @@ class Settings(BaseModel):
         description="First reconstruction, which is then noised, or noise alone (tv: by the regulariser; fbp: the "
         "direct method of the kind of measurement).",
     )
-    eta: float = Field(0.85, ge=0, le=1, description="Share of fresh noise in a sampling step (1: DDPM, 0: DDIM).")
-    noise_correlation: float = Field(
-        0.9, ge=0, lt=1, description="Correlation of the noise between neighbouring slices."
+    eta: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Share of fresh noise in a sampling step (1: all, 0: DDIM); by method and scan if not given.",
+    )
+    noise_correlation: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Correlation of the noise between neighbouring slices; by method and scan if not given.",
     )
     planes: Literal["auto", "axial", "all"] = Field(
         "auto", description="Slices that the prior denoises: axial ones, or those along all three axes and their mean."

@@ -24,7 +24,7 @@ class TestBySpan:
     def test_the_more_is_missing_the_more_the_prior_adds(self, make_scan: Callable[..., Any]) -> None:
         full, wide, half = (resolve(Settings(), make_scan(span=span).measurement) for span in (180.0, 150.0, 60.0))
         assert (full.start_t, full.steps) == (20, 4)
-        assert (half.start_t, half.steps) == (300, 12)
+        assert (half.start_t, half.steps) == (300, 24)
         for name in ("start_t", "steps"):
             assert getattr(full, name) < getattr(wide, name) < getattr(half, name)
         assert full.start_iterations == wide.start_iterations == 80 < half.start_iterations
@@ -40,6 +40,17 @@ class TestBySpan:
         assert settings.adapt_leave_out
         assert settings.adapt_splits
         assert settings.proximal_weight == (0.0 if loss == "fidelity" else None)
+
+    def test_noise_is_fresh_where_sampling_starts_from_much(self, make_scan: Callable[..., Any]) -> None:
+        full, half = make_scan(span=180.0).measurement, make_scan(span=60.0).measurement
+        noise = {
+            (scan is half, method): (settings.eta, settings.noise_correlation)
+            for scan in (full, half)
+            for method in ("d3ip", "scd")
+            for settings in [resolve(Settings.create(method=method), scan)]
+        }
+        assert noise[True, "d3ip"] == (1.0, 0.0)
+        assert noise[False, "d3ip"] == noise[True, "scd"] == noise[False, "scd"] == (0.85, 0.9)
 
     def test_slices_by_themselves_are_not_split(self, make_scan: Callable[..., Any]) -> None:
         settings = resolve(Settings(method="ddip"), make_scan().measurement)

@@ -137,7 +137,7 @@ class TestLeftOpen:
                 180,
                 {"task": "auto (sparse-view)", "steps": "auto (4)", "start_t": "auto (20)"},
             ),
-            (60, {"task": "auto (limited-angle)", "adapt_loss": "auto (fidelity)", "learning_rate": "auto (0.004)"}),
+            (60, {"task": "auto (limited-angle)", "adapt_loss": "auto (fidelity)", "learning_rate": "auto (0.008)"}),
         ],
     )
     def test_for_a_scan(self, form: SettingsForm, span: float, expected: dict[str, str]) -> None:

@@ -194,15 +194,15 @@ def test_wheel_scrolls_the_form_and_changes_nothing(k_bench: Bench) -> None:
     bench.choose("layer", "rods")
     bench.click("advanced_title")
     before = bench.widget._form.values()
-    for name in ("layer", "method", "preset", "eta", "lora_rank"):
+    for name in ("layer", "method", "preset", "lora_ema", "lora_rank"):
         bench.turn_wheel(name)
     assert bench.child("layer").currentText() == "rods"
     assert bench.widget._form.values() == before
     bench.widget.activateWindow()
-    bench.child("eta").setFocus()
-    bench.wait(bench.child("eta").hasFocus)
-    bench.turn_wheel("eta")
-    assert bench.widget._form.values()["eta"] < before["eta"]
+    bench.child("lora_ema").setFocus()
+    bench.wait(bench.child("lora_ema").hasFocus)
+    bench.turn_wheel("lora_ema")
+    assert bench.widget._form.values()["lora_ema"] < before["lora_ema"]
 
 
 def test_values_that_do_not_go_together(bench: Bench) -> None:
@@ -228,7 +228,7 @@ def test_presets_and_tasks_go_together(bench: Bench, engine: FakeEngine) -> None
     bench.choose("preset", "best")
     bench.choose("task", "limited-angle")
     assert bench.child("adapt_steps").text() == "40"
-    assert bench.child("steps").placeholderText() == "auto (12)"
+    assert bench.child("steps").placeholderText() == "auto (24)"
     bench.choose("preset", "fast")
     assert bench.child("adapt_steps").text() == ""
     assert bench.child("adapt_steps").placeholderText() == "auto (10)"

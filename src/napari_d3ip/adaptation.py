@@ -483,14 +483,14 @@ def fidelity_loss(problem: Problem, prior: DiffusionPrior, x_t: Tensor, t: int, 
 def split_loss(
     problem: Problem, prior: DiffusionPrior, splits: Sequence[Split], t: int, generator: torch.Generator
 ) -> Tensor:
-    """``|y - A DC(x0_theta(x_t))|^2`` on what is hidden of a split, whose x_t has not seen it either.
+    """``|y - A DC(x0_theta(x_t))|^2`` on what is hidden of K slices of a split, whose x_t has not seen it either.
 
     The network learns to fill in what a scan leaves open from what it leaves to be seen, and is asked just what
     sampling asks of it later. Were x_t made of the volume itself, which has seen everything, the answer would stand in
     the question.
     """
     settings = problem.settings
-    split = splits[int(torch.randint(len(splits), (1,), generator=generator))]
+    split = splits[int(torch.randint(len(splits), (1,), generator=generator))].some(settings.adapt_slices, generator)
     x_t = noised_split(split, prior, t, settings.noise_correlation or 0.0, generator)
     # Interleaved views are hidden all round as it is.
     if settings.adapt_pattern == "interleaved":

@@ -37,7 +37,7 @@ _SCALING, _NORM, _LOOKS, _GUARD_SLICES, _INVERSE_CG = 6, 30, 20, 8, 30
 _TV_CG, _START_CG, _SLAB, _SLAB_ITERATIONS = 3, 10, 12, 20
 _CANDIDATES, _PHASE_CONSTRAINTS = 5, 4
 _SCALE, _PATCH = 0.65, 128
-_SPLIT_ITERATIONS, _JUDGES = 150, 0.25
+_SPLIT_SLICES, _SPLIT_ITERATIONS, _JUDGES = 8, 150, 0.25
 _RESCANS, _RESCAN_SLICES, _RESCAN_ITERATIONS = 2, 12, 60
 # Forward and backward, in forward evaluations.
 _WITH_GRADIENT = 3.0
@@ -380,8 +380,8 @@ class _Counter:
         settings = self._settings
         splits = settings.adapt_splits or 0 if settings.method in VOLUME_METHODS and settings.adapt_leave_out else 0
         judges = max(1, round(_JUDGES * splits)) if splits and settings.guard else 0
-        used = min(settings.adapt_slices, self._extent.slices)
-        return splits * used, judges * used
+        length = min(max(_SPLIT_SLICES, settings.adapt_slices), self._extent.slices)
+        return splits * length, judges * length
 
     def _splitting(self) -> Amounts:
         """Total variation of all splits."""

@@ -58,7 +58,7 @@ _LIMITED = {
     "adapt_loss": "fidelity",
     "adapt_leave_out": 0.33,
     "adapt_pattern": "adjacent",
-    "adapt_splits": 12,
+    "adapt_splits": 6,
     "adapt_steps": 10,
     "adapt_admm_steps": 3,
     "adapt_cg_steps": 3,

@@ -333,7 +333,7 @@ class Settings(BaseModel):
         None,
         ge=0,
         le=256,
-        description="Runs of K adjacent slices that are reconstructed without what adapt_leave_out leaves out, for "
+        description="Runs of adjacent slices that are reconstructed without what adapt_leave_out leaves out, for "
         "the loss to start from what has not seen it (0: it starts from the volume itself); by the scan if not given.",
     )
     adapt_admm_steps: int | None = Field(

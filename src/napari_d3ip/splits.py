@@ -16,6 +16,9 @@ from napari_d3ip.problem import Problem, draw_slices
 from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.total_variation import Duals
 
+# Slices of a split, if the loss does not take more: total variation and denoising along all axes need neighbours on
+# both sides to make of it what they make of the volume.
+_LENGTH = 8
 # Of total variation.
 _MOST_ITERATIONS = 150
 # Splits that judge, for each that teaches.
@@ -42,6 +45,13 @@ class Split:
     seen: Problem
     question: Tensor
     volume: Tensor
+
+    def some(self, count: int, generator: torch.Generator) -> Split:
+        """``count`` random adjacent slices of it."""
+        at = draw_slices(len(self.index), count, True, generator)
+        seen = self.seen.of_slices(at)
+        seen = replace(seen, regulariser=replace(seen.regulariser, run=len(at)))
+        return Split(self.index[at], seen, self.question[at], self.volume[at])
 
 
 @dataclass
@@ -120,7 +130,7 @@ class Splits:
 
 
 def draw_splits(problem: Problem, generator: torch.Generator) -> Splits | None:
-    """As many runs of K random adjacent slices, without random views or lines, as the settings say.
+    """As many runs of random adjacent slices, without random views or lines, as the settings say.
 
     None where nothing is left out.
     """
@@ -136,5 +146,5 @@ def draw_splits(problem: Problem, generator: torch.Generator) -> Splits | None:
 
 def _drawn(problem: Problem, settings: Settings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Slices, and what is hidden of them."""
-    index = draw_slices(len(problem.measured), settings.adapt_slices, True, generator)
+    index = draw_slices(len(problem.measured), max(_LENGTH, settings.adapt_slices), True, generator)
     return index, problem.leave_out(settings.adapt_leave_out or 0.0, generator)

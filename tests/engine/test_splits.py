@@ -28,7 +28,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 @pytest.fixture
 def problem(make_scan: Callable[..., Any], make_problem: Callable[..., Problem]) -> Problem:
-    return make_problem(make_scan(5).measurement, **SPLIT)
+    return make_problem(make_scan(12).measurement, **SPLIT)
 
 
 def one_split(problem: Problem, seed: int = 0) -> Splits:
@@ -64,11 +64,32 @@ class TestSplit:
             splits = one_split(problem, seed)
             (split,) = splits.learning
             assert (split.index.diff() == 1).all()
-            assert len(split.index) == len(split.volume) == problem.settings.adapt_slices
+            assert len(split.index) == len(split.volume) == 8
             assert split.question.any()
             assert not (split.seen.used * splits.hidden).any()
             together = split.seen.used + split.question
             assert torch.equal(together, problem.used[split.index])
+
+    @pytest.mark.parametrize(("slices", "length"), [(3, 8), (10, 10), (99, 12)])
+    def test_is_no_shorter_than_the_loss_takes(self, problem: Problem, slices: int, length: int) -> None:
+        problem = replace(problem, settings=problem.settings.updated(adapt_slices=slices))
+        assert one_split(problem).index.shape == (1, length)
+
+    def test_the_loss_takes_some_of_it(self, problem: Problem) -> None:
+        (split,) = one_split(problem).learning
+        some = split.some(3, generator(3))
+        first = int(some.index[0] - split.index[0])
+        at = torch.arange(first, first + 3)
+        assert torch.equal(some.index, split.index[at])
+        assert torch.equal(some.volume, split.volume[at])
+        assert torch.equal(some.question, split.question[at])
+        assert torch.equal(some.seen.measured, split.seen.measured[at])
+        assert torch.equal(some.seen.used, split.seen.used[at])
+        # Its slices are regularised as one run: each of them reaches its neighbours.
+        other = some.volume.clone()
+        other[0] += 1
+        (near, _), (far, _) = (some.seen.make_consistent(volume, 1, 3) for volume in (some.volume, other))
+        assert not torch.allclose(near[2], far[2])
 
     def test_is_reconstructed_without_what_is_hidden(self, problem: Problem) -> None:
         split = one_split(problem)
@@ -123,6 +144,19 @@ class TestSplit:
 
 
 class TestLoss:
+    def test_is_of_k_slices(self, problem: Problem, prior: DiffusionPrior, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen = []
+        original = adaptation.tweedie_estimate
+
+        def spied(prior: DiffusionPrior, x_t: Tensor, t: int) -> Tensor:
+            seen.append(len(x_t))
+            return original(prior, x_t, t)
+
+        monkeypatch.setattr(adaptation, "tweedie_estimate", spied)
+        problem = replace(problem, settings=problem.settings.updated(adapt_slices=3))
+        split_loss(problem, prior, one_split(problem).learning, 100, generator())
+        assert seen == [3]
+
     def test_is_on_what_is_hidden_and_only_that_gives_it_the_answer(
         self, problem: Problem, prior: DiffusionPrior
     ) -> None:
@@ -175,7 +209,7 @@ class TestLoss:
         prior: DiffusionPrior,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        problem = make_problem(make_scan(5).measurement, **SPLIT, adapt_loss="both", adapt_steps=1, guard=False)
+        problem = make_problem(make_scan(12).measurement, **SPLIT, adapt_loss="both", adapt_steps=1, guard=False)
         adapter = Adapter(prior, rank=2, learning_rate=1e-3)
         nothing = 0 * sum(parameter.sum() for parameter in adapter.parameters) + 1e-9 * loss_of(prior)
         monkeypatch.setattr(adaptation, "split_loss", lambda *_: 3.0 + nothing)
@@ -245,7 +279,7 @@ class TestRun:
         self, make_scan: Callable[..., Any], problem: Problem, prior_folder: Path, tmp_path: Path
     ) -> None:
         expected = sampled(problem, load_prior(prior_folder))
-        store = Checkpoint(tmp_path / "run.checkpoint", make_scan(5).measurement, problem.settings)
+        store = Checkpoint(tmp_path / "run.checkpoint", make_scan(12).measurement, problem.settings)
         store.save(sampled(problem, load_prior(prior_folder), steps=2))
         resumed = store.load(problem)
         assert resumed is not None

@@ -37,7 +37,7 @@ _SPARSE = {
     "adapt_loss": "both",
     "adapt_leave_out": 0.33,
     "adapt_pattern": "interleaved",
-    "adapt_splits": 8,
+    "adapt_splits": 4,
     "adapt_steps": 20,
     "adapt_admm_steps": 1,
     "adapt_cg_steps": 1,

@@ -63,7 +63,7 @@ def rescan(problem: Problem, volume: Tensor, generator: torch.Generator) -> Resc
     part = problem.of_slices(torch.cat(runs))
     noise = torch.randn(part.measured.shape, generator=generator, dtype=part.measured.dtype)
     measured = part.operator(truth) + problem.noise * noise.to(truth.device)
-    scan = replace(part, measured=measured, regulariser=replace(part.regulariser, run=len(runs[0])))
+    scan = replace(part, measured=measured).in_runs(len(runs[0]))
     reconstructed, _ = scan.total_variation(torch.zeros_like(truth), _ITERATIONS)
     shape = (_RUNS, -1, *truth.shape[1:])
     return Rescans(truth.reshape(shape), reconstructed.reshape(shape))

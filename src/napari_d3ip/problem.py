@@ -138,6 +138,10 @@ class Problem:
             surroundings=around,
         )
 
+    def in_runs(self, length: int) -> Problem:
+        """The same problem, whose slices lie in runs of ``length`` that are no neighbours of each other."""
+        return replace(self, regulariser=replace(self.regulariser, run=length))
+
     def nearest(self, volume: Tensor, weight: float, cg_steps: int) -> Tensor:
         """``argmin_x |A x - y|^2 + weight |x - volume|^2`` slice by slice; at 0 what fits y and is nearest."""
         plain = Regulariser(weight=0.0, nonnegative=False, proximal_weight=weight)

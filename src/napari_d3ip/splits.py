@@ -49,8 +49,7 @@ class Split:
     def some(self, count: int, generator: torch.Generator) -> Split:
         """``count`` random adjacent slices of it."""
         at = draw_slices(len(self.index), count, True, generator)
-        seen = self.seen.of_slices(at)
-        seen = replace(seen, regulariser=replace(seen.regulariser, run=len(at)))
+        seen = self.seen.of_slices(at).in_runs(len(at))
         return Split(self.index[at], seen, self.question[at], self.volume[at])
 
 
@@ -98,7 +97,7 @@ class Splits:
         length = index.shape[1]
         part = problem.of_slices(index.flatten())
         masks = hidden.repeat_interleave(length, dim=0)
-        seen = replace(part, used=part.used * (1 - masks), regulariser=replace(part.regulariser, run=length))
+        seen = replace(part, used=part.used * (1 - masks)).in_runs(length)
         if volume is None:
             iterations = min(_MOST_ITERATIONS, problem.settings.start_iterations or 1)
             volume, duals = seen.total_variation(problem.zeros()[index.flatten()], iterations)

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -65,11 +66,7 @@ def run_side_by_side(jobs: Sequence[Job], known: Set[str], count: int) -> Iterat
     D3IPError
         If a run fails; those that have not begun are not run then.
     """
-    # CUDA does not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    threads = max(1, (os.cpu_count() or 1) // count)
-    pool = ProcessPoolExecutor(count, context, initializer=_begin, initargs=(threads,))
-    try:
+    with processes(count) as pool:
         running: dict[Future[Made | None], Job] = {pool.submit(partial(_run, known), job): job for job in jobs}
         for future in as_completed(running):
             job = running.pop(future)
@@ -77,6 +74,17 @@ def run_side_by_side(jobs: Sequence[Job], known: Set[str], count: int) -> Iterat
                 yield job, future.result()
             except D3IPError as error:
                 raise D3IPError(f"{job.name}: {error}") from error
+
+
+@contextmanager
+def processes(count: int) -> Iterator[ProcessPoolExecutor]:
+    """So many processes that share the processor's cores; what has not begun at the end is not run."""
+    # CUDA does not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, (os.cpu_count() or 1) // count)
+    pool = ProcessPoolExecutor(count, context, initializer=_begin, initargs=(threads,))
+    try:
+        yield pool
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -54,13 +54,11 @@ class LinearOperator(ABC):
 
     def __call__(self, x: Tensor) -> Tensor:
         """``A x`` with autograd."""
-        result: Tensor = _Apply.apply(x, self.forward, self.adjoint)
-        return result
+        return apply_linear(x, self.forward, self.adjoint)
 
     def transpose(self, y: Tensor) -> Tensor:
         """``A^H y`` with autograd."""
-        result: Tensor = _Apply.apply(y, self.adjoint, self.forward)
-        return result
+        return apply_linear(y, self.adjoint, self.forward)
 
     def norm(self, device: torch.device | str = "cpu", iterations: int = 30, check: Check = no_check) -> float:
         """Largest singular value of the first slice, by power iteration (to about 0.1 %).
@@ -100,6 +98,12 @@ class Identity(LinearOperator):
     def adjoint(self, y: Tensor) -> Tensor:
         """``y``."""
         return y
+
+
+def apply_linear(x: Tensor, forward: Callable[[Tensor], Tensor], adjoint: Callable[[Tensor], Tensor]) -> Tensor:
+    """``forward(x)`` of a linear map, differentiable any number of times by its adjoint, whatever happens inside."""
+    result: Tensor = _Apply.apply(x, forward, adjoint)
+    return result
 
 
 class _Apply(torch.autograd.Function):

@@ -69,12 +69,12 @@ def conjugate_gradient(
         curvature = inner(direction, mapped)
         active = active & (curvature > 0)
         step = torch.where(active, energy / torch.where(active, curvature, 1.0), 0.0)
-        x = x + step * direction
+        x = torch.addcmul(x, step, direction)
         if x.requires_grad:
             x.register_hook(lambda _: check())  # The way back takes as long.
-        residual = residual - step * mapped
+        residual = torch.addcmul(residual, step, mapped, value=-1)
         fresh = inner(residual, residual)
         ratio = torch.where(active, fresh / torch.where(energy > 0, energy, 1.0), 0.0)
-        direction = residual + ratio * direction
+        direction = torch.addcmul(residual, ratio, direction)
         energy = torch.where(active, fresh, energy)
     return x

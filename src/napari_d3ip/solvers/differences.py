@@ -2,27 +2,66 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
+
+from napari_d3ip.operators.base import apply_linear
 
 
 def gradient(volume: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Forward differences, zero at the far border (not circular); shape (len(axes), *volume.shape)."""
-    parts = []
-    for axis in axes:
-        last = volume.narrow(axis, volume.shape[axis] - 1, 1)
-        parts.append(torch.cat((torch.diff(volume, dim=axis), torch.zeros_like(last)), dim=axis))
-    return torch.stack(parts)
+    return apply_linear(volume, partial(_gradient, axes=axes), partial(_gradient_adjoint, axes=axes))
 
 
 def gradient_adjoint(field: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Exact adjoint of `gradient` (minus the divergence); shape ``field.shape[1:]``."""
+    return apply_linear(field, partial(_gradient_adjoint, axes=axes), partial(_gradient, axes=axes))
+
+
+def laplacian(volume: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """``D^T D x`` of the `gradient` D, minus the Laplacian: positive semi-definite; shape of ``volume``."""
+    themselves = partial(_laplacian, axes=axes)
+    return apply_linear(volume, themselves, themselves)
+
+
+# In place, since these are most of what an iteration of total variation does.
+
+
+def _gradient(volume: Tensor, axes: tuple[int, ...]) -> Tensor:
+    field = volume.new_zeros((len(axes), *volume.shape))
+    for part, axis in zip(field, axes, strict=True):
+        below, above = _neighbours(volume, axis)
+        torch.sub(above, below, out=_neighbours(part, axis)[0])
+    return field
+
+
+def _gradient_adjoint(field: Tensor, axes: tuple[int, ...]) -> Tensor:
     total = torch.zeros_like(field[0])
     for part, axis in zip(field, axes, strict=True):
-        inner = part.narrow(axis, 0, part.shape[axis] - 1)
-        edge = torch.zeros_like(part.narrow(axis, 0, 1))
-        total = total + torch.cat((edge, inner), dim=axis) - torch.cat((inner, edge), dim=axis)
+        _spread(total, _neighbours(part, axis)[0], axis)
     return total
+
+
+def _laplacian(volume: Tensor, axes: tuple[int, ...]) -> Tensor:
+    total = torch.zeros_like(volume)
+    for axis in axes:
+        _spread(total, torch.diff(volume, dim=axis), axis)
+    return total
+
+
+def _spread(total: Tensor, differences: Tensor, axis: int) -> None:
+    """Add differences to the voxels above them and take them from those below."""
+    below, above = _neighbours(total, axis)
+    above += differences
+    below -= differences
+
+
+def _neighbours(volume: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Views of all voxels but the last ones along an axis, and of all but the first."""
+    count = volume.shape[axis] - 1
+    return volume.narrow(axis, 0, count), volume.narrow(axis, 1, count)
 
 
 def existing(field: Tensor, axes: tuple[int, ...]) -> Tensor:

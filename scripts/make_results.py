@@ -116,14 +116,15 @@ def slicewise() -> list[dict[str, Any]]:
     return rows
 
 
+_ONE_CORE = {"OMP_NUM_THREADS": "1"}
 # glibc keeps what was freed for later; given back to the system at once (which takes time, so seconds are measured
 # without), the resident memory is what is in use.
 _FREED_AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
-def adaptation() -> list[dict[str, Any]]:
+def adaptation(rounds: int) -> list[dict[str, Any]]:
     """`growth` of the chest as it is."""
-    return growth(128, (8, 32, 128))
+    return growth(128, (8, 32, 128), rounds)
 
 
 def growth(size: int, counts: Sequence[int], rounds: int = 7) -> list[dict[str, Any]]:
@@ -132,10 +133,12 @@ def growth(size: int, counts: Sequence[int], rounds: int = 7) -> list[dict[str, 
     for count in counts:
         numbers = {"--slices": count, "--size": size, "--rounds": rounds}
         command = [sys.executable, __file__, "one-round", *(str(part) for item in numbers.items() for part in item)]
-        plain, freed = (
-            json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
-            for environment in (dict(os.environ), {**os.environ, **_FREED_AT_ONCE})
-        )
+        # Side by side, on a core each.
+        running = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **_ONE_CORE, **more})
+            for more in ({}, _FREED_AT_ONCE)
+        ]
+        plain, freed = (json.loads(process.communicate()[0]) for process in running)
         rows.append({**plain, "megabytes": freed["megabytes"]})
         print("| {slices} | {seconds:.2f} | {megabytes:.0f} |".format(**rows[-1]), flush=True)
     return rows
@@ -190,7 +193,7 @@ def main() -> None:
         return
     parts: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "quality": lambda: quality(arguments.data, arguments.scans),
-        "adaptation": adaptation,
+        "adaptation": lambda: adaptation(arguments.rounds),
         "slicewise": slicewise,
     }
     arguments.out.mkdir(parents=True, exist_ok=True)

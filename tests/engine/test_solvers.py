@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -12,7 +14,8 @@ from napari_d3ip.operators.base import LinearOperator, Scaled
 from napari_d3ip.operators.tomography import ParallelBeam
 from napari_d3ip.solvers.classical import total_variation_reconstruction
 from napari_d3ip.solvers.conjugate_gradient import conjugate_gradient
-from napari_d3ip.solvers.differences import gradient, gradient_adjoint, total_variation
+from napari_d3ip.solvers.differences import gradient, gradient_adjoint, laplacian
+from napari_d3ip.solvers.terms import shrink
 from napari_d3ip.solvers.total_variation import Regulariser, solve
 
 
@@ -137,8 +140,32 @@ class TestGradient:
     def test_total_variation_of_a_box_is_its_surface(self) -> None:
         volume = torch.zeros((8, 8, 8))
         volume[2:5, 2:5, 2:5] = 2.0
-        per_axis = sum(float(total_variation(volume, (axis,))) for axis in range(3))
-        assert per_axis == pytest.approx(2.0 * 6 * 9)
+        assert float(gradient(volume, (0, 1, 2)).abs().sum()) == pytest.approx(2.0 * 6 * 9)
+
+    @pytest.mark.parametrize("axes", [(0,), (1, 2), (0, 1, 2)])
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+    def test_laplacian_is_the_adjoint_of_the_gradient(self, axes: tuple[int, ...], dtype: torch.dtype) -> None:
+        x = torch.randn((4, 1, 6), dtype=dtype)
+        torch.testing.assert_close(laplacian(x, axes), gradient_adjoint(gradient(x, axes), axes))
+
+    @pytest.mark.parametrize("apply", [gradient, laplacian])
+    def test_is_differentiable(self, apply: Callable[[Tensor, tuple[int, ...]], Tensor]) -> None:
+        x = torch.randn((3, 2, 4), dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(lambda volume: apply(volume, (0, 2)), (x,))
+
+
+class TestShrink:
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+    def test_shortens_vectors(self, dtype: torch.dtype) -> None:
+        field = torch.tensor([[3.0, 0.3, 0.0], [4.0, 0.4, 0.0]]).to(dtype)
+        expected = torch.tensor([[2.4, 0.0, 0.0], [3.2, 0.0, 0.0]]).to(dtype)
+        torch.testing.assert_close(shrink(field, 1.0, 0.0), expected)
+
+    def test_of_nothing_has_a_finite_slope(self) -> None:
+        field = torch.zeros((3, 2), requires_grad=True)
+        shrink(field, 1.0, 0.0).sum().backward()
+        assert field.grad is not None
+        assert field.grad.isfinite().all()
 
 
 class TestPlainDataConsistency:

@@ -83,9 +83,3 @@ def symmetrised_gradient_adjoint(matrix: Tensor, axes: tuple[int, ...]) -> Tenso
     """Exact adjoint of `symmetrised_gradient`; shape (len(axes), *volume.shape)."""
     symmetric = (matrix + matrix.transpose(0, 1)) / 2
     return torch.stack([gradient_adjoint(row, axes) for row in symmetric])
-
-
-def total_variation(volume: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Isotropic total variation: sum over voxels of the length of the gradient."""
-    total: Tensor = torch.linalg.vector_norm(gradient(volume, axes), dim=0).sum()
-    return total

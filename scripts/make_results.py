@@ -14,7 +14,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,15 +135,19 @@ def growth(size: int, counts: Sequence[int], rounds: int = 7) -> list[dict[str, 
     for count in counts:
         numbers = {"--slices": count, "--size": size, "--rounds": rounds}
         command = [sys.executable, __file__, "one-round", *(str(part) for item in numbers.items() for part in item)]
-        # Side by side, on a core each.
-        running = [
-            subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **_ONE_CORE, **more})
-            for more in ({}, _FREED_AT_ONCE)
-        ]
-        plain, freed = (json.loads(process.communicate()[0]) for process in running)
+        with ThreadPoolExecutor() as pool:  # Side by side, on a core each.
+            plain, freed = pool.map(partial(_in_a_process, command), ({}, _FREED_AT_ONCE))
         rows.append({**plain, "megabytes": freed["megabytes"]})
         print("| {slices} | {seconds:.2f} | {megabytes:.0f} |".format(**rows[-1]), flush=True)
     return rows
+
+
+def _in_a_process(command: Sequence[str], environment: dict[str, str]) -> dict[str, Any]:
+    """What a command prints that has one core."""
+    whole = {**os.environ, **_ONE_CORE, **environment}
+    ended = subprocess.run(command, check=True, capture_output=True, text=True, env=whole)
+    printed: dict[str, Any] = json.loads(ended.stdout)
+    return printed
 
 
 def one_round(count: int, size: int, rounds: int) -> dict[str, Any]:

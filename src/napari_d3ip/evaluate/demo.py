@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,15 @@ import numpy.typing as npt
 from napari_d3ip.evaluate.figures import Panel, draw_comparison, middle_slice
 from napari_d3ip.evaluate.folder import make_folder
 from napari_d3ip.evaluate.plan import default_methods
-from napari_d3ip.evaluate.side_by_side import processes
+from napari_d3ip.evaluate.side_by_side import in_processes
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.reconstruction import reconstruct
 from napari_d3ip.samples import load_reference, load_sample
 from napari_d3ip.settings import METHODS
 
 FloatArray = npt.NDArray[np.float32]
+Wanted = tuple[str, str]
+"""Sample and method."""
 Made = tuple[dict[str, Any], FloatArray]
 
 # The simulated brain takes as long as the others together.
@@ -30,8 +32,6 @@ DEMO_SAMPLES = ("tilt-series", "chest-ct", "phantom-mri")
 # So that all of it takes less than five minutes on two cores, of few slices, and adapted once.
 _DEMO_SETTINGS: dict[str, dict[str, Any]] = {"tilt-series": {"held_out_views": 8, "adapt_every": 6}}
 _DEMO_SLICES = {"tilt-series": slice(12, 20)}
-
-
 # Small scans do not keep more than one core busy. Each process takes about a gigabyte.
 _MOST_PROCESSES = 4
 
@@ -61,7 +61,7 @@ def run_demo(folder: Path, progress: Callable[[str], None]) -> list[dict[str, An
     make_folder(folder)
     scans = {sample: _load(sample) for sample in DEMO_SAMPLES}
     wanted = [(sample, method) for sample, (scan, _) in scans.items() for method in default_methods(scan.kind)]
-    made: dict[tuple[str, str], Made] = {}
+    made: dict[Wanted, Made] = {}
     for (sample, method), row_and_slice in _reconstructed(wanted, folder):
         made[sample, method] = row_and_slice
         progress(f"{len(made)} of {len(wanted)}: {sample}, {method}, {row_and_slice[0]['seconds']:.0f} s")
@@ -79,22 +79,21 @@ def _load(sample: str) -> tuple[Measurement, FloatArray | None]:
     return load_sample(sample).select(slices=_DEMO_SLICES.get(sample)), load_reference(sample)
 
 
-def _reconstructed(wanted: list[tuple[str, str]], folder: Path) -> Iterator[tuple[tuple[str, str], Made]]:
+def _reconstructed(wanted: list[Wanted], folder: Path) -> Iterator[tuple[Wanted, Made]]:
     """Sample, method, and what was made of each as it ends."""
+    run = partial(_run, folder)
     count = min(_MOST_PROCESSES, os.cpu_count() or 1, len(wanted))
     if count == 1:
-        yield from ((each, _run(*each, folder)) for each in wanted)
+        yield from ((each, run(each)) for each in wanted)
         return
-    with processes(count) as pool:
-        # Adapting methods are the last of each sample and take longest.
-        longest_first = sorted(wanted, key=lambda each: METHODS.index(each[1]), reverse=True)
-        running = {pool.submit(_run, *each, folder): each for each in longest_first}
-        for future in as_completed(running):
-            yield running[future], future.result()
+    # Adapting methods are the last of each sample and take longest.
+    longest_first = sorted(wanted, key=lambda each: METHODS.index(each[1]), reverse=True)
+    yield from in_processes(run, longest_first, ", ".join, count)
 
 
-def _run(sample: str, method: str, folder: Path) -> Made:
+def _run(folder: Path, wanted: Wanted) -> Made:
     """Row of the results and middle slice; the volume is in the folder."""
+    sample, method = wanted
     scan, reference = _load(sample)
     result = reconstruct(scan, reference=reference, method=method, **_DEMO_SETTINGS.get(sample, {}))
     result.save(folder / f"{sample}_{method}.tif")

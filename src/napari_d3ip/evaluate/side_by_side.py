@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ from napari_d3ip.evaluate.plan import Plan, Wanted
 from napari_d3ip.evaluate.run import LoadedScan
 from napari_d3ip.evaluate.scans import Scan
 
+Wish = TypeVar("Wish")
+Gain = TypeVar("Gain")
 Made = tuple[Row, Row, npt.NDArray[np.float32]]
 
 
@@ -66,25 +68,31 @@ def run_side_by_side(jobs: Sequence[Job], known: Set[str], count: int) -> Iterat
     D3IPError
         If a run fails; those that have not begun are not run then.
     """
-    with processes(count) as pool:
-        running: dict[Future[Made | None], Job] = {pool.submit(partial(_run, known), job): job for job in jobs}
-        for future in as_completed(running):
-            job = running.pop(future)
-            try:
-                yield job, future.result()
-            except D3IPError as error:
-                raise D3IPError(f"{job.name}: {error}") from error
+    yield from in_processes(partial(_run, known), jobs, lambda job: job.name, count)
 
 
-@contextmanager
-def processes(count: int) -> Iterator[ProcessPoolExecutor]:
-    """So many processes that share the processor's cores; what has not begun at the end is not run."""
+def in_processes(
+    run: Callable[[Wish], Gain], wishes: Sequence[Wish], name: Callable[[Wish], str], count: int
+) -> Iterator[tuple[Wish, Gain]]:
+    """Call ``run`` with each of ``wishes`` in processes that share the cores, and give each with its gain as it ends.
+
+    Raises
+    ------
+    D3IPError
+        If one fails, with its ``name``; those that have not begun are not run then.
+    """
     # CUDA does not survive a fork.
     context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // count)
     pool = ProcessPoolExecutor(count, context, initializer=_begin, initargs=(threads,))
     try:
-        yield pool
+        running: dict[Future[Gain], Wish] = {pool.submit(run, wish): wish for wish in wishes}
+        for future in as_completed(running):
+            wish = running.pop(future)
+            try:
+                yield wish, future.result()
+            except D3IPError as error:
+                raise D3IPError(f"{name(wish)}: {error}") from error
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -26,6 +26,24 @@ def laplacian(volume: Tensor, axes: tuple[int, ...]) -> Tensor:
     return apply_linear(volume, themselves, themselves)
 
 
+def existing(field: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """A field like a `gradient` without the entries that are no differences, at the far borders; self-adjoint."""
+    themselves = partial(_existing, axes=axes)
+    return apply_linear(field, themselves, themselves)
+
+
+def symmetrised_gradient(field: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """``(D w + (D w)^T) / 2`` of a vector field; shape (len(axes), len(axes), *volume.shape)."""
+    jacobian = torch.stack([gradient(part, axes) for part in field])
+    return (jacobian + jacobian.transpose(0, 1)) / 2
+
+
+def symmetrised_gradient_adjoint(matrix: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Exact adjoint of `symmetrised_gradient`; shape (len(axes), *volume.shape)."""
+    symmetric = (matrix + matrix.transpose(0, 1)) / 2
+    return torch.stack([gradient_adjoint(row, axes) for row in symmetric])
+
+
 # In place, since these are most of what an iteration of total variation does.
 
 
@@ -51,6 +69,13 @@ def _laplacian(volume: Tensor, axes: tuple[int, ...]) -> Tensor:
     return total
 
 
+def _existing(field: Tensor, axes: tuple[int, ...]) -> Tensor:
+    kept = field.clone()
+    for part, axis in zip(kept, axes, strict=True):
+        part.narrow(axis, -1, 1).zero_()
+    return kept
+
+
 def _spread(total: Tensor, differences: Tensor, axis: int) -> None:
     """Add differences to the voxels above them and take them from those below."""
     below, above = _neighbours(total, axis)
@@ -62,24 +87,3 @@ def _neighbours(volume: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     """Views of all voxels but the last ones along an axis, and of all but the first."""
     count = volume.shape[axis] - 1
     return volume.narrow(axis, 0, count), volume.narrow(axis, 1, count)
-
-
-def existing(field: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """A field like a `gradient` without the entries that are no differences, at the far borders; self-adjoint."""
-    parts = []
-    for part, axis in zip(field, axes, strict=True):
-        inner = part.narrow(axis, 0, part.shape[axis] - 1)
-        parts.append(torch.cat((inner, torch.zeros_like(part.narrow(axis, 0, 1))), dim=axis))
-    return torch.stack(parts)
-
-
-def symmetrised_gradient(field: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """``(D w + (D w)^T) / 2`` of a vector field; shape (len(axes), len(axes), *volume.shape)."""
-    jacobian = torch.stack([gradient(part, axes) for part in field])
-    return (jacobian + jacobian.transpose(0, 1)) / 2
-
-
-def symmetrised_gradient_adjoint(matrix: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Exact adjoint of `symmetrised_gradient`; shape (len(axes), *volume.shape)."""
-    symmetric = (matrix + matrix.transpose(0, 1)) / 2
-    return torch.stack([gradient_adjoint(row, axes) for row in symmetric])

@@ -156,7 +156,8 @@ def one_round(count: int, size: int, rounds: int) -> dict[str, Any]:
     repeats, first = -(-count // len(scan.data)), (scan.data.shape[2] - size) // 2
     # Only the middle of the detector for smaller slices: what is there does not matter.
     scan = replace(scan, data=np.tile(scan.data, (repeats, 1, 1))[:count, :, first : first + size], center=None)
-    settings = resolve(d3.Settings(method="d3ip"), scan)
+    # Thin volumes would be seen along one axis alone, which is cheaper.
+    settings = resolve(d3.Settings(method="d3ip", planes="all"), scan)
     problem = prepare(scan, settings, torch.device("cpu"), d3.Control()).problem
     problem = replace(
         problem,

@@ -1,6 +1,6 @@
 """The docks in a window of 1280 × 800: nothing is cut off or has to be scrolled sideways, in either theme.
 
-What is looked at during a run needs no scrolling at all.
+What is looked at during a run needs no scrolling at all, and Run never does.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from napari.layers import Layer
-from qtpy.QtCore import QCoreApplication, QEvent, QPoint
+from qtpy.QtCore import QCoreApplication, QEvent, QPoint, Qt
 from qtpy.QtWidgets import QScrollArea, QWidget
 
+from napari_d3ip.errors import SettingsError
 from napari_d3ip.widgets.layers import measurement_layer
 
 if TYPE_CHECKING:
@@ -141,6 +142,31 @@ def test_run_needs_no_scrolling(
     engine.advance(2)
     bench.wait_idle()
     bench.wait(lambda: not out_of_sight(bench, "run", "status", "metrics", "plot", "result_panel"))
+
+
+def test_run_stays_in_sight(open_dock: Callable[[str], Bench], measurement: Sinogram, engine: FakeEngine) -> None:
+    """With everything open and more to say than there is room for; a click where it was hits it again."""
+    engine.error = SettingsError("coil_maps: there is no centre of k-space to make maps of; give others. " * 50)
+    bench = open_dock(WIDGET)
+    bench.viewer.add_layer(Layer.create(*measurement_layer(measurement)))
+    bench.click("advanced_title")
+    seen = ("layer", "method", "progress", "live_preview", "run", "pause", "keep", "cancel", "disclaimer")
+    bench.wait(lambda: bench.child("reset").isVisible() and not out_of_sight(bench, *seen))
+    run, status = bench.child("run"), bench.child("status")
+    place = run.mapTo(run.window(), run.rect().center())
+    for _ in range(2):
+        click_at(bench, place)
+        bench.wait(bench.child("cancel").isEnabled)
+        engine.advance()
+        bench.wait_idle()
+        assert status.text().startswith("Stopped by an error: coil_maps:")
+        bench.wait(lambda: status.height() >= status.heightForWidth(status.width()))
+        bench.wait(lambda: not out_of_sight(bench, "advanced_title", "status", *seen))
+
+
+def click_at(bench: Bench, place: QPoint) -> None:
+    """Click in the window, whatever is there."""
+    bench.qtbot.mouseClick(bench.widget.window().windowHandle(), Qt.MouseButton.LeftButton, pos=place)
 
 
 def contrast(one: Any, other: Any) -> float:

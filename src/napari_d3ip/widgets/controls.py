@@ -6,6 +6,7 @@ preferences.
 
 from __future__ import annotations
 
+from textwrap import shorten
 from typing import Any
 
 from qtpy.QtCore import Signal
@@ -15,6 +16,8 @@ from napari_d3ip.reconstruction import Step
 from napari_d3ip.widgets.looks import Complaint, duration
 from napari_d3ip.widgets.preferences import preferences
 
+MOST_LETTERS = 320
+"""Of what went wrong: seven lines, which leave room for the form; napari's notification has the rest."""
 DISCLAIMER = "Model-based estimate: may contain invented structure. Not for diagnosis."
 
 
@@ -58,7 +61,8 @@ class RunControls(QWidget):
         self._keep.clicked.connect(self._ask_to_keep)
         self._cancel.clicked.connect(self._ask_to_cancel)
         self._arrange()
-        self._metrics.hide()
+        for line in (self._status, self._metrics):
+            line.hide()
         self.set_running(False)
 
     def _arrange(self) -> None:
@@ -68,19 +72,20 @@ class RunControls(QWidget):
         options.addStretch()
         for button in (self._run, self._pause, self._keep, self._cancel):
             buttons.addWidget(button)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(options)
-        layout.addLayout(buttons)
         disclaimer = _line("disclaimer")
         disclaimer.setText(DISCLAIMER)
-        for widget in (self._why_not, self._progress, self._status, self._metrics, disclaimer):
+        # Buttons below what grows: they stay where they are.
+        layout = QVBoxLayout(self)
+        for widget in (self._progress, self._status, self._metrics, self._why_not):
             layout.addWidget(widget)
+        layout.addLayout(options)
+        layout.addLayout(buttons)
+        layout.addWidget(disclaimer)
 
     def set_available(self, available: bool, why_not: str = "") -> None:
         """Say whether a run can be started, and if need be why not."""
         self._available = available
-        self._why_not.say(why_not)
+        self._why_not.say(_shorten(why_not))
         self._run.setEnabled(available and not self._running)
 
     def set_running(self, running: bool) -> None:
@@ -95,6 +100,7 @@ class RunControls(QWidget):
         if running:
             self._metrics.hide()
             self._status.setText("Starting…")
+            self._status.show()
 
     def show_step(self, step: Step) -> None:
         """Show phase, step number and time left."""
@@ -107,7 +113,7 @@ class RunControls(QWidget):
     def show_end(self, status: str, metrics: dict[str, Any] | None = None) -> None:
         """Go back to idle with a last word, and the metrics of the result if there is one."""
         self.set_running(False)
-        self._status.setText(status)
+        self._status.setText(_shorten(status))
         if metrics is not None:
             self._progress.setValue(1)
             self._metrics.setText(_describe(metrics))
@@ -152,6 +158,10 @@ def _line(name: str) -> QLabel:
     label.setWordWrap(True)
     label.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
     return label
+
+
+def _shorten(text: str) -> str:
+    return shorten(text, MOST_LETTERS, placeholder=" …")
 
 
 def _describe(metrics: dict[str, Any]) -> str:

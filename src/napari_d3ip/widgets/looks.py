@@ -1,4 +1,4 @@
-"""Pieces that look alike in all widgets: sections that open and close, what is wrong in red, times in words.
+"""Pieces that look alike in all widgets: sections that open and close, lines between, what is wrong in red, times.
 
 Knows Qt only.
 """
@@ -6,7 +6,7 @@ Knows Qt only.
 from __future__ import annotations
 
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFrame, QLabel, QPushButton, QVBoxLayout, QWidget
 
 RED = "#e04040"
 """Can be read on dark and on light."""
@@ -45,6 +45,14 @@ def narrow(box: QComboBox) -> None:
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(LETTERS)
     box.view().setTextElideMode(Qt.TextElideMode.ElideNone)
+
+
+def thin_line() -> QFrame:
+    """Line across, in the colour of napari's own."""
+    line = QFrame()
+    line.setProperty("foreground", True)
+    line.setFixedHeight(1)
+    return line
 
 
 class CalmWheel(QObject):

@@ -24,7 +24,7 @@ from napari_d3ip.widgets.curves import Curves
 from napari_d3ip.widgets.device_finder import DeviceFinder
 from napari_d3ip.widgets.estimate_line import EstimateLine
 from napari_d3ip.widgets.extra_layers import ExtraLayers
-from napari_d3ip.widgets.looks import Section
+from napari_d3ip.widgets.looks import Section, thin_line
 from napari_d3ip.widgets.measurement_choice import MeasurementChoice
 from napari_d3ip.widgets.notify import show_failure
 from napari_d3ip.widgets.preview import Preview
@@ -82,7 +82,6 @@ class ReconstructionWidget(QWidget):
         layout = QVBoxLayout(content)
         layout.addWidget(self._choice)
         layout.addWidget(self._settings)
-        layout.addWidget(self._controls)
         layout.addWidget(self._curves)
         layout.addWidget(self.results)
         layout.addStretch()
@@ -90,6 +89,8 @@ class ReconstructionWidget(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         self._scroll = VerticalScroll(content)
         outer.addWidget(self._scroll)
+        outer.addWidget(thin_line())
+        outer.addWidget(self._controls)
 
     def _advanced(self) -> Section:
         reset = QPushButton("Reset to preset", objectName="reset")

@@ -70,7 +70,11 @@ class Run:
 
 def slices() -> Iterator[Run]:
     """K, the slices of an adaptation step, up to all of 24."""
-    for scan, base in (("all abdomen_30v_180deg", MANY_STEPS), ("all abdomen_45v_90deg", LIMITED), ("brain", MANY_STEPS)):
+    for scan, base in (
+        ("all abdomen_30v_180deg", MANY_STEPS),
+        ("all abdomen_45v_90deg", LIMITED),
+        ("brain", MANY_STEPS),
+    ):
         yield Run("slices", scan, "dds", {**base, "method": "dds"})
         for k in (1, 3, 8, 24):
             yield Run("slices", scan, f"K = {k}", {**base, "adapt_slices": k}, k)

@@ -197,7 +197,7 @@ class TestReconstruct:
         ]
         assert main(arguments(scan, tmp_path / "v.npy", *more)) == 0
         used = engine.calls[0]["settings"]
-        assert (used.adapt_every, used.steps, used.eta, used.seed, used.start_t) == (2, 5, 0.25, 3, None)
+        assert (used.planes, used.steps, used.eta, used.seed, used.start_t) == ("axial", 5, 0.25, 3, None)
 
     def test_set_tells_the_reader_what_the_file_lacks(
         self, engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]

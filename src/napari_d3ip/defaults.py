@@ -39,6 +39,7 @@ _SPARSE = {
     "adapt_pattern": "interleaved",
     "adapt_splits": 4,
     "adapt_steps": 20,
+    "adapt_every": 1,
     "adapt_admm_steps": 1,
     "adapt_cg_steps": 1,
     "learning_rate": 6e-3,
@@ -60,6 +61,7 @@ _LIMITED = {
     "adapt_pattern": "adjacent",
     "adapt_splits": 6,
     "adapt_steps": 10,
+    "adapt_every": 1,
     "adapt_admm_steps": 3,
     "adapt_cg_steps": 3,
     "learning_rate": 8e-3,
@@ -69,17 +71,19 @@ _LIMITED = {
 _NOISE = {"eta": 0.85, "noise_correlation": 0.9}
 _FRESH = {"eta": 1.0, "noise_correlation": 0.0}
 _DIRECTED = ("scd", "ddnm", "diffpir", "dps")
-# In MRI neither helps, but slices of the volume that are turned and scanned anew do.
+# In MRI neither helps, but slices of the volume that are turned and scanned anew do. Folded images overlap, and come
+# apart in many steps.
 _KSPACE_DEFAULTS = {
     "start_iterations": 80,
     "start_t": 20,
-    "steps": 4,
+    "steps": 16,
     "tv_factor": 0.5,
     "adapt_loss": "equivariance",
     "adapt_leave_out": 0.0,
     "adapt_pattern": "interleaved",
     "adapt_splits": 0,
     "adapt_steps": 20,
+    "adapt_every": 4,
     "adapt_admm_steps": 1,
     "adapt_cg_steps": 1,
     "learning_rate": 4e-3,
@@ -234,6 +238,8 @@ def _defaults(settings: Settings, measurement: Measurement) -> dict[str, Any]:
         defaults |= {"adapt_splits": 0, **_BY_THEMSELVES.get(defaults["adapt_loss"], {})}
     if settings.method in _DIRECTED:
         defaults |= _NOISE
+    if settings.preset == "fast":
+        defaults["adapt_every"] *= 2
     if settings.task != "auto" or not isinstance(measurement, Sinogram):
         return defaults
     # The more directions are missing, the more the prior has to add: sampling starts earlier, in more steps.

@@ -172,7 +172,7 @@ _PAPER: dict[str, Any] = {
 PAPER_MRI: dict[str, Any] = {"start_from": "noise", "start_t": 999, "adapt_steps": 5, "proximal_weight": 0.2}
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
-    "fast": {"planes": "axial", "adapt_every": 2},
+    "fast": {"planes": "axial"},
     "best": {"adapt_steps": 40},
     "paper": _PAPER,
 }
@@ -309,7 +309,9 @@ class Settings(BaseModel):
     adapt_steps: int | None = Field(
         None, ge=1, le=1000, description="Adaptation steps L before each sampling step; by the scan if not given."
     )
-    adapt_every: int = Field(1, ge=1, description="Adapt before every n-th sampling step.")
+    adapt_every: int | None = Field(
+        None, ge=1, description="Adapt before every n-th sampling step; by the scan and the preset if not given."
+    )
     adapt_slices: int = Field(3, ge=1, description="Monte Carlo slices K per adaptation step.")
     adapt_loss: Literal["fidelity", "scales", "both", "equivariance"] | None = Field(
         None,

@@ -278,6 +278,7 @@ def tiny(prior_folder: Path) -> dict[str, Any]:
         "admm_steps": 2,
         "cg_steps": 2,
         "adapt_steps": 2,
+        "adapt_every": 1,
         "adapt_slices": 2,
         "tv_weight": 2e-3,
         "network_steps": 20,

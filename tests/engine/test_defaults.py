@@ -63,6 +63,15 @@ class TestBySpan:
             "fidelity", 3, 2, 77,
         )  # fmt: skip
 
+    def test_fast_adapts_half_as_often(self, scan: Any, mr_scan: Any) -> None:
+        for measurement, usual in ((scan.measurement, 1), (mr_scan.measurement, 4)):
+            every = [
+                resolve(Settings.create(preset=preset), measurement).adapt_every for preset in ("default", "fast")
+            ]
+            assert every == [usual, 2 * usual]
+            given = Settings.create(preset="fast", adapt_every=3)
+            assert resolve(given, measurement).adapt_every == 3
+
     def test_paper_adapts_to_the_data(self, make_scan: Callable[..., Any]) -> None:
         assert resolve(Settings.create(preset="paper"), make_scan().measurement).adapt_loss == "fidelity"
 

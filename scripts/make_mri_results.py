@@ -31,6 +31,7 @@ DEVELOPMENT = "brain"
 VOLUMES = ("brain", "head", "abdomen", "epi", "phantom")
 MASKS = ("uniform4", "poisson8")
 BLOCK = 8
+ITERATIONS = 200
 TUNING_SLICES = slice(8, 16)
 
 OWN_WEIGHTS = {"l1-wavelet": "wavelet_weight", "tv": "tv_weight"}
@@ -69,7 +70,7 @@ class Results:
         if label in BART_TERMS:
             return self._bart(scan, label, *self._tuned_term(label, mask))
         if label == CONSTRAINED:
-            return self._own(scan, label, "tv", phase_constraint=1.0)
+            return self._own(scan, label, "tv", phase_constraint=1.0, iterations=ITERATIONS)
         method, _, preset = label.partition(", preset=")
         return self._own(scan, label, method, preset=preset or "default")
 
@@ -97,7 +98,7 @@ class Results:
             if factor is not None:
                 field = OWN_WEIGHTS[method]
                 automatic = getattr(d3.reconstruct(k_space, method=method, iterations=1).settings, field)
-                settings[field] = factor * automatic
+                settings.update({field: factor * automatic, "iterations": ITERATIONS})
             began = time.process_time()
             result = d3.reconstruct(k_space, method=method, **settings)
             seconds = time.process_time() - began

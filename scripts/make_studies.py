@@ -53,7 +53,7 @@ LIMITED: Fields = {**CHEAPER, "start_iterations": 100, "steps": 4, "adapt_steps"
 MANY_STEPS: Fields = {**CHEAPER, "steps": 4, "adapt_steps": 20}
 PAPER: Fields = {"preset": "paper"}
 # Best of those tried on the abdomen (study "guidance").
-DPS_GUIDANCE = 0.03
+DPS_GUIDANCE = 10.0
 PHANTOMS = 128
 
 
@@ -134,7 +134,7 @@ def start(folder: Path) -> Iterator[Run]:
 
 def guidance() -> Iterator[Run]:
     """DPS with few steps wants a step size of its own: tried on a development scan."""
-    for value in (0.001, 0.003, 0.01, 0.03, 0.1):
+    for value in (0.1, 0.3, 1.0, 3.0, 10.0, 30.0):
         fields = {**PAPER, "method": "dps", "guidance": value}
         yield Run("guidance", "abdomen_60v_180deg", f"{value:g}", fields, value)
 

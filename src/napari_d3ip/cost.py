@@ -337,7 +337,7 @@ class _Counter:
         steps = []
         for index in range(settings.steps or 0):
             splits = self._following() if index else self._splitting()
-            if settings.method in ADAPTIVE_METHODS and index % (settings.adapt_every or 1) == 0:
+            if settings.adapts_before(index):
                 groups = n if settings.method in SLICEWISE_METHODS else min(settings.adapt_groups, n)
                 rounds = settings.adapt_steps or 1
                 if settings.method == "d3ip-meta":

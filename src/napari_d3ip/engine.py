@@ -178,7 +178,7 @@ def plan(settings: Settings, slices: int) -> list[str]:
         return ["iteration"] * (1 if settings.method in DIRECT_METHODS else settings.iterations)
     phases, groups = ["first reconstruction"], min(settings.adapt_groups, slices)
     for index in range(settings.steps or 0):
-        if settings.method in ADAPTIVE_METHODS and index % (settings.adapt_every or 1) == 0:
+        if settings.adapts_before(index):
             phases += ["adaptation"] * (slices if settings.method in SLICEWISE_METHODS else groups)
         if settings.method in VOLUME_METHODS and settings.refine_steps:
             phases += ["refinement"] * len(range(slices)[parse_slices(settings.refine_slices)])

@@ -328,7 +328,7 @@ def _adapted_in_groups(
             x_t, volume = state.x_t[group], state.volume[group]
             if state.index > 0 and splits is not None:
                 follow(splits, prior, adapter, times[state.index - 1], t, generator)
-            if state.index % (settings.adapt_every or 1) == 0:
+            if settings.adapts_before(state.index):
                 fit = adapt_round(part, prior, adapter, x_t, volume, t, generator, splits)
                 state.adapters[number] = adapter.state()
                 yield Event("adaptation", state.index, t, state.volume, fit, fit.shift)

@@ -420,6 +420,10 @@ class Settings(BaseModel):
             )
         return start_t
 
+    def adapts_before(self, index: int) -> bool:
+        """Whether the prior is adapted before the sampling step ``index``, counted from 0."""
+        return self.method in ADAPTIVE_METHODS and index % (self.adapt_every or 1) == 0
+
     @classmethod
     def create(cls, values: dict[str, Any] | None = None, **fields: Any) -> Settings:
         """Validate, with one clear sentence on failure.

@@ -88,15 +88,12 @@ _KSPACE_DEFAULTS = {
     "adapt_cg_steps": 1,
     "learning_rate": 4e-3,
 }
-# Stacks of images, and data of other operators: as in sparse views, but that there are no views to leave out. What is
-# put into slices that are missing takes many steps, too.
+# Stacks of images, and data of other operators: as in sparse views, but that there are no views to leave out.
 _NO_VIEWS = {
-    "steps": 16,
     "adapt_loss": "scales",
     "adapt_leave_out": 0.0,
     "adapt_splits": 0,
     "adapt_steps": 25,
-    "adapt_every": 4,
     "learning_rate": 5e-3,
 }
 _FULL = {"start_t": _START_FULL, "steps": _STEPS_FULL, "tv_factor": 1.0, **_NOISE}

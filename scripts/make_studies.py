@@ -48,6 +48,7 @@ Content = tuple[Measurement, np.ndarray]
 # Cheaper than the defaults, so that all of it takes minutes; what is studied is adaptation, and nothing stops it.
 CHEAPER: Fields = {"planes": "axial", "start_iterations": 40, "final_admm_steps": 15, "steps": 2, "guard": False}
 SPARSE: Fields = {**CHEAPER, "adapt_steps": 10}
+PAPERS_LOSS: Fields = {**SPARSE, "adapt_loss": "fidelity", "adapt_leave_out": 0.0, "adapt_splits": 0}
 LIMITED: Fields = {**CHEAPER, "start_iterations": 100, "steps": 4, "adapt_steps": 5}
 # As many steps as by default in sparse view and MRI.
 MANY_STEPS: Fields = {**CHEAPER, "steps": 4, "adapt_steps": 20}
@@ -105,7 +106,7 @@ def noise() -> Iterator[Run]:
         yield Run("noise", scan, "dds", {**SPARSE, "method": "dds"})
         for rate in (5e-4, 5e-3):
             for steps in (1, 10, 40):
-                fields = {**SPARSE, "adapt_loss": "fidelity", "adapt_steps": steps, "learning_rate": rate}
+                fields = {**PAPERS_LOSS, "adapt_steps": steps, "learning_rate": rate}
                 yield Run("noise", scan, f"rate {rate:g}, L = {steps}", fields, steps)
 
 

@@ -312,6 +312,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the figures")
     options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
     rows: dict[str, list[Row]] = {}
     for line in (options.folder / "rows.jsonl").read_text().splitlines():
         row = json.loads(line)

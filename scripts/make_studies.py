@@ -48,7 +48,6 @@ Content = tuple[Measurement, np.ndarray]
 # Cheaper than the defaults, so that all of it takes minutes; what is studied is adaptation, and nothing stops it.
 CHEAPER: Fields = {"planes": "axial", "start_iterations": 40, "final_admm_steps": 15, "steps": 2, "guard": False}
 SPARSE: Fields = {**CHEAPER, "adapt_steps": 10}
-PAPERS_LOSS: Fields = {**SPARSE, "adapt_loss": "fidelity", "adapt_leave_out": 0.0, "adapt_splits": 0}
 LIMITED: Fields = {**CHEAPER, "start_iterations": 100, "steps": 4, "adapt_steps": 5}
 # As many steps as by default in sparse view and MRI.
 MANY_STEPS: Fields = {**CHEAPER, "steps": 4, "adapt_steps": 20}
@@ -101,13 +100,22 @@ def rank() -> Iterator[Run]:
 
 def noise() -> Iterator[Run]:
     """L and learning rate against noise, with the paper's loss."""
+    yield from _against_noise("noise", {**SPARSE, "adapt_loss": "fidelity", "adapt_leave_out": 0.0, "adapt_splits": 0})
+
+
+def hidden() -> Iterator[Run]:
+    """The same with the loss on views that x_t has not seen."""
+    yield from _against_noise("hidden", {**SPARSE, "adapt_loss": "fidelity"})
+
+
+def _against_noise(study: str, base: Fields) -> Iterator[Run]:
     for level in ("0", "0.01", "0.03"):
         scan = "abdomen_30v_180deg" + ("" if level == "0.01" else f"_noise{level}")
-        yield Run("noise", scan, "dds", {**SPARSE, "method": "dds"})
+        yield Run(study, scan, "dds", {**base, "method": "dds"})
         for rate in (5e-4, 5e-3):
             for steps in (1, 10, 40):
-                fields = {**PAPERS_LOSS, "adapt_steps": steps, "learning_rate": rate}
-                yield Run("noise", scan, f"rate {rate:g}, L = {steps}", fields, steps)
+                fields = {**base, "adapt_steps": steps, "learning_rate": rate}
+                yield Run(study, scan, f"rate {rate:g}, L = {steps}", fields, steps)
 
 
 def groups() -> Iterator[Run]:
@@ -273,6 +281,7 @@ def main() -> None:
         "slices": lambda _: slices(),
         "rank": lambda _: rank(),
         "noise": lambda _: noise(),
+        "hidden": lambda _: hidden(),
         "start": start,
         "replica": lambda _: replica(),
         "many": lambda _: many(),

@@ -157,6 +157,7 @@ def draw_rank(study: Study) -> Figure:
     for axis in (axes[0], axes[2]):
         on_log_axis(axis, [r for r, _ in study.swept(study.scans[0])], "rank")
     axes[0].axhline(0, color="0.5", linewidth=1)
+    axes[2].set_yscale("log")
     axes[2].axhline(bare_loss(), color="0.5", linewidth=1, linestyle="--")
     axes[2].annotate("bare prior", (1, bare_loss()), textcoords="offset points", xytext=(0, 4), fontsize=8)
     axes[0].legend(fontsize=8)
@@ -203,7 +204,7 @@ def draw_noise(study: Study) -> Figure:
 
 
 def draw_groups(study: Study) -> Figure:
-    figure, (axis,) = panels(1, 7.5)
+    figure, (axis,) = panels(1, 10.0)
     ticks, names = [], []
     for number, scan in enumerate(study.scans):
         labels = sorted(label for label in study.labels(scan) if label != "dds")
@@ -321,6 +322,7 @@ def main() -> None:
         "slices": draw_slices,
         "rank": draw_rank,
         "noise": draw_noise,
+        "hidden": draw_noise,
         "groups": draw_groups,
         "start": draw_start,
         "replica": lambda study: draw_replica(study, options.folder),

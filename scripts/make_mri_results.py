@@ -31,6 +31,7 @@ DEVELOPMENT = "brain"
 VOLUMES = ("brain", "head", "abdomen", "epi", "phantom")
 MASKS = ("uniform4", "poisson8")
 BLOCK = 8
+# At these total variation has settled.
 ITERATIONS = 200
 TUNING_SLICES = slice(8, 16)
 

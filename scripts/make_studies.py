@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 from make_results import growth
+from skimage.transform import downscale_local_mean
 
 import napari_d3ip as d3
 from napari_d3ip.adaptation import Adapter
@@ -75,16 +76,18 @@ def slices() -> Iterator[Run]:
         ("all abdomen_45v_90deg", LIMITED),
         ("brain", MANY_STEPS),
     ):
-        yield Run("slices", scan, "dds", {**base, "method": "dds"})
-        for k in (1, 3, 8, 24):
-            yield Run("slices", scan, f"K = {k}", {**base, "adapt_slices": k}, k)
+        yield from _against_k("slices", scan, base, (1, 3, 8, 24))
 
 
 def many() -> Iterator[Run]:
     """K beyond that, for the whole abdomen."""
-    yield Run("many", "long_30v_180deg", "dds", {**MANY_STEPS, "method": "dds"})
-    for k in (1, 3, 8, 32, 112):
-        yield Run("many", "long_30v_180deg", f"K = {k}", {**MANY_STEPS, "adapt_slices": k}, k)
+    yield from _against_k("many", "long_30v_180deg", MANY_STEPS, (1, 3, 8, 32, 112))
+
+
+def _against_k(study: str, scan: str, base: Fields, counts: Sequence[int]) -> Iterator[Run]:
+    yield Run(study, scan, "dds", {**base, "method": "dds"})
+    for k in counts:
+        yield Run(study, scan, f"K = {k}", {**base, "adapt_slices": k}, k)
 
 
 def rank() -> Iterator[Run]:
@@ -184,8 +187,7 @@ class Scans:
             chosen = slice(None, None, len(truth) // self._count)
             return replace(scan, data=scan.data[chosen], voxel_size=(chosen.step * z, y, x)), truth[chosen]
         if name == "brain":
-            fine = np.load(self._data / "brain_uniform4_reference.npy")
-            truth = fine.reshape(len(fine), fine.shape[1] // 2, 2, fine.shape[2] // 2, 2).mean(axis=(2, 4))
+            truth = downscale_local_mean(np.load(self._data / "brain_uniform4_reference.npy"), (1, 2, 2))
             return d3.simulate_kspace(truth, coils=1, pattern="poisson", acceleration=4, noise=0.04), truth
         if name.startswith(("all ", "long_")):
             return self._file(name.removeprefix("all "))

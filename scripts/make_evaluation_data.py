@@ -1,7 +1,7 @@
 """Make simulated scans of other volumes than the bundled sample, for tuning and for testing.
 
-Settings (weights of total variation and the like) are tuned on the abdomen and the head; the others are for testing
-only. The scans are made as the sample is: projected with ASTRA's strip kernel from a
+Settings (weights of total variation and the like) are tuned on the abdomen, the two images of heads and the X-ray
+micrograph of concrete; the others are for testing only. The scans are made as the sample is: projected with ASTRA's strip kernel from a
 grid twice as fine, with noise. Nothing written here belongs into the repository::
 
     pip download --no-deps --no-binary :all: totalsegmentator==2.18.0
@@ -12,14 +12,13 @@ grid twice as fine, with noise. Nothing written here belongs into the repository
 
 With ``--volume`` the scan that the options say, or those that ``--tasks`` names as `napari-d3ip evaluate` does, photon
 counts too. Without it the standard set is made. CT: 30 views over 180 degrees with 1 % noise, and 45 views over 90
-degrees with 0.5 % noise, of abdomen and head (for tuning), and of the chest, concrete, snow, a monkey's brain and a
-head's T1 image (for testing; the chest with 30 views is the bundled sample). Further needs: the wheel of spam 0.9.1
+degrees with 0.5 % noise, of abdomen, head and a head's T1 image (for tuning), and of the chest, concrete, snow and a
+monkey's brain (for testing; the chest with 30 views is the bundled sample). Further needs: the wheel of spam 0.9.1
 (``--spam``) and Debian's mricron-data (``--mricron``, its folder). Each npz holds a scan and its truth:
 ``data`` (z, angle, detector), ``angles``, ``center``, ``voxel_size``, ``unit``, ``provenance`` and ``reference``
 (z, y, x).
 
-MRI (``--kind mri``): the brain template, for tuning only; a whole head, an abdomen and an echo-planar series, for
-testing; 8 coils, every fourth line with 8 % in the centre, and 8-fold Poisson disc; and a measured phantom with two
+MRI (``--kind mri``): the brain template and an abdomen, for tuning; a whole head and an echo-planar series, for testing; 8 coils, every fourth line with 8 % in the centre, and 8-fold Poisson disc; and a measured phantom with two
 coils, every fourth line. Each NAME.npz holds k-space as `napari_d3ip.io.save_kspace` writes it, NAME_reference.npy the
 magnitude of a full scan. Further needs: sigpy, twixtools, nibabel with its tests' data (``--nibabel``, the wheel),
 Debian's mricron-data (``--mricron``, its folder) and the sdist of twixtools 0.24 (``--twixtools``).

@@ -50,7 +50,7 @@ Content = tuple[Measurement, np.ndarray]
 CHEAPER: Fields = {"planes": "axial", "start_iterations": 40, "final_admm_steps": 15, "steps": 2, "guard": False}
 SPARSE: Fields = {**CHEAPER, "adapt_steps": 10}
 LIMITED: Fields = {**CHEAPER, "start_iterations": 100, "steps": 4, "adapt_steps": 5}
-# As many steps as by default in sparse view and MRI.
+# As many steps as by default in sparse view.
 MANY_STEPS: Fields = {**CHEAPER, "steps": 4, "adapt_steps": 20}
 PAPER: Fields = {"preset": "paper"}
 # Best of those tried on the abdomen (study "guidance").

@@ -385,7 +385,11 @@ class Settings(BaseModel):
     guidance: float = Field(1.0, gt=0, description="Step size of dps along the gradient of the residual.")
     lora_rank: int = Field(4, ge=1, le=256, description="Rank of the low-rank adapters.")
     lora_ema: float = Field(0.9, ge=0, lt=1, description="Decay of the moving average of the adapters (0: none).")
-    guard: bool = Field(True, description="Undo an adaptation that does not lower the loss on held-out rays.")
+    guard: bool = Field(
+        True,
+        description="Undo an adaptation that does not lower the loss on views hidden from slices that are kept for this, or "
+        "on held-out rays where nothing is hidden.",
+    )
     held_out_fraction: float = Field(
         0.02,
         ge=0,

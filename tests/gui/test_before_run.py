@@ -373,6 +373,7 @@ class TestSideBySide:
         tall.viewer.layers[-1].contrast_limits = (1, 2)
         assert all(tall.viewer.layers[name].contrast_limits == [1, 2] for name in names)
         assert tall.child("status").text() == "Done: fbp, cg, tv, d3ip side by side"
+        assert tall.child("progress").value() == tall.child("progress").maximum() == 1
 
     def test_on_a_range_of_slices(self, tall: Bench, engine: FakeEngine) -> None:
         tall.click("slices_only")

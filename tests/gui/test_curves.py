@@ -108,7 +108,8 @@ def test_axes_show_all_losses_and_the_noise_level(curves: Curves, losses: tuple[
     assert low < np.log10(min(*losses, 1))
     assert high > np.log10(max(*losses, 1))
     axis = curves._plot.getAxis("left")
-    assert "residual / noise variance" in axis.labelString()
+    assert "loss" in axis.labelString()
+    assert "noise variance" in curves._plot.toolTip()
     ticks = {text: at for at, text in axis._tickLevels[0]}
     assert ticks["1"] == 0
     assert 2 <= sum(low <= at <= high for at in ticks.values()) <= 12

@@ -29,7 +29,7 @@ Made = tuple[dict[str, Any], FloatArray]
 # The simulated brain takes as long as the others together.
 DEMO_SAMPLES = ("tilt-series", "chest-ct", "phantom-mri")
 # The tilt series has no truth: every eighth tilt is kept from all methods, which then have to predict it.
-# So that all of it takes less than five minutes on two cores, of few slices, and adapted once.
+# So that all of it takes less than five minutes on two cores, of few slices, and adapted twice.
 _DEMO_SETTINGS: dict[str, dict[str, Any]] = {"tilt-series": {"held_out_views": 8, "adapt_every": 6}}
 _DEMO_SLICES = {"tilt-series": slice(12, 20)}
 # Small scans do not keep more than one core busy. Each process takes about a gigabyte.

@@ -110,12 +110,16 @@ class RunControls(QWidget):
             left = "" if step.eta_seconds is None else f", about {duration(step.eta_seconds)} left"
             self._status.setText(f"{step.phase.capitalize()}: step {step.index} of {step.total}{left}")
 
-    def show_end(self, status: str, metrics: dict[str, Any] | None = None) -> None:
-        """Go back to idle with a last word, and the metrics of the result if there is one."""
+    def show_stopped(self, status: str) -> None:
+        """Go back to idle with a last word."""
         self.set_running(False)
         self._status.setText(_shorten(status))
+
+    def show_done(self, status: str, metrics: dict[str, Any] | None = None) -> None:
+        """Go back to idle with a last word, and the metrics if there is one result."""
+        self.show_stopped(status)
+        self._progress.setValue(1)
         if metrics is not None:
-            self._progress.setValue(1)
             self._metrics.setText(_describe(metrics))
             self._metrics.show()
 

@@ -23,6 +23,10 @@ _CURVES = {
     "held_out_loss": ("held‑out loss", _ORANGE, _SOLID),
     "held_out_loss_without": ("the same without adaptation", _ORANGE, _DASHED),
 }
+_TOOLTIP = (
+    "Held-out losses are mean squared residuals in units of the noise variance: 1 is noise alone. The adaptation loss is "
+    "one only where adaptation lowers the residual (adapt_loss fidelity); else see whether it falls."
+)
 _HEIGHT = 170
 _FONT_SIZE = 8
 _FAINT = 100
@@ -36,7 +40,8 @@ class Curves(Section):
 
     def __init__(self) -> None:
         self._legend = QLabel(objectName="legend", wordWrap=True)
-        self._plot = _plot("residual / noise variance", "step")
+        self._plot = _plot("loss", "step")
+        self._plot.setToolTip(_TOOLTIP)
         super().__init__("curves", "Curves", self._legend, self._plot, is_open=True)
         self._points: dict[str, list[tuple[int, float]]] = {name: [] for name in _CURVES}
         self._noise_level = self._plot.addLine(y=0)  # The logarithm of 1.

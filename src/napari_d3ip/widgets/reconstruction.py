@@ -244,10 +244,10 @@ class ReconstructionWidget(QWidget):
         elif isinstance(outcome, Failed):
             # The notification goes away; what is to be done stays. A bug's message tells nobody else anything.
             reason = f": {outcome.error}" if isinstance(outcome.error, D3IPError) else ""
-            self._controls.show_end(f"Stopped by an error{reason}")
+            self._controls.show_stopped(f"Stopped by an error{reason}")
             show_failure(outcome.error, "Reconstruction")
         else:
-            self._controls.show_end("Cancelled")
+            self._controls.show_stopped("Cancelled")
         self._set_running(False)
         if isinstance(outcome, Done):
             self._scroll.reveal(self.results)
@@ -257,7 +257,7 @@ class ReconstructionWidget(QWidget):
         self._extra.show_result(reconstruction)
         self._add(asked, reconstruction)
         early = " (stopped early)" if reconstruction.metrics.get("stopped_early") else ""
-        self._controls.show_end(f"Done{early}", reconstruction.metrics)
+        self._controls.show_done(f"Done{early}", reconstruction.metrics)
 
     def _add_compared(self, runs: list[Settings], results: list[Reconstruction]) -> None:
         """Show the volumes, and nothing else, side by side."""
@@ -267,7 +267,7 @@ class ReconstructionWidget(QWidget):
             self._add(asked, reconstruction)
         self._viewer.canvas.grid.enabled = True
         self._viewer.reset_view()
-        self._controls.show_end(f"Done: {', '.join(result.settings.method for result in results)} side by side")
+        self._controls.show_done(f"Done: {', '.join(result.settings.method for result in results)} side by side")
 
     def _add(self, asked: Settings, reconstruction: Reconstruction) -> None:
         layer = Layer.create(*reconstruction.to_layer())

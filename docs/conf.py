@@ -30,7 +30,10 @@ html_math_renderer = "mathml"
 html_copy_source = html_show_sourcelink = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-_WITHOUT_SIDEBAR = ("index", "install", "examples/index", "method", "architecture", "results", "studies", "experiments")
+_WITHOUT_SIDEBAR = (
+    *("index", "install", "examples/index", "method"),
+    *("architecture", "results", "studies", "experiments"),
+)
 html_sidebars = {page: [] for page in _WITHOUT_SIDEBAR}
 html_theme_options = {
     "header_links_before_dropdown": 7,

@@ -1,8 +1,8 @@
 """Make simulated scans of other volumes than the bundled sample, for tuning and for testing.
 
 Settings (weights of total variation and the like) are tuned on the abdomen, the two images of heads and the X-ray
-micrograph of concrete; the others are for testing only. The scans are made as the sample is: projected with ASTRA's strip kernel from a
-grid twice as fine, with noise. Nothing written here belongs into the repository::
+micrograph of concrete; the others are for testing only. The scans are made as the sample is: projected with ASTRA's
+strip kernel from a grid twice as fine, with noise. Nothing written here belongs into the repository::
 
     pip download --no-deps --no-binary :all: totalsegmentator==2.18.0
     pip download --no-deps nilearn==0.14.1
@@ -18,7 +18,8 @@ monkey's brain (for testing; the chest with 30 views is the bundled sample). Fur
 ``data`` (z, angle, detector), ``angles``, ``center``, ``voxel_size``, ``unit``, ``provenance`` and ``reference``
 (z, y, x).
 
-MRI (``--kind mri``): the brain template and an abdomen, for tuning; a whole head and an echo-planar series, for testing; 8 coils, every fourth line with 8 % in the centre, and 8-fold Poisson disc; and a measured phantom with two
+MRI (``--kind mri``): the brain template and an abdomen, for tuning; a whole head and an echo-planar series, for
+testing; 8 coils, every fourth line with 8 % in the centre, and 8-fold Poisson disc; and a measured phantom with two
 coils, every fourth line. Each NAME.npz holds k-space as `napari_d3ip.io.save_kspace` writes it, NAME_reference.npy the
 magnitude of a full scan. Further needs: sigpy, twixtools, nibabel with its tests' data (``--nibabel``, the wheel),
 Debian's mricron-data (``--mricron``, its folder) and the sdist of twixtools 0.24 (``--twixtools``).

@@ -263,8 +263,8 @@ class Fit:
     Parameters
     ----------
     loss : float
-        Mean adaptation loss of the round: with ``adapt_loss="fidelity"`` in units of the noise variance, else wholly or
-        in part the mean squared error of the noise that the network sees.
+        Mean adaptation loss of the round: with ``adapt_loss="fidelity"`` in units of the noise variance, else wholly
+        or in part the mean squared error of the noise that the network sees.
     held_out, held_out_without : float or None
         Loss on the held-out rays of some slices with the adapters and with the bare prior; None without guard.
     shift : float

@@ -387,8 +387,8 @@ class Settings(BaseModel):
     lora_ema: float = Field(0.9, ge=0, lt=1, description="Decay of the moving average of the adapters (0: none).")
     guard: bool = Field(
         True,
-        description="Undo an adaptation that does not lower the loss on views hidden from slices that are kept for this, or "
-        "on held-out rays where nothing is hidden.",
+        description="Undo an adaptation that does not lower the loss on views hidden from slices that are kept for "
+        "this, or on held-out rays where nothing is hidden.",
     )
     held_out_fraction: float = Field(
         0.02,

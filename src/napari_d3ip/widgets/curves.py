@@ -24,8 +24,8 @@ _CURVES = {
     "held_out_loss_without": ("the same without adaptation", _ORANGE, _DASHED),
 }
 _TOOLTIP = (
-    "Held-out losses are mean squared residuals in units of the noise variance: 1 is noise alone. The adaptation loss is "
-    "one only where adaptation lowers the residual (adapt_loss fidelity); else see whether it falls."
+    "Held-out losses are mean squared residuals in units of the noise variance: 1 is noise alone. So is the "
+    "adaptation loss with adapt_loss fidelity; with another it is that of denoising, which grows from round to round."
 )
 _HEIGHT = 170
 _FONT_SIZE = 8

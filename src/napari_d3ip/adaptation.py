@@ -21,7 +21,7 @@ from torch import Tensor
 from napari_d3ip.equivariance import Rescans, rescan
 from napari_d3ip.errors import D3IPError, PriorError
 from napari_d3ip.prior.adapters import SavedAdapter, load_adapter, lora_names
-from napari_d3ip.prior.network import DiffusionPrior, correlated_noise, white_noise
+from napari_d3ip.prior.network import BUILDING, DiffusionPrior, correlated_noise, white_noise
 from napari_d3ip.problem import Problem, draw_slices
 from napari_d3ip.settings import VOLUME_METHODS, Settings
 from napari_d3ip.splits import Split, Splits
@@ -101,7 +101,7 @@ class Adapter:
             blocks = "residual or attention" if layers == "all" else layers
             raise D3IPError(f"prior: the network has no {blocks} blocks to adapt; use method dds with it.")
         config = _lora_config(rank, layers)
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        with BUILDING, torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             torch.manual_seed(seed)
             inject_adapter_in_model(config, prior.unet)
         self.layers = [module for module in prior.unet.modules() if isinstance(module, LoraLayer)]
@@ -296,7 +296,7 @@ def consistent_estimate(
 def _left_out(problem: Problem, rays: Tensor, generator: torch.Generator) -> tuple[Problem, Tensor]:
     """The problem without some views or lines, and those of ``rays`` in them; all of both if none is left out."""
     fraction = problem.settings.adapt_leave_out
-    if not fraction:
+    if not (fraction and problem.groups):
         return problem, rays
     run = problem.leave_out(fraction, generator)
     return replace(problem, used=problem.used * (1 - run)), rays * run
@@ -582,7 +582,8 @@ def _judged(
                     ]
                 verdicts.append(float(torch.stack(residuals).mean()))
         held_out, held_out_without = verdicts
-        if held_out >= held_out_without:
+        # Not the other way round: a loss that is not a number is no gain.
+        if not held_out < held_out_without:
             adapter.load(before)
             adapter.accepted = False
     return Fit(sum(losses) / len(losses), held_out, held_out_without, shift, adapter.accepted)

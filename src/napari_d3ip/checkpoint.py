@@ -12,6 +12,7 @@ from torch import Tensor
 
 from napari_d3ip.adaptation import AdapterState
 from napari_d3ip.errors import FileError
+from napari_d3ip.io.guard import one_line
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.methods import SamplerState
 from napari_d3ip.problem import Problem
@@ -36,14 +37,28 @@ def fingerprint(measurement: Measurement, settings: Settings) -> str:
 
 
 class Checkpoint:
-    """File with the state of sampling, so that an interrupted run can go on."""
+    """File with the state of sampling, so that an interrupted run can go on.
+
+    Raises
+    ------
+    FileError
+        If ``path`` cannot be a file.
+    """
 
     def __init__(self, path: str | Path | None, measurement: Measurement, settings: Settings) -> None:
         self._path = None if path is None else Path(path)
+        if self._path is not None and (self._path.is_dir() or not self._path.parent.is_dir()):
+            raise FileError(f"checkpoint: {self._path} cannot be a file; give one in a folder that is there.")
         self._fingerprint = fingerprint(measurement, settings)
 
     def save(self, state: SamplerState) -> None:
-        """Write the state; a file from before is replaced only when the new one is complete."""
+        """Write the state; a file from before is replaced only when the new one is complete.
+
+        Raises
+        ------
+        FileError
+            If it cannot be written; the file from before is kept.
+        """
         if self._path is None:
             return
         content = {
@@ -60,8 +75,15 @@ class Checkpoint:
             "index": state.index,
         }
         partial = self._path.with_name(self._path.name + ".partial")
-        torch.save(content, partial)
-        partial.replace(self._path)
+        try:
+            torch.save(content, partial)
+            partial.replace(self._path)
+        except (OSError, RuntimeError) as error:  # torch's own writer raises the latter.
+            raise FileError(
+                f"checkpoint: {self._path} cannot be written ({one_line(error)}); make room or choose another folder."
+            ) from error
+        finally:
+            partial.unlink(missing_ok=True)
 
     def load(self, problem: Problem) -> SamplerState | None:
         """State of an earlier run on the same problem, or None if there is no file.

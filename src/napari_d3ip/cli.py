@@ -24,10 +24,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from napari_d3ip.errors import D3IPError, SettingsError
+from napari_d3ip.errors import D3IPError, FileError, SettingsError
 from napari_d3ip.measurement import ImageStack, KSpace, Sinogram
 from napari_d3ip.reconstruction import Part
-from napari_d3ip.settings import METHODS, PRESETS, Settings
+from napari_d3ip.settings import DIFFUSION_METHODS, METHODS, PRESETS, VOLUME_METHODS, Settings
 
 if TYPE_CHECKING:
     from napari_d3ip.io import ReadOptions
@@ -64,6 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(error.format_message())
     except (D3IPError, OSError) as error:
         return _complain(str(error))
+    except MemoryError:
+        return _complain("memory: there is not enough for this; take fewer slices (--set slices=0:10).")
     return code if isinstance(code, int) else 0
 
 
@@ -178,12 +180,20 @@ def reconstruct(
     explicit = {"method": method, "prior": prior, "device": device, "seed": seed}
     fields, options = _split(given | {key: value for key, value in explicit.items() if value is not None})
     settings = Settings.create(fields)
-    _check_output(out, lambda path: save_volume(path, [[[0j if part == "complex" else 0.0]]]))
+    written = [[[0j if part == "complex" else 0.0]]]
+    _check_output(out, lambda path: save_volume(path, written), file, settings_file, reference, *options.paths())
+    if save_adapter is not None:
+        _check_adapter(save_adapter, settings)
     measurement = read(file, options)
+    _rehearse(
+        out,
+        lambda path: save_volume(path, written, voxel_size=measurement.voxel_size, unit=measurement.unit),
+    )
     if part != "magnitude" and measurement.kind != "kspace":
         raise SettingsError(f"part: only MR images have a phase, not the volume of {file.name}; leave --part out.")
     truth = load_volume(reference).data if reference else None
-    checkpoint = out.with_name(f"{out.name}.checkpoint")
+    checkpoint = out.with_name(f"{out.name}.checkpoint") if settings.method in DIFFUSION_METHODS else None
+    older = None if resume else _last_written(checkpoint)
 
     from napari_d3ip.reconstruction import reconstruct as run
 
@@ -199,11 +209,14 @@ def reconstruct(
                 resume=resume,
             )
             result.save(out, part)
-            if save_adapter is not None:
+            if save_adapter is not None and result.adapter is not None:
                 result.save_adapter(save_adapter)
-        checkpoint.unlink(missing_ok=True)  # Only now is nothing lost if it goes.
+        if checkpoint is not None:
+            checkpoint.unlink(missing_ok=True)  # Only now is nothing lost if it goes.
     except KeyboardInterrupt:
-        raise _interrupted(checkpoint) from None
+        raise _interrupted(checkpoint, older) from None
+    if save_adapter is not None and result.adapter is None:
+        print(f"{save_adapter} is not written: the guard undid every adaptation.", file=sys.stderr)
     print(json.dumps(result.summary()) if as_json else _sentence(result, out))
 
 
@@ -261,18 +274,20 @@ def simulate(
         raise SettingsError(f"kind: '{kind}' cannot be simulated; use ct, mri, deconvolution or inpainting.")
     image = load_volume(volume)
     if kind in _STACKS:
-        _check_output(out, lambda path: save_stack(path, ImageStack(np.ones((1, 1, 1), np.float32))))
+        _check_output(out, lambda path: save_stack(path, ImageStack(np.ones((1, 1, 1), np.float32))), volume)
 
         from napari_d3ip.simulate import simulate_stack
 
         blur, step = _STACKS[kind]
-        widths = blur if fwhm is None else _fractions(fwhm, "fwhm")
+        widths = blur if fwhm is None else _numbers(fwhm, "fwhm")
         stack = simulate_stack(image.data, fwhm=widths, every=every or step, noise=noise, seed=seed)
         save_stack(out, replace(stack, voxel_size=image.voxel_size, unit=image.unit))
         print(f"{out}: {_shape(image.data.shape)} voxels, {stack.measured:.0%} of them measured.")
         return
     if kind == "ct":
-        _check_output(out, lambda path: save_sinogram(path, Sinogram(np.ones((1, 1, 1), np.float32), np.zeros(1))))
+        _check_output(
+            out, lambda path: save_sinogram(path, Sinogram(np.ones((1, 1, 1), np.float32), np.zeros(1))), volume
+        )
 
         from napari_d3ip.simulate import simulate_sinogram
 
@@ -289,7 +304,7 @@ def simulate(
         save_sinogram(out, replace(sinogram, voxel_size=image.voxel_size, unit=image.unit))
         print(f"{out}: {views} views of {_shape(image.data.shape)} voxels over {angle_range:g} degrees.")
         return
-    _check_output(out, lambda path: save_kspace(path, KSpace(np.ones((1, 1, 1, 1), np.complex64))))
+    _check_output(out, lambda path: save_kspace(path, KSpace(np.ones((1, 1, 1, 1), np.complex64))), volume)
 
     from napari_d3ip.simulate import simulate_kspace
 
@@ -396,7 +411,7 @@ def evaluate(
         device=device,
         tuning=_choices(tune, "--tune"),
     )
-    wanted, fractions = parse_tasks(_listed(tasks or "")), _fractions(noise)
+    wanted, fractions = parse_tasks(_listed(tasks or "")), list(dict.fromkeys(_numbers(noise, "noise")))
     frozen = None if tuned is None else Tuning.load(tuned)
     try:
         scans = open_scans(files, references or (), wanted, fractions, options)
@@ -552,6 +567,7 @@ def train_prior(
     }
     settings = replace(TrainingSettings(), **{key: value for key, value in given.items() if value is not None})
     marks: list[tuple[float, int]] = []
+    older = None if resume else _last_written(out / "checkpoint.pt")
     try:
         with _progress() as show:
             start = None if initial is None else load_prior(initial)
@@ -559,14 +575,19 @@ def train_prior(
                 marks.append((time.monotonic(), state.step))
                 show(f"training, loss {state.loss:.4f}", state.step, state.total, _remaining(marks, state.total))
     except KeyboardInterrupt:
-        raise _interrupted(out / "checkpoint.pt") from None
+        raise _interrupted(out / "checkpoint.pt", older) from None
     print(f"{out}: trained for {state.step} steps.")
 
 
-def _interrupted(checkpoint: Path) -> typer.Exit:
-    kept = (
-        f"{checkpoint} is kept, the same command with --resume goes on" if checkpoint.exists() else "nothing is kept"
-    )
+def _last_written(file: Path | None) -> int | None:
+    """When, in nanoseconds; None if it is not there."""
+    return file.stat().st_mtime_ns if file is not None and file.exists() else None
+
+
+def _interrupted(checkpoint: Path | None, older: int | None) -> typer.Exit:
+    """Exit that says whether the run has left more than a checkpoint that is ``older`` than it."""
+    is_there = _last_written(checkpoint) not in (None, older)
+    kept = f"{checkpoint} is kept, the same command with --resume goes on" if is_there else "nothing is kept"
     return typer.Exit(_complain(f"interrupted; {kept}.", 130))
 
 
@@ -598,14 +619,15 @@ def _choices(options: list[str] | None, option: str) -> dict[str, list[str | Non
     return {key: [_value(text) for text in _listed(values)] for key, values in _pairs(options, option)}
 
 
-def _fractions(text: str, name: str = "noise") -> list[float]:
+def _numbers(text: str, name: str) -> list[float]:
+    """Comma-separated finite numbers."""
     try:
-        fractions = [float(part) for part in _listed(text)]
+        numbers = [float(part) for part in text.split(",")]
     except ValueError:
-        fractions = []
-    if not fractions:
+        numbers = []
+    if not numbers or not np.isfinite(numbers).all():
         raise SettingsError(f"{name}: '{text}' is no list of numbers; write it as 0,0.01.")
-    return fractions
+    return numbers
 
 
 def _split(values: dict[str, Any]) -> tuple[dict[str, Any], ReadOptions]:
@@ -622,17 +644,40 @@ def _split(values: dict[str, Any]) -> tuple[dict[str, Any], ReadOptions]:
     return fields, ReadOptions.create({key: value for key, value in values.items() if key not in fields})
 
 
-def _check_output(out: Path, write: Callable[[Path], None]) -> None:
-    """Find out before the long computation whether ``out`` can be written.
-
-    Its place is tried, and a rehearsal of ``write`` elsewhere tries its ending and the library that needs.
-    """
+def _check_output(out: Path, write: Callable[[Path], None], *inputs: Path | None) -> None:
+    """Find out before the long computation whether ``out`` can be written, and is none of the files that are read."""
     from napari_d3ip.io.atomic import replacing
 
+    for path in inputs:
+        if path is not None and path.exists() and out.exists() and out.samefile(path):
+            raise FileError(f"out: {out} is read, so it would be lost; choose another name.")
     with replacing(out, is_folder=out.suffix.lower() == ".zarr"):
         pass
+    _rehearse(out, write)
+
+
+def _rehearse(out: Path, write: Callable[[Path], None]) -> None:
+    """Write elsewhere, to try the ending and the library that needs."""
     with tempfile.TemporaryDirectory() as elsewhere:
         write(Path(elsewhere) / out.name)
+
+
+def _check_adapter(folder: Path, settings: Settings) -> None:
+    """Find out before the long computation whether the run makes adapters that can be kept, and has a place for them.
+
+    Raises
+    ------
+    D3IPError
+        If not.
+    """
+    from napari_d3ip.prior.adapters import check_folder
+
+    if settings.method not in VOLUME_METHODS or settings.adapt_groups != 1 or settings.adapt_biases:
+        raise SettingsError(
+            f"save-adapter: only {', '.join(VOLUME_METHODS)} with one adapt_groups and without adapt_biases make "
+            "adapters to keep; leave it out."
+        )
+    check_folder(folder)
 
 
 @contextlib.contextmanager

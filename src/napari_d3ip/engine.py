@@ -16,8 +16,8 @@ from torch import Tensor
 from napari_d3ip.adaptation import Adapter, saved_adapter
 from napari_d3ip.checkpoint import Checkpoint
 from napari_d3ip.defaults import check_start, resolve
-from napari_d3ip.errors import MeasurementError, SettingsError
-from napari_d3ip.machine import describe_device, peak_memory, resolve_device, versions
+from napari_d3ip.errors import D3IPError, MeasurementError, SettingsError
+from napari_d3ip.machine import describe_device, enough_memory, peak_memory, resolve_device, versions
 from napari_d3ip.measurement import ComplexArray, KSpace, Measurement
 from napari_d3ip.methods import METHODS, Event, SamplerState, initial_state
 from napari_d3ip.metrics import check_reference, psnr, ssim
@@ -69,67 +69,73 @@ def run(
 
     ``sampler_seed`` replaces the seed of the settings once the rays or samples held out are drawn.
     """
-    began = time.monotonic()
-    device = resolve_device(settings.device)
-    if reference is not None:
-        reference = check_reference(reference, measurement.volume_shape)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    settings = resolve(settings, measurement)
-    prior = load_suited(settings.prior, measurement, device) if settings.method in DIFFUSION_METHODS else None
-    if prior is not None:
-        check_start(settings, prior.train_steps)
-    if prior is not None and settings.adapter is not None and settings.method not in ADAPTIVE_METHODS:
-        Adapter.of(prior, settings).merge()
-    prepared = prepare(measurement, settings, device, control)
-    if regulariser is not None:
-        prepared = _with_regulariser(prepared, regulariser, settings)
-    adapter: SavedAdapter | None = None
-    if sampler_seed is not None:
-        settings = settings.updated(seed=sampler_seed)
-        prepared = replace(prepared, problem=replace(prepared.problem, settings=settings))
-    recorder = Recorder(plan(settings, measurement.volume_shape[0]), prepared.intensity)
-    if prior is not None:
-        store = Checkpoint(checkpoint, measurement, settings)
-        state, settings = yield from _sample(prepared, settings, prior, recorder, control, store, resume)
-        volume = state.volume
-        if settings.method in VOLUME_METHODS and len(state.adapters) == 1:
-            about = {
-                "kind": measurement.kind,
-                "prior": prior.name,
-                "source": measurement.source,
-                "settings": settings.model_dump(mode="json"),
-            }
-            adapter = saved_adapter(prior, state.adapters[0], settings.adapt_layers, about)
-    elif settings.method in UNTRAINED_METHODS:
-        volume, settings = yield from _untrained(prepared.problem, settings, recorder, control)
-    else:
-        volume, settings = yield from _classical(prepared, settings, recorder, control)
+    with enough_memory():
+        began = time.monotonic()
+        device = resolve_device(settings.device)
+        if reference is not None:
+            reference = check_reference(reference, measurement.volume_shape)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        settings = resolve(settings, measurement)
+        prior = load_suited(settings.prior, measurement, device) if settings.method in DIFFUSION_METHODS else None
+        if prior is not None:
+            check_start(settings, prior.train_steps)
+        if prior is not None and settings.adapter is not None and settings.method not in ADAPTIVE_METHODS:
+            Adapter.of(prior, settings).merge()
+        prepared = prepare(measurement, settings, device, control)
+        if regulariser is not None:
+            prepared = _with_regulariser(prepared, regulariser, settings)
+        adapter: SavedAdapter | None = None
+        if sampler_seed is not None:
+            settings = settings.updated(seed=sampler_seed)
+            prepared = replace(prepared, problem=replace(prepared.problem, settings=settings))
+        recorder = Recorder(plan(settings, measurement.volume_shape[0]), prepared.intensity)
+        if prior is not None:
+            store = Checkpoint(checkpoint, measurement, settings)
+            state, settings = yield from _sample(prepared, settings, prior, recorder, control, store, resume)
+            volume = state.volume
+            if settings.method in VOLUME_METHODS and len(state.adapters) == 1:
+                about = {
+                    "kind": measurement.kind,
+                    "prior": prior.name,
+                    "source": measurement.source,
+                    "settings": settings.model_dump(mode="json"),
+                }
+                adapter = saved_adapter(prior, state.adapters[0], settings.adapt_layers, about)
+        elif settings.method in UNTRAINED_METHODS:
+            volume, settings = yield from _untrained(prepared.problem, settings, recorder, control)
+        else:
+            volume, settings = yield from _classical(prepared, settings, recorder, control)
+        if not bool(torch.isfinite(volume).all()):
+            raise D3IPError(
+                f"volume: {settings.method} ran away to values that are not finite; lower learning_rate, guidance or "
+                "adapt_steps, or give a tv_weight."
+            )
 
-    physical = to_numpy(volume * prepared.intensity)
-    metrics = {
-        "method": settings.method,
-        "shape": list(physical.shape),
-        "seconds": time.monotonic() - began,
-        "adapt_seconds": recorder.seconds("adaptation", "refinement"),
-        "sample_seconds": recorder.seconds("sampling"),
-        "peak_memory_bytes": peak_memory(device),
-        "device": describe_device(device),
-        "seed": settings.seed,
-        **_residuals(prepared, volume),
-        **_adaptation(recorder.history),
-        "psnr": None if reference is None else psnr(physical, reference),
-        "ssim": None if reference is None else ssim(physical, reference),
-        "stopped_early": control.kept,
-        "regulariser": None if regulariser is None else type(regulariser).__name__,
-        "versions": versions(),
-    }
-    phase = coil_maps = None
-    if volume.is_complex():
-        phase = to_numpy((volume if prepared.phase is None else volume * prepared.phase).angle())
-    if prepared.coil_maps is not None:
-        coil_maps = prepared.coil_maps.cpu().numpy()
-    return Reconstruction(physical, settings, recorder.history, metrics, measurement, phase, coil_maps, adapter)
+        physical = to_numpy(volume * prepared.intensity)
+        metrics = {
+            "method": settings.method,
+            "shape": list(physical.shape),
+            "seconds": time.monotonic() - began,
+            "adapt_seconds": recorder.seconds("adaptation", "refinement"),
+            "sample_seconds": recorder.seconds("sampling"),
+            "peak_memory_bytes": peak_memory(device),
+            "device": describe_device(device),
+            "seed": settings.seed,
+            **_residuals(prepared, volume),
+            **_adaptation(recorder.history),
+            "psnr": None if reference is None else psnr(physical, reference),
+            "ssim": None if reference is None else ssim(physical, reference),
+            "stopped_early": control.kept,
+            "regulariser": None if regulariser is None else type(regulariser).__name__,
+            "versions": versions(),
+        }
+        phase = coil_maps = None
+        if volume.is_complex():
+            phase = to_numpy((volume if prepared.phase is None else volume * prepared.phase).angle())
+        if prepared.coil_maps is not None:
+            coil_maps = prepared.coil_maps.cpu().numpy()
+        return Reconstruction(physical, settings, recorder.history, metrics, measurement, phase, coil_maps, adapter)
 
 
 def residual(result: Reconstruction, control: Control) -> FloatArray | ComplexArray:
@@ -297,6 +303,10 @@ def _sample(
         state = initial_state(problem, prior, first)
         state.duals = duals
         yield recorder.record("first reconstruction", first)
+        if control.kept:
+            return state, settings
+    else:
+        recorder.go_on(state.index)
     for event in METHODS[settings.method](problem, prior, state):
         if event.phase == "sampling":
             store.save(state)
@@ -377,8 +387,8 @@ def first_reconstruction(prepared: Preparation, problem: Problem) -> tuple[Tenso
         check=problem.check,
     )
     # Without them data consistency would forget the total variation it had reached and begin again.
-    alike = duals is not None and len(duals.terms) == len(problem.regulariser.terms())
-    return volume, duals if alike and settings.coupling in COUPLED_IN_3D else None
+    goes_on = duals is not None and duals.suit(problem.regulariser) and settings.coupling in COUPLED_IN_3D
+    return volume, duals if goes_on else None
 
 
 def _values(event: Event, problem: Problem) -> dict[str, Any]:

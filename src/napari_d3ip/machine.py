@@ -10,6 +10,8 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -26,10 +28,35 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
+    if name == "mps":
+        raise DeviceError("device: mps has no sparse matrices, which the projector needs; use cpu or cuda.")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"device: '{name}' is not known; use auto, cpu, cuda or cuda:N.") from error
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise DeviceError(f"device: {name} is not there ({torch.cuda.device_count()} CUDA devices); use auto or cpu.")
     return device
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Say in one sentence that memory was not enough.
+
+    Raises
+    ------
+    DeviceError
+        If it was not.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch has a type for this on GPUs alone.
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise DeviceError(
+                "memory: there is not enough for this run; lower batch_slices, or reconstruct some slices at a time."
+            ) from error
+        raise
 
 
 def available_devices() -> dict[str, str]:

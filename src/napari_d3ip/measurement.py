@@ -6,7 +6,7 @@ Numpy only: no files, no torch, no Qt.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ FloatArray = npt.NDArray[np.float32]
 ComplexArray = npt.NDArray[np.complex64]
 BoolArray = npt.NDArray[np.bool_]
 Geometry = Literal["parallel", "fan"]
+_Number = TypeVar("_Number", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,10 @@ class Sinogram:
             )
         if not data.any():
             raise MeasurementError(f"data: all projections in {where} are zero; choose another dataset.")
-        angles = np.asarray(self.angles, dtype=np.float64)
+        given = np.asarray(self.angles)
+        if given.dtype.kind not in "fiu":
+            raise MeasurementError(f"angles: those of {where} are {given.dtype}, not real numbers; give degrees.")
+        angles = given.astype(np.float64)
         if angles.ndim != 1 or len(angles) != data.shape[1]:
             count = angles.size
             raise MeasurementError(
@@ -134,15 +138,15 @@ class Sinogram:
                 f"center: {self.center} lies outside the detector (0 to {data.shape[2] - 1}) of {where}; give the "
                 "axis position in detector pixels."
             )
-        if not self.detector_pitch > 0:
-            raise MeasurementError(f"detector_pitch: {self.detector_pitch} must be positive.")
-        voxel = _checked_voxel_size(self.voxel_size)
+        if not 0 < self.detector_pitch < np.inf:
+            raise MeasurementError(f"detector_pitch: {self.detector_pitch} must be positive and finite.")
+        voxel = checked_voxel_size(self.voxel_size)
         shape: Any = self.slice_shape
         if shape is not None:
             shape = tuple(int(v) for v in shape)
             if len(shape) != 2 or min(shape) < 1:
                 raise MeasurementError(f"slice_shape: {self.slice_shape} must be two positive numbers of pixels.")
-        data.flags.writeable = False
+        data = _frozen(data)
         for name, value in (("data", data), ("angles", angles), ("voxel_size", voxel), ("slice_shape", shape)):
             object.__setattr__(self, name, value)
         self._check_beam()
@@ -353,7 +357,7 @@ class KSpace:
                 )
             if not np.isfinite(coil_maps).all() or not coil_maps.any():
                 raise MeasurementError("coil_maps: they hold NaN or nothing but zeros; estimate them from the data.")
-            coil_maps.flags.writeable = False
+            coil_maps = _frozen(coil_maps)
         calibration: Any = self.calibration
         if calibration is not None:
             calibration = np.ascontiguousarray(calibration, dtype=np.complex64)
@@ -364,7 +368,7 @@ class KSpace:
                 )
         if self.noise_level is not None and not (np.isfinite(self.noise_level) and self.noise_level > 0):
             raise MeasurementError(f"noise_level: {self.noise_level} must be positive.")
-        voxel = _checked_voxel_size(self.voxel_size)
+        voxel = checked_voxel_size(self.voxel_size)
         mask = self._checked_mask(data)
         if mask is not None and not mask.all():
             data = data * mask[:, None]
@@ -372,7 +376,7 @@ class KSpace:
                 raise MeasurementError(
                     f"mask: it leaves a slice of {where} without any signal; give the samples that were measured."
                 )
-        data.flags.writeable = False
+        data = _frozen(data)
         for name, value in (
             ("data", data),
             ("mask", mask),
@@ -569,8 +573,8 @@ class ImageStack:
         if self.noise_level is not None and not (np.isfinite(self.noise_level) and self.noise_level > 0):
             raise MeasurementError(f"noise_level: {self.noise_level} must be positive.")
         psf = None if self.psf is None else _checked_psf(self.psf)
-        voxel = _checked_voxel_size(self.voxel_size)
-        data.flags.writeable = False
+        voxel = checked_voxel_size(self.voxel_size)
+        data = _frozen(data)
         for name, value in (("data", data), ("mask", mask), ("psf", psf), ("voxel_size", voxel)):
             object.__setattr__(self, name, value)
 
@@ -722,8 +726,8 @@ class LinearMeasurement:
             )
         if self.noise_level is not None and not (np.isfinite(self.noise_level) and self.noise_level > 0):
             raise MeasurementError(f"noise_level: {self.noise_level} must be positive.")
-        data.flags.writeable = False
-        voxel = _checked_voxel_size(self.voxel_size)
+        data = _frozen(data)
+        voxel = checked_voxel_size(self.voxel_size)
         for name, value in (("data", data), ("shape", shape), ("slicewise", slicewise), ("voxel_size", voxel)):
             object.__setattr__(self, name, value)
 
@@ -800,6 +804,13 @@ def _as_array(data: Any) -> npt.NDArray[Any]:
     return np.asarray(data.detach().cpu().resolve_conj() if hasattr(data, "detach") else data)
 
 
+def _frozen(array: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
+    """The same numbers, read-only; the caller's own array can be written to as before."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def _checked_psf(given: Any) -> FloatArray:
     psf = np.asarray(given)
     if psf.dtype.kind not in "fiub" or psf.ndim != 3 or psf.size == 0 or not np.isfinite(psf).all():
@@ -809,18 +820,26 @@ def _checked_psf(given: Any) -> FloatArray:
     total = float(psf.sum(dtype=np.float64))
     if not total > 0:
         raise MeasurementError("psf: its sum is not positive; take the background away, but not more.")
-    psf = np.ascontiguousarray(psf / total, dtype=np.float32)
-    psf.flags.writeable = False
-    return psf
+    return _frozen(np.ascontiguousarray(psf / total, dtype=np.float32))
 
 
-def _checked_voxel_size(given: Any) -> tuple[float, float, float] | None:
+def checked_voxel_size(given: Any) -> tuple[float, float, float] | None:
+    """Size (z, y, x) of what is one number or three, if it is given.
+
+    Raises
+    ------
+    MeasurementError
+        If it is something else, or not positive and finite.
+    """
     if given is None:
         return None
-    voxel = (float(given),) * 3 if np.ndim(given) == 0 else tuple(float(v) for v in given)
-    if len(voxel) != 3 or not all(np.isfinite(v) and v > 0 for v in voxel):
+    try:
+        z, y, x = (float(size) for size in ((given,) * 3 if np.ndim(given) == 0 else given))
+    except (TypeError, ValueError):
+        z = y = x = 0.0
+    if not all(0 < size < np.inf for size in (z, y, x)):
         raise MeasurementError(f"voxel_size: {given} must be one or three positive numbers.")
-    return voxel
+    return z, y, x
 
 
 def _listed(numbers: npt.NDArray[np.intp]) -> str:

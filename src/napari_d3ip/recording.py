@@ -22,13 +22,17 @@ class Recorder:
         self._plan = plan
         self._intensity = intensity
         self._durations: dict[str, list[float]] = {}
-        self._began = self._last = time.monotonic()
+        self._last = time.monotonic()
+        self._before = 0
         self.history: list[dict[str, Any]] = []
 
+    def go_on(self, sampled: int) -> None:
+        """Count from where a run stopped after so many sampling steps."""
+        ends = [number for number, phase in enumerate(self._plan, start=1) if phase == "sampling"]
+        self._before = ends[sampled - 1] if sampled else 0
+
     def seconds(self, *phases: str) -> float:
-        """Seconds spent in some phases, or since the start."""
-        if not phases:
-            return time.monotonic() - self._began
+        """Seconds spent in some phases."""
         return sum(sum(self._durations.get(phase, [])) for phase in phases)
 
     def record(self, phase: str, volume: Tensor, **values: Any) -> Step:
@@ -37,7 +41,7 @@ class Recorder:
         self._durations.setdefault(phase, []).append(now - self._last)
         self.history.append({"phase": phase, "seconds": now - self._last, **values})
         self._last = now
-        done = len(self.history)
+        done = self._before + len(self.history)
         known = {"loss", "held_out_loss", "held_out_loss_without", "lora_shift"}
         return Step(
             index=done,

@@ -199,7 +199,7 @@ class Settings(BaseModel):
         description="Shipped or installed prior, folder of a diffusers pipeline, or a hub model in the local cache; "
         "auto: the shipped one that suits the scan.",
     )
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="Compute device.")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="Compute device.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random number.")
     backend: Backend = Field(
         "auto",

@@ -101,6 +101,8 @@ class Splits:
         if volume is None:
             iterations = min(_MOST_ITERATIONS, problem.settings.start_iterations or 1)
             volume, duals = seen.total_variation(problem.zeros()[index.flatten()], iterations)
+            # Data consistency without total variation begins anew.
+            duals = duals if duals is not None and duals.suit(seen.regulariser) else None
         return cls(index, hidden, teachers, seen, part.used * masks, volume, duals)
 
     def __len__(self) -> int:
@@ -135,7 +137,7 @@ def draw_splits(problem: Problem, generator: torch.Generator) -> Splits | None:
     """
     settings = problem.settings
     count = settings.adapt_splits or 0
-    if not (count and settings.adapt_leave_out):
+    if not (count and settings.adapt_leave_out and problem.groups):
         return None
     judges = max(1, round(_JUDGES * count)) if settings.guard else 0
     drawn = [_drawn(problem, settings, generator) for _ in range(count + judges)]

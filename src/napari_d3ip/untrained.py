@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.prior.complex_images import ComplexPrior
-from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet, correlated_noise, linear_schedule
+from napari_d3ip.prior.network import (
+    BUILDING,
+    DiffusionPrior,
+    PriorConfig,
+    build_unet,
+    correlated_noise,
+    linear_schedule,
+)
 from napari_d3ip.problem import Problem, draw_slices
 from napari_d3ip.solvers.differences import gradient
 
@@ -46,7 +53,7 @@ class UntrainedNetwork:
 
     def __init__(self, problem: Problem) -> None:
         is_complex = problem.operator.domain_dtype.is_complex
-        with torch.random.fork_rng(devices=[]):
+        with BUILDING, torch.random.fork_rng(devices=[]):
             torch.manual_seed(problem.settings.seed)
             unet = build_unet(_WIDTH, patch_size=1, channels=2 if is_complex else 1, sample_size=64)
         config = PriorConfig(channels=2 if is_complex else 1, patch_size=1, low=0.0 if is_complex else -1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ def run_side_by_side(jobs: Sequence[Job], known: Set[str], count: int) -> Iterat
     Raises
     ------
     D3IPError
-        If a run fails; those that have not begun are not run then.
+        If a run fails; the others are ended then.
     """
     yield from in_processes(partial(_run, known), jobs, lambda job: job.name, count)
 
@@ -79,11 +80,12 @@ def in_processes(
     Raises
     ------
     D3IPError
-        If one fails, with its ``name``; those that have not begun are not run then.
+        If one fails, with its ``name``; the others are ended then, as when the caller takes no more of them.
     """
     # CUDA does not survive a fork.
     context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // count)
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(count, context, initializer=_begin, initargs=(threads,))
     try:
         running: dict[Future[Gain], Wish] = {pool.submit(run, wish): wish for wish in wishes}
@@ -93,11 +95,18 @@ def in_processes(
                 yield wish, future.result()
             except D3IPError as error:
                 raise D3IPError(f"{name(wish)}: {error}") from error
+    except BaseException:
+        # Nobody waits for what they do: it may take hours.
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _begin(threads: int) -> None:
+    # Ctrl-C reaches all processes of a terminal; ours ends these.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch
 
     torch.set_num_threads(threads)

@@ -184,6 +184,10 @@ class ReadOptions(BaseModel):
             "of z, c and r, for instance zcyx"
         )
 
+    def paths(self) -> list[Path]:
+        """Files that are read beside the scan."""
+        return [value for _, value in self if isinstance(value, Path)]
+
     @classmethod
     def create(cls, given: Mapping[str, Any] | None = None, /, **fields: Any) -> ReadOptions:
         """Validate, with one clear sentence on failure; strings are parsed (``--set key=value``).

@@ -18,6 +18,7 @@ from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io.atomic import replacing
 from napari_d3ip.io.guard import reading
 from napari_d3ip.io.units import SHORT_NAMES, convert_length, length_unit
+from napari_d3ip.measurement import checked_voxel_size
 
 FloatArray = npt.NDArray[np.float32]
 VoxelSize = tuple[float, float, float]
@@ -83,11 +84,11 @@ def save_volume(
         If the ending is unknown or the file cannot be written; then no part of it is left, and an existing file is
         unchanged.
     MeasurementError
-        If ``volume`` is no three-dimensional array of numbers.
+        If ``volume`` is no three-dimensional array of numbers, or ``voxel_size`` is not positive.
     """
     path = Path(path)
     writer = _by_ending(path, _WRITERS)
-    content = Volume(_as_volume(volume, path), _voxel_size(voxel_size), unit, metadata or {})
+    content = Volume(_as_volume(volume, path), checked_voxel_size(voxel_size), unit, metadata or {})
     try:
         note = json.dumps(
             {"kind": "volume", "voxel_size": content.voxel_size, "unit": unit, "metadata": content.metadata},
@@ -211,7 +212,9 @@ def _write_tiff(path: Path, volume: Volume, note: str) -> None:
                 metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": SHORT_NAMES[length]}
         tifffile.imwrite(path, volume.data, ome=True, bigtiff=volume.data.nbytes > _IMAGEJ_LIMIT, metadata=metadata)
         return
-    imagej = {"axes": "ZYX", "spacing": z, "unit": _IMAGEJ_UNITS.get(length or "", volume.unit)}
+    # ImageJ's own words are ASCII; our note has the unit as it was given.
+    unit = volume.unit if volume.unit.isascii() else length or "pixel"
+    imagej = {"axes": "ZYX", "spacing": z, "unit": _IMAGEJ_UNITS.get(length or "", unit)}
     tifffile.imwrite(path, volume.data, imagej=True, resolution=(1 / x, 1 / y), metadata={**imagej, "Info": note})
 
 

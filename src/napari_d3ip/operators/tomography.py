@@ -14,7 +14,6 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from napari_d3ip.errors import DeviceError
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.operators.base import Check, LinearOperator, no_check
 from napari_d3ip.operators.beams import Beam
@@ -127,11 +126,6 @@ class JosephMatrix(LinearOperator):
         ``cpu`` or ``cuda``.
     check : callable
         Polled while the matrix is built; may raise to stop.
-
-    Raises
-    ------
-    DeviceError
-        If the device has no sparse matrices (MPS).
     """
 
     def __init__(
@@ -143,8 +137,6 @@ class JosephMatrix(LinearOperator):
         check: Check = no_check,
     ) -> None:
         device = torch.device(device)
-        if device.type == "mps":
-            raise DeviceError("device: mps has no sparse matrices, which the projector needs; use cpu or cuda.")
         self.domain_shape = slice_shape
         self.range_shape = beam.shape
         matrix = joseph_matrix(*beam.rays(), *slice_shape, check)

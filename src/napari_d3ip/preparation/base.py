@@ -6,9 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from napari_d3ip.errors import MeasurementError
+from napari_d3ip.operators.base import LinearOperator, Scaled
 from napari_d3ip.problem import Problem
+from napari_d3ip.reconstruction import Control
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,23 @@ class Preparation:
     noise_level: float
     coil_maps: Tensor | None = None
     phase: Tensor | None = None
+
+
+def of_unit_norm(operator: LinearOperator, device: torch.device, control: Control) -> Scaled:
+    """The operator, scaled.
+
+    Raises
+    ------
+    MeasurementError
+        If nothing that it measures depends on the volume.
+    """
+    norm = operator.norm(device, check=control.check)
+    if not 0 < norm < float("inf"):
+        raise MeasurementError(
+            "geometry: what was measured does not depend on the volume, as if all rays missed it or coil maps were "
+            "zero; correct center, detector_pitch, slice_shape or coil_maps."
+        )
+    return Scaled(operator, 1 / norm)
 
 
 def robust_maximum(volume: Tensor) -> float:

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from napari_d3ip.measurement import ImageStack, LinearMeasurement
 from napari_d3ip.noise import estimate_image_noise, estimate_noise
-from napari_d3ip.operators.base import Identity, LinearOperator, Masked, Scaled
+from napari_d3ip.operators.base import Identity, LinearOperator, Masked
 from napari_d3ip.operators.convolution import Convolution
 from napari_d3ip.operators.external import as_operator
-from napari_d3ip.preparation.base import Preparation, robust_maximum
+from napari_d3ip.preparation.base import Preparation, of_unit_norm, robust_maximum
 from napari_d3ip.problem import Problem
 from napari_d3ip.reconstruction import Control
 from napari_d3ip.settings import Settings
@@ -74,7 +74,7 @@ def _prepared(
     control: Control,
 ) -> Preparation:
     """``|A| = 1`` and volumes in about [0, 1], both from the measurement alone."""
-    unit = Scaled(operator, 1 / operator.norm(data.device))
+    unit = of_unit_norm(operator, data.device, control)
     measured = data * unit.factor
     start = direct()
     rough = least_squares(Masked(unit, used), measured * used, start, _SCALING_ITERATIONS, check=control.check)

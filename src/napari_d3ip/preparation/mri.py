@@ -12,9 +12,9 @@ from torch import Tensor
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.measurement import KSpace
 from napari_d3ip.noise import estimate_complex_noise
-from napari_d3ip.operators.base import LinearOperator, Masked, Scaled
+from napari_d3ip.operators.base import LinearOperator, Masked
 from napari_d3ip.operators.mri import NonCartesianSense, Sense, centred_ifft
-from napari_d3ip.preparation.base import Preparation, robust_maximum
+from napari_d3ip.preparation.base import Preparation, of_unit_norm, robust_maximum
 from napari_d3ip.preparation.coils import (
     LARGEST_CENTRE,
     calibration_data,
@@ -75,7 +75,7 @@ def prepare_kspace(measurement: KSpace, settings: Settings, device: torch.device
         if measurement.trajectory is None
         else NonCartesianSense(maps, torch.tensor(measurement.trajectory, device=device))
     )
-    unit = Scaled(operator, 1 / operator.norm(device))
+    unit = of_unit_norm(operator, device, control)
     used, held_out = (mask.to(device) for mask in split_samples(measurement, settings))
     measured = coils.data * unit.factor
     zero = torch.zeros(measurement.volume_shape, dtype=unit.domain_dtype, device=device)

@@ -13,10 +13,10 @@ from torch import Tensor
 from napari_d3ip.defaults import left_out_views
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.noise import estimate_noise
-from napari_d3ip.operators.base import LinearOperator, Masked, Scaled
+from napari_d3ip.operators.base import LinearOperator, Masked
 from napari_d3ip.operators.beams import Beam
 from napari_d3ip.operators.projector import projector
-from napari_d3ip.preparation.base import Preparation, robust_maximum
+from napari_d3ip.preparation.base import Preparation, of_unit_norm, robust_maximum
 from napari_d3ip.problem import Problem
 from napari_d3ip.reconstruction import Control
 from napari_d3ip.settings import Settings
@@ -73,7 +73,7 @@ def prepare_sinogram(measurement: Sinogram, settings: Settings, device: torch.de
     operator = projector(beam, slice_shape, settings.backend, device, control.check)
     rays = Rays.split(measurement.data.shape, settings)
     used, held_out = rays.used.to(device), rays.held_out.to(device)
-    unit = Scaled(operator, 1 / operator.norm(device, check=control.check))
+    unit = of_unit_norm(operator, device, control)
     measured = torch.tensor(measurement.data, device=device) * unit.factor
 
     zero = torch.zeros(measurement.volume_shape, device=device)

@@ -56,8 +56,7 @@ class SavedAdapter:
         from safetensors.torch import save_file
 
         folder = Path(folder)
-        if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG_NAME).exists()):
-            raise PriorError(f"adapter: {folder} holds something else; choose a new folder.")
+        check_folder(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             save_file({_PREFIX + name: weight.contiguous() for name, weight in self.weights.items()},
@@ -66,6 +65,18 @@ class SavedAdapter:
             (folder / ABOUT_NAME).write_text(json.dumps(self.about, indent=2) + "\n")
         except OSError as error:
             raise PriorError(f"adapter: {folder} cannot be written ({error.strerror}); choose another.") from error
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a place that holds something else than adapters.
+
+    Raises
+    ------
+    PriorError
+        If it does.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG_NAME).exists()):
+        raise PriorError(f"adapter: {folder} holds something else; choose a new folder.")
 
 
 def lora_names(prior: DiffusionPrior) -> dict[str, str]:

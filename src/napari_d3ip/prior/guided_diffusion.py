@@ -311,7 +311,11 @@ def in_order(state: Mapping[str, Tensor]) -> list[Tensor]:
     """
     if "label_emb.weight" in state:
         raise PriorError("prior: the network is conditioned on classes; convert an unconditional model.")
-    strange = [name for name in state if not all(part.isdigit() or part in _PARTS for part in name.split("."))]
+    strange = [
+        name
+        for name, tensor in state.items()
+        if not all(part.isdigit() or part in _PARTS for part in name.split(".")) or not isinstance(tensor, Tensor)
+    ]
     if strange:
         raise PriorError(_not_this_layout(f"it has no {strange[0]}"))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,11 @@ from napari_d3ip.prior.library import find_prior
 
 CONFIG_NAME = "d3ip_prior.json"
 _COSINE = "squaredcos_cap_v2"
+NORM_GROUPS = 8
+"""Of the channels of `build_unet`, whose number they divide."""
+BUILDING = threading.Lock()
+"""Held while a network is made or loaded, which goes through global state: torch's random numbers and the way that
+modules make their parameters. Two runs in two threads would spoil each other's."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +183,7 @@ def build_unet(width: int, patch_size: int, channels: int, sample_size: int) -> 
         layers_per_block=1,
         down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
         up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
-        norm_num_groups=8,
+        norm_num_groups=NORM_GROUPS,
         resnet_time_scale_shift="scale_shift",
     )
 
@@ -278,7 +284,8 @@ def load_prior(name_or_path: str | Path, device: torch.device | str = "cpu") -> 
         unet_folder, scheduler_folder = (
             folder / part if (folder / part).is_dir() else folder for part in ("unet", "scheduler")
         )
-        unet = UNet2DModel.from_pretrained(unet_folder, torch_dtype=torch.float32, local_files_only=True)
+        with BUILDING:
+            unet = UNet2DModel.from_pretrained(unet_folder, torch_dtype=torch.float32, local_files_only=True)
         scheduler = DDPMScheduler.from_pretrained(scheduler_folder, local_files_only=True)
         config = (
             PriorConfig(**json.loads(settings.read_text()))

@@ -6,6 +6,7 @@ Knows phantoms and networks, nothing of scans. A run of the same seed and settin
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -16,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_d3ip.errors import PriorError
-from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet, linear_schedule
+from napari_d3ip.errors import PriorError, SettingsError
+from napari_d3ip.prior.network import NORM_GROUPS, DiffusionPrior, PriorConfig, build_unet, linear_schedule
 from napari_d3ip.prior.phantoms import phantoms_of
 
 _HELD_OUT_SEED = 2**31 - 1
@@ -64,6 +65,11 @@ class TrainingSettings:
     time_power : float
         Times are drawn as ``T u**time_power`` with u uniform: 1 is the usual uniform draw, larger ones visit small
         times, where most of the loss is and where sampling from a first reconstruction happens, more often.
+
+    Raises
+    ------
+    SettingsError
+        If the network cannot be built of them, or they are not positive.
     """
 
     steps: int = 9000
@@ -81,6 +87,17 @@ class TrainingSettings:
     pool: int = 1
     minutes: float | None = None
     time_power: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.width % NORM_GROUPS:
+            raise SettingsError(f"width: {self.width} channels do not make groups of {NORM_GROUPS}; give a multiple.")
+        if self.size % (4 * self.patch_size):
+            raise SettingsError(f"size: {self.size} pixels cannot be halved as often as the network does; give a "
+                                f"multiple of {4 * self.patch_size}.")  # fmt: skip
+        if not 0 < self.learning_rate < math.inf:
+            raise SettingsError(f"learning_rate: {self.learning_rate} must be positive and finite.")
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise SettingsError(f"minutes: {self.minutes} must be positive and finite.")
 
     def left(self, step: int, seconds: float) -> float:
         """Fraction of the training that is left."""

@@ -113,6 +113,10 @@ class Duals:
     terms: tuple[State, ...]
     clipped: Tensor
 
+    def suit(self, regulariser: Regulariser) -> bool:
+        """Whether a call with ``regulariser`` can go on with them."""
+        return len(self.terms) == len(regulariser.terms())
+
 
 def solve(
     operator: LinearOperator,

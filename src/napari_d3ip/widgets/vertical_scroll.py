@@ -5,7 +5,7 @@ Knows Qt only.
 
 from __future__ import annotations
 
-from qtpy.QtCore import QCoreApplication, QEvent, QObject, QSize, Qt
+from qtpy.QtCore import QCoreApplication, QEvent, QObject, QSize, Qt, QTimer, Signal
 from qtpy.QtWidgets import QFrame, QScrollArea, QWidget
 
 
@@ -23,13 +23,25 @@ class VerticalScroll(QScrollArea):
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setWidgetResizable(True)
+        self._revealed: QWidget | None = None
+        self._next_input = _NextInput(self)
+        self._next_input.came.connect(self._forget)
         self.setWidget(content)
 
     def reveal(self, part: QWidget) -> None:
-        """Scroll to a part of the content, though it, or what is above it, was shown only now."""
-        # Its place is right once all layouts have been told, which Qt would do later.
-        QCoreApplication.sendPostedEvents(None, int(QEvent.Type.LayoutRequest))
-        self.ensureWidgetVisible(part)
+        """Scroll to a part of the content, and again when others grow, until the user does something."""
+        self._revealed = part
+        self._next_input.wait()
+        self._reveal()
+
+    def _reveal(self) -> None:
+        if self._revealed is not None:
+            # Its place is right once all layouts have been told, which Qt would do later.
+            QCoreApplication.sendPostedEvents(None, int(QEvent.Type.LayoutRequest))
+            self.ensureWidgetVisible(self._revealed)
+
+    def _forget(self) -> None:
+        self._revealed = None
 
     def minimumSizeHint(self) -> QSize:
         """Content and scroll bar side by side."""
@@ -47,7 +59,26 @@ class VerticalScroll(QScrollArea):
         return self.verticalScrollBar().sizeHint().width() + border
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Follow the content's width."""
+        """Follow the content's size."""
         if event.type() == QEvent.Type.LayoutRequest:
             self.updateGeometry()
+        elif event.type() == QEvent.Type.Resize and self._revealed is not None:
+            QTimer.singleShot(0, self._reveal)  # Once the parts are where they will be.
         return super().eventFilter(watched, event)
+
+
+class _NextInput(QObject):
+    """Tells once, when asked to wait for it, that the user presses, types or turns the wheel anywhere."""
+
+    came = Signal()
+
+    def wait(self) -> None:
+        """Look out for it."""
+        QCoreApplication.instance().installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """See everything, keep nothing back."""
+        if event.type() in (QEvent.Type.MouseButtonPress, QEvent.Type.KeyPress, QEvent.Type.Wheel):
+            QCoreApplication.instance().removeEventFilter(self)
+            self.came.emit()
+        return False

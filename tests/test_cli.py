@@ -39,11 +39,12 @@ class FakeEngine:
         self.calls.append({"measurement": measurement, "settings": settings, **options})
         print("a chatty library")
         yield Step(1, 2, "first reconstruction", eta_seconds=61.0)
-        options["checkpoint"].touch()
+        checkpoint = options["checkpoint"]
+        if checkpoint is not None:
+            checkpoint.write_text("of this run")
         if self.error is not None:
             raise self.error
         yield Step(2, 2, "sampling", eta_seconds=0.0)
-        options["checkpoint"].unlink()
         metrics = {
             "method": settings.method,
             "shape": list(measurement.volume_shape),
@@ -322,6 +323,76 @@ class TestReconstruct:
         assert (tmp_path / "v.npy.checkpoint").exists()
         assert not (tmp_path / "v.npy").exists()
 
+    @pytest.mark.parametrize("error", [None, KeyboardInterrupt()])
+    def test_method_without_a_checkpoint_leaves_that_of_another_run(
+        self,
+        engine: FakeEngine,
+        scan: Path,
+        tmp_path: Path,
+        error: BaseException | None,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        engine.error, older = error, tmp_path / "v.npy.checkpoint"
+        older.write_text("of another run")
+        assert main(arguments(scan, tmp_path / "v.npy", "--method", "fbp")) == (130 if error else 0)
+        assert "--resume" not in capsys.readouterr().err
+        assert older.read_text() == "of another run"
+
+    @pytest.mark.parametrize("read", ["FILE", "--reference", "--settings", "--set"])
+    def test_what_is_read_is_not_written_over(
+        self, engine: FakeEngine, scan: Path, tmp_path: Path, read: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        content = {"FILE": scan, "--reference": "v.npy", "--settings": "s.npy", "--set": "angles.npy"}
+        path = tmp_path / content[read]
+        save_volume(tmp_path / "v.npy", np.ones((2, 8, 8), np.float32))
+        (tmp_path / "s.npy").write_text("{}")
+        np.save(tmp_path / "angles.npy", np.arange(5) * 36.0)
+        before = path.read_bytes()
+        more = {"FILE": [], "--set": ["--set", f"angles={path}"]}.get(read, [read, str(path)])
+        out = Path(f"{path.parent}/./{path.name}")
+        assert main(arguments(scan, out, *more)) == 2
+        assert f"{path.name} is read, so it would be lost" in complaint(capsys)
+        assert path.read_bytes() == before
+        assert engine.calls == []
+
+    def test_unit_that_is_not_ascii(self, engine: FakeEngine, scan: Path, tmp_path: Path) -> None:
+        more = ["--set", "unit=Å", "--set", "voxel_size=2"]
+        assert main(arguments(scan, tmp_path / "v.tif", *more)) == 0
+        loaded = load_volume(tmp_path / "v.tif")
+        assert (loaded.voxel_size, loaded.unit) == ((2, 2, 2), "Å")
+
+    @pytest.mark.parametrize(
+        ("more", "expected"),
+        [
+            (["--method", "dds"], "only d3ip"),
+            (["--set", "adapt_groups=2"], "one adapt_groups"),
+            (["--set", "preset=paper"], "without adapt_biases"),
+            ([], "holds something else"),
+        ],
+    )
+    def test_adapter_that_cannot_be_kept(
+        self,
+        engine: FakeEngine,
+        scan: Path,
+        tmp_path: Path,
+        more: list[str],
+        expected: str,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        assert main(arguments(scan, tmp_path / "v.npy", "--save-adapter", str(tmp_path), *more)) == 2
+        assert expected in complaint(capsys)
+        assert engine.calls == []
+
+    def test_adapter_that_the_guard_undid(
+        self, engine: FakeEngine, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(arguments(scan, tmp_path / "v.npy", "--json", "--save-adapter", str(tmp_path / "adapter"))) == 0
+        said = capsys.readouterr()
+        assert json.loads(said.out)["method"] == "d3ip"
+        assert "adapter is not written" in said.err
+        assert not (tmp_path / "adapter").exists()
+        assert not (tmp_path / "v.npy.checkpoint").exists()
+
     @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a child")
     def test_signal_interrupts_a_running_process(self, scan: Path, tmp_path: Path) -> None:
         code = (
@@ -386,6 +457,7 @@ class TestSimulate:
         [
             ("--kind deconvolution", [11, 11, 11], 1.0),
             ("--kind deconvolution --fwhm 2,1,0 --every 2", [7, 5, 1], 0.5),
+            ("--kind deconvolution --fwhm 2,1,1", [7, 5, 5], 1.0),
             ("--kind inpainting --every 2 --noise 0.1", None, 0.5),
         ],
     )
@@ -417,6 +489,8 @@ class TestSimulate:
             (["--noise", "-1"], "noise"),
             (["--photons", "0"], "photons"),
             (["--photons", "10"], "photons: of 10 none come through"),
+            (["--photons", "1e4", "--optical-depth", "nan"], "depth of nan"),
+            (["--noise", "nan"], "--noise"),
             (["--projector", "strip"], "projector: 'strip'"),
             (["--kind", "mri"], ".npz"),
             (["--kind", "mri", "--coils", "0"], "coils"),
@@ -429,6 +503,13 @@ class TestSimulate:
         assert main(["simulate", str(volume), "-o", str(out), *more]) == 2
         assert expected in complaint(capsys)
         assert not out.exists()
+
+    def test_scan_is_not_written_over_its_volume(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        path = tmp_path / "volume.h5"
+        save_volume(path, np.ones((2, 8, 8), np.float32))
+        assert main(["simulate", str(path), "-o", str(path)]) == 2
+        assert "volume.h5 is read, so it would be lost" in complaint(capsys)
+        assert load_volume(path).data.shape == (2, 8, 8)
 
     @pytest.mark.parametrize(
         ("more", "expected"),
@@ -540,6 +621,25 @@ class TestPriors:
     def test_resume_without_checkpoint(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["priors", "train", str(tmp_path / "p"), "--resume", "--device", "cpu"]) == 2
         assert "resume" in complaint(capsys)
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--device", "foo"], "device: 'foo'"),
+        (["--device", "mps"], "device: mps has no sparse matrices"),
+        (["--width", "9"], "width: 9"),
+        (["--size", "12"], "size: 12"),
+        (["--learning-rate", "nan"], "learning_rate: nan"),
+        (["--minutes", "0"], "minutes: 0"),
+    ],
+)
+def test_training_that_cannot_be(
+    tmp_path: Path, more: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["priors", "train", str(tmp_path / "prior"), *more]) == 2
+    assert expected in complaint(capsys)
+    assert not (tmp_path / "prior").exists()
 
 
 def test_demo_prints_the_table(

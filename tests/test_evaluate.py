@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+import multiprocessing
 import os
 import re
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from napari_d3ip.evaluate.confidence import drawn_psnr, interval, relative_error
 from napari_d3ip.evaluate.demo import run_demo
 from napari_d3ip.evaluate.plan import Plan, Wanted
 from napari_d3ip.evaluate.scans import Scan, open_scans
+from napari_d3ip.evaluate.side_by_side import in_processes
 from napari_d3ip.evaluate.tables import COLUMNS, Line, differences, summarise, write_csv, write_markdown
 from napari_d3ip.evaluate.tasks import EXAMPLES, SETS, Task, parse_tasks
 from napari_d3ip.evaluate.tuning import Tuning, tune
@@ -685,3 +688,12 @@ def test_demo_in_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     alone = reconstruct(load_sample("chest-ct"), reference=load_reference("chest-ct"), method="cg")
     assert results[1]["psnr"] == pytest.approx(alone.metrics["psnr"], abs=1e-3)
     assert (tmp_path / "demo" / "phantom-mri_sense.tif").exists()
+
+
+def test_who_takes_no_more_results_waits_for_none() -> None:
+    """As after Ctrl-C."""
+    before = set(multiprocessing.active_children())
+    runs = in_processes(time.sleep, [0, 3600, 3600], str, 2)
+    assert next(iter(runs)) == (0, None)
+    runs.close()
+    assert set(multiprocessing.active_children()) <= before

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from napari_d3ip.errors import D3IPError, MeasurementError
-from napari_d3ip.widgets.layers import measurement_layer, provenance
+from napari_d3ip.measurement import ImageStack, KSpace, Measurement, Sinogram
+from napari_d3ip.widgets.layers import measurement_in, measurement_layer, provenance
 
 LayerTuples = list[tuple[Any, ...]]
 NO_LAYER: LayerTuples = [(None,)]
@@ -61,10 +62,12 @@ def read_measurement(path: str) -> LayerTuples:
 def write_volume(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     """Write an image layer as a volume, with its voxel size, and for results settings, metrics and history.
 
+    A scan is written with its geometry instead, to be opened again.
+
     Parameters
     ----------
     path : str
-        Its ending says the format: .tif .zarr .npy .h5 .nii.gz.
+        Its ending says the format: .tif .zarr .npy .h5 .nii.gz; of scans .npz, and .h5 for sinograms.
     data : array_like
         Shape (z, y, x).
     attributes : dict
@@ -84,6 +87,10 @@ def write_volume(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
 
     if attributes.get("rgb"):
         raise MeasurementError(f"volume: '{attributes['name']}' is a colour picture; choose another layer or writer.")
+    measurement = measurement_in(attributes["metadata"])
+    if measurement is not None and not (isinstance(measurement, ImageStack) and not path.lower().endswith(".npz")):
+        _write_scan(path, measurement)
+        return [path]
     volume = np.asarray(data[0] if attributes.get("multiscale") else data)
     scale, (unit, *_) = attributes["scale"], map(str, attributes["units"])
     known = volume.ndim == 3 and (unit != "pixel" or any(size != 1 for size in scale))
@@ -95,6 +102,20 @@ def write_volume(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
         metadata=provenance(attributes["metadata"]),
     )
     return [path]
+
+
+def _write_scan(path: str, measurement: Measurement) -> None:
+    from napari_d3ip.io import save_kspace, save_sinogram, save_stack
+
+    match measurement:
+        case Sinogram():
+            save_sinogram(path, measurement)
+        case KSpace():
+            save_kspace(path, measurement)
+        case ImageStack():
+            save_stack(path, measurement)
+        case _:
+            raise MeasurementError(f"{measurement.source} has an operator, which no file can hold; save its results.")
 
 
 def tilt_series() -> LayerTuples:

@@ -88,6 +88,8 @@ class ShellCorrelation:
         Between shells it is interpolated linearly. Where the correlation never falls that low it is that of the
         largest frequency, so what the voxels allow; where it is never that high, infinite.
         """
+        if not len(self.correlation):  # Of an empty volume.
+            return float("inf")
         below = np.flatnonzero(self.correlation < threshold)
         if not len(below):
             return float(1 / self.frequency[-1])

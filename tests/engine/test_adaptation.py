@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -333,3 +335,15 @@ class TestGuard:
         fit = run_adaptation(problem, prior, Adapter.of(prior, problem.settings))
         assert fit.held_out is None
         assert fit.accepted
+
+
+def test_networks_of_two_threads_are_those_of_one(prior_folder: Path) -> None:
+    """They are made from global random numbers, and loading one changes how modules are made."""
+
+    def made(_: int) -> list[Tensor]:
+        return adapter_of(load_prior(prior_folder), seed=3).weights()
+
+    alone = made(0)
+    with ThreadPoolExecutor(4) as pool:
+        for weights in pool.map(made, range(16)):
+            assert all(torch.equal(one, other) for one, other in zip(weights, alone, strict=True))

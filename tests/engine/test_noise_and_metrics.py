@@ -111,3 +111,8 @@ def test_resolution_where_the_threshold_is_never_met() -> None:
     one = np.random.default_rng(0).standard_normal((4, 16, 16))
     assert fourier_shell_correlation(one, -one).resolution() == float("inf")
     assert fourier_shell_correlation(one, one).resolution(0.9) == pytest.approx(2, rel=0.1)
+
+
+def test_empty_volume_has_no_resolution() -> None:
+    volume = np.random.default_rng(0).random((4, 8, 8), dtype=np.float32)
+    assert fourier_shell_correlation(np.zeros_like(volume), volume).resolution() == float("inf")

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from napari_d3ip.defaults import resolve
-from napari_d3ip.errors import D3IPError, DeviceError, FileError, PriorError, SettingsError
+from napari_d3ip.errors import D3IPError, DeviceError, FileError, MeasurementError, PriorError, SettingsError
 from napari_d3ip.machine import describe_device, resolve_device
 from napari_d3ip.metrics import psnr
 from napari_d3ip.operators.tomography import JosephMatrix
@@ -264,6 +264,13 @@ class TestControl:
         with pytest.raises(Cancelled):
             control.check()
 
+    def test_keep_before_the_first_volume_ends_with_it(self, scan: Any, tiny: dict[str, Any]) -> None:
+        control = Control()
+        control.keep()
+        result = reconstruct(scan.measurement, Settings.create(tiny), control=control)
+        assert [entry["phase"] for entry in result.history] == ["first reconstruction"]
+        assert result.metrics["stopped_early"]
+
     @pytest.mark.parametrize("method", ["cg", "tv", "dds", "ddip", "d3ip"])
     def test_keep_ends_early_with_the_volume_shown(self, scan: Any, tiny: dict[str, Any], method: str) -> None:
         control, steps = Control(), list[Step]()
@@ -295,6 +302,8 @@ class TestCheckpoint:
         steps: list[Step] = []
         resumed = reconstruct(scan.measurement, settings, checkpoint=checkpoint, resume=True, on_step=steps.append)
         assert [step.phase for step in steps].count("sampling") < 3
+        assert steps[-1].index == steps[-1].total == len(whole.history)
+        assert [step.index for step in steps] == list(range(steps[0].index, steps[-1].index + 1))
         np.testing.assert_array_equal(resumed.volume, whole.volume)
         assert list(tmp_path.iterdir()) == [checkpoint]  # Nothing partial; the caller's to remove.
 
@@ -330,6 +339,29 @@ class TestCheckpoint:
         other = settings.updated(backend="on-the-fly")
         reconstruct(scan.measurement, other, checkpoint=checkpoint, resume=True, on_step=steps.append)
         assert [step.phase for step in steps].count("sampling") < 3
+
+    @pytest.mark.parametrize("place", [".", "nowhere/run.pt"])
+    def test_place_is_checked_first(self, scan: Any, tiny: dict[str, Any], tmp_path: Path, place: str) -> None:
+        steps = iter_reconstruct(scan.measurement, Settings.create(tiny), checkpoint=tmp_path / place)
+        with pytest.raises(FileError, match="checkpoint"):
+            next(steps)
+
+    def test_one_that_cannot_be_written_leaves_the_last(
+        self, scan: Any, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings, checkpoint = Settings.create(tiny, method="dds", steps=3), tmp_path / "run.pt"
+        self.interrupt(scan, settings, checkpoint, after=1)
+        before = checkpoint.read_bytes()
+
+        def no_room(_: Any, path: Path) -> None:
+            path.write_bytes(b"half")
+            raise RuntimeError("[enforce fail at inline_container.cc] . unexpected pos")
+
+        monkeypatch.setattr(torch, "save", no_room)
+        with pytest.raises(FileError, match="cannot be written"):
+            reconstruct(scan.measurement, settings, checkpoint=checkpoint, resume=True)
+        assert list(tmp_path.iterdir()) == [checkpoint]
+        assert checkpoint.read_bytes() == before
 
     def test_of_a_finished_run_gives_its_volume(self, scan: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
         settings, checkpoint = Settings.create(tiny, method="dds"), tmp_path / "run.pt"
@@ -382,7 +414,7 @@ class TestErrors:
             ({"device": "cuda:63"}, DeviceError, r"^device: cuda:63 is not there .*; use auto or cpu\.$"),
             ({"prior": "nowhere"}, PriorError, r"^prior: 'nowhere' is neither"),
             ({"stpes": 4}, SettingsError, r"^stpes: there is no such setting"),
-            ({"device": "mps"}, SettingsError, r"^device: 'mps' is not possible"),
+            ({"device": "mps"}, DeviceError, r"^device: mps has no sparse matrices, .*; use cpu or cuda\.$"),
         ],
     )
     def test_are_one_sentence(
@@ -391,6 +423,33 @@ class TestErrors:
         with pytest.raises(error, match=message) as caught:
             reconstruct(scan.measurement, **{**tiny, **fields})
         assert "\n" not in str(caught.value)
+
+    def test_rays_that_miss_the_volume(self, scan: Any) -> None:
+        with pytest.raises(MeasurementError, match=r"^geometry: .* correct center"):
+            reconstruct(replace(scan.measurement, detector_pitch=1000.0, center=0.5), method="fbp", device="cpu")
+
+    @pytest.mark.parametrize("guard", [True, False])
+    def test_network_that_runs_away(self, scan: Any, tiny: dict[str, Any], guard: bool) -> None:
+        """The guard takes the bare prior; without it nothing is better than a volume of NaN."""
+        settings = Settings.create(tiny, learning_rate=1.0, adapt_steps=10, guard=guard)
+        if guard:
+            result = reconstruct(scan.measurement, settings)
+            assert np.isfinite(result.volume).all()
+            assert result.metrics["adaptations_accepted"] == 0
+        else:
+            with pytest.raises(D3IPError, match=r"^volume: d3ip ran away"):
+                reconstruct(scan.measurement, settings)
+
+    @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError(), RuntimeError("can't allocate memory")])
+    def test_too_little_memory(
+        self, scan: Any, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch, error: Exception
+    ) -> None:
+        def full(*_: Any) -> Any:
+            raise error
+
+        monkeypatch.setattr("napari_d3ip.engine.prepare", full)
+        with pytest.raises(DeviceError, match=r"^memory: .* lower batch_slices"):
+            reconstruct(scan.measurement, **tiny)
 
     def test_reference_of_another_shape(self, scan: Any) -> None:
         with pytest.raises(SettingsError, match=r"^reference: shape \(2, 16, 16\) is not the volume's \(3, 16, 16\)"):

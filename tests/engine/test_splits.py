@@ -17,6 +17,7 @@ from napari_d3ip.checkpoint import Checkpoint
 from napari_d3ip.methods import METHODS, SamplerState, follow, initial_state, timesteps
 from napari_d3ip.prior.network import DiffusionPrior, load_prior
 from napari_d3ip.problem import Problem
+from napari_d3ip.reconstruction import reconstruct
 from napari_d3ip.splits import Split, Splits, draw_splits
 
 SPLIT: dict[str, Any] = {"adapt_leave_out": 0.33, "adapt_pattern": "interleaved", "adapt_splits": 4, "steps": 3}
@@ -286,3 +287,19 @@ class TestRun:
         list(METHODS["d3ip"](problem, load_prior(prior_folder), resumed))
         assert resumed.index == len(timesteps(200, 3))
         torch.testing.assert_close(resumed.volume, expected.volume, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("coupling", ["none", "tv-z", "tgv"])
+@pytest.mark.parametrize("nonnegative", [True, False])
+def test_any_coupling(make_scan: Callable[..., Any], tiny: dict[str, Any], coupling: str, nonnegative: bool) -> None:
+    """Splits begin with total variation, whose solver's state others cannot go on with."""
+    fields = {"adapt_leave_out": 0.33, "adapt_splits": 2, "adapt_loss": "fidelity", "steps": 2, "adapt_steps": 1}
+    result = reconstruct(
+        make_scan(4).measurement, **{**tiny, **fields, "coupling": coupling, "nonnegative": nonnegative}
+    )
+    assert result.metrics["adaptations"] == 2
+
+
+def test_nothing_is_left_out_where_there_are_no_groups(problem: Problem) -> None:
+    """Of k-space all of whose lines were measured."""
+    assert draw_splits(replace(problem, groups=()), generator()) is None

@@ -98,6 +98,13 @@ def test_without_held_out_rays_there_is_one_curve(curves: Curves) -> None:
     assert "held" not in curves._legend.text()
 
 
+@pytest.mark.parametrize("loss", [0.0, float("inf"), float("nan")])
+def test_losses_without_a_logarithm_are_left_out(curves: Curves, loss: float) -> None:
+    curves.show_step(Step(1, 9, "adaptation", loss=loss))
+    curves.show_step(Step(2, 9, "adaptation", loss=2.0))
+    assert drawn(curves._plot) == [([2], [2.0])]
+
+
 @pytest.mark.parametrize("losses", [(1.01, 1.02), (0.3, 0.7), (1.2, 9.0), (0.9, 80.0), (3e-4, 5e4)])
 def test_axes_show_all_losses_and_the_noise_level(curves: Curves, losses: tuple[float, float]) -> None:
     for index, loss in enumerate(losses):

@@ -78,7 +78,7 @@ def test_writer_knows_every_format_of_volumes() -> None:
     from napari_d3ip.io import volumes
 
     (writer,) = MANIFEST.contributions.writers
-    assert set(writer.filename_extensions) == set(volumes._WRITERS)
+    assert set(writer.filename_extensions) == {*volumes._WRITERS, ".npz"}
 
 
 def test_reader_is_asked_about_every_format() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,12 +13,12 @@ from qtpy.QtWidgets import QWidget
 
 from napari_d3ip.errors import DeviceError
 from napari_d3ip.settings import methods_for
-from napari_d3ip.widgets import runner
+from napari_d3ip.widgets import reconstruction, runner
 from napari_d3ip.widgets.layers import measurement_layer
 
 if TYPE_CHECKING:
     from conftest import Bench, FakeEngine
-    from napari_d3ip.measurement import KSpace
+    from napari_d3ip.measurement import KSpace, Sinogram
 
 RESULT = "rods [d3ip]"
 
@@ -378,3 +379,27 @@ def test_closed_dock_cancels(bench: Bench, engine: FakeEngine) -> None:
     engine.advance()
     bench.wait(lambda: engine.controls[0]._cancelled.is_set())
     assert bench.child("status").text() == "Cancelled"
+
+
+def test_layer_that_napari_refuses(bench: Bench, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> Any:
+        raise ValueError("no such layer")
+
+    monkeypatch.setattr(reconstruction.Layer, "create", refuse)
+    bench.click("run")
+    engine.advance(5)
+    bench.wait_idle()
+    assert bench.child("status").text() == "Stopped by an error"
+    assert bench.child("run").isEnabled()
+
+
+@pytest.mark.parametrize("unit", ["voxels", "日", "µm"])
+def test_unit_that_napari_does_not_know(bench: Bench, engine: FakeEngine, measurement: Sinogram, unit: str) -> None:
+    bench.viewer.layers.clear()
+    bench.viewer.add_layer(Layer.create(*measurement_layer(replace(measurement, unit=unit))))
+    bench.click("run")
+    engine.advance(5)
+    bench.wait_idle()
+    scan, volume = bench.viewer.layers
+    assert {str(each) for each in (*scan.units, *volume.units)} == {"micrometer" if unit == "µm" else "pixel"}
+    assert tuple(volume.scale) == (2.0, 1.0, 1.0)

@@ -15,18 +15,18 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 from superqt.utils import WorkerBase
 
 from napari_d3ip.errors import FileError, MeasurementError
-from napari_d3ip.io import load_volume
+from napari_d3ip.io import load_volume, read
 from napari_d3ip.reconstruction import Control, Reconstruction, Step
 from napari_d3ip.reconstruction import reconstruct as run
 from napari_d3ip.settings import Settings
 from napari_d3ip.widgets import result_panel
-from napari_d3ip.widgets.layers import residual_layer, uncertainty_layers
+from napari_d3ip.widgets.layers import measurement_layer, residual_layer, uncertainty_layers
 from napari_d3ip.widgets.reconstruction import ReconstructionWidget
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from napari_d3ip.measurement import Sinogram
+    from napari_d3ip.measurement import KSpace, Sinogram
 
 PLUGIN = "napari-d3ip"
 ENDINGS = (".tif", ".tiff", ".zarr", ".npy", ".h5", ".hdf5", ".nii", ".nii.gz")
@@ -151,7 +151,30 @@ class TestWriter:
     def test_is_offered_for_images(self) -> None:
         writers = PluginManager.instance().iter_compatible_writers(["image"])
         (writer,) = (writer for writer in writers if writer.plugin_name == PLUGIN)
-        assert tuple(writer.filename_extensions) == ENDINGS
+        assert tuple(writer.filename_extensions) == (*ENDINGS, ".npz")
+
+    @pytest.mark.parametrize("ending", [".npz", ".h5"])
+    def test_scan_keeps_its_geometry(
+        self, viewer: Any, measurement: Sinogram, k_space: KSpace, tmp_path: Path, ending: str
+    ) -> None:
+        path = tmp_path / f"scan{ending}"
+        viewer.add_layer(Layer.create(*measurement_layer(measurement)))
+        assert viewer.layers.save(str(path), selected=True, plugin=PLUGIN) == [str(path)]
+        back = read(path)
+        np.testing.assert_array_equal(back.data, measurement.data)
+        np.testing.assert_array_equal(back.angles, measurement.angles)
+        assert (back.voxel_size, back.unit) == (measurement.voxel_size, measurement.unit)
+        if ending == ".npz":
+            viewer.add_layer(Layer.create(*measurement_layer(k_space)))
+            viewer.layers.save(str(path), selected=True, plugin=PLUGIN)
+            np.testing.assert_array_equal(read(path).data, k_space.data)
+
+    @pytest.mark.parametrize("ending", ENDINGS)
+    def test_scan_is_not_written_without_it(self, viewer: Any, k_space: KSpace, tmp_path: Path, ending: str) -> None:
+        viewer.add_layer(Layer.create(*measurement_layer(k_space)))
+        with pytest.raises(FileError, match=r"use \.npz"):
+            viewer.layers.save(str(tmp_path / f"scan{ending}"), selected=True, plugin=PLUGIN)
+        assert list(tmp_path.iterdir()) == []
 
     def test_voxel_size_is_the_layers(self, viewer: Any, layer: Any, tmp_path: Path) -> None:
         layer.scale = (3, 0.5, 0.5)

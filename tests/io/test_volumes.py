@@ -239,3 +239,26 @@ def test_nifti_without_nibabel(tmp_path, volume, monkeypatch):
     with pytest.raises(FileError, match="pip install nibabel"):
         save_volume(tmp_path / "v.nii.gz", volume)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [0, -1.0, np.nan, np.inf, (1, 2), "a", (1.0, 0.0, 1.0)])
+@pytest.mark.parametrize("name", ["v.tif", "v.npy", "v.nii"])
+def test_voxel_size_that_is_none(tmp_path, volume, name, size):
+    with pytest.raises(MeasurementError, match="voxel_size"):
+        save_volume(tmp_path / name, volume, voxel_size=size)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unit_that_imagej_cannot_write(tmp_path, volume):
+    save_volume(tmp_path / "v.tif", volume, voxel_size=2, unit="日")
+    loaded = load_volume(tmp_path / "v.tif")
+    assert (loaded.voxel_size, loaded.unit) == ((2, 2, 2), "日")
+    with tifffile.TiffFile(tmp_path / "v.tif") as tif:
+        assert tif.imagej_metadata["unit"] == "pixel"
+
+
+def test_broken_ome_description(tmp_path, volume):
+    tifffile.imwrite(tmp_path / "v.ome.tif", volume, ome=True, metadata={"axes": "ZYX"})
+    content = (tmp_path / "v.ome.tif").read_bytes()
+    (tmp_path / "v.ome.tif").write_bytes(content.replace(b"</OME>", b"</OMX>"))
+    np.testing.assert_array_equal(load_volume(tmp_path / "v.ome.tif").data, volume)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Generator, Iterator, Sequence, Set
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
@@ -74,7 +74,7 @@ def run_side_by_side(jobs: Sequence[Job], known: Set[str], count: int) -> Iterat
 
 def in_processes(
     run: Callable[[Wish], Gain], wishes: Sequence[Wish], name: Callable[[Wish], str], count: int
-) -> Iterator[tuple[Wish, Gain]]:
+) -> Generator[tuple[Wish, Gain]]:
     """Call ``run`` with each of ``wishes`` in processes that share the cores, and give each with its gain as it ends.
 
     Raises

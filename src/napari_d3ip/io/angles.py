@@ -112,7 +112,7 @@ def find_sidecar(path: Path) -> tuple[Path, AngleArray, AngleUnit | None] | None
 def in_degrees(values: npt.ArrayLike, unit: AngleUnit | None, source: str) -> AngleArray:
     """Degrees from angles whose unit may be stated.
 
-    Without a unit they are degrees, unless more than 8 of them span no more than a turn in radians.
+    Without a unit they are degrees, unless more than 2 of them span no more than a turn in radians.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def in_degrees(values: npt.ArrayLike, unit: AngleUnit | None, source: str) -> An
         If they could be radians.
     """
     angles = _real(values, source)
-    if unit is None and len(angles) > 8 and np.ptp(angles) <= 2 * math.pi + 0.1:
+    if unit is None and len(angles) > 2 and np.ptp(angles) <= 2 * math.pi + 0.1:
         raise LayoutQuestion(
             f"angle_unit: the {len(angles)} angles of {source} run from {angles.min():g} to {angles.max():g} without "
             "a unit and could be radians; give angle_unit=radian or angle_unit=degree.",

@@ -125,7 +125,7 @@ def own_metadata(tif: tifffile.TiffFile) -> dict[str, Any] | None:
     """What `napari_d3ip.io.save_volume` left in a TIFF, or None."""
     text = (tif.imagej_metadata or {}).get("Info") if tif.is_imagej else None
     if tif.is_ome and tif.ome_metadata:
-        description = ElementTree.fromstring(tif.ome_metadata).find(".//{*}Image/{*}Description")
+        description = _ome_part(tif.ome_metadata, ".//{*}Image/{*}Description")
         text = None if description is None else description.text
     try:
         stored = json.loads(text or "")
@@ -208,8 +208,16 @@ def _from_resolution(tag: Any) -> float | None:
     return denominator / numerator if numerator and denominator else None
 
 
+def _ome_part(xml: str, path: str) -> ElementTree.Element | None:
+    """Element of an OME description; None if it is not there, or the description is broken."""
+    try:
+        return ElementTree.fromstring(xml).find(path)
+    except ElementTree.ParseError:
+        return None
+
+
 def _ome_sizes(xml: str) -> tuple[Sizes, str | None]:
-    pixels = ElementTree.fromstring(xml).find(".//{*}Pixels")
+    pixels = _ome_part(xml, ".//{*}Pixels")
     if pixels is None:
         return (None, None, None), None
     values = [pixels.get(f"PhysicalSize{axis}") for axis in "ZYX"]

@@ -33,6 +33,11 @@ def length_unit(text: str | None) -> str | None:
     return next((name for name, spellings in _LENGTHS.items() if cleaned in spellings), None)
 
 
+def unit_in_napari(text: str) -> str:
+    """Unit that napari knows, which refuses words that are none: those of length, else ``"pixel"``."""
+    return length_unit(text) or "pixel"
+
+
 def convert_length(value: float, unit: str, to: str) -> float:
     """Convert between units that `length_unit` gives."""
     return value * (_METERS[unit] / _METERS[to])

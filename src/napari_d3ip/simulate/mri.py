@@ -77,7 +77,7 @@ def simulate_kspace(
             f"volume: shape {volume.shape}, {volume.dtype} cannot be scanned; give a finite (z, y, x) volume that is "
             "not all zeros."
         )
-    if coils < 1 or noise < 0 or phase < 0:
+    if coils < 1 or not (0 <= noise < np.inf and 0 <= phase < np.inf):
         raise MeasurementError(
             f"coils: {coils} with noise {noise:g} and phase {phase:g} is not possible; give at least 1 coil, noise "
             "and phase of 0 or more."

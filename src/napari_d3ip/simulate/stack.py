@@ -56,7 +56,7 @@ def simulate_stack(
         raise MeasurementError(
             f"volume: shape {volume.shape}, {volume.dtype} cannot be imaged; give a real, finite (z, y, x) volume."
         )
-    if every < 1 or noise < 0:
+    if every < 1 or not 0 <= noise < np.inf:
         raise MeasurementError(
             f"every: every {every}th slice with noise {noise} is not possible; give 1 and 0 or more."
         )

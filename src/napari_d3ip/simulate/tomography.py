@@ -76,7 +76,7 @@ def simulate_sinogram(
         raise MeasurementError(
             f"volume: shape {volume.shape}, {volume.dtype} cannot be scanned; give a real, finite (z, y, x) volume."
         )
-    if views < 1 or not 0 < angle_range <= 360 or noise < 0:
+    if views < 1 or not 0 < angle_range <= 360 or not 0 <= noise < math.inf:
         raise MeasurementError(
             f"views: {views} over {angle_range} degrees with noise {noise} is not possible; give at least 1 view, "
             "a range of 0 to 360 degrees and noise of 0 or more."
@@ -140,7 +140,7 @@ def count_photons(
     """
     largest = float(integrals.max())
     depth = largest if optical_depth is None else optical_depth
-    if photons < 1 or depth <= 0 or largest <= 0:
+    if not (1 <= photons < math.inf and 0 < depth < math.inf and largest > 0):
         raise MeasurementError(
             f"photons: {photons:g} a pixel through an optical depth of {depth:g} is not possible; give at least 1 "
             "photon, and a volume and a depth above 0."

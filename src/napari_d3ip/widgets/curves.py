@@ -71,7 +71,7 @@ class Curves(Section):
             return
         for name, points in self._points.items():
             loss = getattr(step, name)
-            if loss is not None:
+            if loss is not None and 0 < loss < math.inf:  # Others have no place on a logarithmic axis.
                 points.append((step.index, loss))
                 self._lines[name].setData([index for index, _ in points], [loss for _, loss in points])
         self._legend.setText(_keys(*(name for name, points in self._points.items() if points)))

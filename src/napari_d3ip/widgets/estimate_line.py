@@ -47,7 +47,7 @@ class EstimateLine(QWidget):
         self._wanted: _Request | None = None
         self._tried: _Request | None = None
         self._runner = Runner()
-        self._is_left = False
+        self._is_left = self._is_busy = False
         self._text = QLabel(objectName="estimate_text", wordWrap=True)
         self._placement = QLabel(objectName="placement", wordWrap=True)
         self._button = QPushButton(objectName="estimate")
@@ -80,6 +80,7 @@ class EstimateLine(QWidget):
 
     def set_running(self, running: bool) -> None:
         """Try nothing while a run takes the machine."""
+        self._is_busy = running
         self._button.setEnabled(not running)
 
     def learn(self, asked: Settings, result: Reconstruction) -> None:
@@ -126,7 +127,7 @@ class EstimateLine(QWidget):
         )
 
     def _show_end(self, outcome: Outcome) -> None:
-        self._button.setEnabled(True)
+        self._button.setEnabled(not self._is_busy)
         if isinstance(outcome, Failed):
             show_failure(outcome.error, "Estimate")
         elif isinstance(outcome, Done) and self._tried is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_d3ip.io.units import unit_in_napari
 from napari_d3ip.measurement import (
     ComplexArray,
     FloatArray,
@@ -163,13 +164,18 @@ def volume_placement(measurement: Measurement) -> dict[str, Any]:
     """Axes, place, scale and units of a volume (z, y, x) of ``measurement``."""
     placement: dict[str, Any] = {"axis_labels": ["z", "y", "x"], "translate": (_first_slice(measurement), 0, 0)}
     if measurement.voxel_size is not None:
-        placement |= {"scale": measurement.voxel_size, "units": (measurement.unit,) * 3}
+        placement |= {"scale": measurement.voxel_size, "units": (unit_in_napari(measurement.unit),) * 3}
     return placement
 
 
 def measurement_of(layer: Layer) -> Measurement | None:
     """Measurement that ``layer`` shows; None for other layers and for reconstructed volumes."""
-    entry = layer.metadata.get(KEY, {})
+    return measurement_in(layer.metadata)
+
+
+def measurement_in(metadata: dict[str, Any]) -> Measurement | None:
+    """As `measurement_of`, of a layer's metadata."""
+    entry = metadata.get(KEY, {})
     return entry.get("measurement") if "metrics" not in entry else None
 
 
@@ -248,7 +254,7 @@ def _sinogram_placement(measurement: Sinogram) -> dict[str, Any]:
     detector = x * measurement.detector_pitch
     # A projection is drawn as high as a detector pixel is wide: napari wants one unit for the axes of all
     # layers, so that the slices of scan and volume share the slider.
-    return place | {"scale": (z, detector, detector), "units": (measurement.unit,) * 3}
+    return place | {"scale": (z, detector, detector), "units": (unit_in_napari(measurement.unit),) * 3}
 
 
 def _coil_placement(measurement: KSpace, plane: list[str]) -> dict[str, Any]:
@@ -256,5 +262,8 @@ def _coil_placement(measurement: KSpace, plane: list[str]) -> dict[str, Any]:
     place = (0, _first_slice(measurement), 0, 0)
     placement: dict[str, Any] = {"axis_labels": ["coil", "z", *plane], "translate": place}
     if measurement.voxel_size is not None:
-        placement |= {"scale": (1.0, *measurement.voxel_size), "units": ("pixel", *(measurement.unit,) * 3)}
+        placement |= {
+            "scale": (1.0, *measurement.voxel_size),
+            "units": ("pixel", *(unit_in_napari(measurement.unit),) * 3),
+        }
     return placement

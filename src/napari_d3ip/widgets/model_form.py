@@ -12,7 +12,8 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin
 
 import annotated_types
-from magicgui.widgets import ComboBox, FileEdit, LineEdit, Widget, create_widget
+import numpy as np
+from magicgui.widgets import ComboBox, FileEdit, FloatSpinBox, LineEdit, Widget, create_widget
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QFormLayout, QLabel, QWidget
@@ -216,4 +217,9 @@ def _set(widget: Any, value: Any) -> None:
         value = "" if value is None else str(value)
     elif isinstance(widget, ComboBox) and value not in widget.choices:
         widget.native.insertItem(0, str(value), value)
+    elif isinstance(widget, FloatSpinBox):
+        # Else it would round, or refuse, what was set elsewhere.
+        _, _, decimals = np.format_float_positional(value).partition(".")
+        widget.native.setDecimals(max(_DECIMALS, len(decimals)))
+        widget.max = max(widget.max, value)
     widget.value = value

@@ -240,13 +240,16 @@ class ReconstructionWidget(QWidget):
             preview.remove()
             self._set_source_visible(True)
         if isinstance(outcome, Done) and self._finish is not None:
-            self._finish(outcome.result)
-        elif isinstance(outcome, Failed):
+            try:
+                self._finish(outcome.result)
+            except Exception as error:  # noqa: BLE001 - shown; napari or another plugin does not like the layer
+                outcome = Failed(error)
+        if isinstance(outcome, Failed):
             # The notification goes away; what is to be done stays. A bug's message tells nobody else anything.
             reason = f": {outcome.error}" if isinstance(outcome.error, D3IPError) else ""
             self._controls.show_stopped(f"Stopped by an error{reason}")
             show_failure(outcome.error, "Reconstruction")
-        else:
+        elif isinstance(outcome, Stopped):
             self._controls.show_stopped("Cancelled")
         self._set_running(False)
         if isinstance(outcome, Done):

@@ -86,6 +86,14 @@ def truncated(folder: Path) -> tuple[Path, list[str]]:
     return folder / "scan.h5", []
 
 
+def with_darks(folder: Path) -> tuple[Path, list[str]]:
+    np.save(folder / "scan.npy", DATA)
+    np.save(folder / "darks.npy", 0 * DATA[:, 0])
+    np.savetxt(folder / "scan.angles.txt", ANGLES)
+    told = ("axes=zad", "values=transmission", f"darks={folder / 'darks.npy'}", f"angles={folder / 'scan.angles.txt'}")
+    return folder / "scan.npy", [part for pair in told for part in ("--set", pair)]
+
+
 def of_no_layout(folder: Path) -> tuple[Path, list[str]]:
     with h5py.File(folder / "scan.h5", "w") as file:
         file["temperatures"] = np.arange(10.0)
@@ -112,6 +120,12 @@ def changed(values: np.ndarray, value: Any, *index: Any) -> np.ndarray:
         pytest.param(of_no_layout, "scan.h5", id="unknown layout"),
         pytest.param(array(DATA * 1j), "is complex", id="complex sinogram"),
         pytest.param(array(DATA[0]), "three axes", id="2D image"),
+        pytest.param(
+            array(DATA, "--set", "values=line_integrals", "--set", "clip_transmission=0.1"),
+            "clip_transmission: scan.npz is a scan of line integrals, which has none",
+            id="clip of line integrals",
+        ),
+        pytest.param(with_darks, "darks: scan.npy is a scan of transmissions, which has none", id="unused darks"),
     ],
 )
 def test_sinograms(tmp_path: Path, refused: Any, make: Make, expected: str) -> None:

@@ -43,6 +43,7 @@ def read(path: Path, options: ReadOptions) -> Measurement:
     """
     if path.suffix.lower() == ".npz":
         return measurement_from_arrays(path, "npz", _load_archive(path), options)
+    options.refuse(("dataset",), path.name, "a single array")
     if _is_volume(path):
         raise FileError(
             f"{path.name} is a reconstructed volume, not a measurement; open it as an image, or simulate a scan of it."

@@ -221,8 +221,10 @@ def _settle_values(scan: RawScan, options: ReadOptions, axes: str, data: AnyArra
     kind, why = _kind_of_values(scan, options, data, flats)
     note: dict[str, Any] = {"in_file": kind, "from": why}
     if kind == "line_integrals":
+        options.refuse(("flats", "darks", "clip_transmission"), scan.name, "a scan of line integrals")
         return data, note
     if kind == "transmission":
+        options.refuse(("flats", "darks"), scan.name, "a scan of transmissions")
         share = data.astype(np.float32)
     elif flats is None:
         raise LayoutQuestion(

@@ -73,6 +73,7 @@ def read(path: Path, options: ReadOptions) -> Sinogram:
     """
     if path.is_dir():
         return _read_folder_scan(path, options.dataset).to_sinogram(options)
+    options.refuse(("dataset",), path.name, "a single stack")
     stack = read_stack(path)
     if stack.metadata is not None:
         raise FileError(

@@ -201,11 +201,6 @@ class Sinogram:
         spacing = float(np.median(gaps)) if len(gaps) > 1 else 0.0
         return float(180.0 - max(0.0, gaps.max() - spacing))
 
-    @property
-    def is_limited_angle(self) -> bool:
-        """Whether a wedge of directions is missing (more than 10 degrees beyond the view spacing)."""
-        return self.angular_range < 170.0
-
     def select(self, *, slices: slice | None = None, views: npt.NDArray[np.bool_] | None = None) -> Sinogram:
         """Sub-scan of some slices and views."""
         data, angles, part = self.data, self.angles, self.slice_range

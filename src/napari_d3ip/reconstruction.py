@@ -130,7 +130,8 @@ class Reconstruction:
         seconds (of this step).
     metrics : dict
         method, shape, seconds, adapt_seconds, sample_seconds, peak_memory_bytes, device, seed, noise_level, residual,
-        held_out_residual, lora_shift, psnr, ssim, stopped_early, versions.
+        held_out_residual, lora_shift, adaptations, adaptations_accepted, psnr, ssim, stopped_early, regulariser,
+        versions.
     measurement : Measurement
         The scan.
     phase : ndarray or None

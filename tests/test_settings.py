@@ -183,3 +183,8 @@ def test_steps_must_fit_below_the_start() -> None:
     with pytest.raises(SettingsError, match=r"^steps: 40 do not fit below start_t 30; lower steps\.$"):
         Settings.create(fields)
     assert problems({**fields, "method": "tv"}) == {}  # It does not sample.
+
+
+def test_folders_may_be_paths() -> None:
+    settings = Settings.create(prior=Path("priors/mine"), adapter=Path("adapters") / "first")
+    assert (settings.prior, settings.adapter) == (str(Path("priors/mine")), str(Path("adapters/first")))

@@ -411,6 +411,12 @@ class Settings(BaseModel):
         settings.model_fields_set.intersection_update(values)
         return settings
 
+    @field_validator("prior", "adapter", mode="before")
+    @classmethod
+    def _folder(cls, value: Any) -> Any:
+        """Text of a path."""
+        return str(value) if isinstance(value, Path) else value
+
     @field_validator("start_t")
     @classmethod
     def _steps_fit(cls, start_t: int | None, info: ValidationInfo) -> int | None:

@@ -199,7 +199,7 @@ def test_folder_in_counting_order_with_flats_and_darks(tmp_path, truth, failure)
 
 def test_folders_that_are_no_scan(tmp_path, stack, failure):
     assert not can_read(tmp_path)
-    with pytest.raises(FileError, match="without TIFF files") as info:
+    with pytest.raises(FileError, match="is a folder with less than two TIFF files") as info:
         read(tmp_path)
     failure(info, tmp_path.name)
     tifffile.imwrite(tmp_path / "a1.tif", stack[0])

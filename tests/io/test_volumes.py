@@ -262,3 +262,9 @@ def test_broken_ome_description(tmp_path, volume):
     content = (tmp_path / "v.ome.tif").read_bytes()
     (tmp_path / "v.ome.tif").write_bytes(content.replace(b"</OME>", b"</OMX>"))
     np.testing.assert_array_equal(load_volume(tmp_path / "v.ome.tif").data, volume)
+
+
+def test_folder_that_is_no_zarr(tmp_path):
+    (tmp_path / "v.zarr").mkdir()
+    with pytest.raises(FileError, match="holds nothing that can be read as a volume"):
+        load_volume(tmp_path / "v.zarr")

@@ -53,6 +53,8 @@ def reading(path: Path, what: str) -> Iterator[None]:
     except D3IPError:
         raise
     except FileNotFoundError as error:
+        if path.exists():  # A folder that lacks what the library looks for.
+            raise FileError(f"{path} holds nothing that can be read as {what}; give another path.") from error
         raise FileError(f"{path} does not exist; check the path.") from error
     except PermissionError as error:
         raise FileError(f"{path} may not be read; ask for permission or copy it.") from error

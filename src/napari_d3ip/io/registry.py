@@ -95,8 +95,8 @@ def read(path: str | Path, options: ReadOptions | None = None, **fields: Any) ->
         if path.suffix.lower() in module.suffixes:
             return module.read(path, options)
     known = ", ".join(sorted({suffix for module in modules for suffix in module.suffixes}))
-    what = "is a folder without TIFF files" if path.is_dir() else "is of no known format"
-    raise FileError(f"{path.name} {what}; give one of {known}, or a folder of TIFFs.")
+    what = "is a folder with less than two TIFF files" if path.is_dir() else "is of no known format"
+    raise FileError(f"{path.resolve().name} {what}; give one of {known}, or a folder of TIFFs.")
 
 
 def can_read(path: str | Path) -> bool:

@@ -81,7 +81,8 @@ def slices() -> Iterator[Run]:
 
 def many() -> Iterator[Run]:
     """K beyond that, for the whole abdomen."""
-    yield from _against_k("many", "long_30v_180deg", MANY_STEPS, (1, 3, 8, 32, 112))
+    for scan, base in (("long_30v_180deg", MANY_STEPS), ("long_45v_90deg", LIMITED), ("long mri", MANY_STEPS)):
+        yield from _against_k("many", scan, base, (1, 3, 8, 32, 112))
 
 
 def _against_k(study: str, scan: str, base: Fields, counts: Sequence[int]) -> Iterator[Run]:
@@ -187,8 +188,9 @@ class Scans:
             chosen = slice(None, None, len(truth) // self._count)
             return replace(scan, data=scan.data[chosen], voxel_size=(chosen.step * z, y, x)), truth[chosen]
         if name == "brain":
-            truth = downscale_local_mean(np.load(self._data / "brain_uniform4_reference.npy"), (1, 2, 2))
-            return d3.simulate_kspace(truth, coils=1, pattern="poisson", acceleration=4, noise=0.04), truth
+            return self._mri(downscale_local_mean(np.load(self._data / "brain_uniform4_reference.npy"), (1, 2, 2)))
+        if name == "long mri":
+            return self._mri(self._file("long_30v_180deg")[1])
         if name.startswith(("all ", "long_")):
             return self._file(name.removeprefix("all "))
         return self._middle(name, self._count)
@@ -196,6 +198,9 @@ class Scans:
     def _file(self, name: str) -> Content:
         path = self._data / f"{name}.npz"
         return d3.read(path), np.load(path)["reference"]
+
+    def _mri(self, truth: np.ndarray) -> Content:
+        return d3.simulate_kspace(truth, coils=1, pattern="poisson", acceleration=4, noise=0.04), truth
 
     def _middle(self, name: str, count: int) -> Content:
         scan, truth = self._file(name)

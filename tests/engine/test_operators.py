@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.cost import Extent, fitting_backend, matrix_bytes
-from napari_d3ip.errors import DeviceError
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.operators.base import LinearOperator, Masked, Scaled
 from napari_d3ip.operators.beams import Beam
@@ -327,8 +326,3 @@ def test_the_norm_can_be_cancelled() -> None:
     control.cancel()
     with pytest.raises(Cancelled):
         JosephMatrix(*BEAMS["even"]).norm(check=control.check)
-
-
-def test_no_matrix_without_sparse_matrices() -> None:
-    with pytest.raises(DeviceError, match="use cpu or cuda"):
-        ParallelBeam(EVEN, 16, (16, 16), device="mps")

@@ -88,7 +88,9 @@ def write_volume(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     if attributes.get("rgb"):
         raise MeasurementError(f"volume: '{attributes['name']}' is a colour picture; choose another layer or writer.")
     measurement = measurement_in(attributes["metadata"])
-    if measurement is not None and not (isinstance(measurement, ImageStack) and not path.lower().endswith(".npz")):
+    # A stack of images is a volume, too.
+    as_volume = isinstance(measurement, ImageStack) and not path.lower().endswith(".npz")
+    if measurement is not None and not as_volume:
         _write_scan(path, measurement)
         return [path]
     volume = np.asarray(data[0] if attributes.get("multiscale") else data)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,10 @@ from torch import Tensor
 
 from napari_d3ip.adaptation import AdapterState
 from napari_d3ip.errors import FileError
-from napari_d3ip.io.guard import one_line
+from napari_d3ip.io.atomic import replacing
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.methods import SamplerState
+from napari_d3ip.prior.saving import save_tensors
 from napari_d3ip.problem import Problem
 from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.total_variation import Duals
@@ -42,13 +45,14 @@ class Checkpoint:
     Raises
     ------
     FileError
-        If ``path`` cannot be a file.
+        If ``path`` cannot be written.
     """
 
     def __init__(self, path: str | Path | None, measurement: Measurement, settings: Settings) -> None:
         self._path = None if path is None else Path(path)
-        if self._path is not None and (self._path.is_dir() or not self._path.parent.is_dir()):
-            raise FileError(f"checkpoint: {self._path} cannot be a file; give one in a folder that is there.")
+        if self._path is not None:
+            with _named(), replacing(self._path):  # Its place is tried before the long computation.
+                pass
         self._fingerprint = fingerprint(measurement, settings)
 
     def save(self, state: SamplerState) -> None:
@@ -74,16 +78,8 @@ class Checkpoint:
             "splits": [None if splits is None else splits.tensors() for splits in state.splits],
             "index": state.index,
         }
-        partial = self._path.with_name(self._path.name + ".partial")
-        try:
-            torch.save(content, partial)
-            partial.replace(self._path)
-        except (OSError, RuntimeError) as error:  # torch's own writer raises the latter.
-            raise FileError(
-                f"checkpoint: {self._path} cannot be written ({one_line(error)}); make room or choose another folder."
-            ) from error
-        finally:
-            partial.unlink(missing_ok=True)
+        with _named():
+            save_tensors(content, self._path)
 
     def load(self, problem: Problem) -> SamplerState | None:
         """State of an earlier run on the same problem, or None if there is no file.
@@ -119,6 +115,15 @@ class Checkpoint:
             splits=_splits(content["splits"], content["groups"], problem),
             index=content["index"],
         )
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Errors of files say what the file is for."""
+    try:
+        yield
+    except FileError as error:
+        raise FileError(f"checkpoint: {error}") from error
 
 
 def _duals(values: dict[str, Any] | None) -> Duals | None:

@@ -259,7 +259,7 @@ class Reconstruction:
 
     def to_layer(self) -> tuple[FloatArray, dict[str, Any], str]:
         """Napari layer data tuple: the volume, its place, scale, units and provenance."""
-        from napari_d3ip.io.units import unit_in_napari
+        from napari_d3ip.io.units import units_in_napari
 
         part = self.measurement.slice_range
         some = "" if part is None else f" slices {part[0]}–{part[1] - 1}"
@@ -277,7 +277,7 @@ class Reconstruction:
             },
         }
         if self.measurement.voxel_size is not None:
-            attributes |= {"scale": self.measurement.voxel_size, "units": (unit_in_napari(self.measurement.unit),) * 3}
+            attributes |= {"scale": self.measurement.voxel_size, "units": units_in_napari(self.measurement.unit)}
         if part is not None:
             attributes["translate"] = (part[0] * attributes.get("scale", (1.0,))[0], 0.0, 0.0)
         return self.volume, attributes, "image"

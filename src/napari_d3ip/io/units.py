@@ -33,9 +33,9 @@ def length_unit(text: str | None) -> str | None:
     return next((name for name, spellings in _LENGTHS.items() if cleaned in spellings), None)
 
 
-def unit_in_napari(text: str) -> str:
-    """Unit that napari knows, which refuses words that are none: those of length, else ``"pixel"``."""
-    return length_unit(text) or "pixel"
+def units_in_napari(text: str) -> tuple[str, str, str]:
+    """Units of z, y and x that napari knows, which refuses words that are none: of length, else ``"pixel"``."""
+    return (length_unit(text) or "pixel",) * 3
 
 
 def convert_length(value: float, unit: str, to: str) -> float:

@@ -20,6 +20,7 @@ from torch import Tensor
 from napari_d3ip.errors import PriorError, SettingsError
 from napari_d3ip.prior.network import NORM_GROUPS, DiffusionPrior, PriorConfig, build_unet, linear_schedule
 from napari_d3ip.prior.phantoms import phantoms_of
+from napari_d3ip.prior.saving import save_tensors
 
 _HELD_OUT_SEED = 2**31 - 1
 _CHECKPOINT = "checkpoint.pt"
@@ -92,8 +93,10 @@ class TrainingSettings:
         if self.width % NORM_GROUPS:
             raise SettingsError(f"width: {self.width} channels do not make groups of {NORM_GROUPS}; give a multiple.")
         if self.size % (4 * self.patch_size):
-            raise SettingsError(f"size: {self.size} pixels cannot be halved as often as the network does; give a "
-                                f"multiple of {4 * self.patch_size}.")  # fmt: skip
+            raise SettingsError(
+                f"size: {self.size} pixels cannot be halved as often as the network does; give a multiple of "
+                f"{4 * self.patch_size}."
+            )
         if not 0 < self.learning_rate < math.inf:
             raise SettingsError(f"learning_rate: {self.learning_rate} must be positive and finite.")
         if self.minutes is not None and not 0 < self.minutes < math.inf:
@@ -188,6 +191,8 @@ def train(
     ------
     PriorError
         If ``resume`` is asked for without a checkpoint, or the checkpoint or ``initial`` has another network.
+    FileError
+        If the checkpoint cannot be written; the one before is kept.
     """
     from diffusers.training_utils import EMAModel
 
@@ -261,21 +266,17 @@ def train(
             seconds = time.monotonic() - began
             mean = float(torch.stack(losses[-checkpoint_every:]).mean())
             curve.append({"step": done, "loss": mean, "held_out_loss": held_out, "seconds": round(seconds, 1)})
-            partial = checkpoint.with_suffix(".partial")
-            torch.save(
-                {
-                    "unet": unet.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "average": average.state_dict(),
-                    "generator": generator.get_state(),
-                    "pool": pool,
-                    "curve": curve,
-                    "step": done,
-                    "seconds": seconds,
-                },
-                partial,
-            )
-            partial.replace(checkpoint)
+            content = {
+                "unet": unet.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "average": average.state_dict(),
+                "generator": generator.get_state(),
+                "pool": pool,
+                "curve": curve,
+                "step": done,
+                "seconds": seconds,
+            }
+            save_tensors(content, checkpoint)
             _write_record(folder, settings, device, curve)
         if done % report_every == 0 or held_out is not None:
             recent = float(torch.stack(losses[-report_every:]).mean())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_d3ip.io.units import unit_in_napari
+from napari_d3ip.io.units import units_in_napari
 from napari_d3ip.measurement import (
     ComplexArray,
     FloatArray,
@@ -164,7 +164,7 @@ def volume_placement(measurement: Measurement) -> dict[str, Any]:
     """Axes, place, scale and units of a volume (z, y, x) of ``measurement``."""
     placement: dict[str, Any] = {"axis_labels": ["z", "y", "x"], "translate": (_first_slice(measurement), 0, 0)}
     if measurement.voxel_size is not None:
-        placement |= {"scale": measurement.voxel_size, "units": (unit_in_napari(measurement.unit),) * 3}
+        placement |= {"scale": measurement.voxel_size, "units": units_in_napari(measurement.unit)}
     return placement
 
 
@@ -254,7 +254,7 @@ def _sinogram_placement(measurement: Sinogram) -> dict[str, Any]:
     detector = x * measurement.detector_pitch
     # A projection is drawn as high as a detector pixel is wide: napari wants one unit for the axes of all
     # layers, so that the slices of scan and volume share the slider.
-    return place | {"scale": (z, detector, detector), "units": (unit_in_napari(measurement.unit),) * 3}
+    return place | {"scale": (z, detector, detector), "units": units_in_napari(measurement.unit)}
 
 
 def _coil_placement(measurement: KSpace, plane: list[str]) -> dict[str, Any]:
@@ -262,8 +262,6 @@ def _coil_placement(measurement: KSpace, plane: list[str]) -> dict[str, Any]:
     place = (0, _first_slice(measurement), 0, 0)
     placement: dict[str, Any] = {"axis_labels": ["coil", "z", *plane], "translate": place}
     if measurement.voxel_size is not None:
-        placement |= {
-            "scale": (1.0, *measurement.voxel_size),
-            "units": ("pixel", *(unit_in_napari(measurement.unit),) * 3),
-        }
+        units = ("pixel", *units_in_napari(measurement.unit))
+        placement |= {"scale": (1.0, *measurement.voxel_size), "units": units}
     return placement

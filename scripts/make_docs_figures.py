@@ -7,6 +7,7 @@ cores.
 
 from __future__ import annotations
 
+import argparse
 import io
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,7 @@ def missing_wedge(scan: d3.Sinogram, truth: np.ndarray, top: float) -> None:
 
 def main() -> None:
     """Draw both."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     truth = load_reference("chest-ct")[SLICES]
     scan = d3.simulate_sinogram(truth, views=45, angle_range=90, noise=0.005)
     top = 0.6 * float(truth.max())  # Bone may be white.

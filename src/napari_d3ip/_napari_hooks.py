@@ -84,25 +84,21 @@ def write_volume(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
         If it is no volume, or the file cannot be written.
     """
     from napari_d3ip.io import save_volume
+    from napari_d3ip.io.units import common_voxel_size
 
     if attributes.get("rgb"):
         raise MeasurementError(f"volume: '{attributes['name']}' is a colour picture; choose another layer or writer.")
-    measurement = measurement_in(attributes["metadata"])
+    measurement = measurement_in(attributes["metadata"], np.ndim(data))
     # A stack of images is a volume, too.
     as_volume = isinstance(measurement, ImageStack) and not path.lower().endswith(".npz")
     if measurement is not None and not as_volume:
         _write_scan(path, measurement)
         return [path]
     volume = np.asarray(data[0] if attributes.get("multiscale") else data)
-    scale, (unit, *_) = attributes["scale"], map(str, attributes["units"])
-    known = volume.ndim == 3 and (unit != "pixel" or any(size != 1 for size in scale))
-    save_volume(
-        path,
-        volume,
-        voxel_size=scale if known else None,
-        unit=unit if known else "pixel",
-        metadata=provenance(attributes["metadata"]),
-    )
+    voxel_size, unit = None, "pixel"
+    if volume.ndim == 3:
+        voxel_size, unit = common_voxel_size(attributes["scale"], [str(unit) for unit in attributes["units"]])
+    save_volume(path, volume, voxel_size=voxel_size, unit=unit, metadata=provenance(attributes["metadata"]))
     return [path]
 
 

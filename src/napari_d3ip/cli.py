@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 
 # Blur and distance of measured slices of simulated stacks.
 _STACKS = {"deconvolution": ([3.0], 1), "inpainting": ([0.0], 3)}
+# Options of simulate by the kinds that have them.
+_SIMULATED = {
+    ("ct",): ("views", "angle_range", "photons", "optical_depth", "projector"),
+    ("mri",): ("acceleration", "coils", "pattern", "calibration"),
+    tuple(_STACKS): ("fwhm", "every"),
+}
 _LOG_EVERY_SECONDS = 10.0  # Without a terminal, progress is a plain line now and then.
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"max_content_width": 100})
@@ -222,6 +228,7 @@ def reconstruct(
 
 @app.command()
 def simulate(
+    context: typer.Context,
     volume: Annotated[Path, typer.Argument(metavar="VOLUME", help="Volume (z, y, x) to measure.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Scan to write: .h5 (ct only) or .npz.")],
     kind: Annotated[str, typer.Option(help="Kind of measurement: ct, mri, deconvolution or inpainting.")] = "ct",
@@ -272,6 +279,11 @@ def simulate(
 
     if kind not in ("ct", "mri", *_STACKS):
         raise SettingsError(f"kind: '{kind}' cannot be simulated; use ct, mri, deconvolution or inpainting.")
+    for kinds, options in _SIMULATED.items():
+        for name in options if kind not in kinds else ():
+            source = context.get_parameter_source(name)
+            if source is not None and source.name == "COMMANDLINE":
+                raise SettingsError(f"{name}: belongs to --kind {' or '.join(kinds)}, not {kind}; leave it out.")
     image = load_volume(volume)
     if kind in _STACKS:
         _check_output(out, lambda path: save_stack(path, ImageStack(np.ones((1, 1, 1), np.float32))), volume)

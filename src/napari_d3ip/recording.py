@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from torch import Tensor
 from napari_d3ip.reconstruction import Step
 
 FloatArray = npt.NDArray[np.float32]
+# Steps of a kind that are still to come from which on the first one does not tell how long they take.
+_MANY = 10
 
 
 class Recorder:
@@ -53,10 +57,17 @@ class Recorder:
         )
 
     def _remaining(self, phases: list[str]) -> float | None:
-        """Estimate from the mean duration of each phase so far; None until every phase was seen once."""
-        if any(phase not in self._durations for phase in phases):
-            return None
-        return sum(float(np.mean(self._durations[phase])) for phase in phases)
+        """Estimate from the mean duration of each phase so far; None until every phase was seen.
+
+        The first step of a phase may have chosen weights, or made what later ones find ready.
+        """
+        left = 0.0
+        for phase, count in Counter(phases).items():
+            first, *later = self._durations.get(phase) or [math.inf]
+            if not later and (math.isinf(first) or count >= _MANY):
+                return None
+            left += count * float(np.mean(later or [first]))
+        return left
 
 
 def to_numpy(volume: Tensor) -> FloatArray:

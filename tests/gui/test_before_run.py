@@ -128,6 +128,16 @@ class TestEstimate:
         assert bench.child("estimate").isEnabled()
         assert not calibration_file.exists()
 
+    def test_trial_ends_where_a_run_begins(self, bench: Bench, engine: FakeEngine, calibration_file: Path) -> None:
+        bench.choose("device", "cpu")
+        bench.wait(lambda: line(bench) == UNKNOWN)
+        bench.click("estimate")
+        bench.click("run")
+        bench.wait(lambda: not bench.widget._estimate._runner.running)
+        assert not calibration_file.exists()
+        bench.click("cancel")
+        bench.wait_idle()
+
     def test_a_run_teaches(self, bench: Bench, calibration_file: Path) -> None:
         bench.choose("method", "tv")
         bench.choose("device", "cpu")

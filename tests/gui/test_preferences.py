@@ -50,6 +50,17 @@ def test_boxes_stay_as_they_were_left(open_bench: Callable[[], Bench], preferenc
     assert f"{name}: {str(not before).lower()}" in preferences_file.read_text()
 
 
+@pytest.mark.parametrize("name", ["live_preview", "keep_preview"])
+def test_boxes_follow(open_bench: Callable[[], Bench], name: str) -> None:
+    """One in another viewer's dock, and napari's Preferences."""
+    first, second = open_bench(), open_bench()
+    before = first.child(name).isChecked()
+    first.click(name)
+    assert second.child(name).isChecked() is not before
+    setattr(preferences(), name, before)
+    assert first.child(name).isChecked() is before
+
+
 def test_device_and_prior_to_begin_with(open_bench: Callable[[], Bench], engine: FakeEngine) -> None:
     preferences().device, preferences().prior = "cpu", "phantom"
     first = open_bench()

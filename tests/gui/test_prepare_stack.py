@@ -57,6 +57,15 @@ def test_a_gaussian_blur(preparer: Bench) -> None:
     assert preparer.child("status").text().startswith("Added cells stack: 5 slices, 16 × 16 pixels, blur of")
 
 
+def test_it_lies_where_the_image_does(preparer: Bench) -> None:
+    cells = preparer.viewer.layers["cells"]
+    cells.units, cells.scale, cells.translate = ("um", "nm", "nm"), (2, 100, 100), (10, 500, 300)
+    preparer.child("fwhm_z").setValue(3)
+    stack = prepared(preparer)
+    assert stack.voxel_size == pytest.approx((2, 0.1, 0.1))
+    assert preparer.viewer.layers[-1].translate == pytest.approx((10, 0.5, 0.3))
+
+
 def test_a_measured_point_a_mask_and_slices_between(preparer: Bench) -> None:
     preparer.choose("psf", "point")
     preparer.choose("mask", "seen")

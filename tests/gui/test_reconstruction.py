@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from napari.layers import Layer
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QLabel, QWidget
 
 from napari_d3ip.errors import DeviceError
 from napari_d3ip.settings import methods_for
@@ -195,8 +195,10 @@ def test_wheel_scrolls_the_form_and_changes_nothing(k_bench: Bench) -> None:
     bench.choose("layer", "rods")
     bench.click("advanced_title")
     before = bench.widget._form.values()
-    for name in ("layer", "method", "preset", "lora_ema", "lora_rank"):
+    seeds = bench.child("seeds").value()
+    for name in ("layer", "method", "preset", "lora_ema", "lora_rank", "seeds", "reference"):
         bench.turn_wheel(name)
+    assert bench.child("seeds").value() == seeds
     assert bench.child("layer").currentText() == "rods"
     assert bench.widget._form.values() == before
     bench.widget.activateWindow()
@@ -204,6 +206,13 @@ def test_wheel_scrolls_the_form_and_changes_nothing(k_bench: Bench) -> None:
     bench.wait(bench.child("lora_ema").hasFocus)
     bench.turn_wheel("lora_ema")
     assert bench.widget._form.values()["lora_ema"] < before["lora_ema"]
+
+
+def test_fields_have_names_for_screen_readers(bench: Bench) -> None:
+    for field in bench.widget.findChildren((QAbstractSpinBox, QComboBox)):
+        assert field.accessibleName(), field.objectName()
+    (label,) = [label for label in bench.widget.findChildren(QLabel) if label.buddy() is bench.child("method")]
+    assert label.text() == "method"
 
 
 def test_values_that_do_not_go_together(bench: Bench) -> None:

@@ -181,6 +181,13 @@ class TestWriter:
         viewer.layers.save(str(tmp_path / "a.npy"), plugin=PLUGIN)
         assert load_volume(tmp_path / "a.npy").voxel_size == (3, 0.5, 0.5)
 
+    def test_units_that_differ_are_converted(self, viewer: Any, layer: Any, tmp_path: Path) -> None:
+        layer.units, layer.scale = ("um", "nm", "nm"), (3, 500, 500)
+        viewer.layers.save(str(tmp_path / "a.npy"), plugin=PLUGIN)
+        loaded = load_volume(tmp_path / "a.npy")
+        assert loaded.voxel_size == pytest.approx((3, 0.5, 0.5))
+        assert loaded.unit == "micrometer"
+
     def test_volume_of_unknown_size(self, viewer: Any, tmp_path: Path) -> None:
         viewer.add_image(np.random.default_rng(0).random((3, 4, 5), np.float32))
         viewer.layers.save(str(tmp_path / "a.nii.gz"), plugin=PLUGIN)

@@ -12,7 +12,7 @@ from napari.layers import Layer
 from qtpy.QtWidgets import QWidget
 
 from napari_d3ip.measurement import KSpace, Sinogram
-from napari_d3ip.widgets.layers import measurement_layer, measurement_of
+from napari_d3ip.widgets.layers import measurement_layer, measurement_of, volume_placement
 from napari_d3ip.widgets.reconstruction import ReconstructionWidget
 from napari_d3ip.widgets.simulate import NO_VOLUME, SimulationOptions, SimulationWidget
 
@@ -57,6 +57,30 @@ def test_sinogram(simulator: Bench) -> None:
     assert not simulator.viewer.layers["disc"].visible
     assert scan.provenance["simulated"]["noise"] == SimulationOptions().noise
     assert simulator.child("status").text().startswith("Added disc, 12 views over 180°: 3 slices, 12 views")
+
+
+def test_scan_lies_where_the_volume_does(simulator: Bench) -> None:
+    simulator.viewer.layers["disc"].translate = (10, 5, 3)
+    scan = simulate(simulator)
+    assert scan.translate[0] == 10
+    assert volume_placement(measurement_of(scan))["translate"] == (10, 5, 3)
+
+
+def test_units_that_differ_are_converted(simulator: Bench) -> None:
+    disc = simulator.viewer.layers["disc"]
+    disc.units, disc.scale, disc.translate = ("um", "nm", "nm"), (2, 100, 100), (0, 500, 0)
+    scan = measurement_of(simulate(simulator))
+    assert scan is not None
+    assert scan.voxel_size == pytest.approx((2, 0.1, 0.1))
+    assert scan.unit == "micrometer"
+    assert volume_placement(scan)["translate"] == pytest.approx((0, 0.5, 0))
+
+
+def test_units_that_do_not_go_together_are_told(simulator: Bench) -> None:
+    simulator.viewer.layers["disc"].units = ("second", "um", "um")
+    simulator.click("simulate")
+    assert "cannot be converted into each other" in simulator.child("why_not").text()
+    assert [layer.name for layer in simulator.viewer.layers] == ["disc"]
 
 
 def test_k_space(simulator: Bench) -> None:

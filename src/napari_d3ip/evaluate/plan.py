@@ -130,10 +130,12 @@ class Plan:
         for name in (*self.fields, *self.sweeps, *tuned):
             if name in _OPTIONS:
                 raise SettingsError(f"{name}: evaluate has an option for it; give {_OPTIONS[name]} instead.")
+        for option, names in {"sweep": list(self.sweeps), "tune": tuned}.items():
+            for name in names:
+                if name not in Settings.model_fields:
+                    known = ", ".join(Settings.model_fields)
+                    raise SettingsError(f"{option}: there is no setting '{name}'; known are {known}.")
         for name in tuned:
-            if name not in Settings.model_fields:
-                known = ", ".join(Settings.model_fields)
-                raise SettingsError(f"tune: there is no setting '{name}'; known are {known}.")
             if name in self.sweeps or name in self.fields:
                 raise SettingsError(f"{name}: it is tuned and given; leave out one of them.")
         for name, values in {**self.sweeps, **self.tuning, "seeds": self.seeds}.items():
@@ -155,7 +157,7 @@ class Plan:
             )
         frozen = {} if self.tuned is None else self.tuned[scan.group]
         # Methods that do not suit the scan must be possible too: a slip of the pen is one everywhere.
-        variants = [variant for method in self._wanted(scan) for variant in self._of_method(method, frozen)]
+        variants = [variant for method in self._wanted(scan) for variant in self._of_method(method, scan.kind, frozen)]
         chosen = [variant for variant in variants if variant.method in methods_for(scan.kind)]
         if not chosen:
             raise SettingsError(f"methods: none suits {scan.name}; choose of {', '.join(methods_for(scan.kind))}.")
@@ -188,15 +190,16 @@ class Plan:
     def _wanted(self, scan: Scan) -> Sequence[str]:
         return default_methods(scan.kind) if self.methods is None else self.methods
 
-    def _of_method(self, method: str, frozen: Mapping[str, Values]) -> list[Variant]:
+    def _of_method(self, method: str, kind: str, frozen: Mapping[str, Values]) -> list[Variant]:
+        """A variant for every value of a sweep of a setting that the method has, or one."""
         tuned = frozen.get(method, {})
-        if not self.sweeps:
-            return [self._variant(method, tuned)]
-        return [
+        swept = [
             self._variant(method, tuned, {"key": key, "value": value})
             for key, values in self.sweeps.items()
             for value in values
+            if key in fields_for(kind, method)
         ]
+        return swept or [self._variant(method, tuned)]
 
     def _variant(self, method: str, tuned: Values, sweep: dict[str, Any] | None = None) -> Variant:
         swept = {} if sweep is None else {sweep["key"]: sweep["value"]}
@@ -206,6 +209,20 @@ class Plan:
             return Variant(method, None, dict(tuned), runs)
         value = named(sweep["value"])
         return Variant(f"{method}, {sweep['key']}={value}", {**sweep, "value": value}, dict(tuned), runs)
+
+
+def check_sweeps(plan: Plan, planned: Sequence[Sequence[Variant]]) -> None:
+    """Refuse a sweep that no run has.
+
+    Raises
+    ------
+    SettingsError
+        If no method that suits a scan has the setting.
+    """
+    swept = {variant.sweep["key"] for variants in planned for variant in variants if variant.sweep is not None}
+    for name in plan.sweeps:
+        if name not in swept:
+            raise SettingsError(f"sweep: none of the methods has {name}; leave it out, or add a method that has it.")
 
 
 def named(value: Any) -> Any:

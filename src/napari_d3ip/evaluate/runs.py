@@ -14,7 +14,7 @@ from napari_d3ip.errors import D3IPError, SettingsError
 from napari_d3ip.evaluate.figures import Panel, draw_comparison, draw_differences, draw_sweep
 from napari_d3ip.evaluate.folder import Row, Rows
 from napari_d3ip.evaluate.identity import code_version
-from napari_d3ip.evaluate.plan import Plan, Variant, Wanted
+from napari_d3ip.evaluate.plan import Plan, Variant, Wanted, check_sweeps
 from napari_d3ip.evaluate.run import LoadedScan
 from napari_d3ip.evaluate.scans import Scan, check_names
 from napari_d3ip.evaluate.side_by_side import Job, run_side_by_side
@@ -191,6 +191,7 @@ def evaluate(
     elif plan.tuning:  # What is wrong shows now, not after tuning.
         plan = replace(plan, tuned={scan.group: {} for scan in development})
     planned = [plan.variants(scan) for scan in scans]
+    check_sweeps(plan, planned)
     runs = _Runs(Rows(folder), plan, on_step, reuse, _count(planned) + _count_trials(development, plan), jobs)
     if plan.tuning:
         tuned = tune(development, plan, runs.of_scan)

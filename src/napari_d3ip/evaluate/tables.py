@@ -201,9 +201,13 @@ def differences(rows: Sequence[Row]) -> list[Difference]:
 
 
 def _rivals(row: Row, other: Row, rows: Sequence[Row]) -> bool:
-    """Whether ``row`` is of the scan's last method, and ``other`` of another one at the same value of a sweep."""
+    """Whether ``row`` is of the scan's last method, and ``other`` of another one at the same value of a sweep.
+
+    A method that does not have the setting is compared with every value.
+    """
     last = [one["method"] for one in rows if one["scan"] == row["scan"]][-1]
-    return bool(row["method"] == last != other["method"] and row["sweep"] == other["sweep"])
+    is_comparable = row["sweep"] == other["sweep"] or None in (row["sweep"], other["sweep"])
+    return bool(row["method"] == last != other["method"] and is_comparable)
 
 
 def _grouped(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:

@@ -5,7 +5,10 @@ Knows no file format.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
+
+from napari_d3ip.errors import MeasurementError
 
 _LENGTHS = {
     "angstrom": ("a", "å", "ang", "angstrom", "angstroms", "ångström"),
@@ -41,6 +44,40 @@ def units_in_napari(text: str) -> tuple[str, str, str]:
 def convert_length(value: float, unit: str, to: str) -> float:
     """Convert between units that `length_unit` gives."""
     return value * (_METERS[unit] / _METERS[to])
+
+
+def common_voxel_size(scale: Sequence[float], units: Sequence[str]) -> tuple[tuple[float, float, float] | None, str]:
+    """Voxel size in one unit, of axes that may each have their own; None of voxels of 1 pixel, whose size nobody set.
+
+    Parameters
+    ----------
+    scale : sequence of float
+        Of z, y and x.
+    units : sequence of str
+        Of z, y and x, in napari's words.
+
+    Returns
+    -------
+    tuple
+        Voxel size (z, y, x) or None, and its unit.
+
+    Raises
+    ------
+    MeasurementError
+        If the units differ and are not all lengths.
+    """
+    lengths = [length_unit(unit) for unit in units]
+    z, y, x = map(float, scale)
+    if len(set(units)) == 1:
+        is_known = units[0] != "pixel" or (z, y, x) != (1, 1, 1)
+        return ((z, y, x) if is_known else None), units[0]
+    if None in lengths:
+        raise MeasurementError(
+            f"voxel_size: the axes have units ({', '.join(units)}) that cannot be converted into each other; set them "
+            "alike in the layer."
+        )
+    own_z, own_y, own_x = (length for length in lengths if length is not None)
+    return (z, convert_length(y, own_y, own_z), convert_length(x, own_x, own_z)), own_z
 
 
 def angle_unit(text: str | None) -> AngleUnit | None:

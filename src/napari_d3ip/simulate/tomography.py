@@ -83,6 +83,8 @@ def simulate_sinogram(
         )
     if projector not in _PROJECTORS:
         raise MeasurementError(f"projector: '{projector}' is not known; use {' or '.join(_PROJECTORS)}.")
+    if optical_depth is not None and photons is None:
+        raise MeasurementError("optical_depth: it matters only while photons are counted; give photons, too.")
     height, width = volume.shape[1:]
     detectors = math.ceil(math.hypot(height, width))
     angles = np.arange(views, dtype=np.float64) * (angle_range / views)

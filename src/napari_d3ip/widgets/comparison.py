@@ -28,8 +28,8 @@ from qtpy.QtWidgets import (
 
 from napari_d3ip.io.units import SHORT_NAMES
 from napari_d3ip.metrics import ShellCorrelation
-from napari_d3ip.widgets.layers import same_slices, truth_of
-from napari_d3ip.widgets.looks import narrow
+from napari_d3ip.widgets.layers import choice_events, same_slices, truth_of
+from napari_d3ip.widgets.looks import CalmWheel, narrow
 
 ROWS = 3
 """Rows of the table that are seen at once."""
@@ -87,7 +87,10 @@ class Comparison(QWidget):
         self._scores: list[Score] = []
         self._box = ComboBox(name="reference", choices=self._choices, nullable=True, tooltip=HINT)
         self._box.native.setObjectName("reference")
+        self._box.native.setAccessibleName("Reference")
         narrow(self._box.native)
+        self._wheel = CalmWheel()
+        self._wheel.protect(self._box.native)
         self._compare = QPushButton("Compare", objectName="compare")
         self._compare.setToolTip("PSNR, SSIM and resolution of all volumes that fit, against the reference.")
         self._table = QTableWidget(0, 4, objectName="scores")
@@ -101,8 +104,7 @@ class Comparison(QWidget):
         self._compare.clicked.connect(lambda: self.compare_clicked.emit(self._box.value))
         self._copy.clicked.connect(lambda: QApplication.clipboard().setText(as_text(self._scores)))
         self._arrange()
-        events = viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered, events.renamed):
+        for event in choice_events(viewer.layers):
             event.connect(self._refresh)
         self._forget()
 
@@ -147,7 +149,8 @@ class Comparison(QWidget):
 
     def release(self) -> None:
         """Listen to the viewer no longer."""
-        self._viewer.layers.events.disconnect(self._refresh)
+        for event in choice_events(self._viewer.layers):
+            event.disconnect(self._refresh)
 
     def _choices(self, _: Any) -> list[Layer]:
         if self._layer is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from textwrap import shorten
 from typing import Any
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_d3ip.reconstruction import Step
@@ -60,6 +60,8 @@ class RunControls(QWidget):
         self._pause.toggled.connect(self._toggle_pause)
         self._keep.clicked.connect(self._ask_to_keep)
         self._cancel.clicked.connect(self._ask_to_cancel)
+        for box in (self.live_preview, self.keep_preview):
+            getattr(preferences().events, box.objectName()).connect(self._show_preferences)
         self._arrange()
         for line in (self._status, self._metrics):
             line.hide()
@@ -81,6 +83,11 @@ class RunControls(QWidget):
         layout.addLayout(options)
         layout.addLayout(buttons)
         layout.addWidget(disclaimer)
+
+    def release(self) -> None:
+        """Listen to napari's Preferences no longer."""
+        for box in (self.live_preview, self.keep_preview):
+            getattr(preferences().events, box.objectName()).disconnect(self._show_preferences)
 
     def set_available(self, available: bool, why_not: str = "") -> None:
         """Say whether a run can be started, and if need be why not."""
@@ -123,6 +130,11 @@ class RunControls(QWidget):
             self._metrics.setText(_describe(metrics))
             self._metrics.show()
 
+    def _show_preferences(self) -> None:
+        for box in (self.live_preview, self.keep_preview):
+            with QSignalBlocker(box):
+                box.setChecked(getattr(preferences(), box.objectName()))
+
     def _toggle_pause(self, on: bool) -> None:
         if self._running:
             self._status.setText("Paused" if on else "Going on…")
@@ -150,7 +162,7 @@ def _button(name: str, text: str, tooltip: str) -> QPushButton:
 
 
 def _preference(name: str, text: str, tooltip: str) -> QCheckBox:
-    """Check box that is as the user left it, here or in napari's Preferences."""
+    """Check box that is as the user has it, here, in another viewer's dock or in napari's Preferences."""
     box = QCheckBox(text, objectName=name, checked=getattr(preferences(), name))
     box.setToolTip(tooltip)
     box.toggled.connect(lambda on: setattr(preferences(), name, on))

@@ -79,8 +79,10 @@ class EstimateLine(QWidget):
         self._timer.start()
 
     def set_running(self, running: bool) -> None:
-        """Try nothing while a run takes the machine."""
+        """Try nothing while a run takes the machine: it would be slower, and so would what is learnt of its speed."""
         self._is_busy = running
+        if running and self._runner.running:
+            self._runner.cancel()
         self._button.setEnabled(not running)
 
     def learn(self, asked: Settings, result: Reconstruction) -> None:

@@ -27,6 +27,7 @@ class ExtraLayers(QWidget):
         super().__init__()
         self._viewer = viewer
         self._result: Reconstruction | None = None
+        self._made: dict[str, Layer] = {}
         self._phase = QCheckBox("Add phase layer", objectName="phase")
         self._phase.setToolTip("Add the phase of the image, from -π to π, to the result.")
         self._coil_maps = QCheckBox("Show coil maps", objectName="show_coil_maps")
@@ -46,18 +47,20 @@ class ExtraLayers(QWidget):
 
     def show_result(self, result: Reconstruction) -> None:
         """Add what is ticked of a new result."""
-        self._result = result
+        self._result, self._made = result, {}
         self._add_phase(self._phase.isChecked())
         self._add_coil_maps(self._coil_maps.isChecked())
 
     def _add_phase(self, wanted: bool) -> None:
         if wanted and self._result is not None and self._result.phase is not None:
-            self._add(phase_layer(self._result.phase, self._result))
+            self._add("phase", phase_layer(self._result.phase, self._result))
 
     def _add_coil_maps(self, wanted: bool) -> None:
         result = self._result
         if wanted and result is not None and result.coil_maps is not None and isinstance(result.measurement, KSpace):
-            self._add(coil_map_layer(result.coil_maps, result.measurement))
+            self._add("coil maps", coil_map_layer(result.coil_maps, result.measurement))
 
-    def _add(self, layer: LayerTuple) -> None:
-        self._viewer.add_layer(Layer.create(*layer))
+    def _add(self, name: str, layer: LayerTuple) -> None:
+        """Add a layer of the result, once."""
+        if self._made.get(name) not in self._viewer.layers:
+            self._made[name] = self._viewer.add_layer(Layer.create(*layer))

@@ -6,6 +6,7 @@ Knows neither Qt nor the viewer, and imports no torch: the reader and the sample
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from napari_d3ip.settings import Settings
 from napari_d3ip.widgets.first_look import log_magnitude
 
 if TYPE_CHECKING:
+    from napari.components import LayerList
     from napari.layers import Layer
 
 KEY = "napari_d3ip"
@@ -32,6 +34,8 @@ QUANTITY = "quantity"
 """Metadata of layers that are made of results: what they show instead of a reconstructed volume."""
 TRUTH = "truth"
 """Provenance of simulated scans: the name of the layer that they are of."""
+PLACE = "place"
+"""Provenance of scans that are made of a layer: where its first voxel (z, y, x) is in the world."""
 NOISE_LEVELS = 4.0
 """Residuals up to so many noise levels are within the colours, more if more than a few are larger."""
 LayerTuple = tuple[FloatArray, dict[str, Any], str]
@@ -162,27 +166,52 @@ def _largest(residual: FloatArray) -> float:
 
 def volume_placement(measurement: Measurement) -> dict[str, Any]:
     """Axes, place, scale and units of a volume (z, y, x) of ``measurement``."""
-    placement: dict[str, Any] = {"axis_labels": ["z", "y", "x"], "translate": (_first_slice(measurement), 0, 0)}
+    _, y, x = measurement.provenance.get(PLACE, (0, 0, 0))
+    placement: dict[str, Any] = {"axis_labels": ["z", "y", "x"], "translate": (_first_slice(measurement), y, x)}
     if measurement.voxel_size is not None:
         placement |= {"scale": measurement.voxel_size, "units": units_in_napari(measurement.unit)}
     return placement
 
 
+def slice_axis(shape: Sequence[int], slices: int) -> int | None:
+    """Axis of a scan's layer along which the ``slices`` of its volume lie; None if there is none.
+
+    The third from behind, as in volumes, but for measurements of other operators, where it may be the first.
+    """
+    return next((axis for axis in (len(shape) - 3, 0) if axis >= 0 and shape[axis] == slices), None)
+
+
+def place_of(layer: Layer, voxel_size: Sequence[float] | None) -> dict[str, Any]:
+    """Provenance of a scan made of ``layer``, whose ``voxel_size`` may be in another unit than the layer's axes."""
+    sizes = zip(layer.translate, layer.scale, voxel_size or layer.scale, strict=True)
+    return {PLACE: tuple(float(begin / scale * size) for begin, scale, size in sizes)}
+
+
+def choice_events(layers: LayerList) -> tuple[Any, ...]:
+    """Emitters of events after which a choice of layers is to be made anew.
+
+    Each is to be connected, and disconnected: their group, disconnected, leaves them as they are.
+    """
+    events = layers.events
+    return events.inserted, events.removed, events.reordered, events.renamed
+
+
 def measurement_of(layer: Layer) -> Measurement | None:
     """Measurement that ``layer`` shows; None for other layers and for reconstructed volumes."""
-    return measurement_in(layer.metadata)
+    return measurement_in(layer.metadata, layer.ndim)
 
 
-def measurement_in(metadata: dict[str, Any]) -> Measurement | None:
-    """As `measurement_of`, of a layer's metadata."""
+def measurement_in(metadata: dict[str, Any], ndim: int) -> Measurement | None:
+    """As `measurement_of`, of metadata and number of axes; those of a projection, say, are no longer the scan's."""
     entry = metadata.get(KEY, {})
-    return entry.get("measurement") if "metrics" not in entry else None
+    measurement: Measurement | None = entry.get("measurement") if "metrics" not in entry else None
+    return measurement if measurement is not None and measurement.data.ndim == ndim else None
 
 
 def result_of(layer: Layer) -> Reconstruction | None:
     """Result that ``layer`` shows; None for other layers, also for those made of a result."""
     entry = layer.metadata.get(KEY, {})
-    if "metrics" not in entry or QUANTITY in entry:
+    if "metrics" not in entry or QUANTITY in entry or not _is_volume(layer):
         return None
     settings = Settings.create(entry["settings"])
     return Reconstruction(
@@ -200,7 +229,14 @@ def volume_of(layer: Layer) -> Measurement | None:
     """Measurement whose volume ``layer`` shows, a result or the mean of several; None for other layers."""
     entry = layer.metadata.get(KEY, {})
     is_volume = "metrics" in entry and entry.get(QUANTITY, "mean") == "mean"
-    return entry["measurement"] if is_volume else None
+    return entry["measurement"] if is_volume and _is_volume(layer) else None
+
+
+def _is_volume(layer: Layer) -> bool:
+    """Whether it is an image (z, y, x); what napari makes of one, labels or a projection, has its metadata, too."""
+    from napari.layers import Image
+
+    return isinstance(layer, Image) and not layer.rgb and not layer.multiscale and layer.ndim == 3
 
 
 def truth_of(layer: Layer) -> str | None:
@@ -241,9 +277,10 @@ def provenance(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def _first_slice(measurement: Measurement) -> float:
-    """Where the slices begin along z; not 0 if they are some of a longer scan."""
+    """Where the slices begin along z; not 0 if they are some of a longer scan, or of a layer that does not."""
     z, *_ = measurement.voxel_size or (1.0,)
-    return 0.0 if measurement.slice_range is None else z * measurement.slice_range[0]
+    begin, *_ = measurement.provenance.get(PLACE, (0.0,))
+    return float(begin) + (0.0 if measurement.slice_range is None else z * measurement.slice_range[0])
 
 
 def _sinogram_placement(measurement: Sinogram) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidge
 
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.widgets.first_look import in_words
-from napari_d3ip.widgets.layers import measurement_layer, measurement_of
+from napari_d3ip.widgets.layers import choice_events, measurement_layer, measurement_of
 from napari_d3ip.widgets.looks import CalmWheel, narrow
 
 HINT = (
@@ -43,6 +43,7 @@ class MeasurementChoice(QWidget):
         self._viewer = viewer
         self._box = ComboBox(name="layer", choices=self._layers, tooltip="Scan to reconstruct.")
         self._box.native.setObjectName("layer")
+        self._box.native.setAccessibleName("Scan")
         narrow(self._box.native)
         self._wheel = CalmWheel()
         self._wheel.protect(self._box.native)
@@ -53,10 +54,9 @@ class MeasurementChoice(QWidget):
         layout.addWidget(self._box.native)
         layout.addWidget(self._summary)
         layout.addWidget(self._sample_buttons())
-        events = viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered, events.renamed):
+        for event in choice_events(viewer.layers):
             event.connect(self._refresh)
-        events.inserted.connect(self._choose_new)
+        viewer.layers.events.inserted.connect(self._choose_new)
         self._box.changed.connect(self._describe)
         self._describe()
 
@@ -93,8 +93,9 @@ class MeasurementChoice(QWidget):
 
     def release(self) -> None:
         """Listen to the viewer no longer."""
-        self._viewer.layers.events.disconnect(self._refresh)
-        self._viewer.layers.events.disconnect(self._choose_new)
+        for event in choice_events(self._viewer.layers):
+            event.disconnect(self._refresh)
+        self._viewer.layers.events.inserted.disconnect(self._choose_new)
 
     def _layers(self, _: Any) -> list[Layer]:
         return [layer for layer in self._viewer.layers if measurement_of(layer) is not None]

@@ -5,6 +5,7 @@ Knows pydantic and magicgui; nothing of this project's models, viewers or runs.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -126,10 +127,19 @@ def labelled(*widgets: Widget) -> QWidget:
     layout.setContentsMargins(0, 0, 0, 0)
     layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
     for widget in widgets:
-        label = QLabel(widget.label)
-        label.setToolTip(widget.tooltip or "")
-        layout.addRow(label, widget.native)
+        layout.addRow(label_of(widget), widget.native)
     return rows
+
+
+def label_of(widget: Widget) -> QLabel:
+    """Label for a widget, which screen readers then name after it."""
+    label = QLabel(widget.label)
+    label.setToolTip(widget.tooltip or "")
+    label.setBuddy(widget.native)
+    # A file edit is a text and a button.
+    field = widget.line_edit.native if isinstance(widget, FileEdit) else widget.native
+    field.setAccessibleName(widget.label)
+    return label
 
 
 def offer(box: ComboBox, choices: Sequence[Any]) -> None:
@@ -204,7 +214,9 @@ def _in_words(value: Any) -> str:
 
 def _get(widget: Any) -> Any:
     if isinstance(widget, FileEdit):
-        widget = widget.line_edit  # Typed text need not be a path.
+        # Typed text need not be a path; file managers copy paths in quotes.
+        typed = widget.line_edit.value.strip().strip('"')
+        return os.path.expanduser(typed) or None
     if isinstance(widget, LineEdit):
         return widget.value.strip() or None
     return widget.value

@@ -16,12 +16,13 @@ from pydantic import BaseModel, Field
 from qtpy.QtWidgets import QFormLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_d3ip.errors import D3IPError
+from napari_d3ip.io.units import common_voxel_size
 from napari_d3ip.measurement import ImageStack
 from napari_d3ip.psf import gaussian_psf
 from napari_d3ip.widgets.first_look import in_words
-from napari_d3ip.widgets.layers import measurement_layer, measurement_of
+from napari_d3ip.widgets.layers import choice_events, measurement_layer, measurement_of, place_of
 from napari_d3ip.widgets.looks import CalmWheel, Complaint, narrow
-from napari_d3ip.widgets.model_form import ModelForm
+from napari_d3ip.widgets.model_form import ModelForm, label_of
 
 NO_STACK = "No image is open: this needs an image layer with axes (z, y, x)."
 NOTHING_TO_DO = (
@@ -83,14 +84,13 @@ class PrepareStackWidget(QWidget):
             box.native.setObjectName(box.name)
             narrow(box.native)
             self._wheel.protect(box.native)
-            cast(QFormLayout, rows.layout()).insertRow(number, QLabel(box.label), box.native)
+            cast(QFormLayout, rows.layout()).insertRow(number, label_of(box), box.native)
         for widget in (rows, self._prepare, self._why_not, self._status):
             layout.addWidget(widget)
         layout.addStretch()
 
     def _connect(self) -> None:
-        events = self._viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered, events.renamed):
+        for event in choice_events(self._viewer.layers):
             event.connect(self._refresh)
         for box in self._boxes.values():
             box.changed.connect(lambda _: self._check())
@@ -139,16 +139,16 @@ class PrepareStackWidget(QWidget):
         values = self._form.values()
         widths = (values["fwhm_z"], values["fwhm_xy"], values["fwhm_xy"])
         blur = np.asarray(psf.data) if psf is not None else gaussian_psf(widths) if max(widths) > 0 else None
-        (z, y, x), unit = map(float, image.scale), str(image.units[0])
-        known = unit != "pixel" or (z, y, x) != (1, 1, 1)
+        voxel_size, unit = common_voxel_size(image.scale, [str(unit) for unit in image.units])
         stack = ImageStack(
             np.asarray(image.data),
             psf=blur,
             mask=None if mask is None else np.asarray(mask.data) != 0,
             boundary=values["boundary"],
-            voxel_size=(z, y, x) if known else None,
+            voxel_size=voxel_size,
             unit=unit,
             source=f"{image.name} stack",
+            provenance=place_of(image, voxel_size),
         )
         return stack.with_slices_between(values["upsample"]) if values["upsample"] > 1 else stack
 
@@ -164,4 +164,5 @@ def _is_stack(layer: Any) -> bool:
 
 
 def _release(viewer: ViewerModel, refresh: Any) -> None:
-    viewer.layers.events.disconnect(refresh)
+    for event in choice_events(viewer.layers):
+        event.disconnect(refresh)

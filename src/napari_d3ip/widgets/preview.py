@@ -5,17 +5,33 @@ Knows the viewer's layers, not where volumes come from. Main thread only.
 
 from __future__ import annotations
 
+from typing import Any
+
 from napari.components import ViewerModel
 from napari.layers import Image
 
 from napari_d3ip.measurement import FloatArray, Measurement
-from napari_d3ip.widgets.layers import volume_placement
+from napari_d3ip.widgets.layers import volume_of, volume_placement
+
+_LOOK = (
+    "colormap",
+    "gamma",
+    "opacity",
+    "blending",
+    "rendering",
+    "iso_threshold",
+    "attenuation",
+    "depiction",
+    "interpolation2d",
+    "interpolation3d",
+)
 
 
 class Preview:
     """One layer that is updated in place.
 
-    A layer that the user deletes stays away; contrast limits that the user sets stay as set.
+    A layer that the user deletes stays away; contrast limits that the user sets stay as set. The view moves to the
+    first volume of a scan, and is left alone after that.
 
     Parameters
     ----------
@@ -33,6 +49,12 @@ class Preview:
         self._name = name
         self._layer: Image | None = None
         self._limits: tuple[float, ...] = ()
+        self._initial: dict[str, Any] = {}
+
+    @property
+    def started(self) -> bool:
+        """Whether there is a layer, or was."""
+        return self._layer is not None
 
     @property
     def dismissed(self) -> bool:
@@ -44,9 +66,12 @@ class Preview:
         if self.dismissed:
             return
         if self._layer is None:
+            is_first = not any(volume_of(layer) is self._measurement for layer in self._viewer.layers)
             self._layer = self._viewer.add_image(volume, name=self._name, **volume_placement(self._measurement))
-            self._viewer.reset_view()
+            if is_first:
+                self._viewer.reset_view(reset_camera_angle=False)
             self._limits = tuple(self._layer.contrast_limits)
+            self._initial = _look_of(self._layer)
             return
         self._layer.data = volume
         # They freeze on the first preview otherwise.
@@ -54,8 +79,22 @@ class Preview:
             self._layer.reset_contrast_limits(mode="data")
             self._limits = tuple(self._layer.contrast_limits)
 
+    @property
+    def look(self) -> dict[str, Any]:
+        """Attributes of the layer that the user has set, for the volume that takes its place."""
+        if self._layer is None or self.dismissed:
+            return {}
+        look = {name: value for name, value in _look_of(self._layer).items() if value != self._initial[name]}
+        if tuple(self._layer.contrast_limits) != self._limits:
+            look["contrast_limits"] = tuple(self._layer.contrast_limits)
+        return look
+
     def remove(self) -> None:
         """Take the layer away, if it is there."""
         if self._layer is not None and not self.dismissed:
             self._viewer.layers.remove(self._layer)
         self._layer = None
+
+
+def _look_of(layer: Image) -> dict[str, Any]:
+    return {name: getattr(layer, name) for name in _LOOK}

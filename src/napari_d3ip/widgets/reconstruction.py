@@ -73,6 +73,8 @@ class ReconstructionWidget(QWidget):
         self._finish: Callable[[Any], None] | None = None
         self._part: tuple[Measurement | None, slice | None, Any] = (None, None, None)
         self._source: Layer | None = None
+        self._hid_source = False
+        self._look: dict[str, Any] = {}
         self._arrange()
         self._connect()
         self._devices.look()
@@ -116,7 +118,7 @@ class ReconstructionWidget(QWidget):
         self.results.run_again_clicked.connect(self.run_again)
         self.results.adapter_saved.connect(self._form.offer_adapter)
         # Closing the viewer destroys this widget; its own methods would not be called any more.
-        listeners = (self._try_first, self._choice, self.results)
+        listeners = (self._try_first, self._choice, self._controls, self.results)
         self.destroyed.connect(partial(_release, self._runner, self._activity, self._estimate, listeners))
 
     def event(self, event: QEvent) -> bool:
@@ -208,7 +210,7 @@ class ReconstructionWidget(QWidget):
 
     def _launch(self, name: str, start: Callable[[], None], finish: Callable[[Any], None]) -> None:
         """Start to work on the chosen scan; ``finish`` gets the result."""
-        self._source = self._choice.layer
+        self._source, self._hid_source, self._look = self._choice.layer, False, {}
         self._finish = finish
         self._curves.clear()
         start()
@@ -229,7 +231,8 @@ class ReconstructionWidget(QWidget):
         self._activity.show_step(step)
         self._curves.show_step(step)
         if step.preview is not None and self._preview is not None and self._controls.live_preview.isChecked():
-            self._set_source_visible(False)
+            if not self._preview.started:  # Later it is the user's.
+                self._hide_source()
             self._preview.show(step.preview)
 
     def _show_end(self, outcome: Outcome) -> None:
@@ -237,8 +240,9 @@ class ReconstructionWidget(QWidget):
         preview, self._preview = self._preview, None
         stopped_with_preview = isinstance(outcome, Stopped) and self._controls.keep_preview.isChecked()
         if preview is not None and not stopped_with_preview:
+            self._look = preview.look
             preview.remove()
-            self._set_source_visible(True)
+            self._bring_source_back()
         if isinstance(outcome, Done) and self._finish is not None:
             try:
                 self._finish(outcome.result)
@@ -256,7 +260,7 @@ class ReconstructionWidget(QWidget):
             self._scroll.reveal(self.results)
 
     def _add_result(self, asked: Settings, reconstruction: Reconstruction) -> None:
-        self._set_source_visible(False)
+        self._hide_source()
         self._extra.show_result(reconstruction)
         self._add(asked, reconstruction)
         early = " (stopped early)" if reconstruction.metrics.get("stopped_early") else ""
@@ -275,20 +279,25 @@ class ReconstructionWidget(QWidget):
     def _add(self, asked: Settings, reconstruction: Reconstruction) -> None:
         layer = Layer.create(*reconstruction.to_layer())
         self._viewer.add_layer(layer)
-        share_contrast(self._viewer.layers, layer)
+        share_contrast(self._viewer.layers, layer, self._look)
         self._estimate.learn(asked, reconstruction)
 
-    def _set_source_visible(self, visible: bool) -> None:
-        """Hide the scan, which would lie under the volume, or bring it back."""
-        if self._source is not None and self._source in self._viewer.layers:
-            self._source.visible = visible
+    def _hide_source(self) -> None:
+        """Hide the scan, which would lie under the volume."""
+        if self._source is not None and self._source in self._viewer.layers and self._source.visible:
+            self._source.visible, self._hid_source = False, True
+
+    def _bring_source_back(self) -> None:
+        """Show the scan again if the run hid it."""
+        if self._hid_source and self._source is not None and self._source in self._viewer.layers:
+            self._source.visible = True
 
 
 def _release(
     runner: Runner,
     activity: Activity,
     estimate: EstimateLine,
-    listeners: Iterable[TryFirst | MeasurementChoice | ResultPanel],
+    listeners: Iterable[TryFirst | MeasurementChoice | RunControls | ResultPanel],
 ) -> None:
     runner.abandon()
     activity.end()

@@ -9,6 +9,8 @@ import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Layer, Shapes
 
+from napari_d3ip.widgets.layers import slice_axis
+
 
 def has_shapes(viewer: ViewerModel) -> bool:
     """Whether there is a layer for rectangles, drawn or not."""
@@ -23,15 +25,16 @@ def slices_under(viewer: ViewerModel, scan: Layer, count: int) -> tuple[int, int
     viewer : ViewerModel
         Whose selected Shapes layer counts, or the topmost one that has rectangles.
     scan : Layer
-        Layer of the scan, with z as its third axis from behind.
+        Layer of the scan.
     count : int
         Slices of the scan.
     """
     drawn = [layer for layer in viewer.layers if isinstance(layer, Shapes) and _corners(layer)]
     selected = [layer for layer in drawn if layer in viewer.layers.selection]
-    if not drawn:
+    axis = slice_axis(scan.data.shape, count)
+    if not drawn or axis is None:
         return None
-    heights = [_slice_at(corner, scan) for corner in _corners((selected or drawn)[-1])]
+    heights = [_slice_at(corner, scan, axis) for corner in _corners((selected or drawn)[-1])]
     first, last = max(0, round(min(heights))), min(count - 1, round(max(heights)))
     return (first, last) if first <= last else None
 
@@ -44,7 +47,8 @@ def _corners(layer: Shapes) -> list[tuple[float, ...]]:
     return [layer.data_to_world(corner) for shape, kind in drawn if kind == "rectangle" for corner in shape]
 
 
-def _slice_at(corner: tuple[float, ...], scan: Layer) -> float:
-    point = np.zeros(scan.ndim)
-    point[-3] = corner[-3]
-    return float(scan.world_to_data(point)[-3])
+def _slice_at(corner: tuple[float, ...], scan: Layer, axis: int) -> float:
+    # Layers share their last axes.
+    point = np.zeros(max(scan.ndim, len(corner)))
+    point[len(point) - len(corner) :] = corner
+    return float(scan.world_to_data(point[len(point) - scan.ndim :])[axis])

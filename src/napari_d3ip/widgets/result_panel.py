@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from napari.layers import Layer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QProgressBar, QPushButton, QSpinBox, QVBoxLayout, QWidget
 
+from napari_d3ip.errors import SettingsError
 from napari_d3ip.measurement import ComplexArray, FloatArray
 from napari_d3ip.metrics import check_reference, fourier_shell_correlation, psnr, ssim
 from napari_d3ip.reconstruction import Control, Reconstruction, Step, Uncertainty, iter_uncertainty
@@ -30,6 +32,7 @@ from napari_d3ip.widgets.layers import (
     uncertainty_layers,
     volume_of,
 )
+from napari_d3ip.widgets.looks import CalmWheel
 from napari_d3ip.widgets.notify import show_failure
 from napari_d3ip.widgets.result_texts import copy_as_command, copy_as_python, save_adapter, save_settings
 from napari_d3ip.widgets.runner import Done, Failed, Outcome, Runner, Steps
@@ -68,6 +71,9 @@ class ResultPanel(QWidget):
         self._title = QLabel(objectName="result", wordWrap=True)
         self._seeds = QSpinBox(objectName="seeds", minimum=2, maximum=MOST_SEEDS, value=SEEDS, suffix=" seeds")
         self._seeds.setToolTip("Number of samples; each takes as long as the reconstruction.")
+        self._seeds.setAccessibleName("Seeds")
+        self._wheel = CalmWheel()
+        self._wheel.protect(self._seeds)
         self._comparison = Comparison(viewer)
         self._progress = QProgressBar(objectName="work_progress")
         self._stop = _button("stop_work", "Cancel", "Stop what is computed for this result.", self._runner.cancel)
@@ -210,7 +216,7 @@ class ResultPanel(QWidget):
             self._follow()
 
     def _describe(self) -> None:
-        self._title.setText("" if self._layer is None else f"Result: <b>{self._layer.name}</b>")
+        self._title.setText("" if self._layer is None else f"Result: <b>{escape(self._layer.name)}</b>")
 
     def _with_result(self, act: Callable[[Reconstruction], None]) -> Callable[[], None]:
         return lambda: None if self.result is None else act(self.result)
@@ -228,6 +234,8 @@ class ResultPanel(QWidget):
     def _start(self, name: str, work: Callable[[Control], Steps], show: Callable[[Any], None]) -> None:
         """Run ``work`` in the thread, then ``show`` what it gives."""
         if self._runner.running:
+            busy = f"{name}: {self._name.lower()} is being computed; wait for it or cancel it."
+            show_failure(SettingsError(busy), name)
             return
         self._name, self._show = name, show
         self._show_work(f"{name}: starting…")

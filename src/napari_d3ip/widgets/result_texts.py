@@ -34,11 +34,14 @@ def save_settings(result: Reconstruction, parent: QWidget | None = None) -> None
     chosen, _ = QFileDialog.getSaveFileName(parent, "Save settings", proposed, "Settings (*.json)")
     if not chosen:
         return
+    path = Path(chosen)
     try:
-        Path(chosen).write_text(as_json(result.settings), encoding="utf-8")
+        path.write_text(as_json(result.settings), encoding="utf-8")
     except OSError as error:
-        failure = FileError(f"{chosen} cannot be written ({error.strerror}); choose another place.")
+        failure = FileError(f"{path} cannot be written ({error.strerror}); choose another place.")
         show_failure(failure, "Save settings")
+    else:
+        show_info(f"Saved {path}.")
 
 
 def save_adapter(result: Reconstruction, parent: QWidget | None = None) -> Path | None:

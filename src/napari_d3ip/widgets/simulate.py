@@ -20,14 +20,15 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QFormLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_d3ip.errors import MeasurementError
+from napari_d3ip.io.units import common_voxel_size
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.reconstruction import Control, Step
 from napari_d3ip.simulate import simulate_kspace, simulate_sinogram
 from napari_d3ip.simulate.sampling import calibration_size
 from napari_d3ip.widgets.first_look import in_words
-from napari_d3ip.widgets.layers import TRUTH, measurement_layer, measurement_of
+from napari_d3ip.widgets.layers import TRUTH, choice_events, measurement_layer, measurement_of, place_of
 from napari_d3ip.widgets.looks import CalmWheel, Complaint, narrow
-from napari_d3ip.widgets.model_form import ModelForm
+from napari_d3ip.widgets.model_form import ModelForm, label_of
 from napari_d3ip.widgets.notify import show_failure
 from napari_d3ip.widgets.runner import Done, Failed, Outcome, Runner
 from napari_d3ip.widgets.vertical_scroll import VerticalScroll
@@ -105,9 +106,7 @@ class SimulationWidget(QWidget):
         layout = QVBoxLayout(content)
         rows = self._form.rows()
         for box in (self._kind, self._layer):
-            label = QLabel(box.label)
-            label.setToolTip(box.tooltip)
-            cast(QFormLayout, rows.layout()).insertRow(0, label, box.native)
+            cast(QFormLayout, rows.layout()).insertRow(0, label_of(box), box.native)
         for widget in (rows, self._simulate, self._why_not, self._progress, self._status):
             layout.addWidget(widget)
         layout.addStretch()
@@ -116,8 +115,7 @@ class SimulationWidget(QWidget):
         outer.addWidget(VerticalScroll(content))
 
     def _connect(self) -> None:
-        events = self._viewer.layers.events
-        for event in (events.inserted, events.removed, events.reordered, events.renamed):
+        for event in choice_events(self._viewer.layers):
             event.connect(self._refresh)
         self._layer.changed.connect(lambda _: self._check())
         self._kind.changed.connect(lambda kind: self._show_for(kind))
@@ -166,9 +164,13 @@ class SimulationWidget(QWidget):
 
     def _start(self) -> None:
         layer, kind, values = self._layer.value, self._kind.value, self._form.values()
+        try:
+            wanted = _Wanted.of(layer, kind, {name: values[name] for name in _FIELDS[kind]})
+        except MeasurementError as error:
+            self._why_not.say(str(error))
+            return
         self._progress.show()
         self._status.setText("Simulating…")
-        wanted = _Wanted.of(layer, kind, {name: values[name] for name in _FIELDS[kind]})
         self._runner.run(partial(_simulated, wanted))
         self._check()
 
@@ -194,14 +196,14 @@ class _Wanted:
     data: npt.ArrayLike
     voxel_size: tuple[float, float, float] | None
     unit: str
+    place: dict[str, Any]
     kind: str
     options: dict[str, Any]
 
     @classmethod
     def of(cls, layer: Image, kind: str, options: dict[str, Any]) -> _Wanted:
-        (z, y, x), unit = map(float, layer.scale), str(layer.units[0])
-        known = unit != "pixel" or (z, y, x) != (1, 1, 1)
-        return cls(layer.name, layer.data, (z, y, x) if known else None, unit, kind, options)
+        voxel_size, unit = common_voxel_size(layer.scale, [str(unit) for unit in layer.units])
+        return cls(layer.name, layer.data, voxel_size, unit, place_of(layer, voxel_size), kind, options)
 
     @property
     def title(self) -> str:
@@ -216,7 +218,7 @@ def _simulated(wanted: _Wanted, control: Control) -> Generator[Step, None, Measu
     yield from ()
     simulate = simulate_sinogram if wanted.kind == "sinogram" else simulate_kspace
     scan: Measurement = simulate(np.asarray(wanted.data), **wanted.options)
-    provenance = {**scan.provenance, TRUTH: wanted.name}
+    provenance = {**scan.provenance, **wanted.place, TRUTH: wanted.name}
     return replace(scan, source=wanted.title, provenance=provenance, voxel_size=wanted.voxel_size, unit=wanted.unit)
 
 
@@ -229,4 +231,5 @@ def _is_volume(layer: Layer) -> bool:
 
 def _release(runner: Runner, viewer: ViewerModel, refresh: Any) -> None:
     runner.abandon()
-    viewer.layers.events.disconnect(refresh)
+    for event in choice_events(viewer.layers):
+        event.disconnect(refresh)

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QLabel, QPushBut
 
 from napari_d3ip.errors import SettingsError
 from napari_d3ip.measurement import Measurement
+from napari_d3ip.widgets.layers import slice_axis
 from napari_d3ip.widgets.looks import CalmWheel
 from napari_d3ip.widgets.notify import show_failure
 from napari_d3ip.widgets.rectangles import has_shapes, slices_under
@@ -75,6 +76,8 @@ class TryFirst(QWidget):
             f"and on the last slice. {WHOLE_SLICES}"
         )
         self._first, self._last = (QSpinBox(objectName=name) for name in ("first_slice", "last_slice"))
+        for box, name in ((self._first, "First slice"), (self._last, "Last slice")):
+            box.setAccessibleName(name)
         self._wheel = CalmWheel()
         self._arrange()
         self._offer()
@@ -182,9 +185,10 @@ class TryFirst(QWidget):
         return first, first + wanted - 1
 
     def _current(self) -> int:
-        if self._layer is None or self._viewer.dims.ndim < self._layer.ndim:
+        axis = None if self._layer is None else slice_axis(self._layer.data.shape, self._count)
+        if self._layer is None or axis is None or self._viewer.dims.ndim < self._layer.ndim:
             return self._count // 2
-        return round(float(self._layer.world_to_data(self._viewer.dims.point)[-3]))
+        return round(float(self._layer.world_to_data(self._viewer.dims.point)[axis]))
 
     def _keep_in_order(self) -> None:
         moved, other = (self._first, self._last) if self.sender() is self._first else (self._last, self._first)

@@ -476,6 +476,10 @@ class TestSimulate:
             (["--projector", "strip"], "projector: 'strip'"),
             (["--kind", "mri"], ".npz"),
             (["--kind", "mri", "--coils", "0"], "coils"),
+            (["--coils", "4"], "coils: belongs to --kind mri, not ct"),
+            (["--fwhm", "3"], "fwhm: belongs to --kind deconvolution or inpainting, not ct"),
+            (["--kind", "mri", "--views", "9"], "views: belongs to --kind ct, not mri"),
+            (["--optical-depth", "3"], "optical_depth: it matters only while photons are counted"),
         ],
     )
     def test_bad_options(

@@ -378,6 +378,16 @@ class TestEvaluate:
         for name in ("iterations", "tv_weight"):
             assert_drawn(out / f"sweep_{name}.png")
 
+    def test_a_method_without_the_setting_runs_once(self, runs: Runs, tmp_path: Path, scan: Path) -> None:
+        out = tmp_path / "out"
+        line = ["evaluate", str(scan), "-o", str(out), "--methods", "fbp,cg", "--sweep", "iterations=1,3", *QUICK]
+        assert main(line) == 0
+        assert [row["method"] for row in table(out)] == ["fbp", "cg, iterations=1", "cg, iterations=3"]
+        assert len(runs.settings) == 3
+        with (out / "differences.csv").open() as file:
+            found = [(row["label"], row["rival"]) for row in csv.DictReader(file)]
+        assert found == [("cg, iterations=1", "fbp"), ("cg, iterations=3", "fbp")]
+
     def test_diffusion_without_truth(self, tmp_path: Path, scan: Path) -> None:
         with np.load(scan) as archive:
             arrays = {name: archive[name] for name in archive.files if name != "reference"}
@@ -450,6 +460,7 @@ class TestEvaluate:
             ("scan.npz --sweep steps", "--sweep steps"),
             ("scan.npz --sweep steps=", "steps: no values"),
             ("scan.npz --sweep stpes=1", "stpes"),
+            ("scan.npz --methods tv --sweep prior=phantom,other", "sweep: none of the methods has prior"),
             ("scan.npz --sweep seed=1,2", "--seeds"),
             ("scan.npz --seeds one", "seed: 'one'"),
             ("scan.npz --seeds ,", "seeds: no values"),

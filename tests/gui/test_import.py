@@ -133,6 +133,16 @@ def test_data_sets_are_offered(open_import: Callable[[type], Bench], k_space: KS
     form.wait(lambda: said(form).startswith("axes:"))
 
 
+def test_path_as_people_type_it(
+    open_import: Callable[[type], Bench], stack: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(stack[0].parent))
+    form = open_import(ImportSinogramWidget)
+    form.type("path", f'"~/{stack[0].name}" ')
+    form.click("import")
+    form.wait(lambda: said(form).startswith("angles:"))
+
+
 def test_mask_file(open_import: Callable[[type], Bench], k_space: KSpace, tmp_path: Path) -> None:
     path, mask = tmp_path / "square.npz", tmp_path / "mask.npy"
     np.savez(path, data=k_space.data, axes="zcyx")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
 from napari_d3ip import cli
 from napari_d3ip.io import load_volume, read, save_sinogram
 from napari_d3ip.measurement import Sinogram
-from napari_d3ip.reconstruction import Control, Step
+from napari_d3ip.reconstruction import Cancelled, Control, Step
 from napari_d3ip.settings import Settings, fields_for
 from napari_d3ip.widgets import result_panel
 from napari_d3ip.widgets.layers import measurement_layer, result_of
@@ -59,6 +60,13 @@ def reconstruct(bench: Bench, **fields: Any) -> Any:
 
 def wait_for_work(bench: Bench) -> None:
     bench.wait(lambda: not bench.child("stop_work").isVisible())
+
+
+def _held(go_on: threading.Event) -> Generator[Step, None, Any]:
+    """Computation that ends once it may."""
+    yield Step(0, 1, "residual")
+    go_on.wait()
+    raise Cancelled
 
 
 def told(notifications: list[Any]) -> list[str]:
@@ -228,6 +236,19 @@ class TestContrast:
 
 
 class TestResidual:
+    def test_while_another_is_computed(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch, notifications: list[Any]
+    ) -> None:
+        """By the menu: the buttons are off."""
+        reconstruct(bench)
+        go_on = threading.Event()
+        monkeypatch.setattr(result_panel, "_residual", lambda *_: _held(go_on))
+        bench.click("residual")
+        bench.widget.results.add_uncertainty()
+        assert told(notifications) == ["Uncertainty: residual is being computed; wait for it or cancel it."]
+        go_on.set()
+        wait_for_work(bench)
+
     def test_of_a_sinogram(self, bench: Bench) -> None:
         volume = reconstruct(bench)
         bench.click("residual")

@@ -229,9 +229,9 @@ class Adapter:
     def shift(self) -> float:
         """How far the weights in use are from the prior: ``|dW| / |W|`` over the adapted layers."""
         moved = base = 0.0
-        for layer in self.layers:
+        for layer, weight in zip(self.layers, self._base, strict=True):
             moved += float(layer.get_delta_weight("default").square().sum())
-            base += float(layer.get_base_layer().weight.square().sum())
+            base += float(weight.square().sum())
         return float((moved / base) ** 0.5)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 from napari_d3ip.adaptation import AdapterState
 from napari_d3ip.errors import FileError
 from napari_d3ip.io.atomic import replacing
-from napari_d3ip.measurement import Measurement
+from napari_d3ip.measurement import LinearMeasurement, Measurement
 from napari_d3ip.methods import SamplerState
 from napari_d3ip.prior.saving import save_tensors
 from napari_d3ip.problem import Problem
@@ -24,19 +25,36 @@ from napari_d3ip.solvers.total_variation import Duals
 from napari_d3ip.splits import Splits
 
 # Of the content; runs do not go on with that of versions which kept something else.
-_FORMAT = 2
+_FORMAT = 3
+# What a probe of an operator may differ by between machines.
+_PROBE_TOLERANCE = 1e-4
 # A file that was moved or renamed is still the same scan.
 _NOT_GEOMETRY = ("provenance", "source", "origin", "slice_range")
 
 
 def fingerprint(measurement: Measurement, settings: Settings) -> str:
-    """What tells runs apart: the scan's content and the settings, wherever they came from and run."""
+    """What tells runs apart: the scan's content and the settings, wherever they came from and run.
+
+    Of somebody's operator, which may say nothing of itself, the type.
+    """
     digest = hashlib.sha256(settings.model_dump_json(exclude={"device", "backend"}).encode())
     for name, value in sorted(vars(measurement).items()):
-        if name not in _NOT_GEOMETRY:
-            digest.update(name.encode())
-            digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
+        if name in _NOT_GEOMETRY:
+            continue
+        digest.update(name.encode())
+        if isinstance(value, np.ndarray):
+            digest.update(f"{value.dtype}{value.shape}".encode())
+            digest.update(np.ascontiguousarray(value).data)
+        else:
+            digest.update((type(value).__qualname__ if name == "operator" else repr(value)).encode())
     return digest.hexdigest()
+
+
+def probe(problem: Problem) -> float:
+    """Norm of what the operator makes of a random volume, which tells operators of one type apart."""
+    shape = problem.zeros().shape
+    volume = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(problem.measured.device)
+    return float(torch.linalg.vector_norm(problem.operator(volume.to(problem.operator.domain_dtype))))
 
 
 class Checkpoint:
@@ -45,18 +63,22 @@ class Checkpoint:
     Raises
     ------
     FileError
-        If ``path`` cannot be written.
+        If ``path`` cannot be written, or is a file of something else.
     """
 
     def __init__(self, path: str | Path | None, measurement: Measurement, settings: Settings) -> None:
         self._path = None if path is None else Path(path)
+        self._fingerprint = ""
+        self._is_linear = isinstance(measurement, LinearMeasurement)
         if self._path is not None:
+            if self._path.exists() and not _is_checkpoint(self._path):
+                raise FileError(f"checkpoint: {self._path} holds something else; choose another file, or delete it.")
             with _named(), replacing(self._path):  # Its place is tried before the long computation.
                 pass
-        self._fingerprint = fingerprint(measurement, settings)
+            self._fingerprint = fingerprint(measurement, settings)
 
-    def save(self, state: SamplerState) -> None:
-        """Write the state; a file from before is replaced only when the new one is complete.
+    def save(self, state: SamplerState, problem: Problem, history: list[dict[str, Any]]) -> None:
+        """Write the state, and what led to it; a file from before is replaced only when the new one is complete.
 
         Raises
         ------
@@ -68,6 +90,8 @@ class Checkpoint:
         content = {
             "format": _FORMAT,
             "fingerprint": self._fingerprint,
+            "probe": probe(problem) if self._is_linear else 0.0,
+            "history": history,
             "x_t": state.x_t,
             "volume": state.volume,
             "generator": state.generator.get_state(),
@@ -81,8 +105,8 @@ class Checkpoint:
         with _named():
             save_tensors(content, self._path)
 
-    def load(self, problem: Problem) -> SamplerState | None:
-        """State of an earlier run on the same problem, or None if there is no file.
+    def load(self, problem: Problem) -> tuple[SamplerState, list[dict[str, Any]]] | None:
+        """State and history of an earlier run on the same problem, or None if there is no file.
 
         Raises
         ------
@@ -97,14 +121,16 @@ class Checkpoint:
             raise FileError(f"resume: {self._path} cannot be read; delete it and start again.") from error
         if content.get("format") != _FORMAT:
             raise FileError(f"resume: {self._path} was written by another version; delete it and start again.")
-        if content["fingerprint"] != self._fingerprint:
+        found = probe(problem) if self._is_linear else 0.0
+        same_operator = math.isclose(content["probe"], found, rel_tol=_PROBE_TOLERANCE)
+        if content["fingerprint"] != self._fingerprint or not same_operator:
             raise FileError(
                 f"resume: {self._path} was written for another scan or other settings; delete it or give the same."
             )
         generator, adaptation_generator = torch.Generator(), torch.Generator()
         generator.set_state(content["generator"].cpu())
         adaptation_generator.set_state(content["adaptation_generator"].cpu())
-        return SamplerState(
+        state = SamplerState(
             x_t=content["x_t"],
             volume=content["volume"],
             generator=generator,
@@ -115,6 +141,7 @@ class Checkpoint:
             splits=_splits(content["splits"], content["groups"], problem),
             index=content["index"],
         )
+        return state, content["history"]
 
 
 @contextmanager
@@ -124,6 +151,15 @@ def _named() -> Iterator[None]:
         yield
     except FileError as error:
         raise FileError(f"checkpoint: {error}") from error
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a file is one of ours, of this version or another; nothing of it is copied into memory."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # noqa: BLE001 - torch.load raises many types for other files.
+        return False
+    return isinstance(content, dict) and {"format", "fingerprint"} <= content.keys()
 
 
 def _duals(values: dict[str, Any] | None) -> Duals | None:

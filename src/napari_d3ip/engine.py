@@ -116,7 +116,7 @@ def run(
         metrics = {
             "method": settings.method,
             "shape": list(physical.shape),
-            "seconds": time.monotonic() - began,
+            "seconds": time.monotonic() - began + recorder.seconds_before,
             "adapt_seconds": recorder.seconds("adaptation", "refinement"),
             "sample_seconds": recorder.seconds("sampling"),
             "peak_memory_bytes": peak_memory(device),
@@ -138,6 +138,7 @@ def run(
         return Reconstruction(physical, settings, recorder.history, metrics, measurement, phase, coil_maps, adapter)
 
 
+@enough_memory()
 def residual(result: Reconstruction, control: Control) -> FloatArray | ComplexArray:
     """Body of `Reconstruction.residual`, which documents it."""
     measurement, settings = result.measurement, result.settings
@@ -176,13 +177,13 @@ def load_suited(name: str, measurement: Measurement, device: torch.device) -> Di
     return prior if prior.config.channels == 1 else GreyPrior(prior)
 
 
-def plan(settings: Settings, slices: int) -> list[str]:
-    """Phases of a run in order, for progress and ETA."""
+def plan(settings: Settings, slices: int, groups: int = 0) -> list[str]:
+    """Phases of a run in order, for progress and ETA; with the number of ``groups`` of slices once it is known."""
     if settings.method in UNTRAINED_METHODS:
         return ["iteration"] * LOOKS
     if settings.method not in DIFFUSION_METHODS:
         return ["iteration"] * (1 if settings.method in DIRECT_METHODS else settings.iterations)
-    phases, groups = ["first reconstruction"], min(settings.adapt_groups, slices)
+    phases, groups = ["first reconstruction"], groups or min(settings.adapt_groups, slices)
     for index in range(settings.steps or 0):
         if settings.adapts_before(index):
             phases += ["adaptation"] * (slices if settings.method in SLICEWISE_METHODS else groups)
@@ -297,8 +298,8 @@ def _sample(
             proximal_weight=settings.proximal_weight or 0.0,
         ),
     )
-    state = store.load(problem) if resume else None
-    if state is None:
+    resumed = store.load(problem) if resume else None
+    if resumed is None:
         first, duals = first_reconstruction(prepared, problem)
         state = initial_state(problem, prior, first)
         state.duals = duals
@@ -306,11 +307,15 @@ def _sample(
         if control.kept:
             return state, settings
     else:
-        recorder.go_on(state.index)
+        state, history = resumed
+        recorder.go_on(history)
     for event in METHODS[settings.method](problem, prior, state):
+        # Slices that look alike may make fewer groups than were asked for.
+        recorder.replan(plan(settings, len(problem.zeros()), len(state.groups)))
+        step = recorder.record(event.phase, event.volume, **_values(event, problem))
         if event.phase == "sampling":
-            store.save(state)
-        yield recorder.record(event.phase, event.volume, **_values(event, problem))
+            store.save(state, problem, recorder.history)
+        yield step
         if control.kept:
             break
     return state, settings

@@ -17,6 +17,9 @@ import torch
 
 from napari_d3ip.errors import DeviceError
 
+# What torch says of a CPU, on Linux and on Windows, and libraries of CUDA do.
+_FULL = ("can't allocate memory", "not enough memory", "ALLOC_FAILED")
+
 
 def resolve_device(name: str) -> torch.device:
     """Device for a name; ``auto`` takes the first CUDA device or the CPU.
@@ -52,7 +55,8 @@ def enough_memory() -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         # torch has a type for this on GPUs alone.
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        is_full = any(text in str(error) for text in _FULL)
+        if is_full or isinstance(error, MemoryError | torch.OutOfMemoryError):
             raise DeviceError(
                 "memory: there is not enough for this run; lower batch_slices, or reconstruct some slices at a time."
             ) from error

@@ -7,7 +7,7 @@ shape (z, y, x) and are complex in MRI. Knows no files, no units and no interfac
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -186,10 +186,10 @@ def dps(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterato
     Algorithm 1, with the step size divided by each slice's residual; the step from x0 is that of `dds`.
     """
     for t, t_next in remaining_times(problem.settings, state):
-        estimates, epsilons, slopes = [], [], []
+        estimates, epsilons, slopes, now = [], [], [], problem.around(state.volume)
         for index in torch.arange(len(state.x_t)).split(problem.settings.batch_slices):
             problem.check()
-            part = problem.around(state.volume).of_slices(index)
+            part = now.of_slices(index)
             x_t = state.x_t[index].requires_grad_()
             epsilon = prior.epsilon(x_t[:, None], t)[:, 0]
             estimate = prior.tweedie(x_t, epsilon, t)
@@ -327,7 +327,7 @@ def _adapted_in_groups(
             adapter.load(state.adapters[number])
             x_t, volume = state.x_t[group], state.volume[group]
             if state.index > 0 and splits is not None:
-                follow(splits, prior, adapter, times[state.index - 1], t, generator)
+                follow(splits, prior, adapter, times[state.index - 1], t, generator, bare_across)
             if settings.adapts_before(state.index):
                 fit = adapt_round(part, prior, adapter, x_t, volume, t, generator, splits)
                 state.adapters[number] = adapter.state()
@@ -352,14 +352,25 @@ def _parts(problem: Problem, state: SamplerState) -> Iterator[Problem]:
 
 
 def follow(
-    splits: Splits, prior: DiffusionPrior, adapter: Adapter, t: int, t_next: int, generator: torch.Generator
+    splits: Splits,
+    prior: DiffusionPrior,
+    adapter: Adapter,
+    t: int,
+    t_next: int,
+    generator: torch.Generator,
+    across: Mapping[str, bool] | None = None,
 ) -> None:
-    """Take splits along with the volume: the same sampling step, without what is hidden of each."""
+    """Take splits along with the volume: the same sampling step, without what is hidden of each.
+
+    ``across`` are arguments of `Adapter.in_use` for slices across.
+    """
     problem = splits.seen
     x_t = noised_split(splits, prior, t, problem.settings.noise_correlation or 0.0, generator)
     state = SamplerState(x_t, splits.volume, generator, generator, splits.duals)
     with torch.no_grad(), adapter.in_use():
-        sample(problem, prior, state, predict_noise(problem, prior, x_t, t), t, t_next)
+        epsilon = predict_noise(problem, prior, x_t, t)
+    with torch.no_grad(), adapter.in_use(**(across or {})):
+        sample(problem, prior, state, epsilon, t, t_next)
     splits.volume, splits.duals = state.volume, state.duals
 
 

@@ -14,14 +14,17 @@ FloatArray = npt.NDArray[np.float32]
 
 
 def check_reference(reference: FloatArray, shape: tuple[int, ...]) -> FloatArray:
-    """Float32 reference of the right shape.
+    """Float32 reference of the right shape, the magnitude of a complex one.
 
     Raises
     ------
     SettingsError
-        If its shape is not ``shape`` or it is constant or not finite.
+        If its shape is not ``shape``, or it holds no numbers, is constant or not finite.
     """
-    reference = np.asarray(reference, dtype=np.float32)
+    reference = np.asarray(reference)
+    if reference.dtype.kind not in "fiubc":
+        raise SettingsError(f"reference: it holds {reference.dtype}, not numbers; give the true volume.")
+    reference = np.asarray(np.abs(reference) if np.iscomplexobj(reference) else reference, np.float32)
     if reference.shape != shape:
         raise SettingsError(f"reference: shape {reference.shape} is not the volume's {shape}; crop or bin it first.")
     if not np.isfinite(reference).all() or reference.max() == reference.min():

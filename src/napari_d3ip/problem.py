@@ -76,7 +76,10 @@ class Problem:
 
     def residual(self, volume: Tensor, mask: Tensor) -> Tensor:
         """Mean squared residual on the rays of ``mask`` in units of the noise variance; 1 is a perfect fit."""
-        difference = (self.operator(volume) - self.measured) * mask
+        return self._mean_square(self.operator(volume) - self.measured, mask)
+
+    def _mean_square(self, difference: Tensor, mask: Tensor) -> Tensor:
+        difference = difference * mask
         count = mask.sum() * (difference.numel() / mask.numel())
         return (difference * difference.conj()).real.sum() / count.clamp(min=1) / self.noise**2
 
@@ -91,8 +94,9 @@ class Problem:
 
     def losses(self, volume: Tensor) -> tuple[float, float | None]:
         """`residual` on the rays used and on the held-out rays; None where there are none."""
-        held_out = float(self.residual(volume, self.held_out)) if bool(self.held_out.any()) else None
-        return float(self.residual(volume, self.used)), held_out
+        difference = self.operator(volume) - self.measured
+        held_out = float(self._mean_square(difference, self.held_out)) if bool(self.held_out.any()) else None
+        return float(self._mean_square(difference, self.used)), held_out
 
     def leave_out(self, fraction: float, generator: torch.Generator) -> Tensor:
         """Mask of about ``fraction`` of the `groups`: every n-th, or a run of neighbours that goes round at the end.
@@ -100,8 +104,11 @@ class Problem:
         Which of these, ``settings.adapt_pattern`` says; where it begins is random.
         """
         if self.settings.adapt_pattern == "interleaved":
-            every = min(max(2, round(1 / fraction)), len(self.groups))
-            chosen = self.groups[int(torch.randint(every, (1,), generator=generator)) :: every]
+            # Above a half it is the others that are every n-th.
+            every = min(max(2, round(1 / min(fraction, 1 - fraction))), len(self.groups))
+            first = int(torch.randint(every, (1,), generator=generator))
+            is_nth = [number % every == first for number in range(len(self.groups))]
+            chosen = [group for group, nth in zip(self.groups, is_nth, strict=True) if nth is (fraction <= 0.5)]
         else:
             count = max(1, round(fraction * len(self.groups)))
             first = int(torch.randint(len(self.groups), (1,), generator=generator))

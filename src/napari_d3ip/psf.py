@@ -84,7 +84,8 @@ def born_wolf_psf(
     """
     sizes = [float(size) for size in voxel_size]
     odd = len(shape) == 3 and all(int(length) % 2 == 1 for length in shape)
-    if not odd or len(sizes) != 3 or min(*sizes, wavelength) <= 0 or not 0 < numerical_aperture <= refractive_index:
+    possible = len(sizes) == 3 and all(0 < size < np.inf for size in (*sizes, wavelength))
+    if not odd or not possible or not 0 < numerical_aperture <= refractive_index < np.inf:
         raise MeasurementError(
             "psf: give three odd lengths, three positive voxel sizes, a positive wavelength, and a numerical aperture "
             "up to the refractive index."
@@ -92,7 +93,9 @@ def born_wolf_psf(
     from scipy.special import j0
 
     z, y, x = ((np.arange(length) - length // 2) * size for length, size in zip(map(int, shape), sizes, strict=True))
-    radius, place = np.unique(np.hypot(y[:, None], x).round(9), return_inverse=True)
+    # Radii that differ by rounding are the same.
+    radius, place = np.unique((np.hypot(y[:, None], x) / min(sizes)).round(6), return_inverse=True)
+    radius *= min(sizes)
     pupil = (np.arange(_PUPIL) + 0.5) / _PUPIL
     k = 2 * np.pi / wavelength
     waves = j0(k * numerical_aperture * radius[:, None] * pupil) * pupil

@@ -34,8 +34,8 @@ class Cancelled(Exception):
 class Control:
     """The caller's hand on a running reconstruction, safe to use from another thread.
 
-    The engine polls it in every inner iteration: `cancel` raises `Cancelled` there, `keep` ends the run early with
-    the best volume so far, `pause` holds it until `resume`.
+    The engine polls it in every inner iteration: `cancel` raises `Cancelled` there, `pause` holds it until `resume`.
+    `keep` ends the run after the step under way, with the best volume so far.
     """
 
     def __init__(self) -> None:

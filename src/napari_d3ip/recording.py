@@ -27,13 +27,19 @@ class Recorder:
         self._intensity = intensity
         self._durations: dict[str, list[float]] = {}
         self._last = time.monotonic()
-        self._before = 0
         self.history: list[dict[str, Any]] = []
+        self.seconds_before = 0.0
 
-    def go_on(self, sampled: int) -> None:
-        """Count from where a run stopped after so many sampling steps."""
-        ends = [number for number, phase in enumerate(self._plan, start=1) if phase == "sampling"]
-        self._before = ends[sampled - 1] if sampled else 0
+    def go_on(self, history: list[dict[str, Any]]) -> None:
+        """Go on from what an interrupted run did."""
+        self.history = list(history)
+        for entry in history:
+            self._durations.setdefault(entry["phase"], []).append(entry["seconds"])
+        self.seconds_before = sum(entry["seconds"] for entry in history)
+
+    def replan(self, plan: list[str]) -> None:
+        """Take another list of phases: how many groups of slices there are shows late."""
+        self._plan = plan
 
     def seconds(self, *phases: str) -> float:
         """Seconds spent in some phases."""
@@ -45,7 +51,7 @@ class Recorder:
         self._durations.setdefault(phase, []).append(now - self._last)
         self.history.append({"phase": phase, "seconds": now - self._last, **values})
         self._last = now
-        done = self._before + len(self.history)
+        done = len(self.history)
         known = {"loss", "held_out_loss", "held_out_loss_without", "lora_shift"}
         return Step(
             index=done,

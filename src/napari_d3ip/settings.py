@@ -46,6 +46,7 @@ Method = Literal[
 ]
 METHODS: tuple[str, ...] = get_args(Method)
 Task = Literal["auto", "sparse-view", "limited-angle", "accelerated-mri", "images"]
+MOST_RANK, MOST_SEED = 256, 2**31
 DIRECT_METHODS = ("direct", "fbp", "zero-filled")
 LEAST_SQUARES_METHODS = ("cg", "sense")
 # Networks of random weights: no prior.
@@ -200,7 +201,7 @@ class Settings(BaseModel):
         "auto: the shipped one that suits the scan.",
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="Compute device.")
-    seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random number.")
+    seed: int = Field(0, ge=0, lt=MOST_SEED, description="Seed of every random number.")
     backend: Backend = Field(
         "auto",
         description="Projector of tomography: a stored matrix, the same made on the fly in little memory, or the "
@@ -383,7 +384,7 @@ class Settings(BaseModel):
         ":", pattern=r"^(-?\d+)?:(-?\d+)?$", description="Slices that refine_steps apply to, as first:last+1 (:, all)."
     )
     guidance: float = Field(1.0, gt=0, description="Step size of dps along the gradient of the residual.")
-    lora_rank: int = Field(4, ge=1, le=256, description="Rank of the low-rank adapters.")
+    lora_rank: int = Field(4, ge=1, le=MOST_RANK, description="Rank of the low-rank adapters.")
     lora_ema: float = Field(0.9, ge=0, lt=1, description="Decay of the moving average of the adapters (0: none).")
     guard: bool = Field(
         True,

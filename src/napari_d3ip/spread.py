@@ -13,7 +13,7 @@ from napari_d3ip.engine import run
 from napari_d3ip.errors import SettingsError
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.reconstruction import Cancelled, Control, Reconstruction, Step, Uncertainty
-from napari_d3ip.settings import DIFFUSION_METHODS, UNTRAINED_METHODS, Settings
+from napari_d3ip.settings import DIFFUSION_METHODS, MOST_SEED, UNTRAINED_METHODS, Settings
 
 FloatArray = npt.NDArray[np.float32]
 # Wavelets are shifted at random.
@@ -26,6 +26,8 @@ def sample_repeatedly(
     """Body of `napari_d3ip.iter_uncertainty`, which documents it."""
     if seeds < 2:
         raise SettingsError(f"seeds: {seeds} tell no spread; give 2 or more.")
+    if settings.seed + seeds > MOST_SEED:
+        raise SettingsError(f"seed: {seeds} seeds from {settings.seed} reach beyond {MOST_SEED - 1}; begin lower.")
     began, spread = time.monotonic(), Spread()
     numbers = range(settings.seed, settings.seed + (seeds if settings.method in _RANDOM_METHODS else 1))
     first: Reconstruction | None = None

@@ -22,7 +22,7 @@ Map = Callable[[Tensor], Tensor]
 # Single precision, and transforms on a grid, are adjoint to no more than this.
 _ADJOINT = 1e-3
 # What an operator that is given something it does not take may raise.
-_FAILURES = (RuntimeError, ValueError, TypeError, IndexError)
+FAILURES = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, AttributeError, KeyError)
 
 
 class External(LinearOperator):
@@ -159,7 +159,7 @@ def as_operator(measurement: LinearMeasurement, device: torch.device | str = "cp
         _check_adjoint(operator, measurement, device)
     except torch.OutOfMemoryError:
         raise
-    except _FAILURES as failure:
+    except FAILURES as failure:
         raise MeasurementError(
             f"operator: {type(measurement.operator).__name__} fails on volumes of shape {measurement.volume_shape} "
             f"or data of shape {measurement.data.shape} ({failure}); give the shape it is made for."
@@ -192,7 +192,7 @@ def _treats_slices_alike(forward: Map, zeros: Tensor) -> bool:
         every = forward(one.repeat(len(zeros), 1, 1))
         try:
             alone = forward(one)
-        except _FAILURES:
+        except FAILURES:
             return False
     return alone.shape == every[:1].shape and bool((every - alone).abs().max() <= _ADJOINT * every.abs().max())
 

@@ -14,12 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from napari_d3ip.errors import PriorError
+from napari_d3ip.errors import FileError, PriorError
+from napari_d3ip.io.atomic import replacing
+from napari_d3ip.io.guard import one_line
 from napari_d3ip.prior.adapter_folders import ABOUT_NAME, CONFIG_NAME, WEIGHTS_NAME, describe_adapter, no_adapter
 from napari_d3ip.prior.network import DiffusionPrior
+from napari_d3ip.settings import MOST_RANK
 
 # Where a PeftModel looks for the weights of the network that it wraps.
 _PREFIX = "base_model.model."
+# What PEFT takes where a configuration does not say.
+_PEFT_ALPHA = 8
+_SPECIAL = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern")
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,7 @@ class SavedAdapter:
     config : dict
         PEFT's configuration: rank ``r``, ``lora_alpha``, ``target_modules``.
     weights : dict of str to Tensor
-        Factors by their name in PEFT's files, float32.
+        Factors by their name in PEFT's files, float32. Their product is the change of a layer: ``lora_alpha`` is ``r``.
     about : dict
         Where it comes from: prior, settings, scan; JSON values only.
     """
@@ -53,18 +59,22 @@ class SavedAdapter:
         PriorError
             If the folder cannot be written, or holds something else.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         folder = Path(folder)
         check_folder(folder)
+        tensors = {_PREFIX + name: weight.contiguous() for name, weight in self.weights.items()}
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            save_file({_PREFIX + name: weight.contiguous() for name, weight in self.weights.items()},
-                      folder / WEIGHTS_NAME)  # fmt: skip
-            (folder / CONFIG_NAME).write_text(json.dumps(self.config, indent=2) + "\n")
-            (folder / ABOUT_NAME).write_text(json.dumps(self.about, indent=2) + "\n")
+            with replacing(folder / WEIGHTS_NAME) as part:  # The others are moved along.
+                save_file(tensors, part)
+                part.with_name(CONFIG_NAME).write_text(json.dumps(self.config, indent=2) + "\n")
+                part.with_name(ABOUT_NAME).write_text(json.dumps(self.about, indent=2) + "\n")
         except OSError as error:
             raise PriorError(f"adapter: {folder} cannot be written ({error.strerror}); choose another.") from error
+        except (FileError, SafetensorError) as error:
+            raise PriorError(f"adapter: {one_line(error)}") from error
 
 
 def check_folder(folder: Path) -> None:
@@ -91,7 +101,7 @@ def load_adapter(folder: str | Path) -> SavedAdapter:
     Raises
     ------
     PriorError
-        If there is none, or it is no LoRA.
+        If there is none, or it is no LoRA, or one of a kind that is more than two factors for each layer.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -102,7 +112,15 @@ def load_adapter(folder: str | Path) -> SavedAdapter:
         weights = load_file(folder / WEIGHTS_NAME)
     except (OSError, SafetensorError) as error:
         raise no_adapter(folder, error) from error
-    return SavedAdapter(config, {name.removeprefix(_PREFIX): w.float() for name, w in weights.items()}, about)
+    special = [name for name in _SPECIAL if config.get(name)]
+    if special:
+        raise PriorError(f"adapter: {folder} has {', '.join(special)}, which is not supported; save a plain LoRA.")
+    scale = config.get("lora_alpha", _PEFT_ALPHA) / config["r"]
+    factors = {
+        name.removeprefix(_PREFIX): weight.float() * (scale if ".lora_B." in name else 1.0)
+        for name, weight in weights.items()
+    }
+    return SavedAdapter({**config, "lora_alpha": config["r"]}, factors, about)
 
 
 def average_adapters(adapters: Sequence[SavedAdapter]) -> SavedAdapter:
@@ -114,19 +132,18 @@ def average_adapters(adapters: Sequence[SavedAdapter]) -> SavedAdapter:
     Raises
     ------
     PriorError
-        If they are not of the same network.
+        If they are not of the same network, or too many.
     """
     first = adapters[0]
     if any(adapter.weights.keys() != first.weights.keys() for adapter in adapters):
         raise PriorError("adapter: the adapters are of different networks; average those of one prior.")
     rank = sum(adapter.rank for adapter in adapters)
+    if rank > MOST_RANK:
+        raise PriorError(f"adapter: the ranks add up to {rank}, more than {MOST_RANK}; average fewer.")
     weights = {}
     for name in first.weights:
         parts = [adapter.weights[name] for adapter in adapters]
-        if ".lora_A." in name:
-            weights[name] = torch.cat(parts, dim=0)
-        else:  # A change is lora_alpha / r times B A.
-            scales = [adapter.config["lora_alpha"] / adapter.rank / len(adapters) for adapter in adapters]
-            weights[name] = torch.cat([scale * part for scale, part in zip(scales, parts, strict=True)], dim=1)
+        is_first = ".lora_A." in name
+        weights[name] = torch.cat(parts, dim=0) if is_first else torch.cat(parts, dim=1) / len(adapters)
     about = {"prior": first.about.get("prior"), "average_of": [adapter.about for adapter in adapters]}
     return SavedAdapter({**first.config, "r": rank, "lora_alpha": rank}, weights, about)

@@ -179,7 +179,7 @@ def _parameters(content: Any, path: Path) -> list[Tensor]:
             prefix = max(prefixes, key=lambda prefix: "ema" in prefix)
             return in_order({name.removeprefix(prefix): content[name] for name in names if name.startswith(prefix)})
         for key in _KEYS:
-            if content.get(key):
+            if isinstance(content.get(key), Mapping | Sequence) and content[key]:
                 return _parameters(content[key], path)
     raise PriorError(
         f"prior: {path} holds neither the weights of guided-diffusion's U-Net ({_FIRST_NAME}) nor a list of them; "

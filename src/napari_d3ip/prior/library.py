@@ -88,16 +88,19 @@ def train_steps(folder: Path) -> int | None:
 
 
 def _is_pipeline(folder: Path) -> bool:
-    return (folder / "model_index.json").is_file()
+    try:
+        return (folder / "model_index.json").is_file()
+    except OSError:  # No name of a file could be so long.
+        return False
 
 
 def _cached(name: str) -> Path | None:
     """Snapshot of a hub model in the local cache."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = Path(snapshot_download(name, allow_patterns=_HUB_FILES, local_files_only=True))
-    except LocalEntryNotFoundError:
+    except (LocalEntryNotFoundError, HFValidationError):
         return None
     return folder if _is_pipeline(folder) else None

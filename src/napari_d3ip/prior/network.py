@@ -301,8 +301,23 @@ def load_prior(name_or_path: str | Path, device: torch.device | str = "cpu") -> 
         )
     if unet.class_embedding is not None:
         raise PriorError(f"prior: {folder} is conditioned on classes; choose an unconditional model.")
+    _check_config(config, unet.config.in_channels, settings)
     prior = DiffusionPrior(unet, scheduler.alphas_cumprod, config, name=str(name_or_path))
     return prior.to(device).eval().requires_grad_(False)
+
+
+def _check_config(config: PriorConfig, inputs: int, path: Path) -> None:
+    """Refuse what people wrote into the file of a prior's configuration that its network cannot be used with."""
+    stated: dict[str, Any] = vars(config)
+    channels, patch_size, low, high = (stated[name] for name in ("channels", "patch_size", "low", "high"))
+    of_patches = isinstance(channels, int) and isinstance(patch_size, int) and patch_size >= 1
+    if not of_patches or channels * patch_size**2 != inputs:
+        raise PriorError(
+            f"prior: {path} says {channels} channels in patches of {patch_size}, which its network ({inputs} inputs) "
+            "does not have; restore it."
+        )
+    if not (isinstance(low, int | float) and isinstance(high, int | float) and low < high):
+        raise PriorError(f"prior: {path} has a range of {low} to {high}; restore it.")
 
 
 def _check_pipeline(folder: Path) -> None:

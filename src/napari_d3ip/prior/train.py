@@ -24,6 +24,8 @@ from napari_d3ip.prior.saving import save_tensors
 
 _HELD_OUT_SEED = 2**31 - 1
 _CHECKPOINT = "checkpoint.pt"
+# What a training may go on with otherwise: how long it is, and how the rate falls until then.
+_FREE_TO_CHANGE = ("steps", "minutes", "learning_rate", "decay")
 TRAINING_RECORD = "training.json"
 
 
@@ -90,6 +92,15 @@ class TrainingSettings:
     time_power: float = 2.0
 
     def __post_init__(self) -> None:
+        for name in ("steps", "batch", "size", "width", "patch_size", "warmup", "pool"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name}: {getattr(self, name)} is not possible; give 1 or more.")
+        if self.channels not in (1, 2):
+            raise SettingsError(f"channels: {self.channels} are not possible; give 1, or 2 for complex images.")
+        if not (0 <= self.ema < 1 and 0 <= self.decay <= 1):
+            raise SettingsError(f"ema, decay: {self.ema} and {self.decay} are fractions; give 0 to 1.")
+        if not 0 < self.time_power < math.inf:
+            raise SettingsError(f"time_power: {self.time_power} must be positive and finite.")
         if self.width % NORM_GROUPS:
             raise SettingsError(f"width: {self.width} channels do not make groups of {NORM_GROUPS}; give a multiple.")
         if self.size % (4 * self.patch_size):
@@ -190,7 +201,8 @@ def train(
     Raises
     ------
     PriorError
-        If ``resume`` is asked for without a checkpoint, or the checkpoint or ``initial`` has another network.
+        If ``resume`` is asked for without a checkpoint, or with other settings than its, but for ``steps``,
+        ``minutes``, ``learning_rate`` and ``decay``; or ``initial`` has another network.
     FileError
         If the checkpoint cannot be written; the one before is kept.
     """
@@ -220,7 +232,7 @@ def train(
     if resume:
         if not checkpoint.exists():
             raise PriorError(f"resume: there is no {checkpoint}; start without --resume.")
-        state: dict[str, Any] = torch.load(checkpoint, map_location=device, weights_only=True)
+        state = _checked(checkpoint, device, settings)
         _load_weights(unet, state["unet"], str(checkpoint))
         optimizer.load_state_dict(state["optimizer"])
         average.load_state_dict(state["average"])
@@ -275,6 +287,7 @@ def train(
                 "curve": curve,
                 "step": done,
                 "seconds": seconds,
+                "settings": asdict(settings),
             }
             save_tensors(content, checkpoint)
             _write_record(folder, settings, device, curve)
@@ -331,6 +344,19 @@ def _widened(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str,
             target[tuple(slice(0, length) for length in given.shape)] = given
             widened[name] = target
     return widened
+
+
+def _checked(path: Path, device: torch.device, settings: TrainingSettings) -> dict[str, Any]:
+    """Content of a checkpoint that a training with these settings can go on from."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        before = state["settings"]
+    except Exception as error:  # torch.load raises many types for a damaged file.
+        raise PriorError(f"resume: {path} cannot be read; delete it and start anew.") from error
+    for name, value in asdict(settings).items():
+        if name not in _FREE_TO_CHANGE and before.get(name) != value:
+            raise PriorError(f"resume: {path} was made with {name} {before.get(name)}, not {value}; give the same.")
+    return state
 
 
 def _load_weights(unet: Any, weights: dict[str, Any], source: str) -> None:

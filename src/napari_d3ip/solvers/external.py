@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_d3ip.errors import SettingsError
-from napari_d3ip.operators.external import Map, device_of
+from napari_d3ip.errors import D3IPError, SettingsError
+from napari_d3ip.operators.external import FAILURES, Map, device_of
 from napari_d3ip.solvers.terms import ProximalMap
 
 # Standard deviation of the noise that a denoiser is asked to remove: what sampling takes the prior's error to be.
@@ -36,15 +36,34 @@ def as_proximal_map(part: Any) -> ProximalMap:
     """
     # Before anything else: some of sigpy's hold another one in an attribute ``prox``.
     if callable(part) and hasattr(part, "shape"):
-        return lambda volume, step: _of_sigpy(part, volume, step)
+        return _told(lambda volume, step: _of_sigpy(part, volume, step))
     if callable(getattr(part, "prox", None)):
         # As deepinv's own algorithms call it: priors that are given by a denoiser need the noise, others ignore it.
-        return lambda volume, step: _of_deepinv(part, volume, lambda images: part.prox(images, _NOISE, gamma=step))
+        return _told(
+            lambda volume, step: _of_deepinv(part, volume, lambda images: part.prox(images, _NOISE, gamma=step))
+        )
     if not callable(part):
         raise SettingsError(
             f"regulariser: {type(part).__name__} is no proximal map; give a sigpy Prox, a deepinv prior or a denoiser."
         )
-    return lambda volume, _: _of_deepinv(part, volume, lambda images: part(images, _NOISE))
+    return _told(lambda volume, _: _of_deepinv(part, volume, lambda images: part(images, _NOISE)))
+
+
+def _told(proximal_map: ProximalMap) -> ProximalMap:
+    """The same, whose failures are one sentence."""
+
+    def mapped(volume: Tensor, step: float) -> Tensor:
+        try:
+            return proximal_map(volume, step)
+        except (D3IPError, torch.OutOfMemoryError):
+            raise
+        except FAILURES as error:
+            raise SettingsError(
+                f"regulariser: it fails on shape {tuple(volume.shape)} ({error}); give one that takes any number of "
+                "slices."
+            ) from error
+
+    return mapped
 
 
 def _of_deepinv(part: Any, volume: Tensor, apply: Map) -> Tensor:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 import numpy as np
 import numpy.typing as npt
 
-from napari_d3ip.errors import D3IPError
+from napari_d3ip.errors import D3IPError, MeasurementError, SettingsError
 from napari_d3ip.measurement import ComplexArray, Measurement
 from napari_d3ip.settings import Settings
 
@@ -366,6 +366,14 @@ def iter_reconstruct(
     Cancelled
         If ``control.cancel()`` was called.
     """
+    if not isinstance(measurement, Measurement):
+        raise MeasurementError(
+            f"scan: {type(measurement).__name__} is no measurement; give what napari_d3ip.read returns."
+        )
+    given: Any = settings
+    if not isinstance(given, Settings | None):
+        raise SettingsError(f"settings: {type(given).__name__} is none; give Settings, or its fields by name.")
+
     from napari_d3ip.engine import run  # Loads torch.
 
     return (

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 
 from napari_d3ip import Settings, reconstruct
 from napari_d3ip.adaptation import Adapter
@@ -48,6 +50,13 @@ def changed(prior: DiffusionPrior, saved: SavedAdapter) -> torch.Tensor:
     adapter.start_from(saved)
     with adapter.in_use(), torch.no_grad():
         return prior.epsilon(torch.linspace(-1, 1, 256).reshape(1, 1, 16, 16), 30)
+
+
+def _with(prior: DiffusionPrior, saved: SavedAdapter) -> Any:
+    """Network of a prior with adapters."""
+    adapter = Adapter(prior, rank=saved.rank, learning_rate=1e-3)
+    adapter.start_from(saved)
+    return prior.unet
 
 
 class TestFolder:
@@ -156,7 +165,57 @@ class TestReuse:
             Settings.create(adapter="")
 
 
+class TestForeign:
+    """Folders that PEFT wrote."""
+
+    def edit(self, folder: Path, **changes: Any) -> None:
+        config = json.loads((folder / "adapter_config.json").read_text())
+        (folder / "adapter_config.json").write_text(json.dumps({**config, **changes}))
+
+    def test_scale_is_that_of_peft(self, adapted: Reconstruction, prior_folder: Path, tmp_path: Path) -> None:
+        adapted.save_adapter(tmp_path / "a")
+        before = changed(load_prior(prior_folder), load_adapter(tmp_path / "a"))
+        self.edit(tmp_path / "a", lora_alpha=3 * adapted.settings.lora_rank)
+        saved = load_adapter(tmp_path / "a")
+        tripled = changed(load_prior(prior_folder), saved)
+        assert not torch.allclose(tripled, before, atol=1e-4)
+        torch.testing.assert_close(changed(load_prior(prior_folder), average_adapters([saved])), tripled)
+        unet = load_prior(prior_folder).unet
+        torch.testing.assert_close(
+            PeftModel.from_pretrained(unet, tmp_path / "a")(torch.zeros(1, unet.config.in_channels, 8, 8), 30).sample,
+            _with(load_prior(prior_folder), saved)(torch.zeros(1, unet.config.in_channels, 8, 8), 30).sample,
+        )
+
+    @pytest.mark.parametrize("kind", ["use_dora", "use_rslora"])
+    def test_more_than_two_factors(self, adapted: Reconstruction, tmp_path: Path, kind: str) -> None:
+        adapted.save_adapter(tmp_path / "a")
+        self.edit(tmp_path / "a", **{kind: True})
+        with pytest.raises(PriorError, match=f"has {kind}, which is not supported"):
+            load_adapter(tmp_path / "a")
+
+
+def test_saving_fails_as_a_whole(adapted: Reconstruction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapted.save_adapter(tmp_path / "a")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+
+    def no_space(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", no_space)
+    assert adapted.adapter is not None
+    for folder in ("a", "b"):
+        with pytest.raises(PriorError, match="No space left"):
+            average_adapters([adapted.adapter, adapted.adapter]).save(tmp_path / folder)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
+    assert list((tmp_path / "b").iterdir()) == []
+
+
 class TestAverage:
+    def test_too_many(self) -> None:
+        one = SavedAdapter({"r": 100}, {"a.lora_A.weight": torch.zeros(100, 2)})
+        with pytest.raises(PriorError, match="ranks add up to 300, more than 256"):
+            average_adapters([one] * 3)
+
     def test_changes_are_averaged_not_factors(self, prior_folder: Path) -> None:
         saved = []
         for seed, rank in ((0, 2), (1, 4)):

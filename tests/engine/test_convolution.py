@@ -139,6 +139,13 @@ class TestPointSpreadFunctions:
         np.testing.assert_allclose(focus[16:], airy, atol=1e-3)
         np.testing.assert_allclose(psf, psf[::-1, ::-1, ::-1], atol=1e-8)
 
+    def test_born_and_wolf_knows_no_unit(self) -> None:
+        in_micrometres, in_metres = (
+            born_wolf_psf((3, 15, 15), (0.2 * u, 0.05 * u, 0.05 * u), wavelength=0.5 * u, numerical_aperture=0.8)
+            for u in (1, 1e-6)
+        )
+        np.testing.assert_allclose(in_metres, in_micrometres, rtol=1e-4)
+
     def test_born_and_wolf_vanishes_on_the_axis_where_waves_cancel(self) -> None:
         """sinc^2: the first zero along z is at 2 n lambda / NA^2."""
         psf = born_wolf_psf((3, 1, 1), (2 * 1.33 * 0.5 / 0.6**2, 1, 1), wavelength=0.5, numerical_aperture=0.6,

@@ -303,6 +303,13 @@ class TestLayout:
 
 
 class TestForms:
+    def test_number_beside_the_weights(self, tmp_path: Path) -> None:
+        torch.save(
+            {"ema": 0.999, "params": torch.zeros(3), "state_dict": original(Config()).state_dict()}, tmp_path / "m.pt"
+        )
+        import_guided_diffusion(tmp_path / "m.pt", tmp_path / "prior")
+        assert (tmp_path / "prior" / "model_index.json").exists()
+
     @pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))
     def test_is_found(self, form: Callable[[dict[str, Tensor]], Any], tmp_path: Path) -> None:
         network = original(Config())

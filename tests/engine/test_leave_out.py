@@ -53,6 +53,14 @@ class TestRuns:
             starts.add(chosen[0])
         assert len(starts) > 1
 
+    @pytest.mark.parametrize(("fraction", "every"), [(0.67, 3), (0.8, 5)])
+    def test_interleaved_is_all_but_every_nth_direction(
+        self, scan: Any, make_problem: Callable[..., Problem], fraction: float, every: int
+    ) -> None:
+        problem = make_problem(scan.measurement, adapt_pattern="interleaved")
+        kept = np.flatnonzero(problem.leave_out(fraction, generator())[0, :, 0].numpy() == 0)
+        assert (np.diff(kept) == every).all()
+
     def test_leaves_out_no_projection_that_is_left_out_already(
         self, scan: Any, make_problem: Callable[..., Problem]
     ) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_d3ip import noise
 from napari_d3ip.errors import SettingsError
 from napari_d3ip.metrics import check_reference, fourier_shell_correlation, psnr, ssim
-from napari_d3ip.noise import estimate_noise
+from napari_d3ip.noise import estimate_image_noise, estimate_noise
 
 
 @pytest.mark.parametrize("level", [0.02, 0.2, 1.0])
@@ -43,6 +44,22 @@ def test_noise_is_never_zero(detectors: int) -> None:
     assert estimate_noise(ramp) > 0
 
 
+@pytest.mark.parametrize("estimate", [estimate_noise, estimate_image_noise])
+def test_a_part_of_a_large_scan_tells_its_noise(
+    monkeypatch: pytest.MonkeyPatch, estimate: Callable[[np.ndarray], float]
+) -> None:
+    data = 5 + 0.1 * np.random.default_rng(0).standard_normal((40, 32, 32)).astype(np.float32)
+    whole = estimate(data)
+    monkeypatch.setattr(noise, "_ENOUGH", 8 * 32 * 32)
+    assert estimate(data) == estimate(data[::5]) != whole
+    assert estimate(data) == pytest.approx(0.1, rel=0.05)
+
+
+def test_complex_reference_is_its_magnitude() -> None:
+    reference = np.linspace(0, 1, 24).reshape(2, 3, 4) * np.exp(1j)
+    np.testing.assert_allclose(check_reference(reference, (2, 3, 4)), abs(reference), rtol=1e-6)
+
+
 def test_psnr_is_in_units_of_the_references_range() -> None:
     reference = np.linspace(-1, 3, 512, dtype=np.float32).reshape(8, 8, 8)
     assert psnr(reference + 0.04, reference) == pytest.approx(40.0, abs=1e-3)
@@ -64,7 +81,8 @@ def test_ssim(slices: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "reference", [np.ones((2, 3, 4)), np.full((2, 3, 4), np.nan), np.zeros((4, 3, 2)), np.zeros((3, 4))]
+    "reference",
+    [np.full((2, 3, 4), "x"), np.ones((2, 3, 4)), np.full((2, 3, 4), np.nan), np.zeros((4, 3, 2)), np.zeros((3, 4))],
 )
 def test_reference_must_fit(reference: np.ndarray) -> None:
     with pytest.raises(SettingsError, match=r"^reference: .*[a-z]\.$"):

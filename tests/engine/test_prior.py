@@ -124,6 +124,10 @@ class TestFiles:
             pytest.param(lambda folder: (folder / "unet" / "config.json").write_text("{"), id="broken config"),
             pytest.param(lambda folder: (folder / CONFIG_NAME).write_text("[1"), id="broken own config"),
             pytest.param(lambda folder: (folder / CONFIG_NAME).write_text('{"color": 3}'), id="unknown own field"),
+            *(
+                pytest.param(lambda folder, text=text: (folder / CONFIG_NAME).write_text(text), id=text)
+                for text in ('{"patch_size": 0}', '{"patch_size": 4}', '{"channels": 3}', '{"low": "a"}', '{"low": 9}')
+            ),
             pytest.param(lambda folder: _edit(folder, "unet", "block_out_channels", [16, 32, 48]), id="other network"),
             pytest.param(lambda folder: _edit(folder, "scheduler", "prediction_type", "sample"), id="not epsilon"),
             pytest.param(lambda folder: _edit(folder, "unet", "num_class_embeds", 3), id="classes"),
@@ -142,9 +146,10 @@ class TestFiles:
             load_prior(tmp_path / "copy")
         assert "\n" not in str(caught.value)
 
-    def test_unknown_name(self) -> None:
-        with pytest.raises(PriorError, match=r"^prior: 'nowhere' is neither a shipped prior .*; give one of these\.$"):
-            load_prior("nowhere")
+    @pytest.mark.parametrize("name", ["nowhere", "a--b/c", "priors/mine-", "long" * 2000])
+    def test_unknown_name(self, name: str) -> None:
+        with pytest.raises(PriorError, match=r"^prior: '.*' is neither a shipped prior .*; give one of these\.$"):
+            load_prior(name)
 
 
 def _weights(folder: Path) -> Path:

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sigpy
 import torch
 
 from napari_d3ip.defaults import resolve
 from napari_d3ip.errors import D3IPError, DeviceError, FileError, MeasurementError, PriorError, SettingsError
 from napari_d3ip.machine import describe_device, resolve_device
+from napari_d3ip.measurement import LinearMeasurement
 from napari_d3ip.metrics import psnr
 from napari_d3ip.operators.tomography import JosephMatrix
 from napari_d3ip.preparation import prepare
@@ -288,6 +290,17 @@ class TestControl:
         assert any(np.array_equal(step.preview, result.volume) for step in steps)
 
 
+@pytest.mark.parametrize("given", ["scan.h5", np.zeros((2, 3, 4))])
+def test_what_is_no_measurement(given: Any) -> None:
+    with pytest.raises(MeasurementError, match=r"^scan: (str|ndarray) is no measurement"):
+        reconstruct(given)
+
+
+def test_what_are_no_settings(scan: Any) -> None:
+    with pytest.raises(SettingsError, match=r"^settings: dict is none"):
+        next(iter_reconstruct(scan.measurement, {"method": "fbp"}))  # type: ignore[arg-type]
+
+
 class TestCheckpoint:
     @pytest.mark.parametrize(
         ("method", "planes"), [("dds", "axial"), ("dds", "all"), ("d3ip", "all"), ("ddip", "axial")]
@@ -305,6 +318,11 @@ class TestCheckpoint:
         assert steps[-1].index == steps[-1].total == len(whole.history)
         assert [step.index for step in steps] == list(range(steps[0].index, steps[-1].index + 1))
         np.testing.assert_array_equal(resumed.volume, whole.volume)
+        untimed = [[{**entry, "seconds": 0} for entry in result.history] for result in (resumed, whole)]
+        assert untimed[0] == untimed[1]
+        for name in ("lora_shift", "adaptations", "adaptations_accepted"):
+            assert resumed.metrics[name] == whole.metrics[name]
+        assert resumed.metrics["adapt_seconds"] <= resumed.metrics["seconds"]
         assert list(tmp_path.iterdir()) == [checkpoint]  # Nothing partial; the caller's to remove.
 
     def test_resumed_run_keeps_its_groups(
@@ -363,6 +381,36 @@ class TestCheckpoint:
         assert list(tmp_path.iterdir()) == [checkpoint]
         assert checkpoint.read_bytes() == before
 
+    def test_a_file_of_something_else_is_left_alone(self, scan: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
+        file, other = tmp_path / "scan.h5", tmp_path / "other.pt"
+        file.write_bytes(b"precious")
+        torch.save([torch.zeros(2)], other)
+        for place in (file, other):
+            for resume in (False, True):
+                with pytest.raises(FileError, match="holds something else; choose another file"):
+                    reconstruct(scan.measurement, Settings.create(tiny), checkpoint=place, resume=resume)
+        assert file.read_bytes() == b"precious"
+
+    @pytest.mark.parametrize("scale", [1.0, 2.0])
+    def test_of_somebodys_operator(self, tiny: dict[str, Any], tmp_path: Path, scale: float) -> None:
+        """Another process has another object, which may do the same."""
+
+        data = np.random.default_rng(0).random((2, 16, 16), np.float32)
+        settings, checkpoint = Settings.create(tiny, method="dds", steps=3), tmp_path / "run.pt"
+        scans = [
+            LinearMeasurement(data, operator=sigpy.linop.Multiply((16, 16), np.linspace(1, each, 16)))
+            for each in (1.0, scale)
+        ]
+        steps = iter_reconstruct(scans[0], settings, checkpoint=checkpoint)
+        while next(steps).phase != "sampling":
+            pass
+        steps.close()
+        if scale == 1.0:
+            reconstruct(scans[1], settings, checkpoint=checkpoint, resume=True)
+        else:
+            with pytest.raises(FileError, match="another scan"):
+                reconstruct(scans[1], settings, checkpoint=checkpoint, resume=True)
+
     def test_of_a_finished_run_gives_its_volume(self, scan: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
         settings, checkpoint = Settings.create(tiny, method="dds"), tmp_path / "run.pt"
         whole = reconstruct(scan.measurement, settings, checkpoint=checkpoint)
@@ -401,7 +449,9 @@ class TestCheckpoint:
     def test_damaged_file(self, scan: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
         checkpoint = tmp_path / "run.pt"
         checkpoint.write_bytes(b"no checkpoint")
-        with pytest.raises(FileError, match=r"^resume: .*run\.pt cannot be read; delete it and start again\.$"):
+        with pytest.raises(
+            FileError, match=r"^checkpoint: .*run\.pt holds something else; choose another file, or delete it\.$"
+        ):
             reconstruct(scan.measurement, Settings.create(tiny), checkpoint=checkpoint, resume=True)
 
 
@@ -440,7 +490,15 @@ class TestErrors:
             with pytest.raises(D3IPError, match=r"^volume: d3ip ran away"):
                 reconstruct(scan.measurement, settings)
 
-    @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError(), RuntimeError("can't allocate memory")])
+    @pytest.mark.parametrize(
+        "error",
+        [
+            MemoryError(),
+            torch.OutOfMemoryError(),
+            RuntimeError("can't allocate memory"),
+            RuntimeError("CUFFT_ALLOC_FAILED"),
+        ],
+    )
     def test_too_little_memory(
         self, scan: Any, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch, error: Exception
     ) -> None:

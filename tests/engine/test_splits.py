@@ -281,9 +281,10 @@ class TestRun:
     ) -> None:
         expected = sampled(problem, load_prior(prior_folder))
         store = Checkpoint(tmp_path / "run.checkpoint", make_scan(12).measurement, problem.settings)
-        store.save(sampled(problem, load_prior(prior_folder), steps=2))
-        resumed = store.load(problem)
-        assert resumed is not None
+        store.save(sampled(problem, load_prior(prior_folder), steps=2), problem, [])
+        loaded = store.load(problem)
+        assert loaded is not None
+        resumed, _ = loaded
         list(METHODS["d3ip"](problem, load_prior(prior_folder), resumed))
         assert resumed.index == len(timesteps(200, 3))
         torch.testing.assert_close(resumed.volume, expected.volume, rtol=0, atol=0)

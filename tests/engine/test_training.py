@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from napari_d3ip.errors import PriorError
+from napari_d3ip.errors import PriorError, SettingsError
 from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet, linear_schedule, load_prior
 from napari_d3ip.prior.phantoms import EllipsePhantoms, MixedPhantoms
 from napari_d3ip.prior.train import TrainingProgress, TrainingSettings, epsilon_loss, held_out_loss, train
@@ -173,11 +173,27 @@ def test_resume_without_a_checkpoint(tmp_path: Path) -> None:
         run(tmp_path, resume=True)
 
 
-def test_resume_with_another_network(tmp_path: Path) -> None:
+def test_resume_with_other_settings(tmp_path: Path) -> None:
     started = train(tmp_path, SMALL, report_every=4, checkpoint_every=4, evaluate=quick)
     next(started)
     started.close()
-    with pytest.raises(
-        PriorError, match=r"checkpoint\.pt holds another network; give the same width and patch size\.$"
-    ):
-        run(tmp_path, replace(SMALL, width=16), resume=True)
+    for changes in ({"width": 16}, {"seed": 9}, {"batch": 3}):
+        (name, value), *_ = changes.items()
+        with pytest.raises(PriorError, match=rf"was made with {name} .*, not {value}; give the same\.$"):
+            run(tmp_path, replace(SMALL, **changes), resume=True)
+    (tmp_path / "checkpoint.pt").write_bytes(b"garbage")
+    with pytest.raises(PriorError, match=r"checkpoint\.pt cannot be read; delete it and start anew\.$"):
+        run(tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({name: 0} for name in ("steps", "batch", "size", "width", "patch_size", "warmup", "pool", "time_power")),
+        *({"channels": 3}, {"ema": 2.0}, {"decay": -1.0}),
+    ],
+)
+def test_impossible_settings(fields: dict[str, Any]) -> None:
+    (name,) = fields
+    with pytest.raises(SettingsError, match=name):
+        TrainingSettings(**fields)

@@ -90,6 +90,11 @@ def test_an_early_stop_keeps_what_is_complete(scan: Any, tiny: dict[str, Any]) -
         stopped("sample 2 of 4")
 
 
+def test_seeds_beyond_the_last_are_refused_first(scan: Any) -> None:
+    with pytest.raises(SettingsError, match="reach beyond"):
+        uncertainty(scan.measurement, Settings(method="dds", seed=2**31 - 1), seeds=2)
+
+
 def test_one_sample_has_no_spread(scan: Any) -> None:
     with pytest.raises(SettingsError, match=r"^seeds: 1 tell no spread; give 2 or more\.$"):
         uncertainty(scan.measurement, seeds=1)

@@ -37,7 +37,7 @@ class SavedAdapter:
     config : dict
         PEFT's configuration: rank ``r``, ``lora_alpha``, ``target_modules``.
     weights : dict of str to Tensor
-        Factors by their name in PEFT's files, float32. Their product is the change of a layer: ``lora_alpha`` is ``r``.
+        Factors by their name in PEFT's files, float32; the change of a layer is their product (``lora_alpha = r``).
     about : dict
         Where it comes from: prior, settings, scan; JSON values only.
     """

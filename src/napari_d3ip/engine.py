@@ -45,13 +45,12 @@ from napari_d3ip.settings import (
 )
 from napari_d3ip.solvers.classical import last, least_squares
 from napari_d3ip.solvers.external import as_proximal_map
-from napari_d3ip.solvers.total_variation import Duals, Regulariser, solve
+from napari_d3ip.solvers.total_variation import Duals, Regulariser
 from napari_d3ip.untrained import LOOKS, best_of, dip, self_diffusion
 
 FloatArray = npt.NDArray[np.float32]
 _PATIENCE = 5
 _START_CG = 10
-_START_CG_INSIDE = 3
 _DENOISER_ERROR = 0.05
 
 
@@ -379,17 +378,11 @@ def first_reconstruction(prepared: Preparation, problem: Problem) -> tuple[Tenso
     if settings.start_from in ("fbp", "noise"):
         return prepared.direct(), None
     start = problem.start()
-    measured = problem.measured * problem.used
     if settings.start_from == "cg":
+        measured = problem.measured * problem.used
         return last(least_squares(problem.fitted, measured, start, _START_CG, check=problem.check)), None
-    volume, duals = solve(
-        problem.fitted,
-        measured,
-        start,
-        _first_regulariser(prepared.problem, settings),
-        admm_steps=settings.start_iterations or 1,
-        cg_steps=_START_CG_INSIDE,
-        check=problem.check,
+    volume, duals = problem.total_variation(
+        start, settings.start_iterations or 1, _first_regulariser(prepared.problem, settings)
     )
     # Without them data consistency would forget the total variation it had reached and begin again.
     goes_on = duals is not None and duals.suit(problem.regulariser) and settings.coupling in COUPLED_IN_3D

@@ -156,13 +156,21 @@ class Problem:
             self.fitted, self.measured * self.used, volume, plain, admm_steps=1, cg_steps=cg_steps, check=self.check
         )[0]
 
-    def total_variation(self, start: Tensor, iterations: int) -> tuple[Tensor, Duals | None]:
-        """Reconstruction by total variation alone, of the settings' weight, from ``start``, and its solver's state."""
+    def total_variation(
+        self, start: Tensor, iterations: int, regulariser: Regulariser | None = None
+    ) -> tuple[Tensor, Duals | None]:
+        """Reconstruction by total variation alone from ``start``, and its solver's state.
+
+        Of the settings' weight, or as ``regulariser`` says. With neither total variation nor a constraint these are a
+        few conjugate gradients, however many iterations are asked for: more would fit the noise.
+        """
+        if regulariser is None:
+            regulariser = replace(self.regulariser, weight=self.settings.tv_weight or 0.0, proximal_weight=0.0)
         return solve(
             self.fitted,
             self.measured * self.used,
             start,
-            replace(self.regulariser, weight=self.settings.tv_weight or 0.0, proximal_weight=0.0),
+            regulariser,
             admm_steps=iterations,
             cg_steps=_TV_CG,
             check=self.check,

@@ -470,6 +470,7 @@ class TestSimulate:
             (["--views", "0"], "views"),
             (["--noise", "-1"], "noise"),
             (["--photons", "0"], "photons"),
+            (["--photons", "1e19"], "photons"),
             (["--photons", "10"], "photons: of 10 none come through"),
             (["--photons", "1e4", "--optical-depth", "nan"], "depth of nan"),
             (["--noise", "nan"], "--noise"),

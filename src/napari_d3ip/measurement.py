@@ -195,7 +195,7 @@ class Sinogram:
 
         Of a fan it is that of the central ray.
         """
-        folded = np.sort(np.mod(self.angles, 180.0))
+        folded = np.unique(np.mod(self.angles, 180.0).round(6) % 180.0)  # The same direction twice is no gap.
         gaps = np.diff(np.append(folded, folded[0] + 180.0))
         # The view spacing itself is no gap: an even cover of the half circle counts as 180 degrees.
         spacing = float(np.median(gaps)) if len(gaps) > 1 else 0.0

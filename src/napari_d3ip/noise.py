@@ -13,6 +13,7 @@ _FILTER = np.array([1.0, -3.0, 3.0, -1.0]) / np.sqrt(20.0)
 _OBJECT = 0.05
 # More values than these do not make a median more certain.
 _ENOUGH = 10_000_000
+_FEW = 100
 _MAD_OF_NORMAL = 0.6744897501960817
 
 
@@ -33,7 +34,7 @@ def estimate_noise(sinogram: npt.NDArray[np.float32]) -> float:
         In the sinogram's units; never 0 (at least 1e-4 of the data's standard deviation).
     """
     data = _thinned(sinogram).astype(np.float64)
-    floor = 1e-4 * float(data.std())
+    floor = max(1e-4 * float(data.std()), float(np.finfo(np.float32).eps) * float(np.abs(data).mean()))
     if data.shape[-1] < len(_FILTER):
         return max(floor, float(np.finfo(np.float32).tiny))
     windows = np.lib.stride_tricks.sliding_window_view(data, len(_FILTER), axis=-1)
@@ -48,12 +49,13 @@ def estimate_image_noise(stack: npt.NDArray[np.float32]) -> float:
     """Standard deviation of white noise in the slices of a stack.
 
     The median absolute deviation of second differences along both axes of a slice (Immerkær 1996, with the median of
-    Donoho & Johnstone 1994), which edges and ramps along either axis do not reach.
+    Donoho & Johnstone 1994), which edges and ramps along either axis do not reach. Where too few neighbours are all
+    there, those along rows alone.
 
     Parameters
     ----------
     stack : ndarray
-        Shape (z, y, x).
+        Shape (z, y, x); NaN where nothing was measured.
 
     Returns
     -------
@@ -61,9 +63,12 @@ def estimate_image_noise(stack: npt.NDArray[np.float32]) -> float:
         In the stack's units; never 0 (at least 1e-4 of the data's standard deviation).
     """
     data = _thinned(stack).astype(np.float64)
-    detail = np.diff(np.diff(data, n=2, axis=1), n=2, axis=2) / 6.0
-    floor = max(1e-4 * float(data.std()), float(np.finfo(np.float32).tiny))
-    return max(float(np.median(np.abs(detail))) / _MAD_OF_NORMAL, floor) if detail.size else floor
+    rows = np.diff(data, n=2, axis=2) / np.sqrt(6.0)
+    detail = np.diff(rows, n=2, axis=1) / np.sqrt(6.0)
+    floor = max(1e-4 * float(np.nanstd(data)), float(np.finfo(np.float32).tiny))
+    both, along = (each[np.isfinite(each)] for each in (detail, rows))
+    found = both if both.size >= min(_FEW, detail.size) else along
+    return max(float(np.median(np.abs(found))) / _MAD_OF_NORMAL, floor) if found.size else floor
 
 
 def estimate_complex_noise(kspace: KSpace) -> float:

@@ -19,7 +19,7 @@ from napari_d3ip.noise import estimate_image_noise
 from napari_d3ip.operators.convolution import Convolution
 from napari_d3ip.operators.external import as_operator, device_of
 from napari_d3ip.preparation import prepare
-from napari_d3ip.preparation.images import filled_in
+from napari_d3ip.preparation.images import _noise_of_stack, filled_in
 from napari_d3ip.problem import Problem
 from napari_d3ip.psf import gaussian_psf
 from napari_d3ip.reconstruction import Control, reconstruct
@@ -279,6 +279,15 @@ class TestStack:
     def test_what_cannot_be_right(self, fields: dict[str, Any], message: str) -> None:
         with pytest.raises(MeasurementError, match=message):
             ImageStack(**{"data": volume(), **fields})
+
+    @pytest.mark.parametrize("missing", [0.0, 0.05, 0.3, 0.5])
+    def test_noise_of_what_was_measured(self, missing: float) -> None:
+        """Holes are no noise."""
+        generator = np.random.default_rng(0)
+        y, x = np.mgrid[:48, :48] - 24
+        data = 0.5 + (np.hypot(y, x) < 15) + 0.01 * generator.standard_normal((8, 48, 48))
+        stack = ImageStack(data.astype(np.float32), mask=generator.random(data.shape) >= missing)
+        assert _noise_of_stack(stack) == pytest.approx(0.01, rel=0.5)
 
     def test_noise_is_told_from_edges_and_slopes(self) -> None:
         generator = np.random.default_rng(0)

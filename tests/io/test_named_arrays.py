@@ -247,3 +247,29 @@ def test_beams_that_are_half_said_or_not_known(tmp_path, truth, failure):
     with pytest.raises(MeasurementError, match="'cone' is not supported") as info:
         read(path)
     failure(info)
+
+
+def test_unit_is_a_word_in_the_name(tmp_path, truth):
+    """Not the beginning of one: radiographs have no radians."""
+    np.save(tmp_path / "scan.npy", truth.integrals)
+    table = ["image,radiograph_angle", *(f"{n},{angle}" for n, angle in enumerate(truth.angles))]
+    (tmp_path / "angles.csv").write_text("\n".join([",,", *table]))
+    truth.check(read(tmp_path / "scan.npy", axes="zad", angles=tmp_path / "angles.csv", values="line_integrals"), 1e-6)
+    (tmp_path / "angles.csv").write_text(",,\n")
+    with pytest.raises(FileError, match="holds no numbers"):
+        read(tmp_path / "scan.npy", axes="zad", angles=tmp_path / "angles.csv", values="line_integrals")
+
+
+def test_empty_matlab_variables_are_none(tmp_path, truth):
+    path = tmp_path / "v73.mat"
+    save_mat_73(path, {"sinogram": truth.integrals, "angles": truth.angles})
+    with h5py.File(path, "a") as file:
+        file["flats"] = np.zeros(2, np.uint64)
+        file["flats"].attrs.update({"MATLAB_class": np.bytes_("double"), "MATLAB_empty": np.uint8(1)})
+    truth.check(read(path), 1e-6)
+
+
+def test_counts_are_no_transmissions(tmp_path, truth):
+    np.savez(tmp_path / "scan.npz", data=truth.counts, theta=truth.angles)
+    with pytest.raises(MeasurementError, match="which are no transmissions but counts"):
+        read(tmp_path / "scan.npz", values="transmission")

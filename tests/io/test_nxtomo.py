@@ -70,6 +70,15 @@ def test_several_entries_are_asked_about(tmp_path, truth, failure):
         read(path, dataset="entry7")
 
 
+def test_several_detectors_of_an_entry_are_asked_about(scan, truth):
+    with h5py.File(scan, "a") as file:
+        file.copy(DETECTOR, file["entry0000/instrument"], name="other")
+    with pytest.raises(LayoutQuestion) as info:
+        read(scan)
+    assert info.value.candidates == (DETECTOR, "entry0000/instrument/other")
+    truth.check(read(scan, dataset=DETECTOR))
+
+
 def change(path, name, values):
     with h5py.File(path, "a") as file:
         del file[name]
@@ -114,6 +123,21 @@ def test_external_link_is_followed(scan, truth):
     with h5py.File(scan, "a") as file, h5py.File(scan.with_name("raw.h5"), "w") as raw:
         file.copy(f"{DETECTOR}/data", raw, name="data")
     change(scan, f"{DETECTOR}/data", h5py.ExternalLink("raw.h5", "/data"))
+    truth.check(read(scan))
+
+
+def test_virtual_dataset_behind_a_link(scan, truth):
+    """Its sources are beside the file that it is in."""
+    folder = scan.with_name("below")
+    folder.mkdir()
+    with h5py.File(scan, "a") as file, h5py.File(folder / "raw.h5", "w") as raw:
+        file.copy(f"{DETECTOR}/data", raw, name="data")
+        shape, dtype = raw["data"].shape, raw["data"].dtype
+    layout = h5py.VirtualLayout(shape, dtype=dtype)
+    layout[...] = h5py.VirtualSource("raw.h5", "data", shape)
+    with h5py.File(folder / "frames.h5", "w") as frames:
+        frames.create_virtual_dataset("data", layout)
+    change(scan, f"{DETECTOR}/data", h5py.ExternalLink("below/frames.h5", "/data"))
     truth.check(read(scan))
 
 

@@ -75,6 +75,21 @@ def test_a_measured_point(tmp_path: Path, path: Path) -> None:
         read(path, kind="deconvolution", psf=str(tmp_path / "psf.tif"))
 
 
+def test_a_point_in_another_unit(tmp_path: Path, path: Path) -> None:
+    psf = tmp_path / "psf.npy"
+    save_volume(psf, gaussian_psf(2.0), voxel_size=(400, 200, 200), unit="nanometer")
+    assert read(path, kind="deconvolution", psf=str(psf)).psf is not None
+    save_volume(psf, gaussian_psf(2.0), voxel_size=(200, 200, 200), unit="nanometer")
+    with pytest.raises(MeasurementError, match=r"^psf: voxels of psf\.npy measure .* resample it"):
+        read(path, kind="deconvolution", psf=str(psf))
+
+
+def test_mask_of_the_whole_and_some_slices(tmp_path: Path, path: Path) -> None:
+    np.save(tmp_path / "mask.npy", np.arange(6) != 3)
+    stack = read(path, kind="inpainting", mask=tmp_path / "mask.npy", slices="2:5")
+    assert stack.mask[:, 0, 0].tolist() == [True, False, True]
+
+
 def test_missing_slices(tmp_path: Path, path: Path, data: np.ndarray) -> None:
     np.save(tmp_path / "mask.npy", np.arange(6) != 3)
     stack = read(path, kind="inpainting", mask=tmp_path / "mask.npy")
@@ -93,6 +108,7 @@ def test_missing_slices(tmp_path: Path, path: Path, data: np.ndarray) -> None:
         ({"kind": "deconvolution", "psf": "1,2"}, MeasurementError, r"^psf: widths"),
         ({"kind": "deconvolution", "psf": "nowhere.tif"}, FileError, r"nowhere\.tif does not exist"),
         ({"kind": "deconvolution", "psf": "2", "angles": "0,90"}, SettingsError, r"^angles: stack\.tif is a stack"),
+        ({"kind": "deconvolution", "psf": "2", "axes": "yxz"}, SettingsError, r"^axes: stack\.tif is a stack"),
         ({"psf": "2"}, SettingsError, r"^psf: stack\.tif is read as a scan"),
         ({"kind": "superresolution"}, SettingsError, r"^kind: 'superresolution' is not possible"),
     ],
@@ -100,6 +116,13 @@ def test_missing_slices(tmp_path: Path, path: Path, data: np.ndarray) -> None:
 def test_what_cannot_be_read(path: Path, options: dict[str, Any], error: type[D3IPError], message: str) -> None:
     with pytest.raises(error, match=message):
         read(path, **options)
+
+
+def test_an_archive_refuses_what_a_stack_has_no_use_for(tmp_path: Path, data: np.ndarray) -> None:
+    save_stack(tmp_path / "S.NPZ", ImageStack(data, psf=gaussian_psf(2.0), provenance={"n": np.int64(3)}))
+    assert read(tmp_path / "S.NPZ").provenance["n"] == 3
+    with pytest.raises(SettingsError, match=r"^angles: S\.NPZ is a stack"):
+        read(tmp_path / "S.NPZ", angles=(1, 2))
 
 
 def test_an_archive_without_a_stack(tmp_path: Path, data: np.ndarray) -> None:

@@ -268,3 +268,44 @@ def test_folder_that_is_no_zarr(tmp_path):
     (tmp_path / "v.zarr").mkdir()
     with pytest.raises(FileError, match="holds nothing that can be read as a volume"):
         load_volume(tmp_path / "v.zarr")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shape", [(1, 5, 6), (4, 5, 3)])
+def test_shapes_that_tiff_takes_for_others(tmp_path, name, shape):
+    """A single slice, and three columns, which are no colours."""
+    volume = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    save_volume(tmp_path / name, volume)
+    np.testing.assert_array_equal(load_volume(tmp_path / name).data, volume)
+
+
+@pytest.mark.parametrize("name", [name.upper() for name in NAMES if "nii" not in name])
+def test_endings_in_capitals(tmp_path, volume, name):
+    save_volume(tmp_path / name, volume)
+    assert (tmp_path / name).exists()
+    np.testing.assert_array_equal(load_volume(tmp_path / name).data, volume)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_atoms_in_metres(tmp_path, volume, name):
+    save_volume(tmp_path / name, volume, voxel_size=(2e-10,) * 3, unit="meter")
+    loaded = load_volume(tmp_path / name)
+    assert loaded.voxel_size == (2e-10,) * 3
+    assert loaded.unit == "meter"
+
+
+def test_a_link_stays_one(tmp_path, volume):
+    save_volume(tmp_path / "target.npy", volume)
+    (tmp_path / "link.npy").symlink_to(tmp_path / "target.npy")
+    save_volume(tmp_path / "link.npy", 2 * volume)
+    assert (tmp_path / "link.npy").is_symlink()
+    np.testing.assert_array_equal(np.load(tmp_path / "target.npy"), 2 * volume)
+
+
+def test_header_of_nifti_that_was_cut_off(tmp_path, volume, failure):
+    save_volume(tmp_path / "v.nii", volume)
+    for length in (350, 400):
+        (tmp_path / "cut.nii").write_bytes((tmp_path / "v.nii").read_bytes()[:length])
+        with pytest.raises(FileError) as info:
+            load_volume(tmp_path / "cut.nii")
+        failure(info, "cut.nii")

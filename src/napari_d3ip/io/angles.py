@@ -26,7 +26,7 @@ _SIDECARS = (".angles.txt", "_angles.txt", "_angles.npy", ".tlt", ".rawtlt")
 _LOOSE_SIDECARS = (".txt", ".csv")
 _FOLDER_SIDECARS = ("angles.txt", "angles.csv", "angles.npy")
 _NAMES = re.compile(r"ang|theta|tilt|rot", re.IGNORECASE)
-_UNIT_IN_NAME = re.compile(r"(?:^|[^a-z])(deg|rad)", re.IGNORECASE)
+_UNIT_IN_NAME = re.compile(r"(?:^|[^a-z])(deg(?:rees?|s)?|rad(?:ians?|s)?)(?![a-z])", re.IGNORECASE)
 
 
 def read_angles(path: Path) -> tuple[AngleArray, AngleUnit | None]:
@@ -48,15 +48,16 @@ def read_angles(path: Path) -> tuple[AngleArray, AngleUnit | None]:
     """
     if path.suffix.lower() == ".npy":
         with reading(path, "angles"):
-            return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64).ravel(), None
+            stored = np.load(path, allow_pickle=False)
+        return _real(stored, path.name), None
     with reading(path, "a list of angles"):
         text = path.read_text(encoding="utf-8-sig")
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and line[0] not in "#%"]
-    if not lines:
-        raise FileError(f"angles: {path.name} holds no numbers; give one angle per line.")
     separator = r"[,;\t]+" if any(mark in line for line in lines for mark in ",;\t") else r"\s+"
-    rows = [[cell for cell in re.split(separator, line) if cell.strip()] for line in lines]
+    rows = [row for line in lines if (row := [cell for cell in re.split(separator, line) if cell.strip()])]
+    if not rows:
+        raise FileError(f"angles: {path.name} holds no numbers; give one angle per line.")
     title = None if _is_number(rows[0][0]) else [cell.strip() for cell in rows.pop(0)]
     column, unit = _column(path, title, rows)
     try:

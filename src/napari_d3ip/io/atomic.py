@@ -35,6 +35,7 @@ def replacing(path: Path, *, is_folder: bool = False) -> Iterator[Path]:
     FileError
         If it cannot be written there.
     """
+    path = path.resolve()  # A link stays one.
     _check(path, is_folder)
     try:
         work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))

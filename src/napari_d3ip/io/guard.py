@@ -6,9 +6,6 @@ Knows no file format.
 from __future__ import annotations
 
 import re
-import struct
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -16,21 +13,6 @@ from pathlib import Path
 from types import ModuleType
 
 from napari_d3ip.errors import D3IPError, FileError
-
-# What h5py, tifffile, scipy, numpy, zarr and nibabel raise on truncated, damaged or foreign files.
-_LIBRARY_ERRORS = (
-    OSError,
-    EOFError,
-    KeyError,
-    IndexError,
-    ValueError,
-    TypeError,
-    RuntimeError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-    zipfile.BadZipFile,
-)
 
 
 def one_line(error: BaseException) -> str:
@@ -58,7 +40,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
         raise FileError(f"{path} does not exist; check the path.") from error
     except PermissionError as error:
         raise FileError(f"{path} may not be read; ask for permission or copy it.") from error
-    except _LIBRARY_ERRORS as error:
+    except Exception as error:  # Libraries raise almost any type on truncated, damaged or foreign files.
         raise FileError(
             f"{path.name} cannot be read as {what} ({one_line(error)}); it may be truncated or damaged, so copy or "
             "export it again."

@@ -128,7 +128,8 @@ def load(dataset: h5py.Dataset, path: Path) -> npt.NDArray[Any]:
     if dataset.is_virtual:
         for source in dataset.virtual_sources():
             file = Path(source.file_name)
-            if source.file_name != "." and not (file.is_file() or (path.parent / file).is_file()):
+            beside = Path(dataset.file.filename).parent  # Behind an external link that is another file.
+            if source.file_name != "." and not (file.is_file() or (beside / file).is_file()):
                 raise FileError(
                     f"{path.name} takes {dataset.name} from {source.file_name}, which is missing; put that file where "
                     "it is expected."

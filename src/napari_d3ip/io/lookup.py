@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,19 @@ def pair(arrays: Arrays, name: str) -> tuple[int, int] | None:
     """Two whole numbers under a name."""
     numbers = floats(arrays, name)
     return (int(numbers[0]), int(numbers[1])) if len(numbers) == 2 else None
+
+
+def as_json(content: dict[str, Any]) -> str:
+    """JSON of what a file keeps of where its data come from; NumPy numbers and arrays, and paths, become plain."""
+    return json.dumps(content, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is no JSON value")
 
 
 def provenance(arrays: Arrays) -> dict[str, Any] | None:

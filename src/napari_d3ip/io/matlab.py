@@ -114,7 +114,8 @@ def _open_hdf5(name: str, item: h5py.Dataset | h5py.Group, arrays: Arrays, path:
                 _open_hdf5(f"{name}.{member}", inner, arrays, path)
         return
     kind = hdf5.attribute(item, "MATLAB_class")
-    if kind in ("cell", "function_handle") or item.dtype.kind == "O":
+    # Of an empty variable MATLAB keeps the shape as values.
+    if kind in ("cell", "function_handle") or item.dtype.kind == "O" or item.attrs.get("MATLAB_empty"):
         return
     values = hdf5.load(item, path)
     arrays[name] = np.asarray(_characters(values)) if kind == "char" else values.T

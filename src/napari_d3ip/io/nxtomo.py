@@ -88,7 +88,11 @@ def _detectors(group: h5py.Group, depth: int = _DEPTH) -> list[h5py.Group]:
 
 
 def _choose(detectors: list[h5py.Group], wanted: str | None, path: Path) -> h5py.Group:
-    entries = {str(detector.parent.parent.name).strip("/"): detector for detector in detectors}
+    names = [str(detector.parent.parent.name).strip("/") for detector in detectors]
+    entries = {
+        str(detector.name).strip("/") if names.count(name) > 1 else name: detector
+        for name, detector in zip(names, detectors, strict=True)
+    }
     if wanted is not None:
         chosen = [d for entry, d in entries.items() if (wanted.strip("/") + "/").startswith(entry + "/")]
         if not chosen:

@@ -23,6 +23,8 @@ from napari_d3ip.io.question import LayoutQuestion
 from napari_d3ip.measurement import Sinogram
 
 AnyArray = npt.NDArray[Any]
+# Median of transmissions that are none; noise and scatter stay below.
+_BRIGHTER_THAN_THE_BEAM = 2.0
 _EXPLAINED = {"a": "angle", "z": "slice", "d": "detector"}
 
 
@@ -226,6 +228,11 @@ def _settle_values(scan: RawScan, options: ReadOptions, axes: str, data: AnyArra
     if kind == "transmission":
         options.refuse(("flats", "darks"), scan.name, "a scan of transmissions")
         share = data.astype(np.float32)
+        if np.median(share) > _BRIGHTER_THAN_THE_BEAM:
+            raise MeasurementError(
+                f"values: {scan.name} has values about {np.median(share):.3g}, which are no transmissions but counts; "
+                "give flats=FILE and values=counts."
+            )
     elif flats is None:
         raise LayoutQuestion(
             f"flats: {scan.name} holds counts without flat fields; give flats=FILE, or values=transmission or "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from napari_d3ip.errors import FileError
 from napari_d3ip.io.atomic import replacing
+from napari_d3ip.io.lookup import as_json
 from napari_d3ip.measurement import Sinogram
 
 
@@ -59,15 +59,16 @@ def _attributes(sinogram: Sinogram) -> dict[str, Any]:
 
 
 def _write_npz(path: Path, sinogram: Sinogram) -> None:
-    np.savez(
-        path,
-        data=sinogram.data,
-        axes="zad",
-        angles=sinogram.angles,
-        angle_unit="degree",
-        provenance=json.dumps(sinogram.provenance),
-        **_attributes(sinogram),
-    )
+    with path.open("wb") as file:  # To a path in capitals numpy adds an ending.
+        np.savez(
+            file,
+            data=sinogram.data,
+            axes="zad",
+            angles=sinogram.angles,
+            angle_unit="degree",
+            provenance=as_json(sinogram.provenance),
+            **_attributes(sinogram),
+        )
 
 
 def _write_data_exchange(path: Path, sinogram: Sinogram) -> None:
@@ -84,4 +85,4 @@ def _write_data_exchange(path: Path, sinogram: Sinogram) -> None:
             data.attrs[name] = value
         theta = file.create_dataset("exchange/theta", data=sinogram.angles)
         theta.attrs["units"] = "degree"
-        file[PROVENANCE] = json.dumps(sinogram.provenance)
+        file[PROVENANCE] = as_json(sinogram.provenance)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io.atomic import replacing
 from napari_d3ip.io.companions import read_mask
 from napari_d3ip.io.guard import reading
-from napari_d3ip.io.lookup import Arrays, find, floats, provenance, voxel_size, word
+from napari_d3ip.io.lookup import Arrays, as_json, find, floats, provenance, voxel_size, word
 from napari_d3ip.io.options import SINOGRAM_ONLY, ReadOptions
+from napari_d3ip.io.units import convert_length, length_unit
 from napari_d3ip.io.volumes import Volume, load_volume
 from napari_d3ip.measurement import FloatArray, ImageStack
 from napari_d3ip.psf import gaussian_psf
@@ -21,6 +21,7 @@ from napari_d3ip.psf import gaussian_psf
 STACK = "stack"
 """Name of the data in an archive that `save_stack` wrote."""
 _SAME_SIZE = 0.01
+_NOT_OF_STACKS = ("axes", "dataset", "repetition", "coil_maps", "trajectory", "image_shape", "keep_oversampling")
 
 
 def read_stack(path: Path, options: ReadOptions) -> ImageStack:
@@ -35,7 +36,6 @@ def read_stack(path: Path, options: ReadOptions) -> ImageStack:
     SettingsError
         If options were given that a stack has no use for.
     """
-    options.refuse(SINOGRAM_ONLY, path.name, "a stack")
     if path.suffix.lower() == ".npz":
         with reading(path, "npz archive"), np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -65,12 +65,13 @@ def stack_from_arrays(path: Path, arrays: Arrays, options: ReadOptions) -> Image
 
 def _completed(stack: ImageStack, path: Path, options: ReadOptions) -> ImageStack:
     """The stack with what the options add."""
-    if options.slices is not None:
-        stack = stack.select(slices=options.slice_range(len(stack.data), path.name))
+    options.refuse((*SINOGRAM_ONLY, *_NOT_OF_STACKS), path.name, "a stack")
     if options.mask is not None:
         stack = replace(
             stack, data=np.where(np.asarray(stack.mask), stack.data, np.nan), mask=read_mask(options.mask, "z")
         )
+    if options.slices is not None:
+        stack = stack.select(slices=options.slice_range(len(stack.data), path.name))
     stack = stack.with_slices_between(options.upsample) if options.upsample > 1 else stack
     size = stack.voxel_size if options.voxel_size is None else options.voxel_size
     given = options.psf
@@ -102,8 +103,15 @@ def _completed(stack: ImageStack, path: Path, options: ReadOptions) -> ImageStac
 def _read_psf(path: Path, stack: ImageStack) -> FloatArray:
     """Point spread function in a volume file, whose voxels must be those of the stack if both are known."""
     volume: Volume = load_volume(path)
-    known = volume.voxel_size is not None and stack.voxel_size is not None and volume.unit == stack.unit
-    if known and not np.allclose(volume.voxel_size or 0, stack.voxel_size or 0, rtol=_SAME_SIZE):
+    own, its = length_unit(stack.unit), length_unit(volume.unit)
+    sizes = volume.voxel_size or (0.0, 0.0, 0.0)
+    if own is not None and its is not None:
+        sizes_here = [convert_length(size, its, own) for size in sizes]
+    else:
+        sizes_here = list(sizes)
+    known = volume.voxel_size is not None and stack.voxel_size is not None
+    comparable = (own is None) == (its is None) and (own is not None or volume.unit == stack.unit)
+    if known and comparable and not np.allclose(sizes_here, stack.voxel_size or 0, rtol=_SAME_SIZE):
         raise MeasurementError(
             f"psf: voxels of {path.name} measure {volume.voxel_size} {volume.unit}, those of the stack "
             f"{stack.voxel_size}; resample it to the grid of the stack."
@@ -130,12 +138,12 @@ def save_stack(path: str | Path, stack: ImageStack) -> None:
     if path.suffix.lower() != ".npz":
         raise FileError(f"{path.name} has no ending of a stack with its geometry; use .npz.")
     fields = {name: getattr(stack, name) for name in ("psf", "mask", "noise_level", "voxel_size")}
-    with replacing(path) as part:
+    with replacing(path) as part, part.open("wb") as file:  # To a path in capitals numpy adds an ending.
         np.savez(
-            part,
+            file,
             stack=stack.data,
             unit=stack.unit,
             boundary=stack.boundary,
-            provenance=json.dumps(stack.provenance),
+            provenance=as_json(stack.provenance),
             **{name: value for name, value in fields.items() if value is not None},
         )

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io.atomic import replacing
 from napari_d3ip.io.guard import reading
+from napari_d3ip.io.lookup import as_json
 from napari_d3ip.io.units import SHORT_NAMES, convert_length, length_unit
 from napari_d3ip.measurement import checked_voxel_size
 
@@ -27,6 +28,8 @@ _KEY = "napari_d3ip"
 _IMAGEJ_LIMIT = 2**32 - 2**20  # ImageJ's TIFF has 32-bit offsets; larger volumes become OME-BigTIFF.
 _IMAGEJ_UNITS = {"nanometer": "nm", "micrometer": "micron", "millimeter": "mm", "centimeter": "cm"}
 _ZARR_CHUNK = 128
+# TIFF keeps pixels per unit as a fraction of 32-bit numbers.
+_SMALLEST_FRACTION = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +93,8 @@ def save_volume(
     writer = _by_ending(path, _WRITERS)
     content = Volume(_as_volume(volume, path), checked_voxel_size(voxel_size), unit, metadata or {})
     try:
-        note = json.dumps(
-            {"kind": "volume", "voxel_size": content.voxel_size, "unit": unit, "metadata": content.metadata},
-            default=_plain_number,
+        note = as_json(
+            {"kind": "volume", "voxel_size": content.voxel_size, "unit": unit, "metadata": content.metadata}
         )
     except (TypeError, ValueError) as error:
         raise FileError(f"metadata: {path.name} can only keep JSON values ({error}); leave the others out.") from error
@@ -186,15 +188,6 @@ def _voxel_size(size: float | Sequence[float] | None) -> VoxelSize | None:
     return cast(VoxelSize, tuple(values))
 
 
-def _plain_number(value: Any) -> Any:
-    """NumPy numbers and arrays, and paths, as JSON."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} is no JSON value")
-
-
 def _write_tiff(path: Path, volume: Volume, note: str) -> None:
     if np.iscomplexobj(volume.data):
         name, dot, ending = path.name.partition(".ome.") if ".ome." in path.name else path.name.rpartition(".")
@@ -210,12 +203,29 @@ def _write_tiff(path: Path, volume: Volume, note: str) -> None:
         if volume.voxel_size is not None and length in SHORT_NAMES:
             for axis, size in zip("ZYX", (z, y, x), strict=True):
                 metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": SHORT_NAMES[length]}
-        tifffile.imwrite(path, volume.data, ome=True, bigtiff=volume.data.nbytes > _IMAGEJ_LIMIT, metadata=metadata)
+        tifffile.imwrite(
+            path,
+            volume.data,
+            ome=True,
+            bigtiff=volume.data.nbytes > _IMAGEJ_LIMIT,
+            photometric="minisblack",  # Three columns are no colours.
+            metadata=metadata,
+        )
         return
     # ImageJ's own words are ASCII; our note has the unit as it was given.
     unit = volume.unit if volume.unit.isascii() else length or "pixel"
+    if length is not None and min(y, x) < _SMALLEST_FRACTION:
+        z, y, x = (convert_length(size, length, "nanometer") for size in (z, y, x))
+        length = "nanometer"
     imagej = {"axes": "ZYX", "spacing": z, "unit": _IMAGEJ_UNITS.get(length or "", unit)}
-    tifffile.imwrite(path, volume.data, imagej=True, resolution=(1 / x, 1 / y), metadata={**imagej, "Info": note})
+    tifffile.imwrite(
+        path,
+        volume.data,
+        imagej=True,
+        photometric="minisblack",
+        resolution=(1 / x, 1 / y),
+        metadata={**imagej, "Info": note},
+    )
 
 
 def _read_tiff(path: Path) -> Volume:
@@ -223,7 +233,9 @@ def _read_tiff(path: Path) -> Volume:
 
     stack = read_stack(path)
     note = None if stack.metadata is None else json.dumps(stack.metadata)
-    return _loaded(stack.data, path, note, stack.sizes, stack.unit)
+    # TIFF has no axis of length one; what we wrote is a volume.
+    data = stack.data[None] if note is not None and stack.data.ndim == 2 else stack.data
+    return _loaded(data, path, note, stack.sizes, stack.unit)
 
 
 def _write_zarr(path: Path, volume: Volume, note: str) -> None:
@@ -275,7 +287,8 @@ def _read_zarr(path: Path) -> Volume:
 def _write_npy(path: Path, volume: Volume, note: str) -> None:
     from napari_d3ip.io.numpy_files import sidecar
 
-    np.save(path, volume.data)
+    with path.open("wb") as file:  # To a path in capitals numpy adds an ending.
+        np.save(file, volume.data)
     sidecar(path).write_text(note, encoding="utf-8")
 
 

@@ -128,11 +128,10 @@ def filled_in(data: Tensor, seen: Tensor) -> Tensor:
 
 
 def _noise_of_stack(measurement: ImageStack) -> float:
-    """Noise of the slices that were measured; what is missing in them is filled in before."""
+    """Noise of the voxels that were measured."""
     mask = np.asarray(measurement.mask)
     slices = mask.any(axis=(1, 2))
-    measured = measurement.data[slices]
-    return estimate_image_noise(np.where(mask[slices], measured, measured[mask[slices]].mean()))
+    return estimate_image_noise(np.where(mask[slices], measurement.data[slices], np.float32(np.nan)))
 
 
 def _noise_of_rows(measurement: LinearMeasurement) -> float:

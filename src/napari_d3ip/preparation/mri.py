@@ -110,9 +110,10 @@ def prepare_kspace(measurement: KSpace, settings: Settings, device: torch.device
 def find_coils(measurement: KSpace, settings: Settings, device: torch.device, control: Control) -> Coils:
     """Coil maps given or by ESPIRiT, of at most ``settings.virtual_coils`` coils; remembered for the measurement."""
     key = (settings.calibration_width, settings.virtual_coils, str(device))
-    known = _known.setdefault(measurement, {})
+    known = _known.get(measurement, {})
     if key not in known:
-        known[key] = _find_coils(measurement, settings, device, control)
+        # Of one scan only the last ones: they are as large as it is.
+        known = _known[measurement] = {key: _find_coils(measurement, settings, device, control)}
     return known[key]
 
 

@@ -110,7 +110,8 @@ def _random(rows: BoolArray, wanted: int, generator: np.random.Generator) -> Boo
     rows = rows.copy()
     density = (1.05 - np.abs(np.linspace(-1, 1, len(rows)))) ** 2 * ~rows
     missing = wanted - np.count_nonzero(rows)
-    rows[generator.choice(len(rows), missing, replace=False, p=density / density.sum())] = True
+    if missing > 0:
+        rows[generator.choice(len(rows), missing, replace=False, p=density / density.sum())] = True
     return rows
 
 

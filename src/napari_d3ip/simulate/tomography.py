@@ -24,6 +24,8 @@ FloatArray = npt.NDArray[np.float32]
 _FINER = 2
 _FLATS = 10
 _SPLINE_ORDER = 3
+# Far beyond any detector; random numbers of such a mean still exist.
+_MOST_PHOTONS = 1e15
 
 
 def simulate_sinogram(
@@ -142,10 +144,10 @@ def count_photons(
     """
     largest = float(integrals.max())
     depth = largest if optical_depth is None else optical_depth
-    if not (1 <= photons < math.inf and 0 < depth < math.inf and largest > 0):
+    if not (1 <= photons <= _MOST_PHOTONS and 0 < depth < math.inf and largest > 0):
         raise MeasurementError(
-            f"photons: {photons:g} a pixel through an optical depth of {depth:g} is not possible; give at least 1 "
-            "photon, and a volume and a depth above 0."
+            f"photons: {photons:g} a pixel through an optical depth of {depth:g} is not possible; give 1 to "
+            f"{_MOST_PHOTONS:g} photons, and a volume and a depth above 0."
         )
     if math.log(photons) < depth:
         raise MeasurementError(

@@ -40,6 +40,20 @@ def test_counts_become_line_integrals(scan, truth):
     assert note["values"] == {"in_file": "counts", "from": "flat fields", "flats": 3, "darks": 2}
 
 
+def test_some_slices_are_all_that_is_kept(tmp_path, truth):
+    whole = read(write(tmp_path / "scan.h5", truth)).data
+    counts = truth.counts.copy()
+    counts[:, 4] = 0  # A row without a logarithm, which nobody asks for.
+    part = read(write(tmp_path / "part.h5", truth, **{"exchange/data": counts}), slices="1:3")
+    np.testing.assert_array_equal(part.data, whole[1:3])
+    assert part.slice_range is None
+    np.savez(tmp_path / "scan.npz", sinogram=truth.integrals.astype(np.float32), theta=truth.angles)
+    plain = read(tmp_path / "scan.npz", slices="1:3").data
+    while plain.base is not None:
+        plain = plain.base
+    assert len(plain) == 2
+
+
 def test_missing_darks_are_recorded(tmp_path, truth):
     sinogram = read(write(tmp_path / "scan.h5", truth, **{"exchange/data_dark": None}))
     assert sinogram.provenance["read"]["values"]["darks"] == "none, taken as zero"

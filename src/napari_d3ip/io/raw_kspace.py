@@ -135,8 +135,9 @@ class RawKSpace:
         self.notes["slices_along"] = along
         given = self._given(options, along, grid if trajectory is None else None)
         part = options.slice_range(len(grid.data), self.name)
+        data = grid.data[part]
         return KSpace(
-            grid.data[part],
+            data if len(data) == len(grid.data) else data.copy(),  # A view would keep the whole scan in memory.
             trajectory=trajectory,
             image_shape=None if trajectory is None else self._settle_shape(options),
             calibration=_part(calibration, part, len(grid.data)),

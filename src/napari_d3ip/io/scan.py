@@ -6,7 +6,7 @@ file format.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ class RawScan:
                 f"angles: {len(angles)} values for {data.shape[1]} projections in {self.name} (shape "
                 f"{self.data.shape} read as {axes}); give one angle per projection, or correct the axis order."
             )
-        integrals, values_note = _settle_values(self, options, axes, data)
+        integrals, values_note = _settle_values(self, options, axes, data)  # Of the slices that are wanted.
         pitch = self.detector_pitch if options.detector_pitch is None else options.detector_pitch
         voxel_size, unit = _settle_voxel(self, options, axes, pitch)
         note = {
@@ -127,7 +127,7 @@ class RawScan:
             "values": values_note,
         }
         own = self.provenance is not None and options == ReadOptions()
-        sinogram = Sinogram(
+        return Sinogram(
             integrals,
             angles,
             center=self.center if options.center is None else options.center,
@@ -140,10 +140,6 @@ class RawScan:
             provenance=(self.provenance or {}) if own else {**(self.provenance or {}), "read": note},
             origin=options.origin(self.path),
         )
-        if options.slices is None:
-            return sinogram
-        part = sinogram.select(slices=options.slice_range(len(sinogram.data), self.name))
-        return replace(part, origin=sinogram.origin, slice_range=None)
 
 
 def _require_stack(scan: RawScan) -> None:
@@ -217,14 +213,16 @@ def _settle_axes(scan: RawScan, options: ReadOptions, views: int) -> tuple[str, 
 
 
 def _settle_values(scan: RawScan, options: ReadOptions, axes: str, data: AnyArray) -> tuple[AnyArray, dict[str, Any]]:
-    """Line integrals (z, angle, detector), and what was done to get them."""
+    """Line integrals (z, angle, detector) of the slices that are wanted, and what was done to get them."""
     flats = scan.flats if options.flats is None else read_frames(options.flats, "flats")
     darks = scan.darks if options.darks is None else read_frames(options.darks, "darks")
     kind, why = _kind_of_values(scan, options, data, flats)
     note: dict[str, Any] = {"in_file": kind, "from": why}
+    slices, shape = options.slice_range(len(data), scan.name), data.shape
+    data = data[slices]
     if kind == "line_integrals":
         options.refuse(("flats", "darks", "clip_transmission"), scan.name, "a scan of line integrals")
-        return data, note
+        return (data if data.shape == shape else data.copy()), note  # A view would keep the whole scan in memory.
     if kind == "transmission":
         options.refuse(("flats", "darks"), scan.name, "a scan of transmissions")
         share = data.astype(np.float32)
@@ -241,11 +239,11 @@ def _settle_values(scan: RawScan, options: ReadOptions, axes: str, data: AnyArra
             shape=scan.data.shape,
         )
     else:
-        flats = _order_frames(flats, axes, data.shape, "flats", scan.name)
+        flats = _order_frames(flats, axes, shape, "flats", scan.name)[..., slices, :]
         note["flats"] = 1 if flats.ndim == 2 else len(flats)
         note["darks"] = "none, taken as zero"
         if darks is not None:
-            darks = _order_frames(darks, axes, data.shape, "darks", scan.name)
+            darks = _order_frames(darks, axes, shape, "darks", scan.name)[..., slices, :]
             note["darks"] = 1 if darks.ndim == 2 else len(darks)
         share = transmission(data, flats, darks)
     clip = options.clip_transmission

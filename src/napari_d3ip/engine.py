@@ -310,7 +310,7 @@ def _sample(
         recorder.go_on(history)
     for event in METHODS[settings.method](problem, prior, state):
         # Slices that look alike may make fewer groups than were asked for.
-        recorder.replan(plan(settings, len(problem.zeros()), len(state.groups)))
+        recorder.replan(plan(settings, len(state.x_t), len(state.groups)))
         step = recorder.record(event.phase, event.volume, **_values(event, problem))
         if event.phase == "sampling":
             store.save(state, problem, recorder.history)

@@ -325,6 +325,17 @@ class TestCheckpoint:
         assert resumed.metrics["adapt_seconds"] <= resumed.metrics["seconds"]
         assert list(tmp_path.iterdir()) == [checkpoint]  # Nothing partial; the caller's to remove.
 
+    def test_fewer_groups_than_asked_for_are_planned(
+        self, make_scan: Callable[..., Any], tiny: dict[str, Any]
+    ) -> None:
+        """Slices that are the same are one group."""
+        scan = make_scan(4).measurement
+        scan = replace(scan, data=np.repeat(scan.data[:1], 4, axis=0))
+        fields = {"adapt_groups": 4, "group_by": "similarity", "held_out_fraction": 0.0, "guard": False}
+        steps: list[Step] = []
+        reconstruct(scan, Settings.create(tiny, **fields), on_step=steps.append)
+        assert steps[-1].index == steps[-1].total
+
     def test_resumed_run_keeps_its_groups(
         self, make_scan: Callable[..., Any], tiny: dict[str, Any], tmp_path: Path
     ) -> None:

@@ -23,7 +23,7 @@ from napari_d3ip.io.options import is_kspace_order, is_sinogram_order
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.widgets.first_look import in_words
 from napari_d3ip.widgets.layers import measurement_layer
-from napari_d3ip.widgets.model_form import ModelForm, labelled, offer
+from napari_d3ip.widgets.model_form import ModelForm, labelled, offer, typed_path
 from napari_d3ip.widgets.notify import show_failure
 from napari_d3ip.widgets.scan_reader import Answer, ScanReader, Seen
 from napari_d3ip.widgets.thumbnail import Thumbnail
@@ -107,7 +107,7 @@ class ImportWidget(QWidget):
         question : LayoutQuestion
             What the reader said.
         """
-        if str(path) != self._path.line_edit.value:
+        if str(path) != typed_path(self._path):
             self._form.show({name: ReadOptions.model_fields[name].default for name in self.fields})
             self._path.line_edit.value = str(path)
         self._reader.withdraw()  # The answer is the question at hand.
@@ -123,7 +123,7 @@ class ImportWidget(QWidget):
         """Read what the form says now, unless it changes again soon."""
         self._measurement = None
         self._importing = False
-        path = self._path.line_edit.value
+        path = typed_path(self._path)
         if path:
             self._reason.setText("Reading…")
             self._reader.request(path, self._given())
@@ -132,7 +132,7 @@ class ImportWidget(QWidget):
             self._clear(INTRODUCTION)
 
     def _import_scan(self) -> None:
-        path = self._path.line_edit.value
+        path = typed_path(self._path)
         if self._measurement is not None:
             self._add_layer(self._measurement)
         elif path:

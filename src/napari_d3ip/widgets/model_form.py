@@ -212,11 +212,15 @@ def _in_words(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def typed_path(edit: FileEdit) -> str:
+    """What was typed, which need not be a path; file managers copy paths in quotes, and shells know a home."""
+    typed: str = edit.line_edit.value.strip().strip('"')
+    return os.path.expanduser(typed)
+
+
 def _get(widget: Any) -> Any:
     if isinstance(widget, FileEdit):
-        # Typed text need not be a path; file managers copy paths in quotes.
-        typed = widget.line_edit.value.strip().strip('"')
-        return os.path.expanduser(typed) or None
+        return typed_path(widget) or None
     if isinstance(widget, LineEdit):
         return widget.value.strip() or None
     return widget.value

@@ -135,7 +135,6 @@ def label_of(widget: Widget) -> QLabel:
     """Label for a widget, which screen readers then name after it."""
     label = QLabel(widget.label)
     label.setToolTip(widget.tooltip or "")
-    label.setBuddy(widget.native)
     # A file edit is a text and a button.
     field = widget.line_edit.native if isinstance(widget, FileEdit) else widget.native
     field.setAccessibleName(widget.label)

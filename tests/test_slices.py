@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from napari_d3ip import KSpace, Sinogram, reconstruct
 from napari_d3ip.checkpoint import fingerprint
-from napari_d3ip.measurement import Measurement
+from napari_d3ip.measurement import PLACE, Measurement
+from napari_d3ip.reconstruction import Reconstruction
 from napari_d3ip.settings import Settings
 from napari_d3ip.widgets.layers import measurement_layer, volume_placement
 
@@ -49,3 +52,13 @@ def test_result_lies_at_its_place() -> None:
     assert attributes["name"] == "sinogram [fbp] slices 4–9"
     assert attributes["translate"] == (8, 0, 0)
     assert "translate" not in whole.to_layer()[1]
+
+
+def test_result_lies_where_the_layer_does_that_its_scan_is_made_of() -> None:
+    scan = replace(SINOGRAM, provenance={PLACE: (10.0, 5.0, 3.0)})
+    part = scan.select(slices=slice(2, 4))
+    for measurement in (scan, part):
+        volume = np.zeros(measurement.volume_shape, np.float32)
+        result = Reconstruction(volume, Settings(), [], {}, measurement)
+        assert result.to_layer()[1]["translate"] == volume_placement(measurement)["translate"]
+    assert volume_placement(part)["translate"] == (14, 5, 3)

@@ -97,7 +97,7 @@ def write_volume(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     volume = np.asarray(data[0] if attributes.get("multiscale") else data)
     voxel_size, unit = None, "pixel"
     if volume.ndim == 3:
-        voxel_size, unit = common_voxel_size(attributes["scale"], [str(unit) for unit in attributes["units"]])
+        voxel_size, unit = common_voxel_size(attributes["scale"], attributes["units"])
     save_volume(path, volume, voxel_size=voxel_size, unit=unit, metadata=provenance(attributes["metadata"]))
     return [path]
 

@@ -308,9 +308,11 @@ def _sample(
     else:
         state, history = resumed
         recorder.go_on(history)
+    groups = 0
     for event in METHODS[settings.method](problem, prior, state):
-        # Slices that look alike may make fewer groups than were asked for.
-        recorder.replan(plan(settings, len(state.x_t), len(state.groups)))
+        if len(state.groups) != groups:  # Slices that look alike may make fewer than were asked for.
+            groups = len(state.groups)
+            recorder.replan(plan(settings, len(state.x_t), groups))
         step = recorder.record(event.phase, event.volume, **_values(event, problem))
         if event.phase == "sampling":
             store.save(state, problem, recorder.history)

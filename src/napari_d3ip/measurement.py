@@ -841,3 +841,16 @@ def _listed(numbers: npt.NDArray[np.intp]) -> str:
     """The first few of some numbers, in words."""
     few = ", ".join(str(number) for number in numbers[:3])
     return few + (", …" if len(numbers) > 3 else "")
+
+
+PLACE = "place"
+"""Provenance of scans that are made of a layer: where its first voxel (z, y, x) is in the world."""
+
+
+def place_in_world(measurement: Measurement) -> tuple[float, float, float]:
+    """Where the first voxel (z, y, x) of a measurement's volume is, in its unit; not 0 for part of a longer scan."""
+    z, y, x = measurement.provenance.get(PLACE, (0.0, 0.0, 0.0))
+    if measurement.slice_range is not None:
+        thickness, *_ = measurement.voxel_size or (1.0,)
+        z += thickness * measurement.slice_range[0]
+    return float(z), float(y), float(x)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_d3ip.errors import D3IPError, MeasurementError, SettingsError
-from napari_d3ip.measurement import ComplexArray, Measurement
+from napari_d3ip.measurement import ComplexArray, Measurement, place_in_world
 from napari_d3ip.settings import Settings
 
 if TYPE_CHECKING:
@@ -278,8 +278,9 @@ class Reconstruction:
         }
         if self.measurement.voxel_size is not None:
             attributes |= {"scale": self.measurement.voxel_size, "units": units_in_napari(self.measurement.unit)}
-        if part is not None:
-            attributes["translate"] = (part[0] * attributes.get("scale", (1.0,))[0], 0.0, 0.0)
+        place = place_in_world(self.measurement)
+        if any(place):
+            attributes["translate"] = place
         return self.volume, attributes, "image"
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from napari_d3ip.errors import FileError
 from napari_d3ip.io.atomic import replacing
-from napari_d3ip.io.lookup import as_json
+from napari_d3ip.io.lookup import as_json, save_arrays
 from napari_d3ip.measurement import KSpace
 
 _FIELDS = ("mask", "coil_maps", "trajectory", "image_shape", "calibration", "noise_level", "voxel_size")
@@ -33,9 +31,9 @@ def save_kspace(path: str | Path, kspace: KSpace) -> None:
     if path.suffix.lower() != ".npz":
         raise FileError(f"{path.name} has no ending of k-space; use .npz.")
     fields = {name: getattr(kspace, name) for name in _FIELDS}
-    with replacing(path) as part, part.open("wb") as file:  # To a path in capitals numpy adds an ending.
-        np.savez(
-            file,
+    with replacing(path) as part:
+        save_arrays(
+            part,
             kspace=kspace.data,
             axes="zcyx",
             unit=kspace.unit,

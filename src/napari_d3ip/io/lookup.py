@@ -1,4 +1,4 @@
-"""Finding arrays, words and numbers by name among those of a file.
+"""Named arrays of files: finding arrays, words and numbers among them, and writing them.
 
 Knows names as files have them (members of structures as ``structure.member``), not what they mean.
 """
@@ -61,6 +61,12 @@ def pair(arrays: Arrays, name: str) -> tuple[int, int] | None:
     """Two whole numbers under a name."""
     numbers = floats(arrays, name)
     return (int(numbers[0]), int(numbers[1])) if len(numbers) == 2 else None
+
+
+def save_arrays(path: Path, **arrays: Any) -> None:
+    """Write an npz archive; `numpy.savez` by itself adds an ending to a path whose own is in capitals."""
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def as_json(content: dict[str, Any]) -> str:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from napari_d3ip.errors import FileError
 from napari_d3ip.io.atomic import replacing
-from napari_d3ip.io.lookup import as_json
+from napari_d3ip.io.lookup import as_json, save_arrays
 from napari_d3ip.measurement import Sinogram
 
 
@@ -59,16 +57,15 @@ def _attributes(sinogram: Sinogram) -> dict[str, Any]:
 
 
 def _write_npz(path: Path, sinogram: Sinogram) -> None:
-    with path.open("wb") as file:  # To a path in capitals numpy adds an ending.
-        np.savez(
-            file,
-            data=sinogram.data,
-            axes="zad",
-            angles=sinogram.angles,
-            angle_unit="degree",
-            provenance=as_json(sinogram.provenance),
-            **_attributes(sinogram),
-        )
+    save_arrays(
+        path,
+        data=sinogram.data,
+        axes="zad",
+        angles=sinogram.angles,
+        angle_unit="degree",
+        provenance=as_json(sinogram.provenance),
+        **_attributes(sinogram),
+    )
 
 
 def _write_data_exchange(path: Path, sinogram: Sinogram) -> None:

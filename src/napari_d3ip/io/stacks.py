@@ -11,7 +11,7 @@ from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io.atomic import replacing
 from napari_d3ip.io.companions import read_mask
 from napari_d3ip.io.guard import reading
-from napari_d3ip.io.lookup import Arrays, as_json, find, floats, provenance, voxel_size, word
+from napari_d3ip.io.lookup import Arrays, as_json, find, floats, provenance, save_arrays, voxel_size, word
 from napari_d3ip.io.options import SINOGRAM_ONLY, ReadOptions
 from napari_d3ip.io.units import convert_length, length_unit
 from napari_d3ip.io.volumes import Volume, load_volume
@@ -104,14 +104,11 @@ def _read_psf(path: Path, stack: ImageStack) -> FloatArray:
     """Point spread function in a volume file, whose voxels must be those of the stack if both are known."""
     volume: Volume = load_volume(path)
     own, its = length_unit(stack.unit), length_unit(volume.unit)
-    sizes = volume.voxel_size or (0.0, 0.0, 0.0)
-    if own is not None and its is not None:
-        sizes_here = [convert_length(size, its, own) for size in sizes]
-    else:
-        sizes_here = list(sizes)
     known = volume.voxel_size is not None and stack.voxel_size is not None
-    comparable = (own is None) == (its is None) and (own is not None or volume.unit == stack.unit)
-    if known and comparable and not np.allclose(sizes_here, stack.voxel_size or 0, rtol=_SAME_SIZE):
+    known = known and ((own is not None and its is not None) or volume.unit == stack.unit)
+    factor = convert_length(1.0, its, own) if own is not None and its is not None else 1.0
+    sizes = factor * np.array(volume.voxel_size or 0)
+    if known and not np.allclose(sizes, stack.voxel_size or 0, rtol=_SAME_SIZE):
         raise MeasurementError(
             f"psf: voxels of {path.name} measure {volume.voxel_size} {volume.unit}, those of the stack "
             f"{stack.voxel_size}; resample it to the grid of the stack."
@@ -138,9 +135,9 @@ def save_stack(path: str | Path, stack: ImageStack) -> None:
     if path.suffix.lower() != ".npz":
         raise FileError(f"{path.name} has no ending of a stack with its geometry; use .npz.")
     fields = {name: getattr(stack, name) for name in ("psf", "mask", "noise_level", "voxel_size")}
-    with replacing(path) as part, part.open("wb") as file:  # To a path in capitals numpy adds an ending.
-        np.savez(
-            file,
+    with replacing(path) as part:
+        save_arrays(
+            part,
             stack=stack.data,
             unit=stack.unit,
             boundary=stack.boundary,

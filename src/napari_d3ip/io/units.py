@@ -46,15 +46,17 @@ def convert_length(value: float, unit: str, to: str) -> float:
     return value * (_METERS[unit] / _METERS[to])
 
 
-def common_voxel_size(scale: Sequence[float], units: Sequence[str]) -> tuple[tuple[float, float, float] | None, str]:
+def common_voxel_size(
+    scale: Sequence[float], units: Sequence[object]
+) -> tuple[tuple[float, float, float] | None, str]:
     """Voxel size in one unit, of axes that may each have their own; None of voxels of 1 pixel, whose size nobody set.
 
     Parameters
     ----------
     scale : sequence of float
         Of z, y and x.
-    units : sequence of str
-        Of z, y and x, in napari's words.
+    units : sequence
+        Of z, y and x, as napari's layers have them: words, or what `str` makes words of.
 
     Returns
     -------
@@ -66,14 +68,15 @@ def common_voxel_size(scale: Sequence[float], units: Sequence[str]) -> tuple[tup
     MeasurementError
         If the units differ and are not all lengths.
     """
-    lengths = [length_unit(unit) for unit in units]
+    names = [str(unit) for unit in units]
+    lengths = [length_unit(name) for name in names]
     z, y, x = map(float, scale)
-    if len(set(units)) == 1:
-        is_known = units[0] != "pixel" or (z, y, x) != (1, 1, 1)
-        return ((z, y, x) if is_known else None), units[0]
+    if len(set(names)) == 1:
+        is_known = names[0] != "pixel" or (z, y, x) != (1, 1, 1)
+        return ((z, y, x) if is_known else None), names[0]
     if None in lengths:
         raise MeasurementError(
-            f"voxel_size: the axes have units ({', '.join(units)}) that cannot be converted into each other; set them "
+            f"voxel_size: the axes have units ({', '.join(names)}) that cannot be converted into each other; set them "
             "alike in the layer."
         )
     own_z, own_y, own_x = (length for length in lengths if length is not None)

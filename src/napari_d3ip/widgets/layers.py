@@ -13,6 +13,7 @@ import numpy as np
 
 from napari_d3ip.io.units import units_in_napari
 from napari_d3ip.measurement import (
+    PLACE,
     ComplexArray,
     FloatArray,
     ImageStack,
@@ -20,6 +21,7 @@ from napari_d3ip.measurement import (
     LinearMeasurement,
     Measurement,
     Sinogram,
+    place_in_world,
 )
 from napari_d3ip.reconstruction import Reconstruction, Uncertainty
 from napari_d3ip.settings import Settings
@@ -34,8 +36,6 @@ QUANTITY = "quantity"
 """Metadata of layers that are made of results: what they show instead of a reconstructed volume."""
 TRUTH = "truth"
 """Provenance of simulated scans: the name of the layer that they are of."""
-PLACE = "place"
-"""Provenance of scans that are made of a layer: where its first voxel (z, y, x) is in the world."""
 NOISE_LEVELS = 4.0
 """Residuals up to so many noise levels are within the colours, more if more than a few are larger."""
 LayerTuple = tuple[FloatArray, dict[str, Any], str]
@@ -166,8 +166,7 @@ def _largest(residual: FloatArray) -> float:
 
 def volume_placement(measurement: Measurement) -> dict[str, Any]:
     """Axes, place, scale and units of a volume (z, y, x) of ``measurement``."""
-    _, y, x = measurement.provenance.get(PLACE, (0, 0, 0))
-    placement: dict[str, Any] = {"axis_labels": ["z", "y", "x"], "translate": (_first_slice(measurement), y, x)}
+    placement: dict[str, Any] = {"axis_labels": ["z", "y", "x"], "translate": place_in_world(measurement)}
     if measurement.voxel_size is not None:
         placement |= {"scale": measurement.voxel_size, "units": units_in_napari(measurement.unit)}
     return placement
@@ -211,7 +210,7 @@ def measurement_in(metadata: dict[str, Any], ndim: int) -> Measurement | None:
 def result_of(layer: Layer) -> Reconstruction | None:
     """Result that ``layer`` shows; None for other layers, also for those made of a result."""
     entry = layer.metadata.get(KEY, {})
-    if "metrics" not in entry or QUANTITY in entry or not _is_volume(layer):
+    if "metrics" not in entry or QUANTITY in entry or not is_volume(layer):
         return None
     settings = Settings.create(entry["settings"])
     return Reconstruction(
@@ -228,11 +227,11 @@ def result_of(layer: Layer) -> Reconstruction | None:
 def volume_of(layer: Layer) -> Measurement | None:
     """Measurement whose volume ``layer`` shows, a result or the mean of several; None for other layers."""
     entry = layer.metadata.get(KEY, {})
-    is_volume = "metrics" in entry and entry.get(QUANTITY, "mean") == "mean"
-    return entry["measurement"] if is_volume and _is_volume(layer) else None
+    shows_volume = "metrics" in entry and entry.get(QUANTITY, "mean") == "mean"
+    return entry["measurement"] if shows_volume and is_volume(layer) else None
 
 
-def _is_volume(layer: Layer) -> bool:
+def is_volume(layer: Layer) -> bool:
     """Whether it is an image (z, y, x); what napari makes of one, labels or a projection, has its metadata, too."""
     from napari.layers import Image
 
@@ -276,15 +275,9 @@ def provenance(metadata: dict[str, Any]) -> dict[str, Any]:
     return {**entry["metrics"], **kept, "source": entry["measurement"].source, **more}
 
 
-def _first_slice(measurement: Measurement) -> float:
-    """Where the slices begin along z; not 0 if they are some of a longer scan, or of a layer that does not."""
-    z, *_ = measurement.voxel_size or (1.0,)
-    begin, *_ = measurement.provenance.get(PLACE, (0.0,))
-    return float(begin) + (0.0 if measurement.slice_range is None else z * measurement.slice_range[0])
-
-
 def _sinogram_placement(measurement: Sinogram) -> dict[str, Any]:
-    place = {"translate": (_first_slice(measurement), 0, 0)}
+    first, *_ = place_in_world(measurement)
+    place = {"translate": (first, 0, 0)}
     if measurement.voxel_size is None:
         return place
     z, _, x = measurement.voxel_size
@@ -296,8 +289,8 @@ def _sinogram_placement(measurement: Sinogram) -> dict[str, Any]:
 
 def _coil_placement(measurement: KSpace, plane: list[str]) -> dict[str, Any]:
     """Axes (coil, z, ...): napari matches axes from the last one, so z must be where it is in volumes."""
-    place = (0, _first_slice(measurement), 0, 0)
-    placement: dict[str, Any] = {"axis_labels": ["coil", "z", *plane], "translate": place}
+    first, *_ = place_in_world(measurement)
+    placement: dict[str, Any] = {"axis_labels": ["coil", "z", *plane], "translate": (0, first, 0, 0)}
     if measurement.voxel_size is not None:
         units = ("pixel", *units_in_napari(measurement.unit))
         placement |= {"scale": (1.0, *measurement.voxel_size), "units": units}

@@ -139,7 +139,7 @@ class PrepareStackWidget(QWidget):
         values = self._form.values()
         widths = (values["fwhm_z"], values["fwhm_xy"], values["fwhm_xy"])
         blur = np.asarray(psf.data) if psf is not None else gaussian_psf(widths) if max(widths) > 0 else None
-        voxel_size, unit = common_voxel_size(image.scale, [str(unit) for unit in image.units])
+        voxel_size, unit = common_voxel_size(image.scale, image.units)
         stack = ImageStack(
             np.asarray(image.data),
             psf=blur,

@@ -26,7 +26,7 @@ from napari_d3ip.reconstruction import Control, Step
 from napari_d3ip.simulate import simulate_kspace, simulate_sinogram
 from napari_d3ip.simulate.sampling import calibration_size
 from napari_d3ip.widgets.first_look import in_words
-from napari_d3ip.widgets.layers import TRUTH, choice_events, measurement_layer, measurement_of, place_of
+from napari_d3ip.widgets.layers import TRUTH, choice_events, is_volume, measurement_layer, measurement_of, place_of
 from napari_d3ip.widgets.looks import CalmWheel, Complaint, narrow
 from napari_d3ip.widgets.model_form import ModelForm, label_of
 from napari_d3ip.widgets.notify import show_failure
@@ -135,7 +135,7 @@ class SimulationWidget(QWidget):
         return super().event(event)
 
     def _volumes(self, _: Any) -> list[Layer]:
-        return [layer for layer in self._viewer.layers if _is_volume(layer)]
+        return [layer for layer in self._viewer.layers if _can_be_scanned(layer)]
 
     def _refresh(self) -> None:
         self._layer.reset_choices()
@@ -202,7 +202,7 @@ class _Wanted:
 
     @classmethod
     def of(cls, layer: Image, kind: str, options: dict[str, Any]) -> _Wanted:
-        voxel_size, unit = common_voxel_size(layer.scale, [str(unit) for unit in layer.units])
+        voxel_size, unit = common_voxel_size(layer.scale, layer.units)
         return cls(layer.name, layer.data, voxel_size, unit, place_of(layer, voxel_size), kind, options)
 
     @property
@@ -222,11 +222,9 @@ def _simulated(wanted: _Wanted, control: Control) -> Generator[Step, None, Measu
     return replace(scan, source=wanted.title, provenance=provenance, voxel_size=wanted.voxel_size, unit=wanted.unit)
 
 
-def _is_volume(layer: Layer) -> bool:
+def _can_be_scanned(layer: Layer) -> bool:
     """Whether it can be scanned: a real image of three axes that is no scan itself."""
-    if not isinstance(layer, Image) or layer.rgb or layer.multiscale or layer.data.ndim != 3:
-        return False
-    return measurement_of(layer) is None
+    return is_volume(layer) and measurement_of(layer) is None
 
 
 def _release(runner: Runner, viewer: ViewerModel, refresh: Any) -> None:

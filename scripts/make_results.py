@@ -1,7 +1,7 @@
-"""Make the tables of docs/results.md: ``python scripts/make_results.py [quality] [adaptation] [slicewise] -o FOLDER``.
+"""Make the tables of docs/results.md: ``python scripts/make_results.py [PART ...] -o FOLDER``.
 
-Each part writes FOLDER/PART.json and prints a Markdown table. ``quality`` wants the evaluation scans of
-``scripts/make_evaluation_data.py`` in ``--data``; the others use the bundled chest CT.
+Each part (quality, adaptation, slicewise, tilts) writes FOLDER/PART.json and prints a Markdown table. ``quality``
+wants the evaluation scans of ``scripts/make_evaluation_data.py`` in ``--data``; the others use the bundled samples.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ from napari_d3ip.adaptation import Adapter, adapt
 from napari_d3ip.defaults import resolve
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.methods import follow, initial_state
+from napari_d3ip.noise import estimate_noise
+from napari_d3ip.operators.beams import Beam
+from napari_d3ip.operators.projector import projector
 from napari_d3ip.preparation import prepare
 from napari_d3ip.prior.network import load_prior
 from napari_d3ip.samples import load_reference, load_sample
@@ -105,16 +108,63 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
+_SLICEWISE: dict[str, dict[str, Any]] = {
+    "dds": {"method": "dds"},
+    "d3ip": {"method": "d3ip"},
+    "d3ip, the loss of ddip": {
+        "method": "d3ip",
+        "adapt_loss": "scales",
+        "adapt_leave_out": 0.0,
+        "adapt_splits": 0,
+    },
+    "ddip": {"method": "ddip"},
+}
+
+
 def slicewise() -> list[dict[str, Any]]:
-    """DDIP against D3IP on the 32 slices of the chest sample."""
+    """DDIP against D3IP on the 32 slices of the chest sample, the latter also with the loss of the former."""
     rows = []
-    for method in ("dds", "d3ip", "ddip"):
+    for label, settings in _SLICEWISE.items():
         result = d3.reconstruct(
-            load_sample("chest-ct"), reference=load_reference("chest-ct"), method=method, planes="axial"
+            load_sample("chest-ct"), reference=load_reference("chest-ct"), planes="axial", **settings
         )
-        rows.append({"row": method, **result.summary()})
+        rows.append({"row": label, **result.summary()})
         m = result.metrics
-        print(f"| {method} | {m['psnr']:.3f} | {m['adapt_seconds']:.1f} | {m['sample_seconds']:.1f} |", flush=True)
+        print(f"| {label} | {m['psnr']:.3f} | {m['adapt_seconds']:.1f} | {m['sample_seconds']:.1f} |", flush=True)
+    return rows
+
+
+_TILT_METHODS: dict[str, dict[str, Any]] = {
+    "cg": {"method": "cg"},
+    "tv": {"method": "tv"},
+    "tv (400 iterations)": {"method": "tv", "iterations": 400},
+    "dds": {"method": "dds"},
+    "d3ip": {"method": "d3ip"},
+}
+
+
+def tilts(keep: Sequence[int]) -> list[dict[str, Any]]:
+    """How well the tilts left out of the measured series are predicted from every 2nd, 4th, ... one.
+
+    The error is the root mean square over the rays of the tilts left out, in units of the whole series' noise.
+    """
+    scan = load_sample("tilt-series")
+    project = projector(Beam.of(scan), scan.volume_shape[1:], "auto", torch.device("cpu"), lambda: None)
+    noise = float(estimate_noise(scan.data))
+    rows = []
+    for every in keep:
+        kept = np.arange(len(scan.angles)) % every == every // 2
+        for label, settings in _TILT_METHODS.items():
+            result = d3.reconstruct(scan.select(views=kept), **settings)
+            missed = (project(torch.tensor(result.volume)).numpy() - scan.data) / noise
+            errors = np.sqrt(np.square(missed[:, ~kept]).mean((1, 2)))
+            row = {"row": label, "tilts": int(kept.sum()), "slices": errors.tolist(), **result.summary()}
+            row["left_out"], row["fitted"] = (float(np.sqrt(np.square(missed[:, v]).mean())) for v in (~kept, kept))
+            rows.append(row)
+            print(
+                f"| {row['tilts']} | {label} | {row['fitted']:.3f} | {row['left_out']:.3f} | {row['seconds']:.0f} |",
+                flush=True,
+            )
     return rows
 
 
@@ -190,6 +240,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=["quality", "adaptation", "slicewise"])
     parser.add_argument("--data", type=Path, default=Path("evaluation-data"))
     parser.add_argument("--scans", nargs="+", default=["chest_30v", "chest_90deg", "head_30v", "head_90deg"])
+    parser.add_argument("--keep", nargs="+", type=int, default=[2, 4, 8], help="tilts: every which one is kept")
     parser.add_argument("--slices", type=int, default=32)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=7)
@@ -202,6 +253,7 @@ def main() -> None:
         "quality": lambda: quality(arguments.data, arguments.scans),
         "adaptation": lambda: adaptation(arguments.rounds),
         "slicewise": slicewise,
+        "tilts": lambda: tilts(arguments.keep),
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
     for part in arguments.parts:

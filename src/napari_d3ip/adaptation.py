@@ -54,10 +54,6 @@ class AdapterState:
     optimizer: dict[str, Any]
     accepted: bool = True
 
-    def clone(self) -> AdapterState:
-        """Independent copy."""
-        return copy.deepcopy(self)
-
 
 class Adapter:
     """Low-rank adapters (Hu et al. 2022) in the residual and attention blocks of a prior, with their optimizer.
@@ -189,6 +185,10 @@ class Adapter:
             copy.deepcopy(self._optimizer.state_dict()),
             self.accepted,
         )
+
+    def has_moved(self, before: AdapterState) -> bool:
+        """Whether the moving average is another than in a `state`."""
+        return not all(torch.equal(*pair) for pair in zip(self._average, before.average, strict=True))
 
     def load(self, state: AdapterState) -> None:
         """Put a `state` back."""
@@ -385,7 +385,7 @@ def adapt(
     Raises
     ------
     D3IPError
-        If the adapters did not move: the network would be adapted in name only.
+        If the round did not move the adapters: the network would be adapted in name only.
     """
     before = adapter.state()
     learning, judging = _roles(splits)
@@ -561,7 +561,7 @@ def _judged(
     settings = problem.settings
     with adapter.in_use(accepted=True):
         shift = adapter.shift()
-    if shift == 0.0:
+    if shift == 0.0 or not adapter.has_moved(before):
         raise D3IPError("learning_rate: adaptation left the network unchanged; raise it, or use method dds.")
 
     adapter.accepted = True

@@ -33,11 +33,11 @@ _NOT_GEOMETRY = ("provenance", "source", "origin", "slice_range")
 
 
 def fingerprint(measurement: Measurement, settings: Settings) -> str:
-    """What tells runs apart: the scan's content and the settings, wherever they came from and run.
+    """What tells runs apart: the scan's content and the settings, wherever they came from and run, in any batches.
 
     Of somebody's operator, which may say nothing of itself, the type.
     """
-    digest = hashlib.sha256(settings.model_dump_json(exclude={"device", "backend"}).encode())
+    digest = hashlib.sha256(settings.model_dump_json(exclude={"device", "backend", "batch_slices"}).encode())
     for name, value in sorted(vars(measurement).items()):
         if name in _NOT_GEOMETRY:
             continue

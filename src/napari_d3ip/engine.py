@@ -32,7 +32,6 @@ from napari_d3ip.reconstruction import Control, Reconstruction, Step
 from napari_d3ip.recording import Recorder, to_numpy
 from napari_d3ip.settings import (
     ADAPTIVE_METHODS,
-    COUPLED_IN_3D,
     COUPLED_METHODS,
     DIFFUSION_METHODS,
     DIRECT_METHODS,
@@ -133,7 +132,7 @@ def run(
         if volume.is_complex():
             phase = to_numpy((volume if prepared.phase is None else volume * prepared.phase).angle())
         if prepared.coil_maps is not None:
-            coil_maps = prepared.coil_maps.cpu().numpy()
+            coil_maps = prepared.coil_maps.cpu().numpy().copy()  # Maps are kept for the next run.
         return Reconstruction(physical, settings, recorder.history, metrics, measurement, phase, coil_maps, adapter)
 
 
@@ -387,8 +386,7 @@ def first_reconstruction(prepared: Preparation, problem: Problem) -> tuple[Tenso
         start, settings.start_iterations or 1, _first_regulariser(prepared.problem, settings)
     )
     # Without them data consistency would forget the total variation it had reached and begin again.
-    goes_on = duals is not None and duals.suit(problem.regulariser) and settings.coupling in COUPLED_IN_3D
-    return volume, duals if goes_on else None
+    return volume, duals if duals is not None and duals.suit(problem.regulariser) else None
 
 
 def _values(event: Event, problem: Problem) -> dict[str, Any]:

@@ -114,6 +114,17 @@ def ddim_step(problem: Problem, prior: DiffusionPrior, state: SamplerState, epsi
     return prior.noised(state.volume, eta * noise + (1 - eta**2) ** 0.5 * epsilon, t_next)
 
 
+def improve(
+    problem: Problem, prior: DiffusionPrior, state: SamplerState, epsilon: Tensor, t: int, t_next: int
+) -> None:
+    """What a sampling step from t to t_next makes of the volume: Tweedie, then data consistency (algorithm 1, DDS)."""
+    settings = problem.settings
+    denoised = denoise(problem, prior, state, epsilon, t)
+    state.volume, state.duals = problem.make_consistent(
+        denoised, settings.admm_steps if t_next else settings.final_admm_steps, settings.cg_steps, state.duals
+    )
+
+
 def sample(
     problem: Problem,
     prior: DiffusionPrior,
@@ -123,15 +134,8 @@ def sample(
     t_next: int,
     direction: Tensor | None = None,
 ) -> None:
-    """One sampling step from t to t_next: Tweedie, data consistency, DDIM (algorithm 1, DDS).
-
-    Along ``direction`` where it is not the noise that was predicted.
-    """
-    settings = problem.settings
-    denoised = denoise(problem, prior, state, epsilon, t)
-    state.volume, state.duals = problem.make_consistent(
-        denoised, settings.admm_steps if t_next else settings.final_admm_steps, settings.cg_steps, state.duals
-    )
+    """One sampling step: `improve`, then DDIM along ``direction`` where it is not the noise that was predicted."""
+    improve(problem, prior, state, epsilon, t, t_next)
     state.x_t = ddim_step(problem, prior, state, epsilon if direction is None else direction, t_next)
     state.index += 1
 
@@ -165,7 +169,8 @@ def diffpir(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Ite
     """Plug-and-play sampling: a proximal step of the data at the noise of each time (DiffPIR, Zhu et al. 2023).
 
     Algorithm 1 of the CVPR workshop paper with lambda = 1: ``x = argmin |A x - y|^2 / sigma_y^2 +
-    |x - x0|^2 / sigma_t^2``, sigma_t the noise of x_t in the prior's range; then the noise direction is that of x, not
+    |x - x0|^2 / sigma_t^2``, but that sigma_t is the noise of x_t in the prior's range and x in intensities, of half
+    its span: as with lambda = 1 / 4 in one unit, which was better than 1. Then the noise direction is that of x, not
     of the network.
     """
     for t, t_next in remaining_times(problem.settings, state):
@@ -360,7 +365,7 @@ def follow(
     generator: torch.Generator,
     across: Mapping[str, bool] | None = None,
 ) -> None:
-    """Take splits along with the volume: the same sampling step, without what is hidden of each.
+    """Take splits along with the volume: what the same sampling step makes of them without what is hidden of each.
 
     ``across`` are arguments of `Adapter.in_use` for slices across.
     """
@@ -370,7 +375,7 @@ def follow(
     with torch.no_grad(), adapter.in_use():
         epsilon = predict_noise(problem, prior, x_t, t)
     with torch.no_grad(), adapter.in_use(**(across or {})):
-        sample(problem, prior, state, epsilon, t, t_next)
+        improve(problem, prior, state, epsilon, t, t_next)
     splits.volume, splits.duals = state.volume, state.duals
 
 

@@ -161,11 +161,13 @@ class Problem:
     ) -> tuple[Tensor, Duals | None]:
         """Reconstruction by total variation alone from ``start``, and its solver's state.
 
-        Of the settings' weight, or as ``regulariser`` says. With neither total variation nor a constraint these are a
-        few conjugate gradients, however many iterations are asked for: more would fit the noise.
+        Along all axes and of the settings' weight, or as ``regulariser`` says. With neither total variation nor a
+        constraint these are a few conjugate gradients, however many iterations are asked for: more would fit the
+        noise.
         """
         if regulariser is None:
-            regulariser = replace(self.regulariser, weight=self.settings.tv_weight or 0.0, proximal_weight=0.0)
+            weight = self.settings.tv_weight or 0.0
+            regulariser = replace(self.regulariser, axes=(0, 1, 2), weight=weight, proximal_weight=0.0)
         return solve(
             self.fitted,
             self.measured * self.used,

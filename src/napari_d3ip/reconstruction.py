@@ -55,8 +55,10 @@ class Control:
         self._running.set()
 
     def pause(self) -> None:
-        """Hold at the next inner iteration."""
+        """Hold at the next inner iteration, unless it is to stop anyway."""
         self._running.clear()
+        if self._cancelled.is_set() or self._kept.is_set():
+            self._running.set()
 
     def resume(self) -> None:
         """Go on after `pause`."""

@@ -23,6 +23,9 @@ _LENGTH = 8
 _MOST_ITERATIONS = 150
 # Splits that judge, for each that teaches.
 _JUDGES = 0.25
+# Of what a teacher hides judges may ask for as much; so many times one is drawn.
+_SHARED = 0.5
+_DRAWS = 50
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Splits:
     seen : Problem
         That of all their slices, without what is hidden; regularised in runs of k.
     question : Tensor
-        Mask (n k, *range_shape) of what is fitted elsewhere and hidden here.
+        Mask (n k, *range_shape) of what is fitted elsewhere and hidden here; of teachers, what no judge asks for.
     volume : Tensor
         Reconstruction (n k, y, x).
     duals : Duals or None
@@ -103,7 +106,10 @@ class Splits:
             volume, duals = seen.total_variation(problem.zeros()[index.flatten()], iterations)
             # Data consistency without total variation begins anew.
             duals = duals if duals is not None and duals.suit(seen.regulariser) else None
-        return cls(index, hidden, teachers, seen, part.used * masks, volume, duals)
+        question = part.used * masks
+        judged = _asked_for(index[teachers:], hidden[teachers:], len(problem.used))
+        question[: teachers * length] *= 1 - judged[index[:teachers].flatten()]
+        return cls(index, hidden, teachers, seen, question, volume, duals)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -133,16 +139,40 @@ class Splits:
 def draw_splits(problem: Problem, generator: torch.Generator) -> Splits | None:
     """As many runs of random adjacent slices, without random views or lines, as the settings say.
 
-    None where nothing is left out.
+    With ``settings.guard`` a few more judge; what they ask for no other split teaches. None where nothing is left out.
     """
     settings = problem.settings
     count = settings.adapt_splits or 0
     if not (count and settings.adapt_leave_out and problem.groups):
         return None
     judges = max(1, round(_JUDGES * count)) if settings.guard else 0
-    drawn = [_drawn(problem, settings, generator) for _ in range(count + judges)]
-    index, hidden = zip(*drawn, strict=True)
+    judging = [_drawn(problem, settings, generator) for _ in range(judges)]
+    judged = None
+    if judging:
+        index, hidden = zip(*judging, strict=True)
+        judged = _asked_for(torch.stack(index), torch.cat(hidden), len(problem.used))
+    learning = [_teacher(problem, settings, judged, generator) for _ in range(count)]
+    index, hidden = zip(*learning, *judging, strict=True)
     return Splits.of(problem, torch.stack(index), torch.cat(hidden), count)
+
+
+def _asked_for(index: Tensor, hidden: Tensor, slices: int) -> Tensor:
+    """What some splits hide of each slice of the scan, shape (slices, ...)."""
+    asked = torch.zeros(slices, *hidden.shape[1:], dtype=hidden.dtype, device=hidden.device)
+    for run, mask in zip(index, hidden, strict=True):
+        asked[run] = torch.maximum(asked[run], mask)
+    return asked
+
+
+def _teacher(
+    problem: Problem, settings: Settings, judged: Tensor | None, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """A split most of which no judge asks for, if there is one."""
+    for _ in range(_DRAWS):
+        index, hidden = _drawn(problem, settings, generator)
+        if judged is None or (judged[index] * hidden).sum() <= _SHARED * len(index) * hidden.sum():
+            break
+    return index, hidden
 
 
 def _drawn(problem: Problem, settings: Settings, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -162,7 +163,7 @@ class TestAdapter:
         adapter.step(loss_of(prior))
         with adapter.in_use():
             first = loss_of(prior).detach()
-        adapter.load(state.clone())
+        adapter.load(copy.deepcopy(state))
         adapter.step(loss_of(prior))
         with adapter.in_use():
             torch.testing.assert_close(loss_of(prior).detach(), first, rtol=0, atol=0)
@@ -287,6 +288,20 @@ class TestAdapt:
         problem = make_problem(scan.measurement, learning_rate=1e-35, guard=False)
         with pytest.raises(D3IPError, match=r"^learning_rate: adaptation left the network unchanged"):
             run_adaptation(problem, prior, Adapter.of(prior, problem.settings))
+
+    def test_also_in_a_later_round(
+        self, scan: Any, make_problem: Callable[..., Problem], prior: DiffusionPrior
+    ) -> None:
+        """Which begins with adapters that are no longer the prior's."""
+        problem = make_problem(scan.measurement, guard=False, lora_ema=0.0)
+        adapter = Adapter.of(prior, problem.settings)
+        run_adaptation(problem, prior, adapter)
+        before = adapter.state()
+        for group in before.optimizer["param_groups"]:
+            group["lr"] = 0.0
+        adapter.load(before)
+        with pytest.raises(D3IPError, match=r"^learning_rate: adaptation left the network unchanged"):
+            run_adaptation(problem, prior, adapter)
 
 
 def predicted_by_the_bare_prior(problem: Problem, prior: DiffusionPrior, x_t: Tensor, t: int) -> Problem:

@@ -49,6 +49,14 @@ def test_exact_adjoint_of_the_whole_and_of_parts(name: str) -> None:
         assert_adjoint(part, draw(len(index), 7, 8), draw(len(rows), 7, 8, seed=1))
 
 
+def test_keeps_few_spectra_whatever_parts_are_taken() -> None:
+    operator = Convolution(draw(3, 3, 3), (40, 7, 8))
+    for last in range(2, 40):
+        operator.of_slices(torch.tensor([0, last])).forward(draw(2, 7, 8))
+    assert len(operator._spectra) <= 4
+    assert_adjoint(operator, draw(40, 7, 8), draw(40, 7, 8, seed=1))
+
+
 @pytest.mark.parametrize("boundary", ["reflect", "zero"])
 @pytest.mark.parametrize("size", [(3, 5, 3), (4, 2, 6)])
 def test_is_the_convolution_that_scipy_computes(boundary: str, size: tuple[int, int, int]) -> None:

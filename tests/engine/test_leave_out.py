@@ -61,6 +61,33 @@ class TestRuns:
         kept = np.flatnonzero(problem.leave_out(fraction, generator())[0, :, 0].numpy() == 0)
         assert (np.diff(kept) == every).all()
 
+    @pytest.mark.parametrize("jitter", [0.0, 0.01])
+    @pytest.mark.parametrize("pattern", ["interleaved", "adjacent"])
+    def test_hides_both_projections_of_a_direction(
+        self, make_scan: Callable[..., Any], make_problem: Callable[..., Problem], jitter: float, pattern: str
+    ) -> None:
+        """Of a full turn, half of which is the other half mirrored; turntables do not stop where they should."""
+        full = make_scan(1, views=24, span=360.0).measurement
+        angles = full.angles + jitter * np.random.default_rng(0).standard_normal(24)
+        problem = make_problem(replace(full, angles=angles), adapt_pattern=pattern)
+        for seed in range(4):
+            hidden = problem.leave_out(0.33, generator(seed))[0, :, 0]
+            assert torch.equal(hidden[:12], hidden[12:])
+            assert hidden.sum() == 8
+
+    def test_projections_of_a_fan_are_hidden_one_by_one(
+        self, make_scan: Callable[..., Any], make_problem: Callable[..., Problem]
+    ) -> None:
+        """The same ray of another fan is in projections of other directions."""
+        full = make_scan(1, views=24, span=360.0).measurement
+        fan = replace(full, geometry="fan", source_distance=60.0, detector_distance=60.0)
+        assert len(make_problem(fan).groups) == 24
+
+    def test_a_full_turn_of_odd_number_has_no_direction_twice(
+        self, make_scan: Callable[..., Any], make_problem: Callable[..., Problem]
+    ) -> None:
+        assert len(make_problem(make_scan(1, views=25, span=360.0).measurement).groups) == 25
+
     def test_leaves_out_no_projection_that_is_left_out_already(
         self, scan: Any, make_problem: Callable[..., Problem]
     ) -> None:

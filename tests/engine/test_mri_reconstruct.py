@@ -96,6 +96,15 @@ def error(result: Reconstruction, image: np.ndarray) -> float:
 
 
 class TestResult:
+    def test_its_maps_are_its_own(self, mr_scan: Any, tiny: dict[str, Any]) -> None:
+        """What is done to them does not reach the next run, which takes the ones estimated here."""
+        settings = Settings.create(tiny, method="sense")
+        result = reconstruct(mr_scan.measurement, settings)
+        result.coil_maps[...] *= 2
+        again = reconstruct(mr_scan.measurement, settings)
+        np.testing.assert_array_equal(again.volume, result.volume)
+        assert not np.array_equal(again.coil_maps, result.coil_maps)
+
     @pytest.mark.parametrize("method", METHODS)
     def test_volume_metrics_and_history(self, mr_scan: Any, tiny: dict[str, Any], method: str) -> None:
         steps: list[Step] = []

@@ -261,6 +261,12 @@ class TestGreyFromColour:
         reached = grey.tweedie(noisy, grey.epsilon(noisy, t), t)
         assert float((reached - best).std()) < 0.03 * float(best.std())
 
+    def test_slices_are_denoised_alike_in_any_batch(self, pair: tuple[GreyPrior, DiffusionPrior]) -> None:
+        grey, _ = pair
+        noisy = torch.randn((3, 1, 16, 16))
+        alone = torch.cat([grey.epsilon(each, 100) for each in noisy.split(1)])
+        torch.testing.assert_close(grey.epsilon(noisy, 100), alone)
+
     def test_repeating_the_image_is_worse(self, pair: tuple[GreyPrior, DiffusionPrior]) -> None:
         """Without another time and noise between the colours the network takes noise for image."""
         _, single = pair

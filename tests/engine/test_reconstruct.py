@@ -266,6 +266,16 @@ class TestControl:
         with pytest.raises(Cancelled):
             control.check()
 
+    def test_pause_does_not_hold_what_is_to_stop(self) -> None:
+        cancelled, kept = Control(), Control()
+        cancelled.cancel()
+        cancelled.pause()
+        with pytest.raises(Cancelled):
+            cancelled.check()
+        kept.keep()
+        kept.pause()
+        kept.check()
+
     def test_keep_before_the_first_volume_ends_with_it(self, scan: Any, tiny: dict[str, Any]) -> None:
         control = Control()
         control.keep()
@@ -426,6 +436,13 @@ class TestCheckpoint:
         settings, checkpoint = Settings.create(tiny, method="dds"), tmp_path / "run.pt"
         whole = reconstruct(scan.measurement, settings, checkpoint=checkpoint)
         again = reconstruct(scan.measurement, settings, checkpoint=checkpoint, resume=True)
+        np.testing.assert_array_equal(again.volume, whole.volume)
+
+    def test_goes_on_in_smaller_batches(self, scan: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
+        """Which is what to do when memory was too small."""
+        settings, checkpoint = Settings.create(tiny, method="dds", batch_slices=16), tmp_path / "run.pt"
+        whole = reconstruct(scan.measurement, settings, checkpoint=checkpoint)
+        again = reconstruct(scan.measurement, settings.updated(batch_slices=1), checkpoint=checkpoint, resume=True)
         np.testing.assert_array_equal(again.volume, whole.volume)
 
     def test_resume_without_a_file_starts_anew(self, scan: Any, tiny: dict[str, Any], tmp_path: Path) -> None:

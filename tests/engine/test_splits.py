@@ -130,6 +130,33 @@ class TestSplit:
         assert splits is not None
         assert (len(splits.learning), len(splits.judging)) == (4, judges)
 
+    @pytest.mark.parametrize("slices", [8, 12, 40])
+    @pytest.mark.parametrize("pattern", ["interleaved", "adjacent"])
+    def test_no_teacher_asks_for_what_a_judge_asks_for(
+        self, make_scan: Callable[..., Any], make_problem: Callable[..., Problem], slices: int, pattern: str
+    ) -> None:
+        problem = make_problem(make_scan(slices).measurement, **{**SPLIT, "adapt_pattern": pattern, "adapt_splits": 8})
+        for seed in range(10):
+            splits = draw_splits(problem, generator(seed))
+            assert splits is not None
+            judged = torch.zeros_like(problem.used)
+            for judge in splits.judging:
+                judged[judge.index] += judge.question
+            assert judged.any()
+            for number, teacher in enumerate(splits.learning):
+                assert not (judged[teacher.index] * teacher.question).any()
+                hidden = problem.used[teacher.index] * splits.hidden[number]
+                assert teacher.question.sum() > 0.3 * hidden.sum()
+                assert not (teacher.seen.used * splits.hidden[number]).any(), "what is not asked for stays hidden"
+
+    @pytest.mark.parametrize("coupling", ["tv-z", "none"])
+    def test_is_reconstructed_as_the_volume_is(self, problem: Problem, coupling: str) -> None:
+        """By total variation in 3D, whatever data consistency is coupled by."""
+        part = replace(problem.regulariser, axes=(0,), weight=1e-3 if coupling == "tv-z" else 0.0)
+        split = one_split(replace(problem, regulariser=part))
+        assert torch.equal(split.volume, one_split(problem).volume)
+        assert split.duals is None
+
     @pytest.mark.parametrize("off", [{"adapt_splits": 0}, {"adapt_leave_out": 0.0}])
     def test_none_where_nothing_is_left_out(
         self, scan: Any, make_problem: Callable[..., Problem], off: dict[str, Any]

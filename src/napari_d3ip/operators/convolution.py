@@ -16,6 +16,9 @@ from napari_d3ip.operators.base import LinearOperator
 
 Boundary = Literal["reflect", "zero"]
 
+# Spectra that are kept: of the whole volume, and of parts of the lengths that are drawn most.
+_SPECTRA = 4
+
 
 class Convolution(LinearOperator):
     """``y(r) = sum_o h(o) x(r - o)`` on the grid of the volume, with an exact adjoint.
@@ -115,6 +118,8 @@ class Convolution(LinearOperator):
 
     def _spectrum(self, lengths: tuple[int, ...]) -> Tensor:
         if lengths not in self._spectra:
+            while len(self._spectra) >= _SPECTRA:  # The oldest of all parts, which share them.
+                self._spectra.pop(next(iter(self._spectra)))
             pads = [length - size for length, size in zip(lengths, self._psf.shape, strict=True)]
             padded = F.pad(self._psf, [pad for after in reversed(pads) for pad in (0, after)])
             centred = padded.roll([-(size // 2) for size in self._psf.shape], dims=(0, 1, 2))

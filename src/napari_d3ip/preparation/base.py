@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,14 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.errors import MeasurementError
-from napari_d3ip.operators.base import LinearOperator, Scaled
+from napari_d3ip.operators.base import LinearOperator, Masked, Scaled
 from napari_d3ip.problem import Problem
 from napari_d3ip.reconstruction import Control
+from napari_d3ip.settings import Settings
+from napari_d3ip.solvers.classical import last, least_squares
+from napari_d3ip.solvers.total_variation import Regulariser
+
+_SCALING_ITERATIONS = 6
 
 
 @dataclass(frozen=True)
@@ -46,14 +51,53 @@ class Preparation:
     phase: Tensor | None = None
 
 
-def of_unit_norm(operator: LinearOperator, device: torch.device, control: Control) -> Scaled:
-    """The operator, scaled.
+def normalised(
+    operator: LinearOperator,
+    data: Tensor,
+    used: Tensor,
+    held_out: Tensor,
+    noise_level: float,
+    settings: Settings,
+    control: Control,
+    *,
+    regulariser: Regulariser | None = None,
+    groups: Sequence[Tensor] = (),
+    start: Tensor | None = None,
+) -> tuple[Problem, float]:
+    """The problem with ``|A| = 1`` and volumes in about [0, 1], and the intensity that is 1 in it.
+
+    Both from the measurement alone. ``data``, ``noise_level`` and the volume to ``start`` with, if it is not zero, are
+    in the measurement's units.
 
     Raises
     ------
     MeasurementError
-        If nothing that it measures depends on the volume.
+        If nothing that is measured depends on the volume.
     """
+    unit = _of_unit_norm(operator, data.device, control)
+    measured = data * unit.factor
+    begin = start
+    if begin is None:
+        begin = torch.zeros(len(data), *operator.domain_shape, dtype=operator.domain_dtype, device=data.device)
+    rough = least_squares(Masked(unit, used), measured * used, begin, _SCALING_ITERATIONS, check=control.check)
+    intensity = robust_maximum(last(rough))
+    problem = Problem(
+        operator=unit,
+        measured=measured / intensity,
+        used=used,
+        held_out=held_out,
+        noise=noise_level * unit.factor / intensity,
+        regulariser=regulariser or Regulariser(nonnegative=settings.nonnegative, huber=settings.tv_huber),
+        settings=settings,
+        check=control.check,
+        groups=groups,
+        initial=None if start is None else start / intensity,
+    )
+    return problem, intensity
+
+
+def _of_unit_norm(operator: LinearOperator, device: torch.device, control: Control) -> Scaled:
+    """The operator, scaled."""
     norm = operator.norm(device, check=control.check)
     if not 0 < norm < float("inf"):
         raise MeasurementError(

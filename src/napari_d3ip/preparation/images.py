@@ -10,17 +10,12 @@ from torch import Tensor
 
 from napari_d3ip.measurement import ImageStack, LinearMeasurement
 from napari_d3ip.noise import estimate_image_noise, estimate_noise
-from napari_d3ip.operators.base import Identity, LinearOperator, Masked
+from napari_d3ip.operators.base import Identity, LinearOperator
 from napari_d3ip.operators.convolution import Convolution
 from napari_d3ip.operators.external import as_operator
-from napari_d3ip.preparation.base import Preparation, of_unit_norm, robust_maximum
-from napari_d3ip.problem import Problem
+from napari_d3ip.preparation.base import Preparation, normalised
 from napari_d3ip.reconstruction import Control
 from napari_d3ip.settings import Settings
-from napari_d3ip.solvers.classical import last, least_squares
-from napari_d3ip.solvers.total_variation import Regulariser
-
-_SCALING_ITERATIONS = 6
 
 
 def prepare_stack(measurement: ImageStack, settings: Settings, device: torch.device, control: Control) -> Preparation:
@@ -73,30 +68,9 @@ def _prepared(
     settings: Settings,
     control: Control,
 ) -> Preparation:
-    """``|A| = 1`` and volumes in about [0, 1], both from the measurement alone."""
-    unit = of_unit_norm(operator, data.device, control)
-    measured = data * unit.factor
-    start = direct()
-    rough = least_squares(Masked(unit, used), measured * used, start, _SCALING_ITERATIONS, check=control.check)
-    intensity = robust_maximum(last(rough))
-    problem = Problem(
-        operator=unit,
-        measured=measured / intensity,
-        used=used,
-        held_out=held_out,
-        noise=noise_level * unit.factor / intensity,
-        regulariser=Regulariser(nonnegative=settings.nonnegative, huber=settings.tv_huber),
-        settings=settings,
-        check=control.check,
-        initial=start / intensity,
-    )
-    return Preparation(
-        problem,
-        unseen=held_out,
-        direct=problem.start,
-        intensity=intensity,
-        noise_level=noise_level,
-    )
+    """Normalised, and begun with the direct reconstruction."""
+    problem, intensity = normalised(operator, data, used, held_out, noise_level, settings, control, start=direct())
+    return Preparation(problem, unseen=held_out, direct=problem.start, intensity=intensity, noise_level=noise_level)
 
 
 def _split(measured: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:

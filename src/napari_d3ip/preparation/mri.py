@@ -12,9 +12,9 @@ from torch import Tensor
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.measurement import KSpace
 from napari_d3ip.noise import estimate_complex_noise
-from napari_d3ip.operators.base import LinearOperator, Masked
+from napari_d3ip.operators.base import LinearOperator
 from napari_d3ip.operators.mri import NonCartesianSense, Sense, centred_ifft
-from napari_d3ip.preparation.base import Preparation, of_unit_norm, robust_maximum
+from napari_d3ip.preparation.base import Preparation, normalised
 from napari_d3ip.preparation.coils import (
     LARGEST_CENTRE,
     calibration_data,
@@ -26,13 +26,10 @@ from napari_d3ip.preparation.coils import (
     sampled_centre,
     smooth_phase,
 )
-from napari_d3ip.problem import Problem
 from napari_d3ip.reconstruction import Control
 from napari_d3ip.settings import Settings
-from napari_d3ip.solvers.classical import last, least_squares
 from napari_d3ip.solvers.total_variation import Regulariser
 
-_SCALING_ITERATIONS = 6
 _FEWEST_HELD_OUT = 4
 _NEAR = 0.25
 
@@ -75,24 +72,19 @@ def prepare_kspace(measurement: KSpace, settings: Settings, device: torch.device
         if measurement.trajectory is None
         else NonCartesianSense(maps, torch.tensor(measurement.trajectory, device=device))
     )
-    unit = of_unit_norm(operator, device, control)
     used, held_out = (mask.to(device) for mask in split_samples(measurement, settings))
-    measured = coils.data * unit.factor
-    zero = torch.zeros(measurement.volume_shape, dtype=unit.domain_dtype, device=device)
-    rough = least_squares(Masked(unit, used), measured * used, zero, _SCALING_ITERATIONS, check=control.check)
-    intensity = robust_maximum(last(rough))
     noise_level = settings.noise_level or measurement.noise_level or estimate_complex_noise(measurement)
-    problem = Problem(
-        operator=unit,
-        measured=measured / intensity,
-        used=used,
-        held_out=held_out,
-        noise=noise_level * unit.factor / intensity,
+    problem, intensity = normalised(
+        operator,
+        coils.data,
+        used,
+        held_out,
+        noise_level,
+        settings,
+        control,
         regulariser=Regulariser(
             nonnegative=False, imaginary_weight=settings.phase_constraint or 0.0, huber=settings.tv_huber
         ),
-        settings=settings,
-        check=control.check,
         groups=_lines(measurement, settings.seed, device) if settings.adapt_leave_out else (),
     )
     phase = coils.phase if settings.remove_phase else None

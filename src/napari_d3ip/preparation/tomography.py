@@ -13,18 +13,17 @@ from torch import Tensor
 from napari_d3ip.defaults import left_out_views
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.noise import estimate_noise
-from napari_d3ip.operators.base import LinearOperator, Masked
+from napari_d3ip.operators.base import LinearOperator
 from napari_d3ip.operators.beams import Beam
 from napari_d3ip.operators.projector import projector
-from napari_d3ip.preparation.base import Preparation, of_unit_norm, robust_maximum
-from napari_d3ip.problem import Problem
+from napari_d3ip.preparation.base import Preparation, normalised
 from napari_d3ip.reconstruction import Control
 from napari_d3ip.settings import Settings
-from napari_d3ip.solvers.classical import angular_weights, last, least_squares, ramp_filter
+from napari_d3ip.solvers.classical import angular_weights, ramp_filter
 from napari_d3ip.solvers.fan_beam import fan_beam_reconstruction
-from napari_d3ip.solvers.total_variation import Regulariser
 
-_SCALING_ITERATIONS = 6
+# Of the mean angle between projections.
+_SAME_DIRECTION = 0.1
 
 
 @dataclass(frozen=True)
@@ -73,23 +72,16 @@ def prepare_sinogram(measurement: Sinogram, settings: Settings, device: torch.de
     operator = projector(beam, slice_shape, settings.backend, device, control.check)
     rays = Rays.split(measurement.data.shape, settings)
     used, held_out = rays.used.to(device), rays.held_out.to(device)
-    unit = of_unit_norm(operator, device, control)
-    measured = torch.tensor(measurement.data, device=device) * unit.factor
-
-    zero = torch.zeros(measurement.volume_shape, device=device)
-    rough = least_squares(Masked(unit, used), measured * used, zero, _SCALING_ITERATIONS, check=control.check)
-    intensity = robust_maximum(last(rough))
     noise_level = settings.noise_level or estimate_noise(measurement.data[:, rays.views])
-    problem = Problem(
-        operator=unit,
-        measured=measured / intensity,
-        used=used,
-        held_out=held_out,
-        noise=noise_level * unit.factor / intensity,
-        regulariser=Regulariser(nonnegative=settings.nonnegative, huber=settings.tv_huber),
-        settings=settings,
-        check=control.check,
-        groups=_views(rays, measurement.angles, device),
+    problem, intensity = normalised(
+        operator,
+        torch.tensor(measurement.data, device=device),
+        used,
+        held_out,
+        noise_level,
+        settings,
+        control,
+        groups=_directions(rays, measurement, device),
     )
     unseen = rays.left_out if bool(rays.left_out.any()) else rays.held_out
     return Preparation(
@@ -101,10 +93,27 @@ def prepare_sinogram(measurement: Sinogram, settings: Settings, device: torch.de
     )
 
 
-def _views(rays: Rays, angles: npt.NDArray[np.float64], device: torch.device) -> list[Tensor]:
-    """Masks (1, angle, 1) of the single projections in the order of their directions, those left out left out."""
-    views = [int(view) for view in np.argsort(np.mod(angles, 180.0), kind="stable") if rays.views[view]]
-    return [mask[None, :, None] for mask in torch.eye(len(angles), device=device)[views]]
+def _directions(rays: Rays, measurement: Sinogram, device: torch.device) -> list[Tensor]:
+    """Masks (1, angle, 1) of the projections of each direction, in their order, without those left out.
+
+    Half a turn apart, parallel rays are the same: to hide one and show the other would hide nothing.
+    """
+    tolerance = _SAME_DIRECTION * measurement.angular_range / len(measurement.angles)
+
+    def same(gap: float) -> bool:
+        return measurement.geometry == "parallel" and gap <= tolerance
+
+    folded = np.mod(np.round(measurement.angles, 6), 180.0)
+    views = [int(view) for view in np.argsort(folded, kind="stable") if rays.views[view]]
+    groups: list[list[int]] = []
+    for view in views:
+        if groups and same(folded[view] - folded[groups[-1][-1]]):
+            groups[-1].append(view)
+        else:
+            groups.append([view])
+    if len(groups) > 1 and same(folded[groups[0][0]] + 180.0 - folded[groups[-1][-1]]):
+        groups[0] += groups.pop()
+    return [torch.eye(len(folded), device=device)[group].sum(dim=0)[None, :, None] for group in groups]
 
 
 def filled_in(data: Tensor, seen: Tensor) -> Tensor:

@@ -224,6 +224,7 @@ def cosine_schedule(train_steps: int = 1000) -> Tensor:
 
 def schedule_name(alphas_cumprod: Tensor) -> Literal["linear", "cosine", "other"]:
     """Which schedule an alpha_bar is of, whatever its first and last beta."""
+    alphas_cumprod = alphas_cumprod.cpu()
     steps, betas = len(alphas_cumprod), _betas(alphas_cumprod)
     linear = linear_schedule(steps, float(betas[0]), float(betas[-1]))
     if torch.allclose(linear, alphas_cumprod, atol=1e-5):

@@ -14,8 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_d3ip.operators.base import LinearOperator
-from napari_d3ip.solvers.conjugate_gradient import Check, _no_check
+from napari_d3ip.operators.base import Check, LinearOperator, no_check
 from napari_d3ip.solvers.total_variation import Duals, Regulariser, solve
 
 # Gradient, relative to the first one, below which single precision knows nothing more.
@@ -71,7 +70,7 @@ def last(iterates: Iterator[Tensor]) -> Tensor:
 
 
 def least_squares(
-    operator: LinearOperator, measured: Tensor, start: Tensor, iterations: int, *, check: Check = _no_check
+    operator: LinearOperator, measured: Tensor, start: Tensor, iterations: int, *, check: Check = no_check
 ) -> Iterator[Tensor]:
     """Conjugate gradients on the normal equations, slice by slice where they are not coupled; yields every iterate.
 
@@ -112,7 +111,7 @@ def total_variation_reconstruction(
     iterations: int,
     *,
     cg_steps: int = 3,
-    check: Check = _no_check,
+    check: Check = no_check,
 ) -> Iterator[Tensor]:
     """Total variation (Rudin, Osher & Fatemi 1992; Sidky & Pan 2008), or another regulariser, by ADMM.
 

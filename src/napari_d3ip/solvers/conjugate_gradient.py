@@ -10,10 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from napari_d3ip.operators.base import Check as Check  # The solvers take it from here.
-from napari_d3ip.operators.base import no_check
-
-_no_check = no_check
+from napari_d3ip.operators.base import Check, no_check
 
 
 def conjugate_gradient(
@@ -24,7 +21,7 @@ def conjugate_gradient(
     *,
     tolerance: float = 1e-6,
     coupled: bool = False,
-    check: Check = _no_check,
+    check: Check = no_check,
 ) -> Tensor:
     """Solve ``gram(x) = rhs`` for a batch (Hestenes & Stiefel 1952).
 

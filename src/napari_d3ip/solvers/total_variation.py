@@ -14,8 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from napari_d3ip.operators.base import LinearOperator
-from napari_d3ip.solvers.conjugate_gradient import Check, _no_check, conjugate_gradient
+from napari_d3ip.operators.base import Check, LinearOperator, no_check
+from napari_d3ip.solvers.conjugate_gradient import conjugate_gradient
 from napari_d3ip.solvers.terms import (
     GeneralisedVariation,
     Nonnegative,
@@ -114,8 +114,8 @@ class Duals:
     clipped: Tensor
 
     def suit(self, regulariser: Regulariser) -> bool:
-        """Whether a call with ``regulariser`` can go on with them."""
-        return len(self.terms) == len(regulariser.terms())
+        """Whether a call with ``regulariser`` can go on with them, if they are of total variation along all axes."""
+        return regulariser.axes == (0, 1, 2) and len(self.terms) == len(regulariser.terms())
 
 
 def solve(
@@ -127,7 +127,7 @@ def solve(
     admm_steps: int,
     cg_steps: int,
     duals: Duals | None = None,
-    check: Check = _no_check,
+    check: Check = no_check,
 ) -> tuple[Tensor, Duals | None]:
     """A few iterations of regularised data consistency from ``start``.
 

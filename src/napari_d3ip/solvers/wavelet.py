@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_d3ip.operators.base import LinearOperator
-from napari_d3ip.solvers.conjugate_gradient import Check, _no_check
+from napari_d3ip.operators.base import Check, LinearOperator, no_check
 
 _WAVELET = "db2"
 _SHORTEST = 8
@@ -28,7 +27,7 @@ def wavelet_reconstruction(
     iterations: int,
     *,
     seed: int = 0,
-    check: Check = _no_check,
+    check: Check = no_check,
 ) -> Iterator[Tensor]:
     """``min 1/2 |A x - y|^2 + weight |W x|_1`` by FISTA (Beck & Teboulle 2009); yields every iterate.
 

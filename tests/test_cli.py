@@ -327,6 +327,16 @@ class TestReconstruct:
         assert (tmp_path / "v.npy.checkpoint").exists()
         assert not (tmp_path / "v.npy").exists()
 
+    def test_interrupt_of_what_keeps_nothing_says_so(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def fake(*_: Any) -> Any:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("napari_d3ip.evaluate.run_demo", fake)
+        assert main(["demo", "-o", str(tmp_path / "out")]) == 130
+        assert complaint(capsys) == "napari-d3ip: error: interrupted.\n"
+
     @pytest.mark.parametrize("error", [None, KeyboardInterrupt()])
     def test_method_without_a_checkpoint_leaves_that_of_another_run(
         self,

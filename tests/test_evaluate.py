@@ -445,11 +445,18 @@ class TestEvaluate:
         assert main([*line, *QUICK, "--set", "prior=nowhere"]) == 2
         assert "scan, dds, seed 0: prior: " in capsys.readouterr().err
 
+    def test_of_a_volume_30_views_are_simulated(
+        self, tmp_path: Path, volume: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["evaluate", str(volume), "-o", str(tmp_path / "out"), "--methods", "fbp", "--device", "cpu"]) == 0
+        said = f"{volume.stem}_views30_noise0.01: read as a volume and measured as --tasks views30_noise0.01.\n"
+        assert said in capsys.readouterr().err
+        assert [row["method"] for row in rows(tmp_path / "out")] == ["fbp"]
+
     @pytest.mark.parametrize(
         ("line", "expected"),
         [
             ("scan.npz body.npy --tasks viewz30", "there is no 'viewz30'"),
-            ("body.npy", "--tasks"),
             ("table.txt --tasks views6", "table.txt can be read neither as a measurement"),
             ("none.npz --tasks views6", "none.npz does not exist"),
             ("body.npy --tasks uniform99", "uniform99_noise0.01 of body, acceleration"),

@@ -110,6 +110,11 @@ class TestErrors:
             (cartesian, {"mask": np.zeros((H, W), bool)}, r"mask: it leaves a slice without any sample; .*"),
             (
                 cartesian,
+                {"mask": np.linspace(0, 1, H * W).reshape(H, W)},
+                r"mask: that of scan\.h5 has more values .*",
+            ),
+            (
+                cartesian,
                 {"mask": np.arange(H)[:, None] * np.ones(W) > 3, "data": changed(0, ..., slice(3, None), slice(None))},
                 r"(mask|data): .*",
             ),

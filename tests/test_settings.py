@@ -92,6 +92,13 @@ def test_updated_is_validated() -> None:
         settings.updated(steps=0)
 
 
+def test_what_is_not_possible_is_an_error_of_ours() -> None:
+    """However settings are made."""
+    for made in (lambda: Settings(method="magic"), lambda: Settings.model_validate({"method": "magic"})):
+        with pytest.raises(SettingsError, match=r"^method: 'magic' is not possible"):
+            made()
+
+
 def test_frozen() -> None:
     with pytest.raises(ValidationError):
         Settings().steps = 3  # type: ignore[misc]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_d3ip import Sinogram, simulate_kspace, simulate_sinogram
+from napari_d3ip import Sinogram, reconstruct, simulate_kspace, simulate_sinogram
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.simulate.sampling import PATTERNS, sampling_mask
 from napari_d3ip.simulate.tomography import count_photons
@@ -20,6 +20,16 @@ from napari_d3ip.simulate.tomography import count_photons
 def coil_images(k_space: np.ndarray) -> np.ndarray:
     axes = (-2, -1)
     return np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(k_space, axes), norm="ortho"), axes)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("size", [16, 24, 32])
+def test_what_is_simulated_of_small_slices_can_be_reconstructed(pattern: str, size: int) -> None:
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    body = (np.hypot(y, x) < 0.4 * size).astype(np.float32)[None]
+    scan = simulate_kspace(body, acceleration=3.0, pattern=pattern)
+    image = reconstruct(scan, method="sense", device="cpu").volume
+    assert np.corrcoef(image.ravel(), body.ravel())[0, 1] > 0.7
 
 
 @pytest.fixture

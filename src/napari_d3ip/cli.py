@@ -41,6 +41,7 @@ _SIMULATED = {
     ("mri",): ("acceleration", "coils", "pattern", "calibration"),
     tuple(_STACKS): ("fwhm", "every"),
 }
+_INTERRUPTED = 130
 _LOG_EVERY_SECONDS = 10.0  # Without a terminal, progress is a plain line now and then.
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"max_content_width": 100})
@@ -66,13 +67,21 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         code = app(arguments or ["--help"], prog_name="napari-d3ip", standalone_mode=False)
+    except _Interrupted as stop:
+        return _complain(f"interrupted; {stop}.", _INTERRUPTED)
     except typer.TyperException as error:
         return _complain(error.format_message())
     except (D3IPError, OSError) as error:
         return _complain(str(error))
     except MemoryError:
         return _complain("memory: there is not enough for this; take fewer slices (--set slices=0:10).")
+    if code == _INTERRUPTED:  # Before or after what would have said so.
+        return _complain("interrupted.", _INTERRUPTED)
     return code if isinstance(code, int) else 0
+
+
+class _Interrupted(Exception):
+    """Ctrl-C, and what is kept."""
 
 
 def _complain(message: str, code: int = 2) -> int:
@@ -337,7 +346,7 @@ def simulate(
 def evaluate(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE|VOLUME...", help="Sinogram and k-space files; with --tasks, volumes too."),
+        typer.Argument(metavar="FILE|VOLUME...", help="Sinogram and k-space files; volumes to simulate --tasks of."),
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for rows, table.md, table.csv and figures.")
@@ -373,7 +382,7 @@ def evaluate(
             metavar="T1,T2,...",
             help="What to simulate of volumes: views30, views20@120 (degrees), angle90 (a view every 2 degrees), "
             "uniform4, random4, poisson8 (MRI, so many-fold accelerated), each with _noise0.03 or, CT, _photons1e4 "
-            "behind it if --noise does not say; ct and mri are sets of these.",
+            "behind it if --noise does not say; ct and mri are sets of these (default: views30).",
         ),
     ] = None,
     noise: Annotated[
@@ -427,6 +436,10 @@ def evaluate(
     frozen = None if tuned is None else Tuning.load(tuned)
     try:
         scans = open_scans(files, references or (), wanted, fractions, options)
+        if not tasks:
+            for scan in scans:
+                if scan.task is not None:
+                    print(f"{scan.name}: read as a volume and measured as --tasks {scan.task}.", file=sys.stderr)
         with contextlib.redirect_stdout(sys.stderr), _progress() as show:
             result = run(
                 scans,
@@ -439,8 +452,7 @@ def evaluate(
                 jobs=jobs,
             )
     except KeyboardInterrupt:
-        message = f"interrupted; {out} keeps the rows so far, the same command goes on."
-        raise typer.Exit(_complain(message, 130)) from None
+        raise _Interrupted(f"{out} keeps the rows so far, the same command goes on") from None
     if as_json:
         counts = {"computed": result.computed, "outdated": result.outdated, "kept": result.kept}
         compared = [one.flat() for one in result.differences]
@@ -596,11 +608,11 @@ def _last_written(file: Path | None) -> int | None:
     return file.stat().st_mtime_ns if file is not None and file.exists() else None
 
 
-def _interrupted(checkpoint: Path | None, older: int | None) -> typer.Exit:
-    """Exit that says whether the run has left more than a checkpoint that is ``older`` than it."""
+def _interrupted(checkpoint: Path | None, older: int | None) -> _Interrupted:
+    """Says whether the run has left more than a checkpoint that is ``older`` than it."""
     is_there = _last_written(checkpoint) not in (None, older)
     kept = f"{checkpoint} is kept, the same command with --resume goes on" if is_there else "nothing is kept"
-    return typer.Exit(_complain(f"interrupted; {kept}.", 130))
+    return _Interrupted(kept)
 
 
 def _assigned(assignments: list[str] | None) -> dict[str, Any]:
@@ -646,11 +658,11 @@ def _split(values: dict[str, Any]) -> tuple[dict[str, Any], ReadOptions]:
     """Separate the settings of a reconstruction from what a reader must be told of a file."""
     from napari_d3ip.io import ReadOptions
 
-    known = [*Settings.model_fields, *ReadOptions.model_fields]
+    known = sorted({*Settings.model_fields, *ReadOptions.model_fields})
     for key in values:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=3)
-            hint = f"did you mean {', '.join(near)}?" if near else f"known are {', '.join(sorted(known))}."
+            hint = f"did you mean {', '.join(near)}?" if near else f"known are {', '.join(known)}."
             raise SettingsError(f"{key}: there is no such setting; {hint}")
     fields = {key: value for key, value in values.items() if key in Settings.model_fields}
     return fields, ReadOptions.create({key: value for key, value in values.items() if key not in fields})

@@ -125,7 +125,11 @@ class Sinogram:
         if given.dtype.kind not in "fiu":
             raise MeasurementError(f"angles: those of {where} are {given.dtype}, not real numbers; give degrees.")
         angles = given.astype(np.float64)
-        if angles.ndim != 1 or len(angles) != data.shape[1]:
+        if angles.ndim != 1:
+            raise MeasurementError(
+                f"angles: shape {angles.shape} in {where}; give one axis, an angle in degrees per projection."
+            )
+        if len(angles) != data.shape[1]:
             count = angles.size
             raise MeasurementError(
                 f"angles: {count} values for {data.shape[1]} projections in {where} (shape {data.shape} read as "
@@ -422,13 +426,13 @@ class KSpace:
         wanted = (data.shape[0], *data.shape[2:])
         if self.mask is None:
             return np.ascontiguousarray((data != 0).any(axis=1))
-        mask = np.asarray(self.mask)
+        mask = is_measured(self.mask, self.source)
         if mask.shape not in (wanted, wanted[1:]):
             raise MeasurementError(
                 f"mask: shape {mask.shape} does not fit {self.source}; give {wanted[1:]} (ky, kx) or "
                 f"{wanted} (z, ky, kx)."
             )
-        mask = np.ascontiguousarray(np.broadcast_to(mask != 0, wanted))
+        mask = np.ascontiguousarray(np.broadcast_to(mask, wanted))
         if not mask.any(axis=(1, 2)).all():
             raise MeasurementError("mask: it leaves a slice without any sample; give one with measured samples.")
         return mask
@@ -577,13 +581,13 @@ class ImageStack:
         """Mask of shape (z, y, x)."""
         mask = ~np.isnan(data)
         if self.mask is not None:
-            given = np.asarray(self.mask)
+            given = is_measured(self.mask, self.source)
             if given.shape not in (data.shape, data.shape[:1]):
                 raise MeasurementError(
                     f"mask: shape {given.shape} does not fit {self.source}; give {data.shape[:1]} (z) or "
                     f"{data.shape} (z, y, x)."
                 )
-            mask = mask & (given.reshape(given.shape + (1,) * (3 - given.ndim)) != 0)
+            mask = mask & given.reshape(given.shape + (1,) * (3 - given.ndim))
         if not mask.any():
             raise MeasurementError(f"mask: it leaves no voxel of {self.source}; give the voxels that were measured.")
         return np.ascontiguousarray(mask)
@@ -783,6 +787,23 @@ class LinearMeasurement:
 
 
 Measurement = Sinogram | KSpace | ImageStack | LinearMeasurement
+
+
+def is_measured(mask: Any, source: str) -> BoolArray:
+    """A mask as Booleans: its zeros are False, all others True.
+
+    Raises
+    ------
+    MeasurementError
+        If the others differ: these are weights, no mask.
+    """
+    given = np.asarray(mask)
+    true: BoolArray = given != 0
+    if len(np.unique(given[true])) > 1:
+        raise MeasurementError(
+            f"mask: that of {source} has more values than 0 and 1; give 1 for what was measured, 0 for what was not."
+        )
+    return true
 
 
 def _selected(measurement: Measurement, slices: slice) -> tuple[int, int] | None:

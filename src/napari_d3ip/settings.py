@@ -6,7 +6,7 @@ Pydantic only: importing this loads neither torch nor Qt.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -183,6 +183,11 @@ class Settings(BaseModel):
     """Settings of a reconstruction.
 
     Fields left at ``None`` are chosen from the scan (`napari_d3ip.defaults.resolve`); results carry the values used.
+
+    Raises
+    ------
+    SettingsError
+        Naming the field, what was given and what is allowed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
@@ -401,6 +406,14 @@ class Settings(BaseModel):
         0, ge=0, description="Leave every n-th projection out of the reconstruction (0: none)."
     )
 
+    if not TYPE_CHECKING:  # Which knows the fields by themselves.
+
+        def __init__(self, **fields: Any) -> None:
+            try:
+                super().__init__(**fields)
+            except ValidationError as error:
+                raise SettingsError(_sentence(error.errors()[0])) from error
+
     @model_validator(mode="wrap")
     @classmethod
     def _apply_preset(cls, values: Any, validated: ModelWrapValidatorHandler[Settings]) -> Settings:
@@ -437,17 +450,14 @@ class Settings(BaseModel):
 
     @classmethod
     def create(cls, values: dict[str, Any] | None = None, **fields: Any) -> Settings:
-        """Validate, with one clear sentence on failure.
+        """Settings of a mapping, and of fields that win over it.
 
         Raises
         ------
         SettingsError
             Naming the field, what was given and what is allowed.
         """
-        try:
-            return cls.model_validate({**(values or {}), **fields})
-        except ValidationError as error:
-            raise SettingsError(_sentence(error.errors()[0])) from error
+        return cls(**{**(values or {}), **fields})
 
     @classmethod
     def of_preset(cls, preset: str, kind: str, fields: dict[str, Any] | None = None) -> Settings:
@@ -513,9 +523,11 @@ def parse_slices(text: str) -> slice:
 def problems(values: dict[str, Any]) -> dict[str, str]:
     """What is wrong with settings: a sentence for each field that is not possible, none if `Settings` takes them."""
     try:
-        Settings.model_validate(values)
-    except ValidationError as error:
-        return {_field(details): _sentence(details) for details in error.errors()}
+        Settings(**values)
+    except SettingsError as error:
+        cause = error.__cause__
+        found = cause.errors() if isinstance(cause, ValidationError) else []
+        return {_field(details): _sentence(details) for details in found}
     return {}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from napari_d3ip.errors import PriorError, SettingsError
+from napari_d3ip.errors import FileError, PriorError, SettingsError
 from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet, linear_schedule, load_prior
 from napari_d3ip.prior.phantoms import EllipsePhantoms, MixedPhantoms
 from napari_d3ip.prior.train import TrainingProgress, TrainingSettings, epsilon_loss, held_out_loss, train
@@ -166,6 +166,20 @@ def test_untrained_loss_is_about_the_variance_of_the_noise() -> None:
     image = EllipsePhantoms(16).draw(4, torch.Generator().manual_seed(0))
     loss = epsilon_loss(prior, image, torch.Generator().manual_seed(0))
     assert 0.3 < float(loss.detach()) < 3
+
+
+def test_a_finished_prior_is_not_trained_over(tmp_path: Path) -> None:
+    run(tmp_path / "prior", replace(SMALL, steps=4))
+    before = (tmp_path / "prior" / "training.json").read_text()
+    with pytest.raises(PriorError, match=r"prior holds a prior already; choose another folder"):
+        run(tmp_path / "prior", replace(SMALL, steps=8))
+    assert (tmp_path / "prior" / "training.json").read_text() == before
+
+
+def test_a_file_is_no_folder_for_a_prior(tmp_path: Path) -> None:
+    (tmp_path / "prior").write_text("something else")
+    with pytest.raises(FileError, match=r"prior is a file; give a folder for the prior\.$"):
+        run(tmp_path / "prior")
 
 
 def test_resume_without_a_checkpoint(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import pytest
 import tifffile
 import zarr
 
+from napari_d3ip import Sinogram
 from napari_d3ip.errors import FileError, MeasurementError
-from napari_d3ip.io import load_volume, save_volume
+from napari_d3ip.io import load_volume, save_sinogram, save_volume
 from napari_d3ip.io import volumes as module
 
 NAMES = ["v.tif", "v.tiff", "v.ome.tif", "v.zarr", "v.ome.zarr", "v.npy", "v.h5", "v.hdf5", "v.nii", "v.nii.gz"]
@@ -133,6 +134,13 @@ def test_files_of_other_programs(tmp_path, volume):
         file["entry/more"] = volume
     with pytest.raises(FileError, match="must hold one volume"):
         load_volume(tmp_path / "a.h5")
+
+
+def test_a_scan_is_no_volume(tmp_path):
+    """One with angles and nothing else of three axes would be taken for one."""
+    save_sinogram(tmp_path / "scan.h5", Sinogram(np.ones((2, 5, 8)), np.arange(5.0)))
+    with pytest.raises(FileError, match=r"^scan\.h5 is a scan, for it has projection angles; .* reconstruct it\.$"):
+        load_volume(tmp_path / "scan.h5")
 
 
 @pytest.mark.parametrize("name", NAMES)

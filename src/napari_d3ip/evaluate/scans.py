@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_d3ip.errors import D3IPError, FileError, MeasurementError, SettingsError
-from napari_d3ip.evaluate.tasks import EXAMPLES, Task
+from napari_d3ip.evaluate.tasks import Task, parse_tasks
 from napari_d3ip.io import ReadOptions, Volume, load_volume, read
 from napari_d3ip.io.guard import one_line, reading
 from napari_d3ip.measurement import Measurement
@@ -21,6 +21,7 @@ from napari_d3ip.metrics import check_reference
 
 FloatArray = npt.NDArray[np.float32]
 Content = tuple[Measurement, FloatArray | None]
+_DEFAULT_TASK = "views30"
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ def open_scans(
 ) -> list[Scan]:
     """Scans of files and of volumes.
 
-    A file is a measurement if it says how it was measured (or ``options`` do); where ``tasks`` are given, any other
-    file is a volume, of which each task is simulated with each noise.
+    A file is a measurement if it says how it was measured (or ``options`` do); any other is a volume, of which each
+    task is simulated with each noise.
 
     Parameters
     ----------
@@ -71,7 +72,7 @@ def open_scans(
         True volumes of the measurements, one for each; else the truth is sought in the file (array ``reference`` of
         an npz) and beside it (``NAME_reference.npy``).
     tasks : sequence of Task
-        What to simulate of volumes.
+        What to simulate of volumes (default: 30 views).
     noise : sequence of float
         Fractions, see `simulate_sinogram` and `simulate_kspace`; for tasks that do not say it themselves.
     options : ReadOptions, optional
@@ -84,9 +85,10 @@ def open_scans(
     MeasurementError
         If a volume cannot be measured as a task says.
     SettingsError
-        If references are missing or do not fit, a volume comes without tasks, or two scans have the same name.
+        If references are missing or do not fit, or two scans have the same name.
     """
-    contents = [_read(path, options or ReadOptions(), bool(tasks)) for path in paths]
+    contents = [_read(path, options or ReadOptions()) for path in paths]
+    tasks = tasks or parse_tasks([_DEFAULT_TASK])
     measured = sum(not isinstance(content, Volume) for content in contents)
     if references and len(references) != measured:
         raise SettingsError(
@@ -117,17 +119,13 @@ def check_names(scans: Sequence[Scan]) -> None:
         raise SettingsError(f"{name}: {count} scans have this name; rename their files, or give each once.")
 
 
-def _read(path: Path, options: ReadOptions, with_tasks: bool) -> Measurement | Volume:
+def _read(path: Path, options: ReadOptions) -> Measurement | Volume:
     try:
         return read(path, options)
     except FileError as error:
         if not path.exists():
             raise
-        if with_tasks:
-            return _as_volume(path, error)
-        raise FileError(
-            f"{str(error).rstrip('.')}; if it is a volume, say with --tasks what to measure of it ({EXAMPLES})."
-        ) from error
+        return _as_volume(path, error)
 
 
 def _as_volume(path: Path, not_a_scan: FileError) -> Volume:

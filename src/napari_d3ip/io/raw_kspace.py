@@ -18,7 +18,7 @@ from napari_d3ip.io import companions
 from napari_d3ip.io.grid import Grid, mean
 from napari_d3ip.io.options import SINOGRAM_ONLY, ReadOptions, is_kspace_order
 from napari_d3ip.io.question import LayoutQuestion
-from napari_d3ip.measurement import ComplexArray, KSpace
+from napari_d3ip.measurement import ComplexArray, KSpace, is_measured
 
 AnyArray = npt.NDArray[Any]
 ORDER = "rzcyx"
@@ -322,7 +322,7 @@ def _ordered(data: AnyArray, axes: str) -> ComplexArray:
 
 def _fitting_mask(mask: AnyArray, shape: tuple[int, ...], name: str) -> AnyArray:
     try:
-        return np.broadcast_to(mask != 0, shape)
+        return np.broadcast_to(is_measured(mask, name), shape)
     except ValueError as error:
         raise MeasurementError(
             f"mask: shape {mask.shape} does not fit {name}; give {shape[-2:]} (ky, kx) or {shape} (z, ky, kx)."

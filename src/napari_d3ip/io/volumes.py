@@ -333,6 +333,8 @@ def _read_hdf5(path: Path) -> Volume:
         found = {name: item for name, item in hdf5.numeric_datasets(file) if item.ndim == 3}
         if "volume" in found:
             found = {"volume": found["volume"]}
+        elif any(name.rpartition("/")[2] in hdf5.ANGLE_NAMES for name, _ in hdf5.numeric_datasets(file)):
+            raise FileError(f"{path.name} is a scan, for it has projection angles; give a volume, or reconstruct it.")
         if len(found) != 1:
             listed = ", ".join(found) or "none"
             raise FileError(f"{path.name} must hold one volume, or one named volume; it has {listed}.")

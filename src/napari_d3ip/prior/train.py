@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_d3ip.errors import PriorError, SettingsError
+from napari_d3ip.errors import FileError, PriorError, SettingsError
 from napari_d3ip.prior.network import NORM_GROUPS, DiffusionPrior, PriorConfig, build_unet, linear_schedule
 from napari_d3ip.prior.phantoms import phantoms_of
 from napari_d3ip.prior.saving import save_tensors
@@ -202,12 +202,17 @@ def train(
     ------
     PriorError
         If ``resume`` is asked for without a checkpoint, or with other settings than its, but for ``steps``,
-        ``minutes``, ``learning_rate`` and ``decay``; or ``initial`` has another network.
+        ``minutes``, ``learning_rate`` and ``decay``; or ``initial`` has another network; or ``folder`` holds a
+        finished prior.
     FileError
-        If the checkpoint cannot be written; the one before is kept.
+        If ``folder`` is a file, or the checkpoint cannot be written; the one before is kept.
     """
     from diffusers.training_utils import EMAModel
 
+    if folder.is_file():
+        raise FileError(f"{folder} is a file; give a folder for the prior.")
+    if not resume and (folder / "model_index.json").exists():
+        raise PriorError(f"{folder} holds a prior already; choose another folder, or give it as initial to go on.")
     device = torch.device(device)
     phantoms = phantoms_of(settings.phantoms, settings.channels, settings.size)
     torch.manual_seed(settings.seed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy import ndimage
 
@@ -14,6 +16,8 @@ _CENTRAL_SPACING = 0.3
 _IRREGULARITY = 0.5
 _CALIBRATION_LINES = 0.08
 _CALIBRATION_SQUARE = 0.15
+# Coil maps cannot be made from fewer lines.
+_FEWEST_LINES = 4
 
 
 def sampling_mask(
@@ -75,7 +79,9 @@ def calibration_size(shape: tuple[int, int], acceleration: float, pattern: str, 
         )
     if calibration is None:
         part = _CALIBRATION_SQUARE * min(shape) if pattern == "poisson" else _CALIBRATION_LINES * shape[0]
-        calibration = round(part)
+        wanted = _wanted(shape, acceleration, pattern)
+        most = {"poisson": math.isqrt(wanted), "random": wanted}.get(pattern, shape[0])
+        calibration = min(max(_FEWEST_LINES, round(part)), most, *shape)
     largest = min(shape) if pattern == "poisson" else shape[0]
     if not 0 <= calibration <= largest:
         raise MeasurementError(

@@ -150,6 +150,16 @@ class TestInfo:
         assert main(line) == 2
         assert complaint(capsys).startswith("napari-d3ip: error: detector_distance: a fan needs it")
 
+    def test_what_is_missing(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        np.save(tmp_path / "scan.npy", np.ones((2, 5, 8)))
+        assert main(["info", str(tmp_path / "scan.npy"), "--json"]) == 2
+        captured = capsys.readouterr()
+        expected = {"kind": "sinogram", "source": "scan.npy", "missing": ["angles"], "candidates": []}
+        assert json.loads(captured.out).items() >= expected.items()
+        assert "give angles=FILE" in captured.err
+        assert main(["info", str(tmp_path / "scan.npy")]) == 2
+        assert "missing: angles\n" in capsys.readouterr().out
+
     def test_missing_file(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["info", str(tmp_path / "none.h5")]) == 2
         assert "none.h5" in complaint(capsys)

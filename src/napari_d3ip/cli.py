@@ -143,17 +143,25 @@ def info(
     assignments: Assignments = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is in FILE: kind, shape, geometry, and what is missing."""
-    from napari_d3ip.io import read
+    """Say what is in FILE: kind, shape, geometry, and what is missing.
+
+    Of a file that leaves open how it is to be read, what is known, and the question.
+    """
+    from napari_d3ip.io import LayoutQuestion, read
 
     fields, options = _split(_assigned(assignments))
     if fields:
         raise SettingsError(f"--set {next(iter(fields))}: info reconstructs nothing; give only what FILE lacks.")
-    description = read(file, options).describe()
-    if as_json:
-        print(json.dumps(description))
-        return
-    print("\n".join(_describe(description)))
+    question: LayoutQuestion | None = None
+    try:
+        description = read(file, options).describe()
+    except LayoutQuestion as asked:
+        question, shape = asked, None if asked.shape is None else list(asked.shape)
+        description = {"kind": asked.kind, "source": file.name, "shape": shape, "missing": [asked.needs]}
+        description["candidates"] = list(asked.candidates)
+    print(json.dumps(description) if as_json else "\n".join(_describe(description)))
+    if question is not None:
+        raise question
 
 
 @app.command()

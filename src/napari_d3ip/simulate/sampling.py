@@ -81,7 +81,7 @@ def calibration_size(shape: tuple[int, int], acceleration: float, pattern: str, 
         part = _CALIBRATION_SQUARE * min(shape) if pattern == "poisson" else _CALIBRATION_LINES * shape[0]
         wanted = _wanted(shape, acceleration, pattern)
         most = {"poisson": math.isqrt(wanted), "random": wanted}.get(pattern, shape[0])
-        calibration = min(max(_FEWEST_LINES, round(part)), most, *shape)
+        calibration = max(round(part), min(_FEWEST_LINES, most, *shape))
     largest = min(shape) if pattern == "poisson" else shape[0]
     if not 0 <= calibration <= largest:
         raise MeasurementError(

@@ -23,8 +23,8 @@ _LENGTH = 8
 _MOST_ITERATIONS = 150
 # Splits that judge, for each that teaches.
 _JUDGES = 0.25
-# Of what a teacher hides judges may ask for as much; so many times one is drawn.
-_SHARED = 0.5
+# Of what a teacher hides judges may ask for as much, so that any three slices have some left; so often one is drawn.
+_SHARED = 0.25
 _DRAWS = 50
 
 
@@ -71,7 +71,8 @@ class Splits:
     seen : Problem
         That of all their slices, without what is hidden; regularised in runs of k.
     question : Tensor
-        Mask (n k, *range_shape) of what is fitted elsewhere and hidden here; of teachers, what no judge asks for.
+        Mask (n k, *range_shape) of what is fitted elsewhere and hidden here; of judges in their middle slices alone,
+        of teachers what no judge asks for.
     volume : Tensor
         Reconstruction (n k, y, x).
     duals : Duals or None
@@ -109,6 +110,7 @@ class Splits:
         question = part.used * masks
         judged = _asked_for(index[teachers:], hidden[teachers:], len(problem.used))
         question[: teachers * length] *= 1 - judged[index[:teachers].flatten()]
+        question[teachers * length :] *= judged[index[teachers:].flatten()]
         return cls(index, hidden, teachers, seen, question, volume, duals)
 
     def __len__(self) -> int:
@@ -157,10 +159,12 @@ def draw_splits(problem: Problem, generator: torch.Generator) -> Splits | None:
 
 
 def _asked_for(index: Tensor, hidden: Tensor, slices: int) -> Tensor:
-    """What some splits hide of each slice of the scan, shape (slices, ...)."""
+    """What judges hide in the middle half of their slices, shape (slices of the scan, ...); the rest may be taught."""
+    length = index.shape[1]
     asked = torch.zeros(slices, *hidden.shape[1:], dtype=hidden.dtype, device=hidden.device)
     for run, mask in zip(index, hidden, strict=True):
-        asked[run] = torch.maximum(asked[run], mask)
+        middle = run[length // 4 : length - length // 4]
+        asked[middle] = torch.maximum(asked[middle], mask)
     return asked
 
 

@@ -152,16 +152,17 @@ def info(
     fields, options = _split(_assigned(assignments))
     if fields:
         raise SettingsError(f"--set {next(iter(fields))}: info reconstructs nothing; give only what FILE lacks.")
-    question: LayoutQuestion | None = None
+
+    def show(description: dict[str, Any]) -> None:
+        print(json.dumps(description) if as_json else "\n".join(_describe(description)))
+
     try:
-        description = read(file, options).describe()
+        measurement = read(file, options)
     except LayoutQuestion as asked:
-        question, shape = asked, None if asked.shape is None else list(asked.shape)
-        description = {"kind": asked.kind, "source": file.name, "shape": shape, "missing": [asked.needs]}
-        description["candidates"] = list(asked.candidates)
-    print(json.dumps(description) if as_json else "\n".join(_describe(description)))
-    if question is not None:
-        raise question
+        known = {"kind": asked.kind, "source": file.name, "shape": asked.shape and list(asked.shape)}
+        show({**known, "missing": [asked.needs], "candidates": list(asked.candidates)})
+        raise
+    show(measurement.describe())
 
 
 @app.command()

@@ -799,7 +799,7 @@ def is_measured(mask: Any, source: str) -> BoolArray:
     """
     given = np.asarray(mask)
     true: BoolArray = given != 0
-    if len(np.unique(given[true])) > 1:
+    if given.dtype != bool and len(np.unique(given[true])) > 1:
         raise MeasurementError(
             f"mask: that of {source} has more values than 0 and 1; give 1 for what was measured, 0 for what was not."
         )

@@ -330,10 +330,11 @@ def _read_hdf5(path: Path) -> Volume:
     from napari_d3ip.io import hdf5
 
     with h5py.File(path, "r") as file:
-        found = {name: item for name, item in hdf5.numeric_datasets(file) if item.ndim == 3}
+        datasets = dict(hdf5.numeric_datasets(file))
+        found = {name: item for name, item in datasets.items() if item.ndim == 3}
         if "volume" in found:
             found = {"volume": found["volume"]}
-        elif any(name.rpartition("/")[2] in hdf5.ANGLE_NAMES for name, _ in hdf5.numeric_datasets(file)):
+        elif any(name.rpartition("/")[2] in hdf5.ANGLE_NAMES for name in datasets):
             raise FileError(f"{path.name} is a scan, for it has projection angles; give a volume, or reconstruct it.")
         if len(found) != 1:
             listed = ", ".join(found) or "none"

@@ -98,22 +98,19 @@ def _directions(rays: Rays, measurement: Sinogram, device: torch.device) -> list
 
     Half a turn apart, parallel rays are the same: to hide one and show the other would hide nothing.
     """
-    tolerance = _SAME_DIRECTION * measurement.angular_range / len(measurement.angles)
-
-    def same(gap: float) -> bool:
-        return measurement.geometry == "parallel" and gap <= tolerance
-
-    folded = np.mod(np.round(measurement.angles, 6), 180.0)
-    views = [int(view) for view in np.argsort(folded, kind="stable") if rays.views[view]]
-    groups: list[list[int]] = []
-    for view in views:
-        if groups and same(folded[view] - folded[groups[-1][-1]]):
-            groups[-1].append(view)
-        else:
-            groups.append([view])
-    if len(groups) > 1 and same(folded[groups[0][0]] + 180.0 - folded[groups[-1][-1]]):
-        groups[0] += groups.pop()
-    return [torch.eye(len(folded), device=device)[group].sum(dim=0)[None, :, None] for group in groups]
+    angles = measurement.angles
+    # Of a fan no two projections are of one direction, however near.
+    largest = _SAME_DIRECTION * measurement.angular_range / len(angles) if measurement.geometry == "parallel" else -1.0
+    folded = np.mod(np.round(angles, 6), 180.0)
+    order = np.argsort(folded, kind="stable")
+    views = order[rays.views[order]]
+    sorted_angles = folded[views]
+    number = np.append(0, np.cumsum(np.diff(sorted_angles) > largest))
+    if number[-1] > 0 and sorted_angles[0] + 180.0 - sorted_angles[-1] <= largest:
+        number[number == number[-1]] = 0
+    masks = torch.zeros(int(number.max()) + 1, len(angles), device=device)
+    masks[torch.from_numpy(number), torch.from_numpy(views)] = 1
+    return list(masks[:, None, :, None])
 
 
 def filled_in(data: Tensor, seen: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ def installed_path(name: str) -> Path:
     """
     if Path(name).name != name or name in (".", ".."):
         return Path(name)
-    if _is_pipeline(BUNDLED / name):
+    if is_pipeline(BUNDLED / name):
         raise PriorError(f"prior: '{name}' is a shipped prior; choose another name, or give a folder (./{name}).")
     return installed_folder() / name
 
@@ -64,7 +64,7 @@ def find_prior(name_or_path: str | Path) -> Path:
     """
     name = str(name_or_path)
     for folder in (BUNDLED / name, installed_folder() / name, Path(name_or_path)):
-        if _is_pipeline(folder):
+        if is_pipeline(folder):
             return folder
     cached = _cached(name) if _HUB_ID.fullmatch(name) and not Path(name).exists() else None
     if cached is not None:
@@ -87,7 +87,8 @@ def train_steps(folder: Path) -> int | None:
     return None
 
 
-def _is_pipeline(folder: Path) -> bool:
+def is_pipeline(folder: Path) -> bool:
+    """Whether a folder holds a prior."""
     try:
         return (folder / "model_index.json").is_file()
     except OSError:  # No name of a file could be so long.
@@ -103,4 +104,4 @@ def _cached(name: str) -> Path | None:
         folder = Path(snapshot_download(name, allow_patterns=_HUB_FILES, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError):
         return None
-    return folder if _is_pipeline(folder) else None
+    return folder if is_pipeline(folder) else None

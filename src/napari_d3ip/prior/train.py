@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from napari_d3ip.errors import FileError, PriorError, SettingsError
+from napari_d3ip.prior.library import is_pipeline
 from napari_d3ip.prior.network import NORM_GROUPS, DiffusionPrior, PriorConfig, build_unet, linear_schedule
 from napari_d3ip.prior.phantoms import phantoms_of
 from napari_d3ip.prior.saving import save_tensors
@@ -211,7 +212,7 @@ def train(
 
     if folder.is_file():
         raise FileError(f"{folder} is a file; give a folder for the prior.")
-    if not resume and (folder / "model_index.json").exists():
+    if not resume and is_pipeline(folder):
         raise PriorError(f"{folder} holds a prior already; choose another folder, or give it as initial to go on.")
     device = torch.device(device)
     phantoms = phantoms_of(settings.phantoms, settings.channels, settings.size)

@@ -77,9 +77,9 @@ def calibration_size(shape: tuple[int, int], acceleration: float, pattern: str, 
         raise MeasurementError(
             f"acceleration: {acceleration:g} is not possible with {shape[0]} lines; give 1 to {shape[0]}."
         )
+    wanted = _wanted(shape, acceleration, pattern)
     if calibration is None:
         part = _CALIBRATION_SQUARE * min(shape) if pattern == "poisson" else _CALIBRATION_LINES * shape[0]
-        wanted = _wanted(shape, acceleration, pattern)
         most = {"poisson": math.isqrt(wanted), "random": wanted}.get(pattern, shape[0])
         calibration = max(round(part), min(_FEWEST_LINES, most, *shape))
     largest = min(shape) if pattern == "poisson" else shape[0]
@@ -88,7 +88,7 @@ def calibration_size(shape: tuple[int, int], acceleration: float, pattern: str, 
             f"calibration: {calibration} is not possible on a grid of {shape}; give 0 to {largest} central lines."
         )
     measured = calibration**2 if pattern == "poisson" else calibration
-    if pattern != "uniform" and measured > _wanted(shape, acceleration, pattern):
+    if pattern != "uniform" and measured > wanted:
         raise MeasurementError(
             f"calibration: {calibration} central lines are more than an acceleration of {acceleration:g} leaves; "
             "give fewer, or a lower acceleration."

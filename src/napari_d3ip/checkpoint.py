@@ -25,7 +25,7 @@ from napari_d3ip.solvers.total_variation import Duals
 from napari_d3ip.splits import Splits
 
 # Of the content; runs do not go on with that of versions which kept something else.
-_FORMAT = 3
+_FORMAT = 4
 # What a probe of an operator may differ by between machines.
 _PROBE_TOLERANCE = 1e-4
 # A file that was moved or renamed is still the same scan.
@@ -94,6 +94,7 @@ class Checkpoint:
             "history": history,
             "x_t": state.x_t,
             "volume": state.volume,
+            "first": state.first,
             "generator": state.generator.get_state(),
             "adaptation_generator": state.adaptation_generator.get_state(),
             "duals": None if state.duals is None else vars(state.duals),
@@ -133,6 +134,7 @@ class Checkpoint:
         state = SamplerState(
             x_t=content["x_t"],
             volume=content["volume"],
+            first=content["first"],
             generator=generator,
             adaptation_generator=adaptation_generator,
             duals=_duals(content["duals"]),

@@ -791,4 +791,5 @@ def _sentence(result: Reconstruction, out: Path) -> str:
     ):
         if metrics[name] is not None:
             parts.append(f"{label} {metrics[name]:{form}}")
-    return f"{out}: {_shape(result.volume.shape)} voxels by {metrics['method']}, {', '.join(parts)}."
+    what = f"{out}: {_shape(result.volume.shape)} voxels by {metrics['returned']}, {', '.join(parts)}."
+    return "\n".join(filter(None, (what, metrics["verdict"], metrics["misfit"])))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,8 @@ PREPARATION = "preparation"
 # What the engine's modules do without being told by the settings.
 _SCALING, _NORM, _LOOKS, _GUARD_SLICES, _INVERSE_CG = 6, 30, 20, 8, 30
 _TV_CG, _START_CG, _SLAB, _SLAB_ITERATIONS = 3, 10, 12, 20
-_CANDIDATES, _PHASE_CONSTRAINTS = 5, 4
+_CANDIDATES, _CANDIDATES_AGAIN, _PHASE_CONSTRAINTS = 5, 3, 4
+_VALIDATION_SLICES, _VALIDATION_SHARE = 8, 5
 _SCALE, _PATCH = 0.65, 128
 _SPLIT_SLICES, _SPLIT_ITERATIONS, _JUDGES = 8, 150, 0.25
 _RESCANS, _RESCAN_SLICES, _RESCAN_ITERATIONS = 2, 12, 60
@@ -169,7 +170,7 @@ def estimate(extent: Extent, settings: Settings, speeds: Speeds) -> Estimate | N
     memory = speeds.get(_memory(settings)) if slices_at_once(extent, settings) else 0.0
     return Estimate(
         seconds=sum(amount * speeds[name] for name, amount in amounts.items()),
-        at_most=settings.method in (*LEAST_SQUARES_METHODS, *UNTRAINED_METHODS),
+        at_most=settings.method in (*LEAST_SQUARES_METHODS, *UNTRAINED_METHODS, "tv", "tgv"),
         memory_bytes=_array_bytes(extent, settings) + (memory or 0.0) * _largest_batch(extent, settings),
         is_least=memory is None,
     )
@@ -313,7 +314,21 @@ class _Counter:
             amounts[f"start {extent.kind}"] = 1.0
         else:
             amounts["coils"] = extent.slices * self._coils * extent.height * extent.width / _MEGA
-        return _sum(amounts, self._pairs(_NORM, 1))
+        return _sum(amounts, self._pairs(_NORM, 1), self._validation())
+
+    def _validation(self) -> Amounts:
+        """Count what the comparison with the first reconstruction takes, which is no step of its own."""
+        settings, extent = self._settings, self._extent
+        if not settings.guard or settings.method not in DIFFUSION_METHODS:
+            return {}
+        if settings.method in VOLUME_METHODS:
+            return self._following()
+        if extent.kind != "sinogram":
+            return {}
+        few = replace(extent, slices=min(_VALIDATION_SLICES, max(1, extent.slices // _VALIDATION_SHARE)))
+        part = _Counter(few, settings.updated(guard=False))
+        start = self._pairs(self._solving(min(_SPLIT_ITERATIONS, settings.start_iterations or 1), _TV_CG), few.slices)
+        return _sum(start, total(part.sampling()))
 
     def steps(self) -> list[Work]:
         settings, n = self._settings, self._extent.slices
@@ -322,16 +337,16 @@ class _Counter:
         if settings.method in DIRECT_METHODS:
             return [Work("iteration", self._pairs(1, n))]
         if settings.method in LEAST_SQUARES_METHODS:
-            return [Work("iteration", self._pairs(2, n))] * settings.iterations
+            return [Work("iteration", self._pairs(2, n))] * (settings.iterations or 1)
         if settings.method not in DIFFUSION_METHODS:
             is_tv = settings.method in ("tv", "tgv")
             iteration = self._pairs(1 + (self._solving(1, _TV_CG) if is_tv else 1), n)
             is_open = (settings.tv_weight if is_tv else settings.wavelet_weight) is None
             first = _sum(iteration, self._choosing(_CANDIDATES) if is_open else {})
-            return [Work("iteration", first), *[Work("iteration", iteration)] * (settings.iterations - 1)]
-        return [Work("first reconstruction", self._first()), *self._sampling()]
+            return [Work("iteration", first), *[Work("iteration", iteration)] * ((settings.iterations or 1) - 1)]
+        return [Work("first reconstruction", self._first()), *self.sampling()]
 
-    def _sampling(self) -> list[Work]:
+    def sampling(self) -> list[Work]:
         settings, n = self._settings, self._extent.slices
         refined = range(n)[parse_slices(settings.refine_slices)] if settings.refine_steps else range(0)
         steps = []
@@ -356,11 +371,12 @@ class _Counter:
             settings.start_from, 1
         )
         amounts = self._pairs(pairs, n)
-        if settings.tv_weight is None and (settings.coupling != "none" or settings.start_from == "tv"):
-            amounts = _sum(amounts, self._choosing(_CANDIDATES))
-        if settings.phase_constraint is None and settings.remove_phase and self._extent.is_complex:
-            amounts = _sum(amounts, self._choosing(_PHASE_CONSTRAINTS))
-        return amounts
+        wants_weight = settings.tv_weight is None and (settings.coupling != "none" or settings.start_from == "tv")
+        wants_constraint = settings.phase_constraint is None and settings.remove_phase and self._extent.is_complex
+        candidates = _CANDIDATES * wants_weight
+        if wants_constraint:
+            candidates += (_PHASE_CONSTRAINTS - 1) * _CANDIDATES_AGAIN if wants_weight else _PHASE_CONSTRAINTS
+        return _sum(amounts, self._choosing(candidates))
 
     def _sample(self, is_last: bool) -> Amounts:
         settings, n = self._settings, self._extent.slices

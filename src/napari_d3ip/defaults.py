@@ -30,6 +30,8 @@ from napari_d3ip.settings import (
 # Starting times for an even half circle and for half of it missing.
 _START_FULL, _START_HALF = 20, 300
 _STEPS_FULL, _STEPS_HALF = 4, 24
+# Iterations of classical methods; total variation converges slowly where directions are missing.
+_ITERATIONS, _TV_ITERATIONS_FULL, _TV_ITERATIONS_HALF = 100, 300, 2000
 # Sparse views: the prior learns the scan's own structure from coarser scales, and what lies between views from those
 # that are left out.
 _SPARSE = {
@@ -77,7 +79,8 @@ _KSPACE_DEFAULTS = {
     "start_iterations": 80,
     "start_t": 20,
     "steps": 16,
-    "tv_factor": 0.5,
+    "tv_factor": 0.25,
+    "wavelet_factor": 0.5,
     "adapt_loss": "equivariance",
     "adapt_leave_out": 0.0,
     "adapt_pattern": "interleaved",
@@ -141,6 +144,8 @@ def resolve(settings: Settings, measurement: Measurement) -> Settings:
             raise SettingsError("adapt_loss: equivariance is for sinograms and k-space; choose scales.")
         overrides |= {"adapt_leave_out": 0.0, "adapt_splits": 0}
     fields = {name: value for name, value in defaults.items() if getattr(settings, name) is None} | overrides
+    if settings.iterations is None:
+        fields["iterations"] = _iterations(settings.method, measurement)
     if settings.backend == "auto" and isinstance(measurement, Sinogram):
         fields["backend"] = fitting_backend(Extent.of(measurement))
     if settings.method in DIFFUSION_METHODS:
@@ -243,7 +248,7 @@ def _defaults(settings: Settings, measurement: Measurement) -> dict[str, Any]:
     if settings.task != "auto" or not isinstance(measurement, Sinogram):
         return defaults
     # The more directions are missing, the more the prior has to add: sampling starts earlier, in more steps.
-    missing = min(1.0, max(0.0, 170.0 - measurement.angular_range) / 80.0)
+    missing = _missing_directions(measurement)
     return {
         **defaults,
         "start_t": round(_START_FULL + (_START_HALF - _START_FULL) * missing),
@@ -251,9 +256,23 @@ def _defaults(settings: Settings, measurement: Measurement) -> dict[str, Any]:
     }
 
 
+def _missing_directions(measurement: Sinogram) -> float:
+    """Return 0 for a half circle, 1 for half of it."""
+    return min(1.0, max(0.0, 170.0 - measurement.angular_range) / 80.0)
+
+
+def _iterations(method: str, measurement: Measurement) -> int:
+    """Return the iterations of a classical method; those of total variation are a limit, which it seldom reaches."""
+    if method not in ("tv", "tgv"):
+        return _ITERATIONS
+    missing = _missing_directions(measurement) if isinstance(measurement, Sinogram) else 0.0
+    return round(_TV_ITERATIONS_FULL + (_TV_ITERATIONS_HALF - _TV_ITERATIONS_FULL) * missing)
+
+
 def _real_overrides(settings: Settings) -> dict[str, Any]:
     """Settings that have another value for real images than the one they have."""
-    return {"phase_constraint": 0.0} if settings.phase_constraint else {}  # Real images have no imaginary part.
+    # Real images have no imaginary part, and wavelets beside total variation are for k-space.
+    return {name: 0.0 for name in ("phase_constraint", "wavelet_factor") if getattr(settings, name)}
 
 
 def _kspace_overrides(settings: Settings) -> dict[str, Any]:

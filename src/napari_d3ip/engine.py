@@ -22,7 +22,13 @@ from napari_d3ip.measurement import ComplexArray, KSpace, Measurement
 from napari_d3ip.methods import METHODS, Event, SamplerState, initial_state
 from napari_d3ip.metrics import check_reference, psnr, ssim
 from napari_d3ip.preparation import Preparation, prepare
-from napari_d3ip.preparation.weights import choose_phase_constraint, choose_weight, tv_iterates, wavelet_iterates
+from napari_d3ip.preparation.weights import (
+    choose_phase_constraint,
+    choose_weight,
+    choose_weight_and_phase_constraint,
+    tv_iterates,
+    wavelet_iterates,
+)
 from napari_d3ip.prior.adapters import SavedAdapter
 from napari_d3ip.prior.complex_images import ComplexPrior
 from napari_d3ip.prior.grey import GreyPrior
@@ -46,9 +52,12 @@ from napari_d3ip.solvers.classical import last, least_squares
 from napari_d3ip.solvers.external import as_proximal_map
 from napari_d3ip.solvers.total_variation import Duals, Regulariser
 from napari_d3ip.untrained import LOOKS, best_of, dip, self_diffusion
+from napari_d3ip.verdict import compare, misfit
 
 FloatArray = npt.NDArray[np.float32]
 _PATIENCE = 5
+# Total variation has settled where so many iterations change the volume by no more than this part of it.
+_SETTLING, _SETTLED = 10, 5e-4
 _START_CG = 10
 _DENOISER_ERROR = 0.05
 
@@ -88,11 +97,15 @@ def run(
             settings = settings.updated(seed=sampler_seed)
             prepared = replace(prepared, problem=replace(prepared.problem, settings=settings))
         recorder = Recorder(plan(settings, measurement.volume_shape[0]), prepared.intensity)
+        outcome: dict[str, Any] = _uncompared(settings.method, "is a classical reconstruction")
         if prior is not None:
             store = Checkpoint(checkpoint, measurement, settings)
-            state, settings = yield from _sample(prepared, settings, prior, recorder, control, store, resume)
-            volume = state.volume
-            if settings.method in VOLUME_METHODS and len(state.adapters) == 1:
+            state, problem = yield from _sample(prepared, settings, prior, recorder, control, store, resume)
+            settings, volume = problem.settings, state.volume
+            outcome = _compared(prepared, problem, prior, state, measurement)
+            if outcome["returned"] != settings.method:
+                volume = state.first
+            elif settings.method in VOLUME_METHODS and len(state.adapters) == 1:
                 about = {
                     "kind": measurement.kind,
                     "prior": prior.name,
@@ -102,6 +115,7 @@ def run(
                 adapter = saved_adapter(prior, state.adapters[0], settings.adapt_layers, about)
         elif settings.method in UNTRAINED_METHODS:
             volume, settings = yield from _untrained(prepared.problem, settings, recorder, control)
+            outcome = _uncompared(settings.method, "starts from no classical reconstruction")
         else:
             volume, settings = yield from _classical(prepared, settings, recorder, control)
         if not bool(torch.isfinite(volume).all()):
@@ -121,6 +135,8 @@ def run(
             "device": describe_device(device),
             "seed": settings.seed,
             **_residuals(prepared, volume),
+            **outcome,
+            "misfit": misfit(measurement.kind, settings.method, prepared, volume),
             **_adaptation(recorder.history),
             "psnr": None if reference is None else psnr(physical, reference),
             "ssim": None if reference is None else ssim(physical, reference),
@@ -180,7 +196,7 @@ def plan(settings: Settings, slices: int, groups: int = 0) -> list[str]:
     if settings.method in UNTRAINED_METHODS:
         return ["iteration"] * LOOKS
     if settings.method not in DIFFUSION_METHODS:
-        return ["iteration"] * (1 if settings.method in DIRECT_METHODS else settings.iterations)
+        return ["iteration"] * (1 if settings.method in DIRECT_METHODS else settings.iterations or 1)
     phases, groups = ["first reconstruction"], groups or min(settings.adapt_groups, slices)
     for index in range(settings.steps or 0):
         if settings.adapts_before(index):
@@ -225,7 +241,7 @@ def _classical(
     if settings.method in LEAST_SQUARES_METHODS:
         best, best_loss, worse = start, float("inf"), 0
         for volume in least_squares(
-            problem.fitted, problem.measured * problem.used, start, settings.iterations, check=control.check
+            problem.fitted, problem.measured * problem.used, start, settings.iterations or 1, check=control.check
         ):
             loss, held_out = problem.losses(volume)
             yield recorder.record("iteration", volume, loss=loss, held_out_loss=held_out)
@@ -245,12 +261,16 @@ def _classical(
         problem = replace(problem, regulariser=replace(problem.regulariser, order=2))
     given: float | None = getattr(settings, field)
     weight = choose_weight(problem, iterates) if given is None else given
-    volume = start
-    for volume in iterates(problem, weight, settings.iterations):
+    volume = earlier = start
+    for index, volume in enumerate(iterates(problem, weight, settings.iterations or 1), start=1):
         loss, held_out = problem.losses(volume)
         yield recorder.record("iteration", volume, loss=loss, held_out_loss=held_out)
         if control.kept:
             break
+        if settings.method != "l1-wavelet" and index % _SETTLING == 0:
+            if bool(torch.linalg.vector_norm(volume - earlier) <= _SETTLED * torch.linalg.vector_norm(volume)):
+                break
+            earlier = volume
     return volume, settings.updated(**{field: weight})
 
 
@@ -283,7 +303,7 @@ def _sample(
     control: Control,
     store: Checkpoint,
     resume: bool,
-) -> Generator[Step, None, tuple[SamplerState, Settings]]:
+) -> Generator[Step, None, tuple[SamplerState, Problem]]:
     """First reconstruction, then one of the diffusion methods."""
     settings = _weighted(prepared.problem, settings)
     problem = replace(
@@ -294,6 +314,7 @@ def _sample(
             axes=(0,) if settings.coupling == "tv-z" else (0, 1, 2),
             weight=0.0 if settings.coupling == "none" else (settings.tv_factor or 0.0) * (settings.tv_weight or 0.0),
             proximal_weight=settings.proximal_weight or 0.0,
+            wavelets=_wavelets(settings),
         ),
     )
     resumed = store.load(problem) if resume else None
@@ -303,7 +324,7 @@ def _sample(
         state.duals = duals
         yield recorder.record("first reconstruction", first)
         if control.kept:
-            return state, settings
+            return state, problem
     else:
         state, history = resumed
         recorder.go_on(history)
@@ -318,23 +339,68 @@ def _sample(
         yield step
         if control.kept:
             break
-    return state, settings
+    return state, problem
+
+
+def _compared(
+    prepared: Preparation, problem: Problem, prior: DiffusionPrior, state: SamplerState, measurement: Measurement
+) -> dict[str, Any]:
+    """Return what the comparison with the first reconstruction says, as `Reconstruction.metrics` has it."""
+    settings = problem.settings
+    start = _start_name(settings, measurement.kind)
+    if not settings.guard:
+        return _uncompared(settings.method, f"was not compared with {start}, since guard is off")
+    if state.index == 0:
+        return {**_uncompared(start, "is the start of the run, which was stopped there"), "returned": start}
+
+    def bare_prior() -> DiffusionPrior:
+        if settings.method in SLICEWISE_METHODS:  # Whose adapters are inside the network.
+            return load_suited(settings.prior, measurement, problem.measured.device)
+        return prior
+
+    comparison = compare(prepared, problem, state, bare_prior, is_complete=state.index == settings.steps)
+    if comparison is None:
+        return _uncompared(settings.method, f"was not compared with {start}, since no data were held out")
+    return {
+        "verdict": comparison.sentence(settings.method, start),
+        "returned": start if comparison.is_worse else settings.method,
+        "gain": comparison.gain,
+        "gain_deviation": comparison.deviation,
+    }
+
+
+def _uncompared(method: str, why: str) -> dict[str, Any]:
+    return {"verdict": f"{method} {why}.", "returned": method, "gain": None, "gain_deviation": None}
+
+
+def _start_name(settings: Settings, kind: str) -> str:
+    """Return the method that the first reconstruction is."""
+    is_kspace = kind == "kspace"
+    if settings.start_from == "tv":
+        return "tgv" if settings.coupling == "tgv" else "tv"
+    if settings.start_from == "cg":
+        return "sense" if is_kspace else "cg"
+    return {"sinogram": "fbp", "kspace": "zero-filled"}.get(kind, "direct")
 
 
 def _weighted(problem: Problem, settings: Settings) -> Settings:
     """Settings with the weights that were left open, chosen from the scan."""
     if settings.proximal_weight is None:
         settings = settings.updated(proximal_weight=_proximal_weight(problem))
-    open_phase = settings.phase_constraint is None
-    if open_phase:
-        nearly_real = settings.remove_phase and problem.operator.domain_dtype.is_complex
-        settings = settings.updated(phase_constraint=1.0 if nearly_real else 0.0)
+    wants_weight = settings.tv_weight is None and (settings.coupling != "none" or settings.start_from == "tv")
+    if settings.phase_constraint is not None or not (
+        settings.remove_phase and problem.operator.domain_dtype.is_complex
+    ):
+        settings = settings.updated(phase_constraint=settings.phase_constraint or 0.0)
+        if wants_weight:
+            regularised = replace(problem, regulariser=_first_regulariser(problem, settings))
+            settings = settings.updated(tv_weight=choose_weight(regularised))
+        return settings
     problem = replace(problem, regulariser=_first_regulariser(problem, settings))
-    if settings.tv_weight is None and (settings.coupling != "none" or settings.start_from == "tv"):
-        settings = settings.updated(tv_weight=choose_weight(problem))
-    if open_phase and settings.phase_constraint:
-        settings = settings.updated(phase_constraint=choose_phase_constraint(problem, settings.tv_weight or 0.0))
-    return settings
+    if wants_weight:
+        weight, constraint = choose_weight_and_phase_constraint(problem)
+        return settings.updated(tv_weight=weight, phase_constraint=constraint)
+    return settings.updated(phase_constraint=choose_phase_constraint(problem, settings.tv_weight or 0.0))
 
 
 def _with_regulariser(prepared: Preparation, part: Any, settings: Settings) -> Preparation:
@@ -366,6 +432,13 @@ def _first_regulariser(problem: Problem, settings: Settings) -> Regulariser:
         huber=settings.tv_huber,
         order=2 if settings.coupling == "tgv" else 1,
     )
+
+
+def _wavelets(settings: Settings) -> float:
+    """Return the weight of wavelets inside sampling, in multiples of that of total variation there."""
+    if settings.coupling != "tv3d" or not settings.tv_factor:
+        return 0.0
+    return (settings.wavelet_factor or 0.0) / settings.tv_factor
 
 
 def _proximal_weight(problem: Problem) -> float:

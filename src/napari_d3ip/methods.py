@@ -34,6 +34,7 @@ class SamplerState:
 
     x_t: Tensor
     volume: Tensor
+    first: Tensor
     generator: torch.Generator
     adaptation_generator: torch.Generator
     duals: Duals | None = None
@@ -75,7 +76,7 @@ def initial_state(problem: Problem, prior: DiffusionPrior, first: Tensor) -> Sam
     x_t = noise if settings.start_from == "noise" else prior.noised(first, noise, start)
     # Of its own, so that runs with and without adaptation are sampled with the same noise.
     adaptation_generator = torch.Generator().manual_seed(settings.seed)
-    return SamplerState(x_t, first, generator, adaptation_generator)
+    return SamplerState(x_t, first, first, generator, adaptation_generator)
 
 
 def predict_noise(problem: Problem, prior: DiffusionPrior, x_t: Tensor, t: int) -> Tensor:
@@ -348,6 +349,10 @@ def _adapted_in_groups(
             direction = predict_noise(problem, prior, state.x_t, t) if bare_direction else epsilon
             sample(problem, prior, state, epsilon, t, t_next, direction)
         yield Event("sampling", state.index, t, state.volume, lora_shift=sum(shifts) / len(shifts))
+    for number, splits in enumerate(state.splits):  # So that they end where the volume does, to be compared by.
+        if splits is not None:
+            adapter.load(state.adapters[number])
+            follow(splits, prior, adapter, times[-1], 0, state.adaptation_generator, bare_across)
 
 
 def _parts(problem: Problem, state: SamplerState) -> Iterator[Problem]:
@@ -371,7 +376,7 @@ def follow(
     """
     problem = splits.seen
     x_t = noised_split(splits, prior, t, problem.settings.noise_correlation or 0.0, generator)
-    state = SamplerState(x_t, splits.volume, generator, generator, splits.duals)
+    state = SamplerState(x_t, splits.volume, splits.first, generator, generator, splits.duals)
     with torch.no_grad(), adapter.in_use():
         epsilon = predict_noise(problem, prior, x_t, t)
     with torch.no_grad(), adapter.in_use(**(across or {})):

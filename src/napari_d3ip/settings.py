@@ -64,7 +64,14 @@ _OTHER_KIND = {
     "stack": _NOT_IMAGES,
     "linear": _NOT_IMAGES,
 }
-_MRI_FIELDS = ("wavelet_weight", "remove_phase", "phase_constraint", "calibration_width", "virtual_coils")
+_MRI_FIELDS = (
+    "wavelet_weight",
+    "wavelet_factor",
+    "remove_phase",
+    "phase_constraint",
+    "calibration_width",
+    "virtual_coils",
+)
 _NOT_IMAGE_FIELDS = (*_MRI_FIELDS, "backend", "held_out_views", "adapt_leave_out", "adapt_pattern", "adapt_splits")
 # What a scan lacks, by its kind.
 _TASKS: dict[str, tuple[Task, ...]] = {
@@ -109,10 +116,14 @@ _METHODS_OF_FIELDS: dict[str, tuple[str, ...]] = {
             "eta",
             "noise_correlation",
             "adapter",
+            "guard",
         ),
         DIFFUSION_METHODS,
     ),
-    **dict.fromkeys(("tv_factor", "admm_steps", "final_admm_steps", "cg_steps", "proximal_weight"), COUPLED_METHODS),
+    **dict.fromkeys(
+        ("tv_factor", "wavelet_factor", "admm_steps", "final_admm_steps", "cg_steps", "proximal_weight"),
+        COUPLED_METHODS,
+    ),
     **dict.fromkeys(
         (
             "adapt_steps",
@@ -127,7 +138,6 @@ _METHODS_OF_FIELDS: dict[str, tuple[str, ...]] = {
             "learning_rate",
             "lora_rank",
             "lora_ema",
-            "guard",
         ),
         ADAPTIVE_METHODS,
     ),
@@ -262,8 +272,18 @@ class Settings(BaseModel):
         description="Weight of total variation inside sampling, in multiples of tv_weight; by the kind of measurement "
         "if not given.",
     )
-    iterations: int = Field(
-        100, ge=1, le=10000, description="Iterations of tv, tgv and l1-wavelet; upper limit for cg and sense."
+    wavelet_factor: float | None = Field(
+        None,
+        ge=0,
+        description="Weight of the wavelet coefficients beside total variation inside sampling (coupling tv3d), in "
+        "multiples of tv_weight; by the kind of measurement if not given.",
+    )
+    iterations: int | None = Field(
+        None,
+        ge=1,
+        le=10000,
+        description="Iterations of l1-wavelet; upper limit for cg and sense, which held-out rays end, and for tv and "
+        "tgv, which end once they have settled; by method and scan if not given.",
     )
     start_iterations: int | None = Field(
         None, ge=1, le=10000, description="Iterations of the first reconstruction; by the scan if not given."
@@ -394,7 +414,8 @@ class Settings(BaseModel):
     guard: bool = Field(
         True,
         description="Undo an adaptation that does not lower the loss on views hidden from slices that are kept for "
-        "this, or on held-out rays where nothing is hidden.",
+        "this, or on held-out rays where nothing is hidden; and return the first reconstruction where the volume "
+        "explains such data clearly worse.",
     )
     held_out_fraction: float = Field(
         0.02,

@@ -42,18 +42,21 @@ class Split:
         Mask (k, *range_shape) of what is fitted elsewhere and hidden here.
     volume : Tensor
         Reconstruction (k, y, x), which has never seen what is hidden.
+    first : Tensor
+        The one by total variation that it began with.
     """
 
     index: Tensor
     seen: Problem
     question: Tensor
     volume: Tensor
+    first: Tensor
 
     def some(self, count: int, generator: torch.Generator) -> Split:
         """``count`` random adjacent slices of it."""
         at = draw_slices(len(self.index), count, True, generator)
         seen = self.seen.of_slices(at).in_runs(len(at))
-        return Split(self.index[at], seen, self.question[at], self.volume[at])
+        return Split(self.index[at], seen, self.question[at], self.volume[at], self.first[at])
 
 
 @dataclass
@@ -75,6 +78,8 @@ class Splits:
         of teachers what no judge asks for.
     volume : Tensor
         Reconstruction (n k, y, x).
+    first : Tensor
+        The one by total variation that it began with.
     duals : Duals or None
         State of its solver.
     """
@@ -85,6 +90,7 @@ class Splits:
     seen: Problem
     question: Tensor
     volume: Tensor
+    first: Tensor
     duals: Duals | None
 
     @classmethod
@@ -95,6 +101,7 @@ class Splits:
         hidden: Tensor,
         teachers: int,
         volume: Tensor | None = None,
+        first: Tensor | None = None,
         duals: Duals | None = None,
     ) -> Splits:
         """Splits of a scan as far as they are reconstructed, by total variation if not at all."""
@@ -111,7 +118,7 @@ class Splits:
         judged = _asked_for(index[teachers:], hidden[teachers:], len(problem.used))
         question[: teachers * length] *= 1 - judged[index[:teachers].flatten()]
         question[teachers * length :] *= judged[index[teachers:].flatten()]
-        return cls(index, hidden, teachers, seen, question, volume, duals)
+        return cls(index, hidden, teachers, seen, question, volume, volume if first is None else first, duals)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -119,7 +126,7 @@ class Splits:
     def __getitem__(self, number: int) -> Split:
         length = self.index.shape[1]
         at = torch.arange(number * length, (number + 1) * length)
-        return Split(self.index[number], self.seen.of_slices(at), self.question[at], self.volume[at])
+        return Split(self.index[number], self.seen.of_slices(at), self.question[at], self.volume[at], self.first[at])
 
     @property
     def learning(self) -> list[Split]:
@@ -135,7 +142,7 @@ class Splits:
         """What `of` makes it of again, beside the problem."""
         duals = None if self.duals is None else vars(self.duals)
         known = {"index": self.index, "hidden": self.hidden, "teachers": self.teachers}
-        return {**known, "volume": self.volume, "duals": duals}
+        return {**known, "volume": self.volume, "first": self.first, "duals": duals}
 
 
 def draw_splits(problem: Problem, generator: torch.Generator) -> Splits | None:

@@ -441,7 +441,7 @@ class TestGroups:
         alone, prior = problem.of_slices(torch.arange(2)), load_prior(prior_folder)
         alone = replace(alone, settings=alone.settings.updated(adapt_groups=1))
         generators = [torch.Generator().manual_seed(0) for _ in range(2)]
-        part = SamplerState(x_t, volume, *generators)
+        part = SamplerState(x_t, volume, volume, *generators)
         list(METHODS["d3ip"](alone, prior, part))
         first, second = (kept.parameters for kept in state.adapters)
         for one, other in zip(first, part.adapters[0].parameters, strict=True):

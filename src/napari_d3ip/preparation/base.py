@@ -40,6 +40,9 @@ class Preparation:
         Coil sensitivities in use, shape (z, coil, y, x), without `phase`.
     phase : Tensor or None
         Phase factors (z, y, x) that were taken out of the images.
+    samples_stand_alone : bool
+        Whether a held-out sample says as much as one that was never measured: those of k-space do, a ray between its
+        neighbours does not.
     """
 
     problem: Problem
@@ -49,6 +52,7 @@ class Preparation:
     noise_level: float
     coil_maps: Tensor | None = None
     phase: Tensor | None = None
+    samples_stand_alone: bool = False
 
 
 def normalised(

@@ -96,6 +96,7 @@ def prepare_kspace(measurement: KSpace, settings: Settings, device: torch.device
         noise_level=noise_level,
         coil_maps=coils.maps,
         phase=phase,
+        samples_stand_alone=True,
     )
 
 

@@ -57,7 +57,7 @@ def wavelet_iterates(
 
 
 def choose_weight(problem: Problem, iterates: Iterates = tv_iterates) -> float:
-    """Weight of a regulariser that predicts the held-out rays best, from the measurement alone.
+    """Return the weight of a regulariser that predicts the held-out rays best, from the measurement alone.
 
     Walks a grid of factors of two from a weight proportional to the noise, on a slab of central slices, and refines
     by a parabola through the three best. Without held-out rays the proportional weight itself is taken.
@@ -74,35 +74,14 @@ def choose_weight(problem: Problem, iterates: Iterates = tv_iterates) -> float:
     float
         Weight lambda at unit norm and intensity.
     """
-    is_complex = problem.operator.domain_dtype.is_complex
-    usual = (_WEIGHT_PER_COMPLEX_NOISE if is_complex else _WEIGHT_PER_NOISE) * problem.noise
     slab = _central_slab(problem)
     if not bool(slab.held_out.any()):
-        return usual
-    losses: dict[int, float] = {}
-    volume: Tensor | None = None
-
-    def loss(exponent: int) -> float:
-        nonlocal volume
-        if exponent not in losses:
-            volume = last(iterates(slab, usual * 2.0**exponent, _SLAB_ITERATIONS, volume))
-            losses[exponent] = float(slab.residual(volume, slab.held_out))
-        return losses[exponent]
-
-    best = 0
-    for direction in (1, -1):
-        while abs(best) < _LARGEST_EXPONENT and loss(best + direction) < loss(best):
-            best += direction
-        if best > 0:
-            break
-    left, center, right = loss(best - 1), loss(best), loss(best + 1)
-    bend = left - 2 * center + right
-    offset = 0.5 * (left - right) / bend if bend > 0 else 0.0
-    return float(usual * 2.0 ** (best + min(0.5, max(-0.5, offset))))
+        return _usual_weight(problem)
+    return _Walk(slab, iterates).to_the_least()[0]
 
 
 def choose_phase_constraint(problem: Problem, weight: float) -> float:
-    """Weight of the imaginary part that predicts the held-out samples best, with total variation of ``weight``.
+    """Return the weight of the imaginary part that predicts the held-out samples best, with ``weight`` given.
 
     Of several that predict them alike (within 1 %) the smallest, since a constraint must earn its place. It is 0, no
     constraint, where the images are not nearly real once their smooth phase is removed, or where nothing was held out.
@@ -113,9 +92,82 @@ def choose_phase_constraint(problem: Problem, weight: float) -> float:
     losses: dict[float, float] = {}
     volume: Tensor | None = None
     for candidate in _PHASE_CONSTRAINTS:
-        tried = replace(slab, regulariser=replace(slab.regulariser, imaginary_weight=candidate))
-        volume = last(tv_iterates(tried, weight, _SLAB_ITERATIONS, volume))
+        volume = last(tv_iterates(_constrained(slab, candidate), weight, _SLAB_ITERATIONS, volume))
         losses[candidate] = float(slab.residual(volume, slab.held_out))
+    return _smallest_of_the_best(losses)
+
+
+def choose_weight_and_phase_constraint(problem: Problem) -> tuple[float, float]:
+    """Return the weights of total variation and of the imaginary part that predict the held-out samples best together.
+
+    The best weight of one depends on the other: held to be real, an image that is not needs total variation many
+    times stronger to hide it. Each constraint is therefore compared at the weight that is best for it; which one is
+    taken, and what without held-out samples, is as in `choose_phase_constraint` and `choose_weight`.
+    """
+    slab = _central_slab(problem)
+    if not bool(slab.held_out.any()):
+        return _usual_weight(problem), 0.0
+    weights: dict[float, float] = {}
+    losses: dict[float, float] = {}
+    walk = _Walk(slab, tv_iterates)
+    for candidate in _PHASE_CONSTRAINTS:
+        walk = _Walk(_constrained(slab, candidate), tv_iterates, walk.best, walk.volume)
+        weights[candidate], losses[candidate] = walk.to_the_least()
+    constraint = _smallest_of_the_best(losses)
+    return weights[constraint], constraint
+
+
+class _Walk:
+    """A walk over weights in factors of two, each reconstruction started from the one before.
+
+    Parameters
+    ----------
+    slab : Problem
+        Slices that are reconstructed; some of their rays are held out.
+    iterates : callable
+        The regularised reconstruction.
+    first : int
+        Power of two, in multiples of the usual weight, where the walk begins.
+    volume : Tensor, optional
+        Reconstruction to go on from.
+    """
+
+    def __init__(self, slab: Problem, iterates: Iterates, first: int = 0, volume: Tensor | None = None) -> None:
+        self._slab, self._iterates, self._losses = slab, iterates, dict[int, float]()
+        self.best, self.volume = first, volume
+
+    def to_the_least(self) -> tuple[float, float]:
+        """Return the weight of least held-out loss, refined by a parabola, and the least loss of the grid."""
+        first = self.best
+        for direction in (1, -1):
+            while abs(self.best) < _LARGEST_EXPONENT and self._loss(self.best + direction) < self._loss(self.best):
+                self.best += direction
+            if self.best > first:
+                break
+        left, center, right = (self._loss(self.best + step) for step in (-1, 0, 1))
+        bend = left - 2 * center + right
+        offset = 0.5 * (left - right) / bend if bend > 0 else 0.0
+        exponent = self.best + min(0.5, max(-0.5, offset))
+        return float(_usual_weight(self._slab) * 2.0**exponent), center
+
+    def _loss(self, exponent: int) -> float:
+        if exponent not in self._losses:
+            weight = _usual_weight(self._slab) * 2.0**exponent
+            self.volume = last(self._iterates(self._slab, weight, _SLAB_ITERATIONS, self.volume))
+            self._losses[exponent] = float(self._slab.residual(self.volume, self._slab.held_out))
+        return self._losses[exponent]
+
+
+def _usual_weight(problem: Problem) -> float:
+    is_complex = problem.operator.domain_dtype.is_complex
+    return (_WEIGHT_PER_COMPLEX_NOISE if is_complex else _WEIGHT_PER_NOISE) * problem.noise
+
+
+def _constrained(problem: Problem, constraint: float) -> Problem:
+    return replace(problem, regulariser=replace(problem.regulariser, imaginary_weight=constraint))
+
+
+def _smallest_of_the_best(losses: dict[float, float]) -> float:
     least = min(losses.values())
     return min(candidate for candidate, loss in losses.items() if loss <= (1 + _NO_BETTER) * least)
 

@@ -22,6 +22,7 @@ from napari_d3ip.solvers.differences import (
     symmetrised_gradient,
     symmetrised_gradient_adjoint,
 )
+from napari_d3ip.solvers.wavelet import SHIFTS, shrink_coefficients
 
 State = tuple[Tensor, ...]
 """What a term carries from one iteration to the next."""
@@ -123,6 +124,35 @@ class GeneralisedVariation:
     def _gram_of_slopes(self, w: Tensor) -> Tensor:
         curved = symmetrised_gradient_adjoint(symmetrised_gradient(w, self.axes), self.axes)
         return existing(w, self.axes) + curved
+
+
+@dataclass(frozen=True)
+class Wavelets:
+    """Weight ``rho * threshold`` of the absolute wavelet coefficients, of another shift in every iteration.
+
+    A constant to autograd, since the transform (`shrink_coefficients`) is not torch's.
+    """
+
+    rho: float
+    threshold: float
+
+    def start(self, volume: Tensor) -> State:
+        """Return the dual of the volume, zero, and the number of iterations so far."""
+        return torch.zeros_like(volume), torch.zeros((), dtype=torch.int64)
+
+    def gram(self, x: Tensor) -> Tensor:
+        """Return ``rho x``."""
+        return self.rho * x
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Threshold the coefficients."""
+        u, done = state
+        shifted = x.detach() + u
+        # Digits of the number of iterations, so that all shifts take their turn.
+        shifts = tuple(int(done) // SHIFTS**place % SHIFTS for place in (2, 1, 0))
+        shrunk = shrink_coefficients(shifted, self.threshold, shifts)
+        u = shifted - shrunk
+        return self.rho * (shrunk - u), (u, done + 1)
 
 
 @dataclass(frozen=True)

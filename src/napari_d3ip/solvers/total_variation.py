@@ -24,6 +24,7 @@ from napari_d3ip.solvers.terms import (
     State,
     Term,
     TotalVariation,
+    Wavelets,
 )
 
 
@@ -54,6 +55,8 @@ class Regulariser:
     proximal_map : callable, optional
         Takes the place of total variation: called with a volume (z, y, x) and the step ``weight / rho``, which is
         ``threshold``.
+    wavelets : float
+        Weight of the absolute wavelet coefficients (`Wavelets`) beside the regulariser, in multiples of ``weight``.
     run : int
         The volume is a pile of runs of so many slices that have nothing to do with each other; 0 if it is one.
     """
@@ -67,6 +70,7 @@ class Regulariser:
     huber: float = 0.0
     order: Literal[1, 2] = 1
     proximal_map: ProximalMap | None = None
+    wavelets: float = 0.0
     run: int = 0
 
     @property
@@ -90,6 +94,8 @@ class Regulariser:
                 terms.append(GeneralisedVariation(axes, self.penalty, self.threshold, self.huber))
             else:
                 terms.append(TotalVariation(axes, self.penalty, self.threshold, self.huber))
+            if self.wavelets > 0:
+                terms.append(Wavelets(self.penalty, self.wavelets * self.threshold))
         if self.nonnegative:
             terms.append(Nonnegative(self.penalty))
         return terms

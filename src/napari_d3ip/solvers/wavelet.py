@@ -17,6 +17,8 @@ from napari_d3ip.operators.base import Check, LinearOperator, no_check
 _WAVELET = "db2"
 _SHORTEST = 8
 _LEVELS = 2
+SHIFTS = 2**_LEVELS
+"""Shifts along an axis after which the transform repeats itself."""
 
 
 def wavelet_reconstruction(
@@ -57,26 +59,42 @@ def wavelet_reconstruction(
     for _ in range(iterations):
         check()
         descended = momentum - operator.adjoint(operator.forward(momentum) - measured)
-        fresh = _shrink(descended, weight, generator)
+        shifts = tuple(int(shift) for shift in generator.integers(SHIFTS, size=3))
+        fresh = shrink_coefficients(descended, weight, shifts)
         next_pace = (1 + (1 + 4 * pace**2) ** 0.5) / 2
         momentum = fresh + (pace - 1) / next_pace * (fresh - x)
         x, pace = fresh, next_pace
         yield x
 
 
-def _shrink(volume: Tensor, weight: float, generator: np.random.Generator) -> Tensor:
-    """Soft thresholding of the coefficients at a random shift."""
+def shrink_coefficients(volume: Tensor, threshold: float, shifts: tuple[int, ...]) -> Tensor:
+    """Threshold the wavelet coefficients softly, with the grid of the transform shifted.
+
+    Parameters
+    ----------
+    volume : Tensor
+        Shape (..., z, y, x); short axes among the last three are not transformed.
+    threshold : float
+        By which coefficients are shortened.
+    shifts : tuple of int
+        Along z, y and x; all below `SHIFTS` make all transforms there are.
+
+    Returns
+    -------
+    Tensor
+        As ``volume``.
+    """
     import sigpy
 
-    axes = tuple(axis for axis, length in enumerate(volume.shape) if length >= _SHORTEST)
-    if not axes:
+    long = [(axis, shift) for axis, shift in zip((-3, -2, -1), shifts, strict=True) if volume.shape[axis] >= _SHORTEST]
+    if not long:
         return volume
-    shifts = tuple(int(generator.integers(2**_LEVELS)) for _ in axes)
+    axes, shifts = zip(*long, strict=True)
     shifted = torch.roll(volume, shifts, axes).cpu().numpy()
     with warnings.catch_warnings():
         # Few slices see the boundary in all coefficients; napari would pop that up.
         warnings.filterwarnings("ignore", message="Level value of", category=UserWarning)
         transform = sigpy.linop.Wavelet(shifted.shape, axes=axes, wave_name=_WAVELET, level=_LEVELS)
-        shrunk = transform.H(sigpy.soft_thresh(weight, transform(shifted)))
+        shrunk = transform.H(sigpy.soft_thresh(threshold, transform(shifted)))
     result = torch.from_numpy(np.ascontiguousarray(shrunk)).to(volume.device, volume.dtype)
     return torch.roll(result, tuple(-shift for shift in shifts), axes)

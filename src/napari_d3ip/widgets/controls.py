@@ -185,4 +185,4 @@ def _describe(metrics: dict[str, Any]) -> str:
     parts = [f"{text} {metrics[name]:.3g}" for name, text in names.items() if metrics.get(name) is not None]
     if metrics.get("seconds") is not None:
         parts.append(f"{metrics['seconds']:.1f} s on {metrics.get('device', 'cpu')}")
-    return " · ".join(parts)
+    return "\n".join(filter(None, (" · ".join(parts), metrics.get("verdict"), metrics.get("misfit"))))

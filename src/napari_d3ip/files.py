@@ -79,6 +79,27 @@ def require_regular(path: Path, *, or_folder: bool = False) -> os.stat_result:
     return status
 
 
+def require_regular_tree(folder: Path) -> None:
+    """Check that a folder, as formats that are folders have it, holds nothing but regular files and folders of them.
+
+    Raises
+    ------
+    FileError
+        If not, or if it cannot be listed.
+    """
+    waiting = [folder]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(Path(entry.path))
+                    elif not entry.is_file():
+                        require_regular(Path(entry.path), or_folder=True)
+        except OSError as error:
+            raise unreachable(folder, error) from error
+
+
 def special_kind(status: os.stat_result) -> str | None:
     """Return what a path is that is neither file nor folder, in words, or None."""
     return next((words for test, words in _SPECIAL if test(status.st_mode)), None)

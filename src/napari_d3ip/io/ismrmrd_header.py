@@ -91,7 +91,8 @@ def parse(xml: str | bytes, path: Path) -> Header:
     sizes = [size for encoding in encodings for space in (encoding.encoded, encoding.recon) for size in _sizes(space)]
     if not sizes or not all(0 < size < math.inf for size in sizes):
         raise FileError(
-            f"{path.name} states no sizes of its encoding in the header, or impossible ones; convert the scan again."
+            f"{path.name} states no sizes of its encoding in the header, or some that are not positive and finite; "
+            "convert the scan again."
         )
     largest = max(max(space.matrix) for encoding in encodings for space in (encoding.encoded, encoding.recon))
     if largest > _LARGEST_MATRIX:

@@ -50,9 +50,9 @@ def word(arrays: Arrays, *names: str) -> str | None:
         raise FileError(f"{found}: it holds {arrays[found].dtype.itemsize} bytes of text, too many; leave it out.")
     try:
         value = np.asarray(arrays[found]).ravel()[0]
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     except (SystemError, ValueError) as error:  # Code points that are none.
-        raise FileError(f"{found}: it holds text that is no Unicode; write it anew.") from error
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        raise FileError(f"{found}: its text is no Unicode; write it anew, or leave it out of the file.") from error
 
 
 def voxel_size(arrays: Arrays) -> tuple[float, float, float] | None:
@@ -64,7 +64,7 @@ def voxel_size(arrays: Arrays) -> tuple[float, float, float] | None:
     return (z, y, x)
 
 
-def pair(arrays: Arrays, name: str) -> tuple[int, int] | None:
+def pair(arrays: Arrays, name: str, path: Path) -> tuple[int, int] | None:
     """Two whole numbers under a name.
 
     Raises
@@ -77,13 +77,13 @@ def pair(arrays: Arrays, name: str) -> tuple[int, int] | None:
         return None
     if not all(number.is_integer() and 0 < number < 2**31 for number in numbers):
         raise MeasurementError(
-            f"{name}: the file states {numbers[0]:g}, {numbers[1]:g}, but a height and a width are positive whole "
+            f"{name}: {path.name} states {numbers[0]:g}, {numbers[1]:g}, but a height and a width are positive whole "
             "numbers; correct it, or leave it out of the file."
         )
     return int(numbers[0]), int(numbers[1])
 
 
-def numbers_only(arrays: Arrays, name: str) -> Values:
+def numbers_only(arrays: Arrays, name: str, path: Path) -> Values:
     """The array under a name, which must hold numbers.
 
     Raises
@@ -95,8 +95,8 @@ def numbers_only(arrays: Arrays, name: str) -> Values:
     if array.dtype.kind not in "fiubc":
         kind = "text" if array.dtype.kind in "US" else str(array.dtype)
         raise MeasurementError(
-            f"{last(name)}: {name} in the file holds {kind}, where numbers should be; correct it, or leave it out of "
-            "the file."
+            f"{last(name)}: {name} in {path.name} holds {kind}, where numbers should be; correct it, or leave it out "
+            "of the file."
         )
     return array
 

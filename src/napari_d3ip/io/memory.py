@@ -38,14 +38,14 @@ def require_memory(needed: int, name: str, what: str = "values") -> None:
     """
     free = available_memory()
     if needed > free:
-        raise out_of_memory(name, f"{in_words(needed)} for its {what}, of which {in_words(free)} are free")
+        raise out_of_memory(name, f"{in_words(needed)} for its {what}, more than the {in_words(free)} that are free")
 
 
 def out_of_memory(name: str, detail: str | MemoryError) -> FileError:
     """Return the error that says that a file does not fit into memory."""
     if isinstance(detail, MemoryError):  # NumPy's says how much.
         size = _ALLOCATED.search(str(detail))
-        detail = f"{size[1]} more than there is" if size else "more than there is"
+        detail = f"{size[1]}, more than is free" if size else "more than is free"
     return FileError(
         f"memory: {name} needs {detail}; give slices=START:STOP to read a part of it, or take a machine with more."
     )

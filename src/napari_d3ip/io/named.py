@@ -76,7 +76,7 @@ def _scan_from_arrays(path: Path, format: str, arrays: Arrays, name: str) -> Raw
     for names, field in ((_FLATS, "flats"), (_DARKS, "darks")):
         found = find(arrays, names)
         if found is not None and arrays[found].size:
-            setattr(scan, field, numbers_only(arrays, found))
+            setattr(scan, field, numbers_only(arrays, found, path))
     scan.unit = length_unit(word(arrays, "unit")) or word(arrays, "unit")
     _read_geometry(scan, arrays)
     return scan
@@ -93,7 +93,7 @@ def _read_geometry(scan: RawScan, arrays: Arrays) -> None:
         if len(number) == 1:
             setattr(scan, field, number[0])
     scan.voxel_size = voxel_size(arrays)
-    scan.slice_shape = pair(arrays, "slice_shape")
+    scan.slice_shape = pair(arrays, "slice_shape", scan.path)
     scan.provenance = provenance(arrays)
 
 

@@ -68,9 +68,9 @@ def stack_from_arrays(path: Path, arrays: Arrays, options: ReadOptions) -> Image
     """Stack of the arrays of an archive that `save_stack` wrote."""
     noise = floats(arrays, "noise_level")
     stack = ImageStack(
-        np.asarray(numbers_only(arrays, STACK)),
-        psf=_optional(arrays, "psf"),
-        mask=_optional(arrays, "mask"),
+        np.asarray(numbers_only(arrays, STACK, path)),
+        psf=_optional(path, arrays, "psf"),
+        mask=_optional(path, arrays, "mask"),
         noise_level=noise[0] if noise else None,
         boundary="zero" if word(arrays, "boundary") == "zero" else "reflect",
         voxel_size=voxel_size(arrays),
@@ -80,8 +80,8 @@ def stack_from_arrays(path: Path, arrays: Arrays, options: ReadOptions) -> Image
     return _completed(stack, path, options, len(stack.data))
 
 
-def _optional(arrays: Arrays, name: str) -> Any:
-    return np.asarray(numbers_only(arrays, name)) if name in arrays else None
+def _optional(path: Path, arrays: Arrays, name: str) -> Any:
+    return np.asarray(numbers_only(arrays, name, path)) if name in arrays else None
 
 
 def _completed(stack: ImageStack, path: Path, options: ReadOptions, count: int) -> ImageStack:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_d3ip.errors import FileError, MeasurementError
-from napari_d3ip.files import is_regular, read_text, require_regular
+from napari_d3ip.files import is_regular, read_text, require_regular, require_regular_tree
 from napari_d3ip.io.atomic import replacing
 from napari_d3ip.io.guard import listed, reading
 from napari_d3ip.io.lookup import as_json
@@ -271,6 +271,8 @@ def _write_zarr(path: Path, volume: Volume, note: str) -> None:
 def _read_zarr(path: Path, wanted: Wanted) -> Volume:
     import zarr
 
+    if path.is_dir():
+        require_regular_tree(path)
     root: Any = zarr.open(path, mode="r")
     if isinstance(root, zarr.Array):
         return _loaded(_in_zarr(root, path), path, None, wanted=wanted)

@@ -146,7 +146,8 @@ def read_text(path: Path, *, limit: int = TEXT_LIMIT) -> str:
         If it is no regular file, larger than that, or not UTF-8.
     """
     with open_regular(path) as file:
-        content = file.read(limit + 1)
+        # Python takes memory for all that is asked for.
+        content = file.read(min(os.fstat(file.fileno()).st_size, limit) + 1)
     if len(content) > limit:
         raise FileError(f"{path} is larger than {limit // 2**20} MiB, too large for a text file; check the path.")
     try:

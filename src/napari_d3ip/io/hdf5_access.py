@@ -7,6 +7,8 @@ storage) are refused, since none of the formats has a use for them and they may 
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -131,10 +133,11 @@ def deferred(dataset: h5py.Dataset, path: Path) -> Stored:
     Raises
     ------
     FileError
-        If its values lie outside HDF5, or it is a virtual dataset whose sources are missing (HDF5 would fill in
-        zeros) or itself.
+        If its values lie outside HDF5, are compressed in a way that needs another package, or it is a virtual dataset
+        whose sources are missing (HDF5 would fill in zeros) or itself.
     """
     _Sources(path).require(dataset)
+    _require_filters(dataset, path)
     names = dataset.dtype.names or ()
     pair = next((pair for pair in (("real", "imag"), ("r", "i")) if set(names) == set(pair)), None)
 
@@ -246,6 +249,21 @@ def _places(name: str, file: h5py.File) -> list[Path]:
     """Where HDF5 may look for another file that this one names; that may itself lie behind a link."""
     beside = Path(file.filename).parent
     return [Path(name), beside / name, beside / Path(name).name]
+
+
+def _require_filters(dataset: h5py.Dataset, path: Path) -> None:
+    """Check that the compression is one that is there; that of many beamlines comes with a package."""
+    layout = dataset.id.get_create_plist()
+    for number in range(layout.get_nfilters()):
+        code, _, _, name = layout.get_filter(number)
+        if not h5py.h5z.filter_avail(code):
+            with contextlib.suppress(ImportError):
+                importlib.import_module("hdf5plugin")  # It registers its filters.
+        if not h5py.h5z.filter_avail(code):
+            raise FileError(
+                f"{path.name} has {dataset.name} compressed with filter {code} ({name.decode(errors='replace')}), "
+                "which needs the package hdf5plugin; install it (python -m pip install hdf5plugin)."
+            )
 
 
 @dataclass

@@ -19,6 +19,8 @@ from napari_d3ip.files import open_regular
 from napari_d3ip.io.guard import reading
 from napari_d3ip.io.stored import Stored, from_bytes
 
+_SKIPPED = 2**17  # Bytes of an entry that are unpacked at once on the way to those that are wanted.
+
 
 def stored(path: Path, what: str = "npy file") -> Stored:
     """Return the array of an npy file.
@@ -76,6 +78,7 @@ def archived(path: Path) -> dict[str, Stored]:
 def _entry(path: Path, name: str) -> Iterator[BinaryIO]:
     """One entry of an archive, open."""
     with open_regular(path) as file, zipfile.ZipFile(file) as archive, archive.open(name) as content:
+        content.MAX_SEEK_READ = _SKIPPED  # type: ignore[attr-defined]  # a constant of the class
         yield cast(BinaryIO, content)
 
 

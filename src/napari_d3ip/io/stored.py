@@ -213,7 +213,7 @@ def _fill(file: BinaryIO, start: int, target: AnyArray) -> None:
     view = target.reshape(-1).view(np.uint8).data
     done = 0
     while done < len(view):
-        count = file.readinto(view[done : done + 2**24])  # type: ignore[attr-defined]  # all binary files have it
+        count = file.readinto(view[done : done + _RUN])  # type: ignore[attr-defined]  # all binary files have it
         if not count:
             raise ValueError(f"it ends {len(view) - done} bytes before its values do")
         done += count

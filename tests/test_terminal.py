@@ -74,4 +74,4 @@ def test_text_of_files_in_messages():
     assert len(long) == 300
     assert long.startswith("begin ")
     assert long.endswith(" end.")
-    assert str(D3IPError("\x1b[31mred.")) == r"\x1b[31mred."
+    assert str(D3IPError("\x1b[31mred\n  and blue.")) == r"\x1b[31mred and blue."

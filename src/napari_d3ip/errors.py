@@ -6,9 +6,11 @@ on one line (exit code 2) and napari shows it as a notification.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 _LONGEST, _END = 1500, 400
+_LINE_BREAK = re.compile(r"\s*[\r\n]\s*")
 # Control, format (among them those that reverse the direction of text), surrogate, line and paragraph separator.
 _UNSHOWN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
@@ -19,12 +21,12 @@ class D3IPError(Exception):
     Parameters
     ----------
     message : str
-        One sentence. What names and texts of files bring into it that no terminal should get is escaped, and its
-        middle is left out where they make it endless.
+        One sentence, which is put on one line. What names and texts of files bring into it that no terminal should
+        get is escaped, and its middle is left out where they make it endless.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(shortened(message)))
+        super().__init__(printable(_LINE_BREAK.sub(" ", shortened(message))))
 
 
 class FileError(D3IPError):

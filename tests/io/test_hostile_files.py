@@ -243,7 +243,7 @@ def test_names_reach_no_terminal_raw_and_lists_end(tmp_path, failure):
         read(tmp_path / "scan.h5")
     message = failure(info, "and 290 more")
     assert "\x1b" not in message
-    assert r"\x1b]0;TITLE\x07\n\u202e0 (3, 8, 6)" in message
+    assert r"\x1b]0;TITLE\x07 \u202e0 (3, 8, 6)" in message
     assert len(message) < 1500
 
 

@@ -45,6 +45,7 @@ ARCHIVES = [
     (archive, {"center": np.nan}, "center: nan lies outside"),
     (archive, {"geometry": "x" * 100_000}, "geometry: 'xxx"),
     (archive, {"axes": np.frombuffer(b"\xff\xff\xff\x7f", "<U1")}, "axes: its text is no Unicode"),
+    (archive, {"axes": np.frombuffer(b"\x00\x00\x11\x00z\x00\x00\x00", "<U2")}, "axes: its text is no Unicode"),
     (archive, {"flats": np.array("no flats")}, "flats: flats in scan.npz holds text"),
     (kspace_archive, {"coil_maps": np.array("none")}, "coil_maps: coil_maps in scan.npz holds text"),
     (kspace_archive, {"calibration": np.array("none")}, "calibration: calibration in scan.npz holds text"),

@@ -17,6 +17,7 @@ from napari_d3ip.io.stored import Values
 
 Arrays = Mapping[str, Values]
 _MOST_NUMBERS, _LONGEST_WORD = 64, 2**26
+_LAST_CHARACTER = 0x10FFFF
 
 
 def last(name: str) -> str:
@@ -48,11 +49,15 @@ def word(arrays: Arrays, *names: str) -> str | None:
         return None
     if arrays[found].dtype.itemsize > _LONGEST_WORD:
         raise FileError(f"{found}: it holds {arrays[found].dtype.itemsize} bytes of text, too many; leave it out.")
-    try:
-        value = np.asarray(arrays[found]).ravel()[0]
-        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    except (SystemError, ValueError) as error:  # Code points that are none.
-        raise FileError(f"{found}: its text is no Unicode; write it anew, or leave it out of the file.") from error
+    array = np.asarray(arrays[found]).reshape(1)
+    # NumPy does not look at code points, and Python breaks down over those that are none.
+    if (
+        array.dtype.kind == "U"
+        and (array.astype(array.dtype.newbyteorder("=")).view(np.uint32) > _LAST_CHARACTER).any()
+    ):
+        raise FileError(f"{found}: its text is no Unicode; write it anew, or leave it out of the file.")
+    value = array[0]
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def voxel_size(arrays: Arrays) -> tuple[float, float, float] | None:

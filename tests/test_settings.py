@@ -113,7 +113,7 @@ def test_bad_settings_file(tmp_path: Path, content: str) -> None:
 
 
 def test_missing_settings_file(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="cannot be read"):
+    with pytest.raises(SettingsError, match="does not exist"):
         Settings.load(tmp_path / "none.json")
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import io
 import json
+import os
 import sys
 import tempfile
 import time
@@ -24,7 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from napari_d3ip.errors import D3IPError, FileError, SettingsError
+from napari_d3ip.errors import D3IPError, FileError, SettingsError, printable, shortened
 from napari_d3ip.measurement import ImageStack, KSpace, Sinogram
 from napari_d3ip.reconstruction import Part
 from napari_d3ip.settings import DIFFUSION_METHODS, METHODS, PRESETS, VOLUME_METHODS, Settings
@@ -65,6 +67,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on s
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code: the console script ``napari-d3ip``."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # A name it cannot show must not end what is done.
     try:
         code = app(arguments or ["--help"], prog_name="napari-d3ip", standalone_mode=False)
     except _Interrupted as stop:
@@ -85,7 +90,7 @@ class _Interrupted(Exception):
 
 
 def _complain(message: str, code: int = 2) -> int:
-    print(f"napari-d3ip: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"napari-d3ip: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 
@@ -681,11 +686,11 @@ def _check_output(out: Path, write: Callable[[Path], None], *inputs: Path | None
     """Find out before the long computation whether ``out`` can be written, and is none of the files that are read."""
     from napari_d3ip.io.atomic import replacing
 
-    for path in inputs:
-        if path is not None and path.exists() and out.exists() and out.samefile(path):
-            raise FileError(f"out: {out} is read, so it would be lost; choose another name.")
     with replacing(out, is_folder=out.suffix.lower() == ".zarr"):
         pass
+    for path in inputs:
+        if path is not None and os.path.exists(path) and os.path.exists(out) and os.path.samefile(path, out):
+            raise FileError(f"out: {out} is read, so it would be lost; choose another name.")
     _rehearse(out, write)
 
 
@@ -761,13 +766,14 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 def _describe(description: dict[str, Any], indent: str = "") -> Iterator[str]:
     """Lines of ``key: value``, what is inside a value indented below it."""
-    for key, value in description.items():
+    for name, value in description.items():
+        key = _plain(name)
         if isinstance(value, dict):
             yield f"{indent}{key}:"
             yield from _describe(value, f"{indent}  ")
         elif isinstance(value, list) and any(" " in str(item) for item in value):
             yield f"{indent}{key}:"
-            yield from (f"{indent}  - {item}" for item in value)
+            yield from (f"{indent}  - {_plain(item)}" for item in value)
         else:
             yield f"{indent}{key}: {_plain(value)}"
 
@@ -777,7 +783,7 @@ def _plain(value: Any) -> str:
         return ", ".join(_plain(item) for item in value) or "–"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return "–" if value is None else str(value)
+    return "–" if value is None else printable(shortened(str(value)))
 
 
 def _sentence(result: Reconstruction, out: Path) -> str:
@@ -792,4 +798,4 @@ def _sentence(result: Reconstruction, out: Path) -> str:
         if metrics[name] is not None:
             parts.append(f"{label} {metrics[name]:{form}}")
     what = f"{out}: {_shape(result.volume.shape)} voxels by {metrics['returned']}, {', '.join(parts)}."
-    return "\n".join(filter(None, (what, metrics["verdict"], metrics["misfit"])))
+    return "\n".join(printable(line) for line in (what, metrics["verdict"], metrics["misfit"]) if line)

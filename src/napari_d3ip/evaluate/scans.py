@@ -15,7 +15,8 @@ import numpy.typing as npt
 from napari_d3ip.errors import D3IPError, FileError, MeasurementError, SettingsError
 from napari_d3ip.evaluate.tasks import Task, parse_tasks
 from napari_d3ip.io import ReadOptions, Volume, load_volume, read
-from napari_d3ip.io.guard import one_line, reading
+from napari_d3ip.io.guard import one_line
+from napari_d3ip.io.numpy_arrays import archived
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.metrics import check_reference
 
@@ -165,8 +166,8 @@ def _reference(path: Path, measurement: Measurement, given: Path | None) -> Floa
     is_kspace = measurement.kind == "kspace"
     beside = path.with_name(f"{_stem(path)}_reference.npy")
     if given is None and path.suffix.lower() == ".npz":
-        with reading(path, "npz archive"), np.load(path, allow_pickle=False) as archive:
-            values = archive["reference"] if "reference" in archive.files else None
+        stored = archived(path).get("reference")
+        values = None if stored is None else np.asarray(stored)
     if values is None and (given is not None or beside.exists()):
         values = load_volume(given or beside, allow_complex=is_kspace).data
     if values is None:

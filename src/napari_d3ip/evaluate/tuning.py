@@ -11,10 +11,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from napari_d3ip.errors import SettingsError
+from napari_d3ip.errors import FileError, SettingsError
 from napari_d3ip.evaluate.folder import Row
 from napari_d3ip.evaluate.plan import Plan, Variant, named
 from napari_d3ip.evaluate.scans import Scan
+from napari_d3ip.files import read_text
 
 Run = Callable[[Scan, Sequence[Variant]], Iterable[Row]]
 
@@ -51,8 +52,8 @@ class Tuning:
             If the file cannot be read or holds something else.
         """
         try:
-            return TypeAdapter(cls).validate_json(path.read_bytes())
-        except (OSError, ValueError) as error:
+            return TypeAdapter(cls).validate_json(read_text(path))
+        except (FileError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise SettingsError(f"tuned: {path} is no tuned.json as --tune writes it ({reason}).") from error
 

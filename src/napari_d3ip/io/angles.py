@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_d3ip.errors import FileError
-from napari_d3ip.io.guard import reading
+from napari_d3ip.files import is_regular, read_text
+from napari_d3ip.io.numpy_arrays import stored
 from napari_d3ip.io.options import AngleUnit
 from napari_d3ip.io.question import LayoutQuestion
 from napari_d3ip.io.units import angle_unit
@@ -47,11 +48,8 @@ def read_angles(path: Path) -> tuple[AngleArray, AngleUnit | None]:
         If the file is missing or not such a list.
     """
     if path.suffix.lower() == ".npy":
-        with reading(path, "angles"):
-            stored = np.load(path, allow_pickle=False)
-        return _real(stored, path.name), None
-    with reading(path, "a list of angles"):
-        text = path.read_text(encoding="utf-8-sig")
+        return _real(stored(path, "angles"), path.name), None
+    text = read_text(path)
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and line[0] not in "#%"]
     separator = r"[,;\t]+" if any(mark in line for line in lines for mark in ",;\t") else r"\s+"
@@ -101,7 +99,7 @@ def find_sidecar(path: Path) -> tuple[Path, AngleArray, AngleUnit | None] | None
         strict = [path.with_name(path.stem + ending) for ending in _SIDECARS]
         loose = [path.with_name(path.stem + ending) for ending in _LOOSE_SIDECARS]
     for candidate in (*strict, *loose):
-        if candidate.is_file() and candidate != path:
+        if is_regular(candidate) and candidate != path:
             try:
                 return (candidate, *read_angles(candidate))
             except FileError:
@@ -141,9 +139,10 @@ def in_degrees(values: npt.ArrayLike, unit: AngleUnit | None, source: str) -> An
 
 
 def _real(values: npt.ArrayLike, source: str) -> AngleArray:
+    kind: np.dtype[Any] = getattr(values, "dtype", None) or np.asarray(values).dtype
+    if kind.kind not in "fiu":
+        raise FileError(f"angles: {source} holds {kind} where angles should be; give angles=FILE.")
     array: npt.NDArray[Any] = np.asarray(values)
-    if array.dtype.kind not in "fiu":
-        raise FileError(f"angles: {source} holds {array.dtype} where angles should be; give angles=FILE.")
     return array.astype(np.float64).ravel()
 
 

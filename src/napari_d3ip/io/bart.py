@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_d3ip.errors import FileError
+from napari_d3ip.files import is_regular
 from napari_d3ip.io.cfl import AVERAGE, AXES, COIL, MAPS, SLICE, is_cfl, load
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
@@ -22,7 +23,7 @@ suffixes = (".cfl", ".hdr")
 
 def matches(path: Path) -> bool:
     """Whether this is one of BART's pair of files; they do not say what is in them."""
-    return path.is_file() and is_cfl(path)
+    return is_regular(path) and is_cfl(path)
 
 
 def read(path: Path, options: ReadOptions) -> KSpace:

@@ -13,18 +13,21 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_d3ip.errors import FileError
+from napari_d3ip.files import is_regular, open_regular, read_text
 from napari_d3ip.io.guard import reading
+from napari_d3ip.io.memory import require_memory
 from napari_d3ip.measurement import ComplexArray
 
 AXES = 16
 COIL, MAPS, SLICE, AVERAGE = 3, 4, 13, 14
+_ITEM = 8  # Bytes of a complex number.
 _TITLE = "# Dimensions"
 
 
 def is_cfl(path: Path) -> bool:
     """Whether this names one of BART's pair of files; .hdr is also the ending of others."""
-    if path.suffix.lower() == ".hdr" and path.is_file():
-        with reading(path, "BART header"), path.open("rb") as file:
+    if path.suffix.lower() == ".hdr" and is_regular(path):
+        with reading(path, "BART header"), open_regular(path) as file:
             return file.read(len(_TITLE)) == _TITLE.encode()
     return path.suffix.lower() == ".cfl"
 
@@ -39,20 +42,22 @@ def load(path: Path) -> ComplexArray:
     """
     header, content = path.with_suffix(".hdr"), path.with_suffix(".cfl")
     for wanted in (header, content):
-        if not wanted.is_file():
+        if not is_regular(wanted):
             raise FileError(f"{wanted.name} is missing, which BART keeps beside {path.name}; copy both files.")
     with reading(header, "BART header"):
-        lines = header.read_text(encoding="utf-8").splitlines()
+        lines = read_text(header).splitlines()
         if _TITLE not in lines[:-1]:
             raise ValueError(f"no line '{_TITLE}'")
         shape = tuple(int(word) for word in lines[lines.index(_TITLE) + 1].split())
-    with reading(content, "BART data"):
-        values = np.fromfile(content, dtype="<c8")
-    if min(shape, default=0) < 1 or len(shape) > AXES or values.size != prod(shape):
+    count = content.stat().st_size // _ITEM
+    if min(shape, default=0) < 1 or len(shape) > AXES or count != prod(shape):
         raise FileError(
-            f"{content.name} holds {values.size} numbers, but {header.name} states {' × '.join(map(str, shape))}; "
+            f"{content.name} holds {count} numbers, but {header.name} states {' × '.join(map(str, shape))}; "
             "copy both files again."
         )
+    require_memory(count * _ITEM, content.name)
+    with reading(content, "BART data"), open_regular(content) as file:
+        values = np.fromfile(file, dtype="<c8")
     return values.reshape(shape + (1,) * (AXES - len(shape)), order="F")
 
 

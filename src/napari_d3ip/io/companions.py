@@ -6,16 +6,15 @@ Knows no k-space format but BART's order of axes.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_d3ip.errors import FileError
+from napari_d3ip.files import require_regular
 from napari_d3ip.io import cfl
-from napari_d3ip.io.guard import reading
-
-AnyArray = npt.NDArray[Any]
+from napari_d3ip.io.guard import listed
+from napari_d3ip.io.numpy_arrays import archived, stored
+from napari_d3ip.io.stored import AnyArray, Stored
 
 
 def read_mask(path: Path, along: str) -> AnyArray:
@@ -43,15 +42,19 @@ def _turned(volume: AnyArray, along: str) -> AnyArray:
 
 def _read_numpy(path: Path, name: str) -> AnyArray:
     """The array of an npy file, or the only one, or the one called ``name``, of an npz archive."""
-    with reading(path, name):
-        if path.suffix.lower() not in (".npy", ".npz"):
-            path.stat()
-            raise FileError(f"{name}: {path.name} is no npy, npz or cfl file; convert it to one of these.")
-        loaded = np.load(path, allow_pickle=False)
-        if path.suffix.lower() == ".npy":
-            return np.asarray(loaded)
-        with loaded:
-            found = name if name in loaded.files else loaded.files[0] if len(loaded.files) == 1 else None
-            if found is None:
-                raise FileError(f"{name}: {path.name} holds {', '.join(loaded.files) or 'nothing'}, but no {name}.")
-            return np.asarray(loaded[found])
+    if path.suffix.lower() not in (".npy", ".npz"):
+        require_regular(path)
+        raise FileError(f"{name}: {path.name} is no npy, npz or cfl file; convert it to one of these.")
+    if path.suffix.lower() == ".npy":
+        return _numbers(stored(path, name), path, name)
+    arrays = archived(path)
+    found = name if name in arrays else next(iter(arrays)) if len(arrays) == 1 else None
+    if found is None:
+        raise FileError(f"{name}: {path.name} holds {listed(arrays, 'nothing')}, but no {name}.")
+    return _numbers(arrays[found], path, name)
+
+
+def _numbers(array: Stored, path: Path, name: str) -> AnyArray:
+    if array.dtype.kind not in "fiubc":
+        raise FileError(f"{name}: {path.name} holds {array.dtype} where numbers should be; give another file.")
+    return np.asarray(array)

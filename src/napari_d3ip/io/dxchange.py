@@ -13,10 +13,11 @@ from typing import Any
 import h5py
 
 from napari_d3ip.errors import FileError
-from napari_d3ip.io import hdf5
-from napari_d3ip.io.guard import reading
+from napari_d3ip.io import hdf5_access as hdf5
+from napari_d3ip.io.hdf5 import stated_angle_unit
 from napari_d3ip.io.options import ReadOptions
-from napari_d3ip.io.scan import AnyArray, RawScan
+from napari_d3ip.io.scan import RawScan
+from napari_d3ip.io.stored import Stored
 from napari_d3ip.io.units import convert_length, length_unit
 from napari_d3ip.measurement import Sinogram
 
@@ -31,8 +32,8 @@ def matches(path: Path) -> bool:
     """Whether an HDF5 file has ``exchange/data``, be it behind a broken link."""
     if not hdf5.is_hdf5(path):
         return False
-    with reading(path, "HDF5"), h5py.File(path, "r") as file:
-        group = file.get("exchange")
+    with hdf5.opened(path) as file:
+        group = hdf5.member(file, "exchange")
         return isinstance(group, h5py.Group) and group.get("data", getlink=True) is not None
 
 
@@ -44,13 +45,13 @@ def read(path: Path, options: ReadOptions) -> Sinogram:
     D3IPError
         See `napari_d3ip.io.read`.
     """
-    with reading(path, "Data Exchange HDF5"), h5py.File(path, "r") as file:
+    with hdf5.opened(path, "Data Exchange HDF5") as file:
         dataset = hdf5.get(file, options.dataset or "exchange/data", path)
         stated = None if options.axes else hdf5.attribute(dataset, "axes")
         scan = RawScan(
             path,
             "Data Exchange",
-            hdf5.load(dataset, path),
+            hdf5.deferred(dataset, path),
             dataset=dataset.name,
             axes=_axis_letters(stated, path) if stated else _layout(dataset),
             axes_from=f"axes attribute {stated}" if stated else "the Data Exchange layout (view, row, column)",
@@ -60,12 +61,12 @@ def read(path: Path, options: ReadOptions) -> Sinogram:
         theta = hdf5.lookup(file, "exchange/theta", path)
         if isinstance(theta, h5py.Dataset) and theta.size:
             scan.angles, scan.angles_from = hdf5.load(theta, path), "exchange/theta"
-            scan.angle_unit = hdf5.stated_angle_unit(theta)
+            scan.angle_unit = stated_angle_unit(theta)
         if VALUES in dataset.attrs:
             _read_own_attributes(scan, file, dataset, path)
         else:
             _read_pixel_size(scan, file, path)
-    return scan.to_sinogram(options)
+        return scan.to_sinogram(options)
 
 
 def _layout(dataset: h5py.Dataset) -> str | None:
@@ -83,11 +84,11 @@ def _axis_letters(stated: str, path: Path) -> str:
     return letters
 
 
-def _frames(file: h5py.File, name: str, path: Path) -> AnyArray | None:
+def _frames(file: h5py.File, name: str, path: Path) -> Stored | None:
     dataset = hdf5.lookup(file, name, path)
     if not isinstance(dataset, h5py.Dataset) or not dataset.size:
         return None
-    return hdf5.load(dataset, path)
+    return hdf5.deferred(dataset, path)
 
 
 def _read_pixel_size(scan: RawScan, file: h5py.File, path: Path) -> None:

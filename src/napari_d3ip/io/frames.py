@@ -6,16 +6,14 @@ Knows nothing of the scan they belong to.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from napari_d3ip.errors import FileError
-from napari_d3ip.io.guard import reading
+from napari_d3ip.files import require_regular
+from napari_d3ip.io.numpy_arrays import stored
+from napari_d3ip.io.stored import Values
 
 
-def read_frames(path: Path, name: str) -> npt.NDArray[Any]:
+def read_frames(path: Path, name: str) -> Values:
     """Frames of one detector: an npy file, a TIFF, or a folder of TIFFs.
 
     Parameters
@@ -27,7 +25,7 @@ def read_frames(path: Path, name: str) -> npt.NDArray[Any]:
 
     Returns
     -------
-    ndarray
+    ndarray or Stored
         Shape (frame, row, column) or (row, column), as in the file.
 
     Raises
@@ -36,15 +34,13 @@ def read_frames(path: Path, name: str) -> npt.NDArray[Any]:
         If it is missing, unreadable, or holds no such frames.
     """
     if path.suffix.lower() == ".npy":
-        with reading(path, name):
-            frames: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+        frames: Values = stored(path, name)
     elif path.is_dir() or path.suffix.lower() in (".tif", ".tiff"):
         from napari_d3ip.io.tiff import read_images
 
         frames = read_images(path)
     else:
-        with reading(path, name):
-            path.stat()
+        require_regular(path)
         raise FileError(f"{name}: {path.name} is no npy file, TIFF or folder of TIFFs; convert it to one of these.")
     if frames.ndim not in (2, 3) or frames.dtype.kind not in "fiu" or frames.size == 0:
         raise FileError(

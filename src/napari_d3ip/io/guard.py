@@ -6,24 +6,37 @@ Knows no file format.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from napari_d3ip.errors import D3IPError, FileError
+from napari_d3ip.errors import D3IPError, FileError, printable
+from napari_d3ip.files import require_regular, unreachable
+from napari_d3ip.io.memory import out_of_memory
+
+_MOST_NAMES = 10
+_NEEDS_PACKAGE = re.compile(r"requires the '?([\w-]+)'? package|No module named '([\w-]+)")
 
 
 def one_line(error: BaseException) -> str:
     """First sentence of an error's text without its full stop, to be put in brackets; at most 160 characters."""
     text = re.split(r"\n|\.\s", str(error).strip())[0].rstrip(". ") or type(error).__name__
+    text = printable(text)
     return text if len(text) <= 160 else text[:157] + "..."
+
+
+def listed(names: Iterable[str], none: str = "none") -> str:
+    """Names for a message: the first ten of them, and how many more there are."""
+    known = [str(name) for name in names]
+    more = len(known) - _MOST_NAMES
+    return ", ".join(known[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "") or none
 
 
 @contextmanager
 def reading(path: Path, what: str) -> Iterator[None]:
-    """Translate what file libraries raise; to be wrapped tightly around their calls.
+    """Translate what file libraries raise.
 
     Raises
     ------
@@ -37,14 +50,29 @@ def reading(path: Path, what: str) -> Iterator[None]:
     except FileNotFoundError as error:
         if path.exists():  # A folder that lacks what the library looks for.
             raise FileError(f"{path} holds nothing that can be read as {what}; give another path.") from error
-        raise FileError(f"{path} does not exist; check the path.") from error
+        raise unreachable(path, error) from error
     except PermissionError as error:
-        raise FileError(f"{path} may not be read; ask for permission or copy it.") from error
+        raise unreachable(path, error) from error
+    except MemoryError as error:
+        raise out_of_memory(path.name, error) from error
     except Exception as error:  # Libraries raise almost any type on truncated, damaged or foreign files.
+        package = _NEEDS_PACKAGE.search(str(error)) if isinstance(error, ImportError | ValueError) else None
+        if package is not None:
+            raise FileError(
+                f"{path.name} needs the package {package[1] or package[2]} to be read as {what}; install it."
+            ) from error
         raise FileError(
             f"{path.name} cannot be read as {what} ({one_line(error)}); it may be truncated or damaged, so copy or "
             "export it again."
         ) from error
+
+
+@contextmanager
+def reading_file(path: Path, what: str) -> Iterator[None]:
+    """Translate as `reading` does what libraries raise that open a file by its path, which must be a regular one."""
+    require_regular(path)
+    with reading(path, what):
+        yield
 
 
 def needed(library: str, path: Path) -> ModuleType:

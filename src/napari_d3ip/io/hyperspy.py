@@ -10,8 +10,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from napari_d3ip.io import hdf5
-from napari_d3ip.io.guard import reading
+from napari_d3ip.io import hdf5_access as hdf5
+from napari_d3ip.io.guard import listed
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
 from napari_d3ip.io.scan import RawScan
@@ -25,7 +25,7 @@ def matches(path: Path) -> bool:
     """Whether an HDF5 file is HyperSpy's and holds a stack of images."""
     if not hdf5.is_hdf5(path):
         return False
-    with reading(path, "HyperSpy HDF5"), h5py.File(path, "r") as file:
+    with hdf5.opened(path, "HyperSpy HDF5") as file:
         return any(dataset.ndim == 3 for dataset in _signals(file, path).values())
 
 
@@ -37,7 +37,7 @@ def read(path: Path, options: ReadOptions) -> Sinogram:
     D3IPError
         See `napari_d3ip.io.read`.
     """
-    with reading(path, "HyperSpy HDF5"), h5py.File(path, "r") as file:
+    with hdf5.opened(path, "HyperSpy HDF5") as file:
         signals = _signals(file, path)
         if options.dataset is not None:
             dataset = signals.get(options.dataset) or hdf5.get(file, options.dataset, path)
@@ -45,17 +45,17 @@ def read(path: Path, options: ReadOptions) -> Sinogram:
             dataset = next(iter(signals.values()))
         else:
             raise LayoutQuestion(
-                f"dataset: {path.name} holds {len(signals)} signals ({', '.join(signals)}); give dataset=NAME of one.",
+                f"dataset: {path.name} holds {len(signals)} signals ({listed(signals)}); give dataset=NAME of one.",
                 needs="dataset",
                 candidates=tuple(signals),
             )
-        scan = RawScan(path, "HyperSpy", hdf5.load(dataset, path), dataset=dataset.name, plain=True)
+        scan = RawScan(path, "HyperSpy", hdf5.deferred(dataset, path), dataset=dataset.name, plain=True)
         _read_axes(scan, dataset, path)
-    return scan.to_sinogram(options)
+        return scan.to_sinogram(options)
 
 
 def _signals(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
-    experiments = file.get("Experiments")
+    experiments = hdf5.member(file, "Experiments")
     if not isinstance(experiments, h5py.Group):
         return {}
     found = {name: hdf5.lookup(experiments, f"{name}/data", path) for name in experiments}
@@ -67,8 +67,11 @@ def _read_axes(scan: RawScan, dataset: h5py.Dataset, path: Path) -> None:
     sizes: list[float | None] = []
     units: set[str] = set()
     for index in range(dataset.ndim):
-        axis = dataset.parent.get(f"axis-{index}")
-        stated = hdf5.attribute(axis, "units") if isinstance(axis, h5py.Group) else None
+        axis = hdf5.member(dataset.parent, f"axis-{index}")
+        if not isinstance(axis, h5py.Group):
+            sizes.append(None)
+            continue
+        stated = hdf5.attribute(axis, "units")
         length = length_unit(stated)
         sizes.append(float(axis.attrs["scale"]) if length and "scale" in axis.attrs else None)
         units |= {length} if length else set()

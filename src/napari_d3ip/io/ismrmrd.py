@@ -12,8 +12,9 @@ import h5py
 import numpy as np
 
 from napari_d3ip.errors import FileError, MeasurementError
-from napari_d3ip.io import hdf5, ismrmrd_header
-from napari_d3ip.io.guard import needed, reading
+from napari_d3ip.io import hdf5_access as hdf5
+from napari_d3ip.io import ismrmrd_header
+from napari_d3ip.io.guard import listed, needed
 from napari_d3ip.io.ismrmrd_header import Encoding, Header
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
@@ -39,7 +40,7 @@ def matches(path: Path) -> bool:
     """Whether an HDF5 file holds acquisitions and a header."""
     if not hdf5.is_hdf5(path):
         return False
-    with reading(path, "ISMRMRD"), h5py.File(path, "r") as file:
+    with hdf5.opened(path, "ISMRMRD") as file:
         return bool(_scans(file))
 
 
@@ -51,10 +52,10 @@ def read(path: Path, options: ReadOptions) -> KSpace:
     D3IPError
         See `napari_d3ip.io.read`.
     """
-    with reading(path, "ISMRMRD"), h5py.File(path, "r") as file:
-        group = file[_chosen(file, path, options.dataset)]
-        header = ismrmrd_header.parse(group["xml"][0], path)
-        acquisitions = group["data"][()]
+    with hdf5.opened(path, "ISMRMRD") as file:
+        group = _scans(file)[_chosen(file, path, options.dataset)]
+        header = ismrmrd_header.parse(hdf5.load(hdf5.get(group, "xml", path), path)[0], path)
+        acquisitions = hdf5.load(hdf5.get(group, "data", path), path)
     heads = acquisitions["head"]
     roles = _roles(heads["flags"], path)
     image = heads[np.isin(roles, _IMAGE)]
@@ -88,13 +89,13 @@ def read(path: Path, options: ReadOptions) -> KSpace:
     )
 
 
-def _scans(file: h5py.File) -> list[str]:
-    """Groups with acquisitions and a header."""
-    return [name for name in file if isinstance(group := file.get(name), h5py.Group) and _is_scan(group)]
+def _scans(file: h5py.File) -> dict[str, h5py.Group]:
+    """Groups with acquisitions and a header, by name."""
+    return {name: item for name, item in hdf5.members(file).items() if isinstance(item, h5py.Group) and _is_scan(item)}
 
 
 def _is_scan(group: h5py.Group) -> bool:
-    data = group.get("data")
+    data = hdf5.member(group, "data")
     return "xml" in group and isinstance(data, h5py.Dataset) and "head" in (data.dtype.names or ())
 
 
@@ -103,15 +104,15 @@ def _chosen(file: h5py.File, path: Path, wanted: str | None) -> str:
     if wanted is not None and wanted.strip("/") in found:
         return wanted.strip("/")
     if wanted is not None or not found:
-        raise FileError(f"dataset: {path.name} holds no such scan of ISMRMRD; it has {', '.join(found) or 'none'}.")
+        raise FileError(f"dataset: {path.name} holds no such scan of ISMRMRD; it has {listed(found)}.")
     if len(found) > 1:
         raise LayoutQuestion(
-            f"dataset: {path.name} holds several scans ({', '.join(found)}); give dataset=NAME of one.",
+            f"dataset: {path.name} holds several scans ({listed(found)}); give dataset=NAME of one.",
             needs="dataset",
-            candidates=found,
+            candidates=tuple(found),
             kind="kspace",
         )
-    return found[0]
+    return next(iter(found))
 
 
 def _set(flags: Any, path: Path, *names: str) -> Any:
@@ -144,13 +145,19 @@ def _encoding(image: Any, header: Header, path: Path) -> Encoding:
 def _readout(acquisition: Any, role: Role, header: Header, path: Path) -> Readout:
     head, counters = acquisition["head"], acquisition["head"]["idx"]
     coils, count = int(head["active_channels"]), int(head["number_of_samples"])
-    samples = np.asarray(acquisition["data"], np.float32).view(np.complex64)
-    if samples.size != coils * count or not count:
+    numbers = np.asarray(acquisition["data"], np.float32)
+    if numbers.size != 2 * coils * count or not count:
         raise FileError(
-            f"{path.name} is truncated: acquisition {int(head['scan_counter'])} holds {samples.size} of "
+            f"{path.name} is truncated: acquisition {int(head['scan_counter'])} holds {numbers.size // 2} of "
             f"{coils * count} samples; copy or export it again."
         )
+    samples = numbers.view(np.complex64)
     kept, encoding = _kept(head), header.encodings[min(int(head["encoding_space_ref"]), len(header.encodings) - 1)]
+    if kept.start >= min(kept.stop, count):
+        raise FileError(
+            f"{path.name} marks all samples of acquisition {int(head['scan_counter'])} as void; convert the scan "
+            "again."
+        )
     x, y, z = (float(value) for value in head["position"])
     return Readout(
         samples.reshape(coils, count)[:, kept],
@@ -172,7 +179,8 @@ def _readout(acquisition: Any, role: Role, header: Header, path: Path) -> Readou
 
 def _kept(head: Any) -> slice:
     """Samples that the scanner did not mark as void."""
-    return slice(int(head["discard_pre"]), int(head["number_of_samples"]) - int(head["discard_post"]))
+    first = int(head["discard_pre"])
+    return slice(first, max(first, int(head["number_of_samples"]) - int(head["discard_post"])))
 
 
 def _add_trajectories(readouts: list[Readout], acquisitions: Any, shape: tuple[int, int], path: Path) -> None:

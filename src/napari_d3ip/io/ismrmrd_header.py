@@ -5,12 +5,16 @@ Inati et al., Magn. Reson. Med. 77 (2017) 411.
 
 from __future__ import annotations
 
+import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from napari_d3ip.errors import FileError
 from napari_d3ip.io.guard import needed, one_line
+
+_LARGEST_MATRIX = 2**16
 
 
 @dataclass(frozen=True)
@@ -76,17 +80,41 @@ def parse(xml: str | bytes, path: Path) -> Header:
     """
     schema = needed("ismrmrd.xsd", path)
     try:
-        document = schema.CreateFromDocument(xml)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of values it cannot convert; those that are used are checked below.
+            document = schema.CreateFromDocument(xml)
         encodings = tuple(_encoding(encoding) for encoding in document.encoding)
     except Exception as error:  # The parser's errors have no common class.
         raise FileError(
             f"{path.name} has an ISMRMRD header that cannot be read ({one_line(error)}); convert the scan again."
         ) from error
     sizes = [size for encoding in encodings for space in (encoding.encoded, encoding.recon) for size in _sizes(space)]
-    if not sizes or min(sizes) <= 0:
-        raise FileError(f"{path.name} states no sizes of its encoding in the header; convert the scan again.")
-    system = document.acquisitionSystemInformation
-    return Header(encodings, (system and system.relativeReceiverNoiseBandwidth) or 1.0)
+    if not sizes or not all(0 < size < math.inf for size in sizes):
+        raise FileError(
+            f"{path.name} states no sizes of its encoding in the header, or some that are not positive and finite; "
+            "convert the scan again."
+        )
+    largest = max(max(space.matrix) for encoding in encodings for space in (encoding.encoded, encoding.recon))
+    if largest > _LARGEST_MATRIX:
+        raise FileError(f"{path.name} states a matrix of {largest} in its header, too large; convert the scan again.")
+    return Header(encodings, _noise_bandwidth(document.acquisitionSystemInformation, path))
+
+
+def _noise_bandwidth(system: Any, path: Path) -> float:
+    """Mean of the receiver's response to noise over that in the passband; 1 if it is not stated."""
+    stated = None if system is None else system.relativeReceiverNoiseBandwidth
+    if stated is None:
+        return 1.0
+    try:
+        bandwidth = float(stated)
+    except ValueError:
+        bandwidth = math.nan
+    if not 0 < bandwidth < math.inf:
+        raise FileError(
+            f"{path.name} states a relativeReceiverNoiseBandwidth of {stated} in its header, which is no positive "
+            "number; correct it."
+        )
+    return bandwidth
 
 
 def _sizes(space: Space) -> tuple[float, ...]:

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-AnyArray = npt.NDArray[Any]
-Arrays = Mapping[str, AnyArray]
+from napari_d3ip.errors import FileError, MeasurementError
+from napari_d3ip.io.stored import Values
+
+Arrays = Mapping[str, Values]
+_MOST_NUMBERS, _LONGEST_WORD = 64, 2**26
+_LAST_CHARACTER = 0x10FFFF
 
 
 def last(name: str) -> str:
@@ -32,11 +35,11 @@ def find(arrays: Arrays, names: Iterable[str]) -> str | None:
 
 
 def floats(arrays: Arrays, name: str) -> list[float]:
-    """Numbers under a name; empty if there are none."""
+    """A few numbers under a name; empty if there are none, or as many as in data."""
     found = find(arrays, (name,))
-    if found is None or arrays[found].dtype.kind not in "fiu":
+    if found is None or arrays[found].dtype.kind not in "fiu" or arrays[found].size > _MOST_NUMBERS:
         return []
-    return [float(value) for value in np.ravel(arrays[found])]
+    return [float(value) for value in np.ravel(np.asarray(arrays[found]))]
 
 
 def word(arrays: Arrays, *names: str) -> str | None:
@@ -44,7 +47,16 @@ def word(arrays: Arrays, *names: str) -> str | None:
     found = find(arrays, names)
     if found is None or arrays[found].dtype.kind not in "US" or arrays[found].size != 1:
         return None
-    value = arrays[found].ravel()[0]
+    if arrays[found].dtype.itemsize > _LONGEST_WORD:
+        raise FileError(f"{found}: it holds {arrays[found].dtype.itemsize} bytes of text, too many; leave it out.")
+    array = np.asarray(arrays[found]).reshape(1)
+    # NumPy does not look at code points, and Python breaks down over those that are none.
+    if (
+        array.dtype.kind == "U"
+        and (array.astype(array.dtype.newbyteorder("=")).view(np.uint32) > _LAST_CHARACTER).any()
+    ):
+        raise FileError(f"{found}: its text is no Unicode; write it anew, or leave it out of the file.")
+    value = array[0]
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
@@ -57,10 +69,41 @@ def voxel_size(arrays: Arrays) -> tuple[float, float, float] | None:
     return (z, y, x)
 
 
-def pair(arrays: Arrays, name: str) -> tuple[int, int] | None:
-    """Two whole numbers under a name."""
+def pair(arrays: Arrays, name: str, path: Path) -> tuple[int, int] | None:
+    """Two whole numbers under a name.
+
+    Raises
+    ------
+    MeasurementError
+        If they are none.
+    """
     numbers = floats(arrays, name)
-    return (int(numbers[0]), int(numbers[1])) if len(numbers) == 2 else None
+    if len(numbers) != 2:
+        return None
+    if not all(number.is_integer() and 0 < number < 2**31 for number in numbers):
+        raise MeasurementError(
+            f"{name}: {path.name} states {numbers[0]:g}, {numbers[1]:g}, but a height and a width are positive whole "
+            "numbers; correct it, or leave it out of the file."
+        )
+    return int(numbers[0]), int(numbers[1])
+
+
+def numbers_only(arrays: Arrays, name: str, path: Path) -> Values:
+    """The array under a name, which must hold numbers.
+
+    Raises
+    ------
+    MeasurementError
+        If it holds text, records or anything else.
+    """
+    array = arrays[name]
+    if array.dtype.kind not in "fiubc":
+        kind = "text" if array.dtype.kind in "US" else str(array.dtype)
+        raise MeasurementError(
+            f"{last(name)}: {name} in {path.name} holds {kind}, where numbers should be; correct it, or leave it out "
+            "of the file."
+        )
+    return array
 
 
 def save_arrays(path: Path, **arrays: Any) -> None:
@@ -89,5 +132,5 @@ def provenance(arrays: Arrays) -> dict[str, Any] | None:
         return None
     try:
         return dict(json.loads(stated))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return {"note": stated}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,28 @@ import numpy.typing as npt
 import scipy.io
 
 from napari_d3ip.errors import FileError
-from napari_d3ip.io import hdf5
+from napari_d3ip.files import is_regular, open_regular
+from napari_d3ip.io import hdf5_access as hdf5
 from napari_d3ip.io.guard import reading
 from napari_d3ip.io.named import measurement_from_arrays
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.raw_kspace import could_be_kspace
+from napari_d3ip.io.stored import Values
 from napari_d3ip.measurement import Measurement
 
 suffixes = (".mat",)
-Arrays = dict[str, npt.NDArray[Any]]
+Arrays = dict[str, Values]
+_LONGEST_TEXT = 2**20
 
 
 def matches(path: Path) -> bool:
     """Whether a MATLAB file, or HDF5 as MATLAB or Octave writes it, holds an array of a scan's shape."""
     if hdf5.is_hdf5(path):
-        with reading(path, "HDF5"), h5py.File(path, "r") as file:
+        with hdf5.opened(path) as file:
             found = [dataset for _, dataset in hdf5.numeric_datasets(file)]
             stacks = any(dataset.ndim == 3 or could_be_kspace(dataset) for dataset in found)
             return stacks and any(_is_matlab(item) for item in _members(file).values())
-    if path.suffix.lower() not in suffixes or not path.is_file() or _is_octave_text(path):
+    if path.suffix.lower() not in suffixes or not is_regular(path) or _is_octave_text(path):
         return False
     with _opened(path) as file:
         # SciPy does not say whether an array is complex.
@@ -50,17 +54,17 @@ def read(path: Path, options: ReadOptions) -> Measurement:
     D3IPError
         See `napari_d3ip.io.read`.
     """
-    arrays: Arrays = {}
     if hdf5.is_hdf5(path):
-        with reading(path, "MATLAB 7.3 or Octave HDF5"), h5py.File(path, "r") as file:
+        with hdf5.opened(path, "MATLAB 7.3 or Octave HDF5") as file:
+            variables = _Variables(path)
             for name, item in _members(file).items():
-                _open_hdf5(name, item, arrays, path)
-    else:
-        if _is_octave_text(path):
-            raise FileError(f"{path.name} is in Octave's text format; save it with -v7 or -hdf5.")
-        with _opened(path) as file:
-            variables = scipy.io.loadmat(file, chars_as_strings=True)
-        for name, value in variables.items():
+                variables.open(name, item)
+            return measurement_from_arrays(path, "MATLAB", variables.arrays, options)
+    arrays: Arrays = {}
+    if _is_octave_text(path):
+        raise FileError(f"{path.name} is in Octave's text format; save it with -v7 or -hdf5.")
+    with _opened(path) as file:
+        for name, value in scipy.io.loadmat(file, chars_as_strings=True).items():
             if not name.startswith("__"):
                 _open_structure(name, value, arrays)
     return measurement_from_arrays(path, "MATLAB", arrays, options)
@@ -69,7 +73,7 @@ def read(path: Path, options: ReadOptions) -> Measurement:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """A file for SciPy, whose own error is no subclass of any other."""
-    with reading(path, "MATLAB file"), path.open("rb") as file:
+    with reading(path, "MATLAB file"), open_regular(path) as file:
         try:
             yield file
         except scipy.io.matlab.MatReadError as error:
@@ -77,14 +81,13 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _is_octave_text(path: Path) -> bool:
-    with reading(path, "MATLAB file"), path.open("rb") as file:
+    with reading(path, "MATLAB file"), open_regular(path) as file:
         return file.read(8) == b"# Create"
 
 
 def _members(group: h5py.Group) -> dict[str, h5py.Dataset | h5py.Group]:
     """Members of a group but MATLAB's internal ones; broken links are passed over."""
-    found = {name: group.get(name) for name in group if not name.startswith("#")}
-    return {name: item for name, item in found.items() if item is not None}
+    return {name: item for name, item in hdf5.members(group).items() if not name.startswith("#")}
 
 
 def _is_matlab(item: h5py.Dataset | h5py.Group) -> bool:
@@ -102,32 +105,56 @@ def _open_structure(name: str, value: Any, arrays: Arrays) -> None:
             _open_structure(f"{name}.{member}", array.ravel()[0][member], arrays)
 
 
-def _open_hdf5(name: str, item: h5py.Dataset | h5py.Group, arrays: Arrays, path: Path) -> None:
-    """A variable in HDF5, its structures opened; Octave keeps type and value of each in a group."""
-    if isinstance(item, h5py.Group):
-        if "OCTAVE_NEW_FORMAT" in item.attrs and isinstance(item.get("value"), h5py.Dataset):
-            arrays[name] = _octave_value(item, path)
-        elif "OCTAVE_NEW_FORMAT" in item.attrs and isinstance(item.get("value"), h5py.Group):
-            _open_hdf5(name, item["value"], arrays, path)
+@dataclass
+class _Variables:
+    """Variables of a file in HDF5, their structures opened; arrays are read when they are asked for.
+
+    Each object is opened once, since links may run in circles.
+    """
+
+    path: Path
+    arrays: Arrays = field(default_factory=dict)
+    seen: set[tuple[int, int]] = field(default_factory=set)
+
+    def open(self, name: str, item: h5py.Dataset | h5py.Group) -> None:
+        """Add a variable; Octave keeps type and value of each in a group."""
+        address = hdf5.address(item)
+        if address in self.seen:
+            return
+        self.seen.add(address)
+        if isinstance(item, h5py.Dataset):
+            self._add(name, item)
+            return
+        value = hdf5.member(item, "value") if "OCTAVE_NEW_FORMAT" in item.attrs else None
+        if isinstance(value, h5py.Dataset):
+            self.arrays[name] = self._octave_value(item, value)
+        elif value is not None:
+            self.open(name, value)
         elif "MATLAB_sparse" not in item.attrs:
             for member, inner in _members(item).items():
-                _open_hdf5(f"{name}.{member}", inner, arrays, path)
-        return
-    kind = hdf5.attribute(item, "MATLAB_class")
-    # Of an empty variable MATLAB keeps the shape as values.
-    if kind in ("cell", "function_handle") or item.dtype.kind == "O" or item.attrs.get("MATLAB_empty"):
-        return
-    values = hdf5.load(item, path)
-    arrays[name] = np.asarray(_characters(values)) if kind == "char" else values.T
+                self.open(f"{name}.{member}", inner)
 
+    def _add(self, name: str, item: h5py.Dataset) -> None:
+        kind = hdf5.attribute(item, "MATLAB_class")
+        # Of an empty variable MATLAB keeps the shape as values.
+        if kind in ("cell", "function_handle") or item.dtype.kind == "O" or item.attrs.get("MATLAB_empty"):
+            return
+        values = hdf5.deferred(item, self.path)
+        if kind != "char":
+            self.arrays[name] = values.reversed()
+        elif values.size < _LONGEST_TEXT:
+            self.arrays[name] = np.asarray(_characters(values[()]))
 
-def _octave_value(item: h5py.Group, path: Path) -> npt.NDArray[Any]:
-    kind = hdf5.text(item["type"][()]) or ""
-    values = hdf5.load(item["value"], path)
-    if kind == "range":  # base:increment:limit, kept unexpanded.
-        base, limit, step = (float(values[field]) for field in ("base", "limit", "increment"))
-        return base + step * np.arange(np.floor((limit - base) / step * (1 + np.finfo(float).eps)) + 1)
-    return np.asarray(_characters(values)) if "string" in kind else values.T
+    def _octave_value(self, item: h5py.Group, dataset: h5py.Dataset) -> Values:
+        kind = hdf5.text(hdf5.get(item, "type", self.path)[()]) or ""
+        values = hdf5.deferred(dataset, self.path)
+        if kind == "range":  # base:increment:limit, kept unexpanded.
+            stated = values[()]
+            base, limit, step = (float(stated[field]) for field in ("base", "limit", "increment"))
+            return base + step * np.arange(np.floor((limit - base) / step * (1 + np.finfo(float).eps)) + 1)
+        if "string" in kind and values.size < _LONGEST_TEXT:
+            return np.asarray(_characters(values[()]))
+        return values.reversed()
 
 
 def _characters(codes: npt.NDArray[Any]) -> str:

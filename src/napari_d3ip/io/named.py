@@ -8,9 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+
 from napari_d3ip.errors import FileError
 from napari_d3ip.io.angles import unit_in_name
-from napari_d3ip.io.lookup import Arrays, find, floats, last, pair, provenance, voxel_size, word
+from napari_d3ip.io.guard import listed
+from napari_d3ip.io.lookup import Arrays, find, floats, last, numbers_only, pair, provenance, voxel_size, word
 from napari_d3ip.io.named_kspace import COMPANION_NAMES, kspace_from_arrays
 from napari_d3ip.io.options import ReadOptions, Values, is_sinogram_order
 from napari_d3ip.io.question import LayoutQuestion
@@ -62,7 +65,7 @@ def _scan_from_arrays(path: Path, format: str, arrays: Arrays, name: str) -> Raw
     scan = RawScan(path, format, arrays[name], dataset=name, plain=True)
     angles = find(arrays, _ANGLE_NAMES)
     if angles is not None and arrays[angles].size > 1:
-        scan.angles, scan.angles_from = arrays[angles], f"variable {angles}"
+        scan.angles, scan.angles_from = np.asarray(arrays[angles]), f"variable {angles}"
         scan.angle_unit = angle_unit(word(arrays, "angle_unit", "angle_units")) or unit_in_name(last(angles))
     axes = (word(arrays, "axes") or "").lower()
     if is_sinogram_order(axes):
@@ -73,7 +76,7 @@ def _scan_from_arrays(path: Path, format: str, arrays: Arrays, name: str) -> Raw
     for names, field in ((_FLATS, "flats"), (_DARKS, "darks")):
         found = find(arrays, names)
         if found is not None and arrays[found].size:
-            setattr(scan, field, arrays[found])
+            setattr(scan, field, numbers_only(arrays, found, path))
     scan.unit = length_unit(word(arrays, "unit")) or word(arrays, "unit")
     _read_geometry(scan, arrays)
     return scan
@@ -90,14 +93,14 @@ def _read_geometry(scan: RawScan, arrays: Arrays) -> None:
         if len(number) == 1:
             setattr(scan, field, number[0])
     scan.voxel_size = voxel_size(arrays)
-    scan.slice_shape = pair(arrays, "slice_shape")
+    scan.slice_shape = pair(arrays, "slice_shape", scan.path)
     scan.provenance = provenance(arrays)
 
 
 def _data_name(path: Path, arrays: Arrays, wanted: str | None) -> str:
     if wanted is not None:
         if wanted not in arrays:
-            raise FileError(f"dataset: {path.name} holds no {wanted}; it has {', '.join(arrays) or 'nothing'}.")
+            raise FileError(f"dataset: {path.name} holds no {wanted}; it has {listed(arrays, 'nothing')}.")
         return wanted
     numeric = {name: array for name, array in arrays.items() if array.dtype.kind in "fiubc"}
     kspace = [name for name in numeric if last(name).lower() in KSPACE_NAMES]
@@ -107,11 +110,11 @@ def _data_name(path: Path, arrays: Arrays, wanted: str | None) -> str:
     images = [name for name in numeric if numeric[name].ndim == 2 and min(numeric[name].shape) > 1]
     candidates = kspace or named or spare or images
     if not candidates:
-        raise FileError(f"{path.name} holds no three-dimensional array; it has {', '.join(arrays) or 'nothing'}.")
+        raise FileError(f"{path.name} holds no three-dimensional array; it has {listed(arrays, 'nothing')}.")
     if len(candidates) > 1:
-        listed = ", ".join(f"{name} {arrays[name].shape}" for name in candidates)
+        known = listed(f"{name} {arrays[name].shape}" for name in candidates)
         raise LayoutQuestion(
-            f"dataset: {path.name} holds several arrays that could be the data ({listed}); give dataset=NAME.",
+            f"dataset: {path.name} holds several arrays that could be the data ({known}); give dataset=NAME.",
             needs="dataset",
             candidates=candidates,
             kind="kspace" if any(could_be_kspace(arrays[name]) for name in candidates) else "sinogram",

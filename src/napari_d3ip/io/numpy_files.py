@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from napari_d3ip.errors import FileError
-from napari_d3ip.io.guard import reading
+from napari_d3ip.files import is_regular, read_json
 from napari_d3ip.io.named import measurement_from_arrays
+from napari_d3ip.io.numpy_arrays import archived, stored
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.raw_kspace import KSPACE_NAMES, RawKSpace, could_be_kspace, is_kspace
 from napari_d3ip.io.scan import RawScan
@@ -22,15 +19,11 @@ suffixes = (".npy", ".npz")
 
 def matches(path: Path) -> bool:
     """Whether there is an array of a scan's shape and type, from the headers, that is no volume of ours."""
-    if path.suffix.lower() not in suffixes or not path.is_file():
+    if path.suffix.lower() not in suffixes or not is_regular(path):
         return False
-    with reading(path, "NumPy file"):
-        if path.suffix.lower() == ".npy":
-            return _could_be_scan(np.load(path, mmap_mode="r", allow_pickle=False)) and not _is_volume(path)
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return any(
-                name.lower() in KSPACE_NAMES or _could_be_scan(_member(archive, name)) for name in archive.files
-            )
+    if path.suffix.lower() == ".npy":
+        return _could_be_scan(stored(path)) and not _is_volume(path)
+    return any(name.lower() in KSPACE_NAMES or _could_be_scan(array) for name, array in archived(path).items())
 
 
 def read(path: Path, options: ReadOptions) -> Measurement:
@@ -42,14 +35,13 @@ def read(path: Path, options: ReadOptions) -> Measurement:
         See `napari_d3ip.io.read`.
     """
     if path.suffix.lower() == ".npz":
-        return measurement_from_arrays(path, "npz", _load_archive(path), options)
+        return measurement_from_arrays(path, "npz", archived(path), options)
     options.refuse(("dataset",), path.name, "a single array")
     if _is_volume(path):
         raise FileError(
             f"{path.name} is a reconstructed volume, not a measurement; open it as an image, or simulate a scan of it."
         )
-    with reading(path, "npy file"):
-        array = np.load(path, allow_pickle=False)
+    array = stored(path)
     if is_kspace(array, options):
         return RawKSpace(path, "npy", array).to_kspace(options)
     return RawScan(path, "npy", array, plain=True).to_sinogram(options)
@@ -63,31 +55,10 @@ def sidecar(path: Path) -> Path:
 def _is_volume(path: Path) -> bool:
     """Whether the JSON file beside an npy file says that this package wrote it as a volume."""
     try:
-        return bool(json.loads(sidecar(path).read_text(encoding="utf-8")).get("kind") == "volume")
-    except (OSError, ValueError, AttributeError):
+        return bool(read_json(sidecar(path)).get("kind") == "volume")
+    except (FileError, AttributeError):
         return False
-
-
-def _load_archive(path: Path) -> dict[str, npt.NDArray[Any]]:
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    with reading(path, "npz archive"), path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        for name in archive.files:
-            try:
-                arrays[name] = archive[name]
-            except ValueError as error:
-                if "allow_pickle" not in str(error):  # Pickled objects are passed over: opening them runs code.
-                    raise
-    return arrays
 
 
 def _could_be_scan(array: Any) -> bool:
     return array.ndim == 3 or could_be_kspace(array)
-
-
-def _member(archive: Any, name: str) -> npt.NDArray[Any]:
-    """Stand-in of the shape and type that a member's header states."""
-    with archive.zip.open(name if name in archive.zip.namelist() else name + ".npy") as member:
-        version = np.lib.format.read_magic(member)
-        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = reader(member)
-    return np.broadcast_to(np.empty((), dtype), shape)

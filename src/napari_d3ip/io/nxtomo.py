@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_d3ip.errors import FileError, MeasurementError
-from napari_d3ip.io import hdf5
-from napari_d3ip.io.guard import reading
+from napari_d3ip.io import hdf5_access as hdf5
+from napari_d3ip.io.guard import listed
+from napari_d3ip.io.hdf5 import stated_angle_unit
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
 from napari_d3ip.io.scan import RawScan
@@ -24,14 +25,14 @@ from napari_d3ip.measurement import Sinogram
 suffixes = (".nx", ".nxs", ".h5", ".hdf5")
 PROJECTION, FLAT, DARK = 0, 1, 2
 _DROPPED = (-1, 3)
-_DEPTH = 3
+_DEPTH = 5
 
 
 def matches(path: Path) -> bool:
     """Whether an HDF5 file has a detector with image keys."""
     if not hdf5.is_hdf5(path):
         return False
-    with reading(path, "HDF5"), h5py.File(path, "r") as file:
+    with hdf5.opened(path) as file:
         return bool(_detectors(file))
 
 
@@ -43,7 +44,7 @@ def read(path: Path, options: ReadOptions) -> Sinogram:
     D3IPError
         See `napari_d3ip.io.read`.
     """
-    with reading(path, "NXtomo"), h5py.File(path, "r") as file:
+    with hdf5.opened(path, "NXtomo") as file:
         detector = _choose(_detectors(file), options.dataset, path)
         dataset = hdf5.get(detector, "data", path)
         keys = _image_keys(detector, path)
@@ -54,36 +55,24 @@ def read(path: Path, options: ReadOptions) -> Sinogram:
             )
         if not np.any(keys == PROJECTION):
             raise MeasurementError(f"image_key: {path.name} holds no projections (key 0); choose another file.")
-        frames = hdf5.load(dataset, path)
+        frames = hdf5.deferred(dataset, path)
         scan = RawScan(path, "NXtomo", frames, dataset=dataset.name, axes="azd", axes_from="the NXtomo definition")
         if frames.ndim == 3:
-            scan.data = frames[keys == PROJECTION]
-            scan.flats = frames[keys == FLAT] if np.any(keys == FLAT) else None
-            scan.darks = frames[keys == DARK] if np.any(keys == DARK) else None
+            scan.data = frames.chosen(keys == PROJECTION)
+            scan.flats = frames.chosen(keys == FLAT) if np.any(keys == FLAT) else None
+            scan.darks = frames.chosen(keys == DARK) if np.any(keys == DARK) else None
         _read_angles(scan, detector, keys, path)
         _read_pixel_size(scan, detector, path)
-    return scan.to_sinogram(options)
+        return scan.to_sinogram(options)
 
 
-def _detectors(group: h5py.Group, depth: int = _DEPTH) -> list[h5py.Group]:
+def _detectors(file: h5py.File) -> list[h5py.Group]:
     """Detector groups with image keys: ``<entry>/instrument/<detector>``, the entry at any depth up to three."""
-    found: list[h5py.Group] = []
-    for name in group:
-        try:
-            item = group[name]
-        except (KeyError, OSError):
-            continue
-        if not isinstance(item, h5py.Group):
-            continue
-        if name == "instrument":
-            members = [item.get(member, default=None) for member in item]
-            found += [
-                member
-                for member in members
-                if isinstance(member, h5py.Group) and ("image_key" in member or "image_key_control" in member)
-            ]
-        elif depth:
-            found += _detectors(item, depth - 1)
+    found = []
+    for name, item in hdf5.walk(file, _DEPTH):
+        above = name.split("/")[:-1]
+        if isinstance(item, h5py.Group) and above and above[-1] == "instrument":
+            found += [item] if "image_key" in item or "image_key_control" in item else []
     return found
 
 
@@ -96,11 +85,11 @@ def _choose(detectors: list[h5py.Group], wanted: str | None, path: Path) -> h5py
     if wanted is not None:
         chosen = [d for entry, d in entries.items() if (wanted.strip("/") + "/").startswith(entry + "/")]
         if not chosen:
-            raise FileError(f"dataset: {path.name} has no entry {wanted}; it has {', '.join(entries)}.")
+            raise FileError(f"dataset: {path.name} has no entry {wanted}; it has {listed(entries)}.")
         return chosen[0]
     if len(entries) > 1:
         raise LayoutQuestion(
-            f"dataset: {path.name} holds {len(entries)} scans ({', '.join(entries)}); give dataset=NAME of one.",
+            f"dataset: {path.name} holds {len(entries)} scans ({listed(entries)}); give dataset=NAME of one.",
             needs="dataset",
             candidates=tuple(entries),
         )
@@ -128,7 +117,7 @@ def _read_angles(scan: RawScan, detector: h5py.Group, keys: npt.NDArray[np.int64
         return
     angles = hdf5.load(dataset, path).ravel()
     scan.angles = angles[keys == PROJECTION] if len(angles) == len(keys) else angles
-    scan.angles_from, scan.angle_unit = str(dataset.name), hdf5.stated_angle_unit(dataset)
+    scan.angles_from, scan.angle_unit = str(dataset.name), stated_angle_unit(dataset)
 
 
 def _read_pixel_size(scan: RawScan, detector: h5py.Group, path: Path) -> None:

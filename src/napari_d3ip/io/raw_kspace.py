@@ -18,9 +18,9 @@ from napari_d3ip.io import companions
 from napari_d3ip.io.grid import Grid, mean
 from napari_d3ip.io.options import SINOGRAM_ONLY, ReadOptions, is_kspace_order
 from napari_d3ip.io.question import LayoutQuestion
+from napari_d3ip.io.stored import AnyArray, Values
 from napari_d3ip.measurement import ComplexArray, KSpace, is_measured
 
-AnyArray = npt.NDArray[Any]
 ORDER = "rzcyx"
 KSPACE_NAMES = ("kspace", "k_space", "kdata", "ksp", "kspace_data", "k_data", "raw_kspace")
 _ORDERS = {
@@ -43,8 +43,8 @@ class RawKSpace:
         The file.
     format : str
         Name of the format, for provenance and messages.
-    data : ndarray
-        As in the file.
+    data : ndarray or Stored
+        As in the file; of what is stored, only the slices that are wanted are read, unless they are encoded.
     axes : str, optional
         Meaning of the axes of ``data`` (letters r, z, c, y, x), if the file or its format states it.
     axes_from : str
@@ -65,6 +65,8 @@ class RawKSpace:
         Axis of the readout.
     encodes_z : bool
         Whether z is encoded (kz) instead of a list of slices.
+    is_padded : bool
+        Whether columns of zeros pad the data, whatever the mask says of them.
     whitening : ndarray, optional
         Matrix (coil, coil) that ``data`` were multiplied with, and so must be coil maps from elsewhere.
     repetition : int or "mean", optional
@@ -77,21 +79,22 @@ class RawKSpace:
 
     path: Path
     format: str
-    data: AnyArray
+    data: Values
     axes: str | None = None
     axes_from: str = "the file"
     dataset: str | None = None
-    mask: AnyArray | None = None
-    coil_maps: AnyArray | None = None
-    trajectory: AnyArray | None = None
+    mask: Values | None = None
+    coil_maps: Values | None = None
+    trajectory: Values | None = None
     image_shape: tuple[int, int] | None = None
-    calibration: AnyArray | Grid | None = None
+    calibration: Values | Grid | None = None
     noise_level: float | None = None
     voxel_size: tuple[float, float, float] | None = None
     unit: str | None = None
     wanted: tuple[int, int, int] | None = None
     readout: Literal["x", "y"] = "x"
     encodes_z: bool = False
+    is_padded: bool = False
     whitening: ComplexArray | None = None
     repetition: int | Literal["mean"] | None = None
     notes: dict[str, Any] = field(default_factory=dict)
@@ -115,10 +118,11 @@ class RawKSpace:
             If an option does not fit.
         """
         options.refuse(SINOGRAM_ONLY, self.name, "k-space")
-        if not np.iscomplexobj(self.data) or self.data.size == 0:
-            KSpace(self.data, source=self.name)  # Type and size are checked first: raises the right sentence.
+        if self.data.dtype.kind != "c" or self.data.size == 0:
+            # Type and size are checked first: raises the right sentence.
+            KSpace(np.broadcast_to(np.zeros((), self.data.dtype), self.data.shape), source=self.name)
         axes = self._settle_axes(options)
-        trajectory = self.trajectory
+        trajectory = None if self.trajectory is None else np.asarray(self.trajectory)
         if options.trajectory is not None:
             trajectory = companions.read_trajectory(options.trajectory)
         if trajectory is not None and np.iscomplexobj(trajectory):
@@ -126,25 +130,26 @@ class RawKSpace:
                 f"trajectory: that of {self.name} is complex; give real (ky, kx) in grid units, shape (readout, "
                 "sample, 2)."
             )
-        grid = self._settle_repetition(_ordered(self.data, axes), options, cartesian=trajectory is None)
+        shape, whole = list(self.data.shape), self._read_slices(options, axes)
+        grid = self._settle_repetition(_ordered(np.asarray(self.data), axes), options, cartesian=trajectory is None)
         calibration, along = self.calibration, "z"
         if trajectory is None:
             grid, calibration, along = self._settle_grid(grid, options)
         elif isinstance(calibration, Grid):
             calibration = calibration.centre()
         self.notes["slices_along"] = along
-        given = self._given(options, along, grid if trajectory is None else None)
-        part = options.slice_range(len(grid.data), self.name)
+        given = self._given(options, along, grid if trajectory is None else None, whole)
+        part = slice(None) if whole is not None else options.slice_range(len(grid.data), self.name)
         data = grid.data[part]
         return KSpace(
             data if len(data) == len(grid.data) else data.copy(),  # A view would keep the whole scan in memory.
             trajectory=trajectory,
             image_shape=None if trajectory is None else self._settle_shape(options),
-            calibration=_part(calibration, part, len(grid.data)),
+            calibration=None if calibration is None else np.asarray(_part(calibration, part, len(grid.data))),
             mask=_part(given.pop("mask"), part, len(grid.data)),
             coil_maps=_part(given.pop("coil_maps"), part, len(grid.data)),
             source=self.name,
-            provenance=self._provenance(options, axes),
+            provenance=self._provenance(options, axes, shape),
             origin=options.origin(self.path),
             **given,
         )
@@ -174,14 +179,33 @@ class RawKSpace:
             )
         return axes
 
+    def _read_slices(self, options: ReadOptions, axes: str) -> tuple[slice, int] | None:
+        """Read the slices that are wanted, if the file has them as such; they, and how many it has, or None."""
+        if "z" not in axes or self.encodes_z:
+            return None
+        count = self.data.shape[axes.index("z")]
+        whole = options.slice_range(count, self.name), count
+        data = self.data[tuple(whole[0] if letter == "z" else slice(None) for letter in axes)]
+        # A view would keep the whole scan in memory.
+        self.data = data.copy() if isinstance(self.data, np.ndarray) and data.size < self.data.size else data
+        self.mask, self.coil_maps = _cut(self.mask, whole), _cut(self.coil_maps, whole)
+        if not isinstance(self.calibration, Grid):
+            self.calibration = _cut(self.calibration, whole)
+        elif whole[0] != slice(0, count):
+            grid = self.calibration
+            self.calibration = Grid(grid.data[whole[0]], grid.mask[whole[0]]) if len(grid.data) == count else grid
+        return whole
+
     def _settle_repetition(self, data: ComplexArray, options: ReadOptions, *, cartesian: bool) -> Grid:
         """One repetition, or the mean of what was measured."""
         chosen: int | Literal["mean"] = 0
         if self.repetition is None:
             self.repetition = chosen = choose_repetition(len(data), options, self.name, shape=self.data.shape)
-        mask = (data != 0).any(axis=2)
+        mask = sampled = (data != 0).any(axis=2)
         if self.mask is not None and cartesian:
-            mask = np.broadcast_to(_fitting_mask(self.mask, mask.shape[1:], self.name), mask.shape)
+            mask = np.broadcast_to(_fitting_mask(np.asarray(self.mask), mask.shape[1:], self.name), mask.shape)
+        if self.is_padded:
+            mask = mask & sampled.any(axis=(0, 1, 2))
         if chosen != "mean":
             return Grid(data[chosen], mask[chosen])
         merged, counts = mean(data, mask if cartesian else np.ones_like(mask))
@@ -189,7 +213,7 @@ class RawKSpace:
             self.noise_level *= noise_after_mean(counts)
         return merged
 
-    def _settle_grid(self, grid: Grid, options: ReadOptions) -> tuple[Grid, AnyArray | None, str]:
+    def _settle_grid(self, grid: Grid, options: ReadOptions) -> tuple[Grid, Values | None, str]:
         """Grid and calibration without oversampling, slices apart, and the axis these are along."""
         along = grid.slicing_axis(self.readout, self.name) if self.encodes_z else "z"
         calibration = self.calibration
@@ -208,15 +232,17 @@ class RawKSpace:
                 calibration = calibration.stacked(along)
         return grid, calibration.centre() if isinstance(calibration, Grid) else calibration, along
 
-    def _given(self, options: ReadOptions, along: str, grid: Grid | None) -> dict[str, Any]:
-        """Fields of `KSpace` that options may replace."""
+    def _given(
+        self, options: ReadOptions, along: str, grid: Grid | None, whole: tuple[slice, int] | None
+    ) -> dict[str, Any]:
+        """Fields of `KSpace` that options may replace; what they give has all slices, if there were more."""
         mask: AnyArray | None = None if grid is None else grid.mask
         if options.mask is not None:
-            mask = companions.read_mask(options.mask, along)
+            mask = _cut(companions.read_mask(options.mask, along), whole)
             mask = mask if grid is None else _fitting_mask(mask, grid.mask.shape, self.name)
-        coil_maps = self.coil_maps
+        coil_maps = None if self.coil_maps is None else np.asarray(self.coil_maps)
         if options.coil_maps is not None:
-            coil_maps = companions.read_coil_maps(options.coil_maps, along)
+            coil_maps = _cut(companions.read_coil_maps(options.coil_maps, along), whole)
             if self.whitening is not None and coil_maps.shape[1] == len(self.whitening):
                 coil_maps = np.einsum("ij,zjyx->ziyx", self.whitening, coil_maps)
         voxel_size: Any = options.voxel_size
@@ -242,7 +268,7 @@ class RawKSpace:
             )
         return shape
 
-    def _provenance(self, options: ReadOptions, axes: str) -> dict[str, Any]:
+    def _provenance(self, options: ReadOptions, axes: str, shape: list[int]) -> dict[str, Any]:
         if self.provenance is not None and options == ReadOptions():
             return self.provenance
         added = {name: getattr(options, name) for name in ("mask", "coil_maps", "trajectory")}
@@ -250,7 +276,7 @@ class RawKSpace:
             "file": str(self.path),
             "format": self.format,
             "dataset": self.dataset,
-            "shape": list(self.data.shape),
+            "shape": shape,
             "axes": {"order": axes, "from": self.axes_from},
             "repetition": self.repetition,
             "slices": options.slices,
@@ -260,7 +286,7 @@ class RawKSpace:
         return {**(self.provenance or {}), "read": note}
 
 
-def is_kspace(data: AnyArray, options: ReadOptions, *, name: str = "", has_angles: bool = False) -> bool:
+def is_kspace(data: Values, options: ReadOptions, *, name: str = "", has_angles: bool = False) -> bool:
     """Whether an array is to be read as k-space: the caller's axes, its name, or complex values without angles say."""
     if options.axes is not None:
         return is_kspace_order(options.axes)
@@ -329,9 +355,14 @@ def _fitting_mask(mask: AnyArray, shape: tuple[int, ...], name: str) -> AnyArray
         ) from error
 
 
-def _part(array: AnyArray | None, part: slice, count: int) -> AnyArray | None:
+def _part(array: Any, part: slice, count: int) -> Any:
     """Some slices of an array that has all; one of another length is left to the checks of `KSpace`."""
     return array[part] if array is not None and array.ndim > 2 and len(array) == count else array
+
+
+def _cut(array: Any, whole: tuple[slice, int] | None) -> Any:
+    """As `_part`, if some slices were read already."""
+    return array if whole is None else _part(array, *whole)
 
 
 def _in_words(order: str) -> str:

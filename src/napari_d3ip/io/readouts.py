@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io.grid import Grid
+from napari_d3ip.io.memory import require_memory
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.raw_kspace import RawKSpace, choose_repetition, noise_after_mean
 from napari_d3ip.measurement import ComplexArray, FloatArray
@@ -235,6 +237,7 @@ class _Stack:
     def _gridded(self, readouts: list[Readout]) -> tuple[Grid, npt.NDArray[np.intp]]:
         """Mean of the readouts at every place of the grid, and their numbers."""
         depth, height, width = self.shape
+        require_memory(2 * np.dtype(np.complex64).itemsize * prod(self.shape) * len(readouts[0].samples), self.name)
         total = np.zeros((depth, len(readouts[0].samples), height, width), np.complex64)
         counts = np.zeros(self.shape, np.intp)
         for readout in readouts:
@@ -294,7 +297,7 @@ def _slice_order(image: Sequence[Readout]) -> tuple[dict[int, int], float | None
     counters = sorted(positions)
     places = np.array([positions[counter] for counter in counters])
     line = places[np.argmax(np.linalg.norm(places - places[0], axis=1))] - places[0]
-    if len(counters) < 2 or not line.any():
+    if len(counters) < 2 or not np.isfinite(places).all() or not line.any():
         return {counter: number for number, counter in enumerate(counters)}, None
     line *= np.sign(line[np.argmax(np.abs(line))]) / np.linalg.norm(line)
     along = places @ line

@@ -9,7 +9,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from napari_d3ip.errors import FileError
+from napari_d3ip.errors import D3IPError, FileError
+from napari_d3ip.files import require_regular
+from napari_d3ip.io.guard import reading
 from napari_d3ip.io.options import STACK_ONLY, ReadOptions
 from napari_d3ip.io.stacks import read_stack
 from napari_d3ip.measurement import Measurement
@@ -81,19 +83,19 @@ def read(path: str | Path, options: ReadOptions | None = None, **fields: Any) ->
     if fields or options is None:
         stated = {} if options is None else options.model_dump(exclude_unset=True)
         options = ReadOptions.create(stated, **fields)
-    if not path.exists():
-        raise FileError(f"{path} does not exist; check the path.")
+    require_regular(path, or_folder=True)
     if options.kind is not None:
-        return read_stack(path, options)
+        with reading(path, "a stack"):
+            return read_stack(path, options)
     options.refuse(STACK_ONLY, path.name, "read as a scan (kind=deconvolution or inpainting makes it a stack)")
     modules = formats()
     for module in modules:
-        if module.matches(path):
-            return module.read(path, options)
+        if _matches(module, path):
+            return _read(module, path, options)
     # No content matched: the general reader for the ending says what is wrong, or reads what the user points at.
     for module in reversed(modules):
         if path.suffix.lower() in module.suffixes:
-            return module.read(path, options)
+            return _read(module, path, options)
     known = ", ".join(sorted({suffix for module in modules for suffix in module.suffixes}))
     what = "is a folder with less than two TIFF files" if path.is_dir() else "is of no known format"
     raise FileError(f"{path.resolve().name} {what}; give one of {known}, or a folder of TIFFs.")
@@ -103,6 +105,18 @@ def can_read(path: str | Path) -> bool:
     """Whether a file looks like a measurement, from its headers; for napari, which asks for every dropped file."""
     path = Path(path)
     try:
-        return any(module.matches(path) for module in formats())
-    except FileError:
+        require_regular(path, or_folder=True)
+        return any(_matches(module, path) for module in formats())
+    except D3IPError:
         return False
+
+
+def _matches(module: Format, path: Path) -> bool:
+    with reading(path, "a scan"):
+        return module.matches(path)
+
+
+def _read(module: Format, path: Path, options: ReadOptions) -> Measurement:
+    """As the module; what it and its libraries leave unsaid becomes one sentence."""
+    with reading(path, "a scan"):
+        return module.read(path, options)

@@ -20,12 +20,14 @@ from napari_d3ip.io.frames import read_frames
 from napari_d3ip.io.options import KSPACE_ONLY, AngleUnit, ReadOptions, Values, is_sinogram_order
 from napari_d3ip.io.preprocess import minus_log, transmission
 from napari_d3ip.io.question import LayoutQuestion
+from napari_d3ip.io.stored import AnyArray
+from napari_d3ip.io.stored import Values as Content
 from napari_d3ip.measurement import Sinogram
 
-AnyArray = npt.NDArray[Any]
 # Median of transmissions that are none; noise and scatter stay below.
 _BRIGHTER_THAN_THE_BEAM = 2.0
 _EXPLAINED = {"a": "angle", "z": "slice", "d": "detector"}
+_LOOKED_AT, _SPREAD = 2**22, 8
 
 
 @dataclass
@@ -38,8 +40,8 @@ class RawScan:
         The file or folder.
     format : str
         Name of the format, for provenance and messages.
-    data : ndarray
-        As in the file.
+    data : ndarray or Stored
+        As in the file; of what is stored, only the slices that are wanted are read.
     dataset : str, optional
         Path or variable name inside the file.
     axes : str, optional
@@ -54,7 +56,7 @@ class RawScan:
         What the numbers are, if the file states it.
     plain : bool
         The format is a bare array: floats are taken as line integrals (recorded), integers are asked about.
-    flats, darks : ndarray, optional
+    flats, darks : ndarray or Stored, optional
         As in the file.
     center, geometry, source_distance, detector_distance, detector_pitch, slice_shape, voxel_size
         As in `Sinogram`; `geometry` None if the file does not state it.
@@ -66,7 +68,7 @@ class RawScan:
 
     path: Path
     format: str
-    data: AnyArray
+    data: Content
     dataset: str | None = None
     axes: str | None = None
     axes_from: str = "the file"
@@ -76,8 +78,8 @@ class RawScan:
     angles_from: str = "the file"
     values: Values | None = None
     plain: bool = False
-    flats: AnyArray | None = None
-    darks: AnyArray | None = None
+    flats: Content | None = None
+    darks: Content | None = None
     center: float | None = None
     geometry: str | None = None
     source_distance: float | None = None
@@ -108,13 +110,13 @@ class RawScan:
         options.refuse(KSPACE_ONLY, self.name, "a sinogram")
         angles, angles_from = _settle_angles(self, options)
         axes, axes_from = _settle_axes(self, options, len(angles))
-        data = self.data.transpose([axes.index(letter) for letter in "zad"])
-        if len(angles) != data.shape[1]:
+        views = self.data.shape[axes.index("a")]
+        if len(angles) != views:
             raise MeasurementError(
-                f"angles: {len(angles)} values for {data.shape[1]} projections in {self.name} (shape "
+                f"angles: {len(angles)} values for {views} projections in {self.name} (shape "
                 f"{self.data.shape} read as {axes}); give one angle per projection, or correct the axis order."
             )
-        integrals, values_note = _settle_values(self, options, axes, data)  # Of the slices that are wanted.
+        integrals, values_note = _settle_values(self, options, axes)  # Of the slices that are wanted.
         pitch = self.detector_pitch if options.detector_pitch is None else options.detector_pitch
         voxel_size, unit = _settle_voxel(self, options, axes, pitch)
         note = {
@@ -145,7 +147,9 @@ class RawScan:
 def _require_stack(scan: RawScan) -> None:
     data = scan.data
     if data.dtype.kind not in "fiub" or data.ndim != 3 or data.size == 0:
-        Sinogram(data, np.zeros(0), source=scan.name)  # Type and shape are checked first: raises the right sentence.
+        # Type and shape are checked first: raises the right sentence.
+        stand_in = np.broadcast_to(np.zeros((), data.dtype), data.shape)
+        Sinogram(stand_in, np.zeros(0), source=scan.name)
 
 
 def _settle_angles(scan: RawScan, options: ReadOptions) -> tuple[npt.NDArray[np.float64], str]:
@@ -212,20 +216,20 @@ def _settle_axes(scan: RawScan, options: ReadOptions, views: int) -> tuple[str, 
     )
 
 
-def _settle_values(scan: RawScan, options: ReadOptions, axes: str, data: AnyArray) -> tuple[AnyArray, dict[str, Any]]:
+def _settle_values(scan: RawScan, options: ReadOptions, axes: str) -> tuple[AnyArray, dict[str, Any]]:
     """Line integrals (z, angle, detector) of the slices that are wanted, and what was done to get them."""
     flats = scan.flats if options.flats is None else read_frames(options.flats, "flats")
     darks = scan.darks if options.darks is None else read_frames(options.darks, "darks")
-    kind, why = _kind_of_values(scan, options, data, flats)
+    kind, why = _kind_of_values(scan, options, axes, flats)
     note: dict[str, Any] = {"in_file": kind, "from": why}
-    slices, shape = options.slice_range(len(data), scan.name), data.shape
-    data = data[slices]
+    shape = tuple(scan.data.shape[axes.index(letter)] for letter in "zad")
+    slices = options.slice_range(shape[0], scan.name)
     if kind == "line_integrals":
         options.refuse(("flats", "darks", "clip_transmission"), scan.name, "a scan of line integrals")
-        return (data if data.shape == shape else data.copy()), note  # A view would keep the whole scan in memory.
+        return _part(scan.data, axes, slices), note
     if kind == "transmission":
         options.refuse(("flats", "darks"), scan.name, "a scan of transmissions")
-        share = data.astype(np.float32)
+        share = _part(scan.data, axes, slices).astype(np.float32)
         if np.median(share) > _BRIGHTER_THAN_THE_BEAM:
             raise MeasurementError(
                 f"values: {scan.name} has values about {np.median(share):.3g}, which are no transmissions but counts; "
@@ -239,20 +243,27 @@ def _settle_values(scan: RawScan, options: ReadOptions, axes: str, data: AnyArra
             shape=scan.data.shape,
         )
     else:
-        flats = _order_frames(flats, axes, shape, "flats", scan.name)[..., slices, :]
+        flats = _frames(flats, axes, shape, slices, "flats", scan.name)
         note["flats"] = 1 if flats.ndim == 2 else len(flats)
         note["darks"] = "none, taken as zero"
         if darks is not None:
-            darks = _order_frames(darks, axes, shape, "darks", scan.name)[..., slices, :]
+            darks = _frames(darks, axes, shape, slices, "darks", scan.name)
             note["darks"] = 1 if darks.ndim == 2 else len(darks)
-        share = transmission(data, flats, darks)
+        share = transmission(_part(scan.data, axes, slices), flats, darks)
     clip = options.clip_transmission
     if clip is not None:
         note |= {"clip_transmission": clip, "clipped_values": int(np.count_nonzero(share < clip))}
     return minus_log(share, clip, scan.name), note
 
 
-def _kind_of_values(scan: RawScan, options: ReadOptions, data: AnyArray, flats: AnyArray | None) -> tuple[Values, str]:
+def _part(data: Content, axes: str, slices: slice, views: slice = slice(None)) -> AnyArray:
+    """Some slices, (z, angle, detector); only they are read, and a view of others would keep these in memory."""
+    wanted = data[tuple({"z": slices, "a": views}.get(letter, slice(None)) for letter in axes)]
+    ordered = wanted.transpose([axes.index(letter) for letter in "zad"])
+    return ordered.copy() if isinstance(data, np.ndarray) and ordered.size < data.size else ordered
+
+
+def _kind_of_values(scan: RawScan, options: ReadOptions, axes: str, flats: Content | None) -> tuple[Values, str]:
     """What the numbers are and what says so; asks rather than guesses."""
     if options.values is not None:
         return options.values, "the values option"
@@ -262,9 +273,9 @@ def _kind_of_values(scan: RawScan, options: ReadOptions, data: AnyArray, flats: 
         return "counts", "flat fields"
     if not scan.plain:
         doubt = "has no flat fields, so its numbers may be counts, transmission or line integrals"
-    elif data.dtype.kind != "f":
-        doubt = f"holds whole numbers ({data.dtype}) without flat fields, which may be counts"
-    elif _brighter_beside_the_sample(data):
+    elif scan.data.dtype.kind != "f":
+        doubt = f"holds whole numbers ({scan.data.dtype}) without flat fields, which may be counts"
+    elif _brighter_beside_the_sample(scan.data, axes):
         doubt = "is brighter beside the sample than in it, as counts and transmission are but line integrals are not"
     else:
         return "line_integrals", "no statement: floating-point numbers taken as line integrals"
@@ -276,11 +287,17 @@ def _kind_of_values(scan: RawScan, options: ReadOptions, data: AnyArray, flats: 
     )
 
 
-def _brighter_beside_the_sample(data: AnyArray) -> bool:
-    """Whether positive values are largest at the detector's edges, or are about 1 there and lower inside."""
-    count = data.shape[2]
+def _brighter_beside_the_sample(data: Content, axes: str) -> bool:
+    """Whether positive values are largest at the detector's edges, or are about 1 there and lower inside.
+
+    Of a large scan some views of some slices are looked at, wherever the slices are that are wanted.
+    """
+    slices, views, count = (data.shape[axes.index(letter)] for letter in "zad")
+    is_large = data.size > _LOOKED_AT
+    every_slice = -(-slices // _SPREAD) if is_large else max(1, slices // 16)
+    every_view = -(-views // _SPREAD) if is_large else 1
+    sparse = _part(data, axes, slice(None, None, every_slice), slice(None, None, every_view))
     margin = max(1, count // 32)
-    sparse = data[:: max(1, len(data) // 16)]
     edges = np.median(np.concatenate([sparse[..., :margin], sparse[..., count - margin :]], axis=-1))
     middle = np.median(sparse[..., count // 4 : count - count // 4])
     if not sparse.min() > 0:
@@ -288,14 +305,18 @@ def _brighter_beside_the_sample(data: AnyArray) -> bool:
     return bool(edges > 1.25 * middle or (0.9 < edges < 1.1 and middle < 0.98 * edges and sparse.max() < 1.5))
 
 
-def _order_frames(frames: AnyArray, axes: str, shape: tuple[int, ...], name: str, source: str) -> AnyArray:
-    """Flat or dark frames as (frame, z, detector) or (z, detector), from the order of the data or frames first."""
+def _frames(frames: Content, axes: str, shape: tuple[int, ...], slices: slice, name: str, source: str) -> AnyArray:
+    """Wanted slices of flat or dark frames as (frame, z, detector) or (z, detector).
+
+    In the file they are in the order of the data, or frames first.
+    """
     frame_axes = axes.replace("a", "")
     for order in (frame_axes, axes, "a" + frame_axes):
         if len(order) == frames.ndim:
-            ordered = frames.transpose([order.index(letter) for letter in "azd" if letter in order])
-            if ordered.shape[-2:] == (shape[0], shape[2]):
-                return ordered
+            sizes = dict(zip(order, frames.shape, strict=True))
+            if (sizes["z"], sizes["d"]) == (shape[0], shape[2]):
+                wanted = frames[tuple(slices if letter == "z" else slice(None) for letter in order)]
+                return wanted.transpose([order.index(letter) for letter in "azd" if letter in order])
     raise MeasurementError(
         f"{name}: shape {frames.shape} does not fit the projections of {source} ({shape[0]} rows, {shape[2]} "
         "columns); give frames of the same detector region."

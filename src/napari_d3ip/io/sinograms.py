@@ -69,11 +69,10 @@ def _write_npz(path: Path, sinogram: Sinogram) -> None:
 
 
 def _write_data_exchange(path: Path, sinogram: Sinogram) -> None:
-    import h5py
-
     from napari_d3ip.io.dxchange import AXES, PROVENANCE
+    from napari_d3ip.io.hdf5_access import written
 
-    with h5py.File(path, "w") as file:
+    with written(path) as file:
         file["implements"] = "exchange:process"
         data = file.create_dataset("exchange/data", data=sinogram.data.transpose(1, 0, 2))
         data.attrs["axes"] = AXES

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io.atomic import replacing
 from napari_d3ip.io.companions import read_mask
-from napari_d3ip.io.guard import reading
-from napari_d3ip.io.lookup import Arrays, as_json, find, floats, provenance, save_arrays, voxel_size, word
+from napari_d3ip.io.lookup import (
+    Arrays,
+    as_json,
+    find,
+    floats,
+    numbers_only,
+    provenance,
+    save_arrays,
+    voxel_size,
+    word,
+)
+from napari_d3ip.io.numpy_arrays import archived
 from napari_d3ip.io.options import SINOGRAM_ONLY, ReadOptions
 from napari_d3ip.io.units import convert_length, length_unit
 from napari_d3ip.io.volumes import Volume, load_volume
@@ -37,41 +48,62 @@ def read_stack(path: Path, options: ReadOptions) -> ImageStack:
         If options were given that a stack has no use for.
     """
     if path.suffix.lower() == ".npz":
-        with reading(path, "npz archive"), np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = archived(path)
         if find(arrays, (STACK,)) is None:
             raise FileError(f"{path.name} holds no array named {STACK}; give a TIFF, zarr, npy, HDF5 or NIfTI file.")
         return stack_from_arrays(path, arrays, options)
-    volume = load_volume(path)
+    count = 0
+
+    def wanted(slices: int) -> slice:
+        nonlocal count
+        count = slices
+        return options.slice_range(slices, path.name)
+
+    volume = load_volume(path, wanted=wanted)
     stack = ImageStack(volume.data, voxel_size=volume.voxel_size, unit=volume.unit)
-    return _completed(stack, path, options)
+    return _completed(stack, path, options, count)
 
 
 def stack_from_arrays(path: Path, arrays: Arrays, options: ReadOptions) -> ImageStack:
     """Stack of the arrays of an archive that `save_stack` wrote."""
     noise = floats(arrays, "noise_level")
     stack = ImageStack(
-        arrays[STACK],
-        psf=arrays.get("psf"),
-        mask=arrays.get("mask"),
+        np.asarray(numbers_only(arrays, STACK, path)),
+        psf=_optional(path, arrays, "psf"),
+        mask=_optional(path, arrays, "mask"),
         noise_level=noise[0] if noise else None,
         boundary="zero" if word(arrays, "boundary") == "zero" else "reflect",
         voxel_size=voxel_size(arrays),
         unit=word(arrays, "unit") or "pixel",
         provenance=provenance(arrays) or {},
     )
-    return _completed(stack, path, options)
+    return _completed(stack, path, options, len(stack.data))
 
 
-def _completed(stack: ImageStack, path: Path, options: ReadOptions) -> ImageStack:
-    """The stack with what the options add."""
+def _optional(path: Path, arrays: Arrays, name: str) -> Any:
+    return np.asarray(numbers_only(arrays, name, path)) if name in arrays else None
+
+
+def _completed(stack: ImageStack, path: Path, options: ReadOptions, count: int) -> ImageStack:
+    """The slices that are wanted, with what the options add.
+
+    Parameters
+    ----------
+    stack : ImageStack
+        All slices, or those that are wanted.
+    path, options
+        As for `read_stack`.
+    count : int
+        How many slices the file has.
+    """
     options.refuse((*SINOGRAM_ONLY, *_NOT_OF_STACKS), path.name, "a stack")
     if options.mask is not None:
-        stack = replace(
-            stack, data=np.where(np.asarray(stack.mask), stack.data, np.nan), mask=read_mask(options.mask, "z")
-        )
-    if options.slices is not None:
-        stack = stack.select(slices=options.slice_range(len(stack.data), path.name))
+        mask = read_mask(options.mask, "z")
+        if len(mask) == count != len(stack.data):
+            mask = mask[options.slice_range(count, path.name)]
+        stack = replace(stack, data=np.where(np.asarray(stack.mask), stack.data, np.nan), mask=mask)
+    if options.slices is not None and len(stack.data) == count:
+        stack = stack.select(slices=options.slice_range(count, path.name))
     stack = stack.with_slices_between(options.upsample) if options.upsample > 1 else stack
     size = stack.voxel_size if options.voxel_size is None else options.voxel_size
     given = options.psf

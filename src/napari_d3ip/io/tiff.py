@@ -17,19 +17,20 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-import numpy.typing as npt
 import tifffile
 
 from napari_d3ip.errors import FileError, MeasurementError
-from napari_d3ip.io.guard import reading
+from napari_d3ip.files import is_regular, open_regular
+from napari_d3ip.io.guard import listed, reading_file
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
 from napari_d3ip.io.scan import RawScan
+from napari_d3ip.io.stored import AnyArray, Part, Stored, from_bytes
+from napari_d3ip.io.tiff_pages import require_pages
 from napari_d3ip.io.units import length_unit
 from napari_d3ip.measurement import Sinogram
 
 suffixes = (".tif", ".tiff")
-AnyArray = npt.NDArray[Any]
 Sizes = tuple[float | None, float | None, float | None]
 _FLAT = re.compile(r"^(flat|white|openbeam|open_beam)", re.IGNORECASE)
 _DAMAGE = re.compile(r"invalid page offset|invalid value offset|corrupt|failed to reshape", re.IGNORECASE)
@@ -38,9 +39,12 @@ _DARK = re.compile(r"^dark", re.IGNORECASE)
 
 @dataclass
 class Stack:
-    """Images of one TIFF: values, axis letters as tifffile names them, pixel sizes (z, y, x), own metadata."""
+    """Images of one TIFF, read when they are asked for, axis letters as tifffile has them, pixel sizes (z, y, x).
 
-    data: AnyArray
+    The metadata are those of `napari_d3ip.io.save_volume`, if it wrote the file.
+    """
+
+    data: Stored
     axes: str
     sizes: Sizes
     unit: str | None
@@ -52,6 +56,8 @@ def matches(path: Path) -> bool:
     if path.is_dir():
         return len(_files(path)) > 1
     if path.suffix.lower() not in suffixes:
+        return False
+    if not is_regular(path):
         return False
     with _opened(path) as tif:
         if not tif.series:
@@ -85,7 +91,7 @@ def read(path: Path, options: ReadOptions) -> Sinogram:
     return scan.to_sinogram(options)
 
 
-def read_images(path: Path) -> AnyArray:
+def read_images(path: Path) -> Stored:
     """Images of a TIFF or a folder of TIFFs, without any metadata.
 
     Raises
@@ -106,18 +112,18 @@ def read_stack(path: Path) -> Stack:
     """
     with _opened(path) as tif:
         if len(tif.series) > 1:
-            shapes = ", ".join(str(series.shape) for series in tif.series)
+            shapes = listed(str(series.shape) for series in tif.series)
             raise FileError(f"{path.name} holds {len(tif.series)} series of images ({shapes}); save one alone.")
         series = tif.series[0]
         if _is_colour(series):
             raise FileError(f"{path.name} is a colour image; give grey values.")
-        data = series.asarray()
+        data = _stored(tif, path)
         axes = "".join(letter for letter, size in zip(series.axes, series.shape, strict=True) if size > 1)
         if len(_squeezed(data.shape)) > 3:
             raise MeasurementError(
                 f"data: {path.name} has axes {series.axes} of {data.shape}; save one channel or time point alone."
             )
-        data = data.reshape(data.shape if data.ndim <= 3 else _squeezed(data.shape))
+        data = data.without_ones(3)
         sizes, unit = _pixel_sizes(tif)
         return Stack(data, axes, sizes, unit, own_metadata(tif))
 
@@ -153,12 +159,11 @@ class _Complaints(logging.Filter):
         self.messages: list[str] = []
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Collect signs of damage; let other messages pass."""
+        """Collect signs of damage; what tifffile says beside them is about what is not read here."""
         message = record.getMessage()
         if _DAMAGE.search(message):
             self.messages.append(re.sub(r"<[^>]*> *", "", message))
-            return False
-        return True
+        return False
 
 
 @contextmanager
@@ -167,7 +172,8 @@ def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
     logger, complaints = logging.getLogger("tifffile"), _Complaints()
     logger.addFilter(complaints)
     try:
-        with reading(path, "TIFF"), tifffile.TiffFile(path) as tif:
+        with reading_file(path, "TIFF"), tifffile.TiffFile(path) as tif:
+            require_pages(path)
             tif.series  # noqa: B018 - parses all directories
             _require_complete(tif, path)
             if complaints.messages:
@@ -246,7 +252,7 @@ def _read_folder_scan(folder: Path, wanted: str | None) -> RawScan:
         images = [file for file in images if _prefix(file) == wanted]
     elif len(prefixes) > 1:
         raise LayoutQuestion(
-            f"dataset: folder {folder.name} mixes images named {', '.join(prefixes)}; give dataset=NAME of one.",
+            f"dataset: folder {folder.name} mixes images named {listed(prefixes)}; give dataset=NAME of one.",
             needs="dataset",
             candidates=prefixes,
         )
@@ -269,22 +275,70 @@ def _prefix(file: Path) -> str:
     return re.split(r"\d", file.stem)[0]
 
 
-def _read_folder(folder: Path, files: list[Path]) -> AnyArray:
-    """Images of one shape, stacked."""
+def _read_folder(folder: Path, files: list[Path]) -> Stored:
+    """Images of one shape, stacked; each is opened when it is asked for."""
     if not files:
         raise FileError(f"{folder.name} holds no TIFF images; choose another folder.")
-    stack: AnyArray | None = None
-    for index, file in enumerate(files):
-        image = read_stack(file).data
-        if image.ndim != 2:
-            raise FileError(f"{file.name} in folder {folder.name} is no single image; give it alone, as a file.")
-        if stack is None:
-            stack = np.empty((len(files), *image.shape), image.dtype)
-        if image.shape != stack.shape[1:] or image.dtype != stack.dtype:
+    images = [_image(folder, file) for file in files]
+    first = images[0]
+    for file, image in zip(files, images, strict=True):
+        if image.shape != first.shape or image.dtype != first.dtype:
             raise FileError(
-                f"{file.name} is {image.shape} of {image.dtype}, but {files[0].name} is {stack.shape[1:]} of "
-                f"{stack.dtype}; keep only the images of one scan in the folder."
+                f"{file.name} is {image.shape} of {image.dtype}, but {files[0].name} is {first.shape} of "
+                f"{first.dtype}; keep only the images of one scan in the folder."
             )
-        stack[index] = image
-    assert stack is not None
-    return stack
+
+    def read(part: Part) -> AnyArray:
+        chosen = images[part[0]]
+        out = np.empty((len(chosen), *(len(range(one.start, one.stop, one.step)) for one in part[1:])), first.dtype)
+        for index, image in enumerate(chosen):
+            out[index] = image[part[1:]]
+        return out
+
+    return Stored((len(files), *first.shape), first.dtype, read, folder, "a folder of TIFFs")
+
+
+def _image(folder: Path, file: Path) -> Stored:
+    image = read_stack(file).data
+    if image.ndim != 2:
+        raise FileError(f"{file.name} in folder {folder.name} is no single image; give it alone, as a file.")
+    return image
+
+
+def _stored(tif: tifffile.TiffFile, path: Path) -> Stored:
+    """Images of a series, read in parts once the file is closed again: where their bytes lie, else page by page."""
+    series = tif.series[0]
+    shape, what = series.shape, "TIFF"
+    if series.dataoffset is not None and series.dtype.kind in "fiuc":
+        dtype = series.dtype.newbyteorder(tif.byteorder)
+        return from_bytes(lambda: open_regular(path), series.dataoffset, shape, dtype, path, what)
+    paged = len(shape) > 1 and len(series) == shape[0] and series.keyframe.shape == shape[1:]
+
+    def read(part: Part) -> AnyArray:
+        with tifffile.TiffFile(path) as tif, _known_codec(path):
+            pages = tif.series[0]
+            if not paged:
+                return pages.asarray()[part]
+            out = np.empty([len(range(one.start, one.stop, one.step)) for one in part], series.dtype)
+            for index, number in enumerate(range(part[0].start, part[0].stop, part[0].step)):
+                page = pages[number]
+                if page is None:
+                    raise FileError(f"{path.name} lacks page {number}; copy it again.")
+                out[index] = page.asarray()[part[1:]]
+            return out
+
+    return Stored(shape, series.dtype, read, path, what)
+
+
+@contextmanager
+def _known_codec(path: Path) -> Iterator[None]:
+    """Say that a compression needs another package, where tifffile speaks of values or modules."""
+    try:
+        yield
+    except (ImportError, ValueError) as error:
+        if isinstance(error, ValueError) and "imagecodecs" not in str(error):
+            raise
+        raise FileError(
+            f"{path.name} is compressed in a way that needs the package imagecodecs; install it (python -m pip "
+            "install imagecodecs), or save the file without compression."
+        ) from error

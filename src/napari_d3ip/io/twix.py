@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
 from napari_d3ip.errors import FileError, MeasurementError
+from napari_d3ip.files import is_regular, open_regular
 from napari_d3ip.io.guard import needed, reading
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.readouts import ONE_WAY_ONLY, Readout, ReadoutScan, Role
@@ -23,6 +24,7 @@ suffixes = (".dat",)
 _CARTESIAN, _THREE_DIMENSIONS = 1, 4  # Codes of ucTrajectory and ucDimension.
 _NOISE_BANDWIDTH = 0.793  # Of Siemens receivers, as converters to ISMRMRD state it.
 _LARGEST_IDENTIFIER, _MOST_MEASUREMENTS = 10_000, 64
+_SHORTEST_BLOCK = 128  # Bytes, as the library has it.
 _TRUNCATED = "{} is truncated: it ends before the measurement does; copy or export it again."
 _NO_IMAGE = (
     "SYNCDATA",
@@ -38,7 +40,7 @@ _NO_IMAGE = (
 
 def matches(path: Path) -> bool:
     """Whether a .dat file begins as twix files do."""
-    if path.suffix.lower() not in suffixes or not path.is_file():
+    if path.suffix.lower() not in suffixes or not is_regular(path):
         return False
     with reading(path, "twix"):
         return _version(path) is not None
@@ -65,7 +67,7 @@ def read(path: Path, options: ReadOptions) -> KSpace:
 
 def _version(path: Path) -> Literal["VB", "VD"] | None:
     """VD and later begin with an identifier and the number of measurements, VB with its header's length and parts."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         start = np.frombuffer(file.read(8), "<u4")
     if len(start) < 2 or not 0 < start[1] <= _MOST_MEASUREMENTS:
         return None
@@ -82,8 +84,53 @@ def _check_length(path: Path) -> None:
         structure = needed("twixtools.hdr_def", path).MultiRaidFileHeader
         header = np.fromfile(path, structure, count=1)[0]
         entries = header["entry"][: header["hdr"]["count_"]]
-        if int((entries["off_"] + entries["len_"]).max()) > path.stat().st_size:
+        starts = [int(entry["off_"]) for entry in entries]
+        ends = [start + int(entry["len_"]) for start, entry in zip(starts, entries, strict=True)]
+        if max(ends) > path.stat().st_size:
             raise FileError(_TRUNCATED.format(path.name))
+        if min(starts) < structure.itemsize:
+            raise FileError(f"{path.name} is damaged: it has a measurement inside its own table; export it again.")
+    else:
+        starts, ends = [0], [path.stat().st_size]
+    with open_regular(path) as file:
+        for start, end in zip(starts, ends, strict=True):
+            _require_advance(file, range(start, end if end > start else path.stat().st_size), version == "VD", path)
+
+
+def _require_advance(file: BinaryIO, extent: range, is_new: bool, path: Path) -> None:
+    """Check that every block of a measurement leads to a later one; the library waits for ever where one does not.
+
+    Parameters
+    ----------
+    file : file
+        Open.
+    extent : range
+        Bytes of the measurement.
+    is_new : bool
+        Whether it is of version VD or later.
+    path : Path
+        For messages.
+
+    Raises
+    ------
+    FileError
+        If one does not.
+    """
+    library = needed("twixtools.mdb", path)
+    file.seek(extent.start)
+    place = extent.start + int.from_bytes(file.read(4), "little")
+    while place + _SHORTEST_BLOCK < extent.stop:
+        file.seek(place)
+        try:
+            block = library.Mdb(file, is_new)
+        except ValueError:  # The file ends; the library stops here, too.
+            return
+        if block.is_flag_set("ACQEND"):
+            return
+        length = int(block.dma_len)
+        if length <= 0:
+            raise FileError(f"{path.name} is damaged: its block at byte {place} has no length; export it again.")
+        place += length
 
 
 def _scan(path: Path, measurements: list[Any]) -> ReadoutScan:

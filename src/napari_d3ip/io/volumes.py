@@ -15,14 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_d3ip.errors import FileError, MeasurementError
+from napari_d3ip.files import is_regular, read_text, require_regular, require_regular_tree
 from napari_d3ip.io.atomic import replacing
-from napari_d3ip.io.guard import reading
+from napari_d3ip.io.guard import listed, reading
 from napari_d3ip.io.lookup import as_json
+from napari_d3ip.io.stored import Stored, Values
 from napari_d3ip.io.units import SHORT_NAMES, convert_length, length_unit
 from napari_d3ip.measurement import checked_voxel_size
 
 FloatArray = npt.NDArray[np.float32]
 VoxelSize = tuple[float, float, float]
+Wanted = Callable[[int], slice]
 
 _KEY = "napari_d3ip"
 _IMAGEJ_LIMIT = 2**32 - 2**20  # ImageJ's TIFF has 32-bit offsets; larger volumes become OME-BigTIFF.
@@ -102,7 +105,7 @@ def save_volume(
         writer(part, content, note)
 
 
-def load_volume(path: str | Path, *, allow_complex: bool = False) -> Volume:
+def load_volume(path: str | Path, *, allow_complex: bool = False, wanted: Callable[[int], slice] = slice) -> Volume:
     """Read a volume that `save_volume` or another program wrote.
 
     Parameters
@@ -111,6 +114,8 @@ def load_volume(path: str | Path, *, allow_complex: bool = False) -> Volume:
         TIFF, zarr, npy, HDF5 or NIfTI, by its ending; z, y, x (NIfTI: x, y, z).
     allow_complex : bool
         Whether the volume may be complex, as an object to simulate a scan of.
+    wanted : callable, optional
+        From the number of slices to those to be read; default: all.
 
     Returns
     -------
@@ -125,11 +130,10 @@ def load_volume(path: str | Path, *, allow_complex: bool = False) -> Volume:
         If it holds no three-dimensional array, or a complex one that is not allowed.
     """
     path = Path(path)
-    reader: Callable[[Path], Volume] = _by_ending(path, _READERS)
-    if not path.exists():
-        raise FileError(f"{path} does not exist; check the path.")
+    reader: Callable[[Path, Wanted], Volume] = _by_ending(path, _READERS)
+    require_regular(path, or_folder=True)
     with reading(path, f"a volume ({path.suffix})"):
-        volume = reader(path)
+        volume = reader(path, wanted)
     if np.iscomplexobj(volume.data) and not allow_complex:
         raise _no_volume(path, volume.data)
     return volume
@@ -152,9 +156,10 @@ def _as_volume(values: npt.ArrayLike, path: Path) -> npt.NDArray[Any]:
     return np.ascontiguousarray(array, dtype=np.complex64 if np.iscomplexobj(array) else np.float32)
 
 
-def _loaded(values: npt.ArrayLike, path: Path, note: str | None, size: Any = None, unit: str | None = None) -> Volume:
-    """A volume with our own note's voxel size, else the format's."""
-    array = np.asarray(values)
+def _loaded(
+    array: Values, path: Path, note: str | None, size: Any = None, unit: str | None = None, *, wanted: Wanted
+) -> Volume:
+    """The wanted slices of a volume with our own note's voxel size, else the format's."""
     if array.ndim != 3 or array.size == 0 or array.dtype.kind not in "fiubc":
         raise _no_volume(path, array)
     own = _own_note(note)
@@ -162,11 +167,12 @@ def _loaded(values: npt.ArrayLike, path: Path, note: str | None, size: Any = Non
         size, unit = own["voxel_size"], own["unit"]
     elif unit is None or size is None or not all(size):
         size, unit = None, None
-    data = np.ascontiguousarray(array, dtype=np.complex64 if np.iscomplexobj(array) else np.float32)
+    part = array[wanted(len(array))]
+    data = np.ascontiguousarray(part, dtype=np.complex64 if np.iscomplexobj(part) else np.float32)
     return Volume(data, _voxel_size(size), unit or "pixel", {} if own is None else own["metadata"])
 
 
-def _no_volume(path: Path, array: npt.NDArray[Any]) -> MeasurementError:
+def _no_volume(path: Path, array: Values) -> MeasurementError:
     return MeasurementError(
         f"volume: {path.name} has shape {array.shape} of {array.dtype}, but a volume is a real array with axes z, "
         "y, x; give such a file."
@@ -228,14 +234,14 @@ def _write_tiff(path: Path, volume: Volume, note: str) -> None:
     )
 
 
-def _read_tiff(path: Path) -> Volume:
+def _read_tiff(path: Path, wanted: Wanted) -> Volume:
     from napari_d3ip.io.tiff import read_stack
 
     stack = read_stack(path)
     note = None if stack.metadata is None else json.dumps(stack.metadata)
     # TIFF has no axis of length one; what we wrote is a volume.
-    data = stack.data[None] if note is not None and stack.data.ndim == 2 else stack.data
-    return _loaded(data, path, note, stack.sizes, stack.unit)
+    data = np.asarray(stack.data)[None] if note is not None and stack.data.ndim == 2 else stack.data
+    return _loaded(data, path, note, stack.sizes, stack.unit, wanted=wanted)
 
 
 def _write_zarr(path: Path, volume: Volume, note: str) -> None:
@@ -262,26 +268,31 @@ def _write_zarr(path: Path, volume: Volume, note: str) -> None:
     array[...] = volume.data
 
 
-def _read_zarr(path: Path) -> Volume:
+def _read_zarr(path: Path, wanted: Wanted) -> Volume:
     import zarr
 
+    if path.is_dir():
+        require_regular_tree(path)
     root: Any = zarr.open(path, mode="r")
     if isinstance(root, zarr.Array):
-        return _loaded(root[...], path, None)
+        return _loaded(_in_zarr(root, path), path, None, wanted=wanted)
     attributes = dict(root.attrs)
     attributes = {**attributes, **attributes.get("ome", {})}  # OME-Zarr 0.5 keeps them one level down.
     if "multiscales" not in attributes:
         raise FileError(f"{path.name} is no OME-Zarr image (no multiscales); give the array inside it.")
     image = attributes["multiscales"][0]
     level = image["datasets"][0]
-    data = np.asarray(root[level["path"]][...])
+    data = _in_zarr(root[level["path"]], path)
     transforms = [t["scale"] for t in level.get("coordinateTransformations", []) if t["type"] == "scale"]
     units = {length_unit(axis.get("unit")) for axis in image["axes"] if axis.get("type") == "space"}
-    while data.ndim > 3 and data.shape[0] == 1:  # Time and channel.
-        data = data[0]
+    data = data.without_ones(3)  # Time and channel.
     size = transforms[0][-3:] if transforms and len(units) == 1 else None
     note = json.dumps(attributes[_KEY]) if _KEY in attributes else None
-    return _loaded(data, path, note, size, units.pop() if len(units) == 1 else None)
+    return _loaded(data, path, note, size, units.pop() if len(units) == 1 else None, wanted=wanted)
+
+
+def _in_zarr(array: Any, path: Path) -> Stored:
+    return Stored(array.shape, array.dtype, lambda part: np.asarray(array[part]), path, "a volume (.zarr)")
 
 
 def _write_npy(path: Path, volume: Volume, note: str) -> None:
@@ -292,19 +303,19 @@ def _write_npy(path: Path, volume: Volume, note: str) -> None:
     sidecar(path).write_text(note, encoding="utf-8")
 
 
-def _read_npy(path: Path) -> Volume:
+def _read_npy(path: Path, wanted: Wanted) -> Volume:
+    from napari_d3ip.io.numpy_arrays import stored
     from napari_d3ip.io.numpy_files import sidecar
 
-    note = sidecar(path).read_text(encoding="utf-8") if sidecar(path).is_file() else None
-    return _loaded(np.load(path, allow_pickle=False), path, note)
+    note = read_text(sidecar(path)) if is_regular(sidecar(path)) else None
+    return _loaded(stored(path), path, note, wanted=wanted)
 
 
 def _write_hdf5(path: Path, volume: Volume, note: str) -> None:
-    import h5py
-
     from napari_d3ip.io.hdf5 import VOLUME_MARK
+    from napari_d3ip.io.hdf5_access import written
 
-    with h5py.File(path, "w") as file:
+    with written(path) as file:
         dataset = file.create_dataset("volume", data=volume.data)
         dataset.attrs[VOLUME_MARK] = 1
         dataset.attrs["axes"] = "z:y:x"
@@ -324,25 +335,27 @@ def _in_micrometers(volume: Volume) -> VoxelSize | None:
     return (z, y, x)
 
 
-def _read_hdf5(path: Path) -> Volume:
+def _read_hdf5(path: Path, wanted: Wanted) -> Volume:
     import h5py
 
-    from napari_d3ip.io import hdf5
+    from napari_d3ip.io import hdf5_access
+    from napari_d3ip.io.hdf5 import ANGLE_NAMES
 
-    with h5py.File(path, "r") as file:
-        datasets = dict(hdf5.numeric_datasets(file))
+    with hdf5_access.opened(path) as file:
+        datasets = dict(hdf5_access.numeric_datasets(file))
         found = {name: item for name, item in datasets.items() if item.ndim == 3}
         if "volume" in found:
             found = {"volume": found["volume"]}
-        elif any(name.rpartition("/")[2] in hdf5.ANGLE_NAMES for name in datasets):
+        elif any(name.rpartition("/")[2] in ANGLE_NAMES for name in datasets):
             raise FileError(f"{path.name} is a scan, for it has projection angles; give a volume, or reconstruct it.")
         if len(found) != 1:
-            listed = ", ".join(found) or "none"
-            raise FileError(f"{path.name} must hold one volume, or one named volume; it has {listed}.")
+            raise FileError(f"{path.name} must hold one volume, or one named volume; it has {listed(found)}.")
         dataset = next(iter(found.values()))
-        note = hdf5.text(file["metadata"][()]) if isinstance(file.get("metadata"), h5py.Dataset) else None
+        metadata = hdf5_access.member(file, "metadata")
+        note = hdf5_access.text(metadata[()]) if isinstance(metadata, h5py.Dataset) else None
         size = dataset.attrs.get("element_size_um")
-        return _loaded(hdf5.load(dataset, path), path, note, None if size is None else size.tolist(), "micrometer")
+        sizes = None if size is None else size.tolist()
+        return _loaded(hdf5_access.deferred(dataset, path), path, note, sizes, "micrometer", wanted=wanted)
 
 
 def _nibabel() -> Any:
@@ -365,20 +378,26 @@ def _write_nifti(path: Path, volume: Volume, note: str) -> None:
     nibabel.save(image, path)
 
 
-def _read_nifti(path: Path) -> Volume:
+def _read_nifti(path: Path, wanted: Wanted) -> Volume:
     nibabel = _nibabel()
     try:
         image = nibabel.load(path)
-        data = np.asarray(image.dataobj)
+        data = _in_nifti(image, path)
     except nibabel.filebasedimages.ImageFileError as error:
         raise FileError(f"{path.name} is no NIfTI file ({error}); export it again.") from error
-    while data.ndim > 3 and data.shape[-1] == 1:
-        data = data[..., 0]
+    data = data.reversed().without_ones(3)
     notes = [item.get_content() for item in getattr(image.header, "extensions", ()) if item.get_code() == 6]
     own = [text if isinstance(text, str) else text.decode("utf-8", "replace").rstrip("\0") for text in notes]
     unit = length_unit(image.header.get_xyzt_units()[0])
     size = tuple(float(value) for value in image.header.get_zooms()[:3][::-1])
-    return _loaded(data.T, path, own[0] if own else None, size, unit)
+    return _loaded(data, path, own[0] if own else None, size, unit, wanted=wanted)
+
+
+def _in_nifti(image: Any, path: Path) -> Stored:
+    """Voxels (x, y, z); their type is that of a voxel, for a scale in the header makes floats of whole numbers."""
+    shape = image.shape
+    first = np.asarray(image.dataobj[tuple(slice(0, 1) for _ in shape)])
+    return Stored(shape, first.dtype, lambda part: np.asarray(image.dataobj[part]), path, "a volume (.nii)")
 
 
 _WRITERS: dict[str, Callable[..., Any]] = {

@@ -1,0 +1,299 @@
+"""Of a large scan the slices that are wanted are read, and nothing else: by memory that is taken, not by time."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from napari_d3ip.errors import FileError
+from napari_d3ip.io import load_volume, memory, read, save_volume, scan
+from napari_d3ip.io.stored import from_bytes
+
+SHAPE = (96, 112, 128)  # z, angle, detector: 5.5 MB as float32.
+ANGLES = np.linspace(0, 180, SHAPE[1], endpoint=False)
+GIVEN = {"angles": ANGLES, "angle_unit": "degree", "values": "line_integrals"}
+ORDERS = ["zad", "azd", "adz"]
+
+
+def sinogram():
+    return np.random.default_rng(0).random(SHAPE, dtype=np.float32) + 0.5
+
+
+def in_order(data, axes):
+    return np.ascontiguousarray(data.transpose(["zad".index(letter) for letter in axes]))
+
+
+def hdf5(path, data, **options):
+    with h5py.File(path, "w") as file:
+        file.create_dataset("scan/data", data=data, chunks=(4, 4, 64), compression="gzip", shuffle=True, **options)
+    return path
+
+
+def hdf5_contiguous(path, data):
+    with h5py.File(path, "w") as file:
+        file["data"] = data
+    return path
+
+
+def matlab(path, data):
+    with h5py.File(path, "w", userblock_size=512) as file:
+        variable = file.create_dataset("sinogram", data=data.T, chunks=(8, 8, 8))
+        variable.attrs["MATLAB_class"] = np.bytes_("single")
+    return path
+
+
+def npy(path, data):
+    np.save(path, data)
+    return path
+
+
+def npy_fortran(path, data):
+    np.save(path, np.asfortranarray(data))
+    return path
+
+
+def npz(path, data):
+    np.savez(path, data=data, junk=np.zeros((300, 300, 300)), text="no array")
+    return path
+
+
+def npz_compressed(path, data):
+    np.savez_compressed(path, data=data)
+    return path
+
+
+def tiff(path, data):
+    tifffile.imwrite(path, data, photometric="minisblack")
+    return path
+
+
+def tiff_big_endian(path, data):
+    tifffile.imwrite(path, data, photometric="minisblack", byteorder=">", imagej=True, metadata={"axes": "ZYX"})
+    return path
+
+
+def tiff_compressed(path, data):
+    tifffile.imwrite(path, data, photometric="minisblack", compression="zlib")
+    return path
+
+
+def tiff_folder(path, data):
+    path.mkdir()
+    for number, image in enumerate(data):
+        tifffile.imwrite(path / f"image_{number}.tif", image, photometric="minisblack")
+    return path
+
+
+PLAIN = [
+    (hdf5, "scan.h5"),
+    (hdf5_contiguous, "scan.h5"),
+    (matlab, "scan.mat"),
+    (npy, "scan.npy"),
+    (npy_fortran, "scan.npy"),
+    (npz, "scan.npz"),
+    (npz_compressed, "scan.npz"),
+    (tiff, "scan.tif"),
+    (tiff_big_endian, "scan.tif"),
+    (tiff_compressed, "scan.tif"),
+    (tiff_folder, "scan"),
+]
+
+
+def peak(function):
+    """Bytes that are taken at most by what a function allocates; it is called once before, to load libraries."""
+    function()
+    tracemalloc.start()
+    try:
+        result = function()
+        return result, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("axes", ORDERS)
+@pytest.mark.parametrize(("write", "name"), PLAIN, ids=[f"{write.__name__}" for write, _ in PLAIN])
+def test_slices_of_a_plain_array(tmp_path, write, name, axes):
+    data = sinogram()
+    path = write(tmp_path / name, in_order(data, axes))
+    given = GIVEN | {"axes": axes}
+    measurement, taken = peak(lambda: read(path, **given, slices="40:42"))
+    np.testing.assert_array_equal(measurement.data, data[40:42])
+    assert taken < data.nbytes / 4, taken
+    np.testing.assert_array_equal(read(path, **given).data, data)
+
+
+@pytest.mark.parametrize("source", ["file", "option"])
+def test_slices_of_counts_with_flats_and_darks(tmp_path, source):
+    """Data Exchange: neither the other slices of the flats are read."""
+    rng = np.random.default_rng(1)
+    counts = rng.integers(500, 900, (SHAPE[1], SHAPE[0], SHAPE[2]), dtype=np.uint16)
+    flats = rng.integers(1000, 1100, (200, SHAPE[0], SHAPE[2]), dtype=np.uint16)
+    darks, given = flats[:2] // 100, {}
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["exchange/data"], file["exchange/theta"] = counts, ANGLES
+        if source == "file":
+            file["exchange/data_white"], file["exchange/data_dark"] = flats, darks
+    if source == "option":
+        np.save(tmp_path / "flats.npy", flats)
+        np.save(tmp_path / "darks.npy", darks)
+        given = {"flats": tmp_path / "flats.npy", "darks": tmp_path / "darks.npy"}
+    part, taken = peak(lambda: read(tmp_path / "scan.h5", slices="40:42", **given))
+    assert taken < flats.nbytes / 4
+    dark = darks.mean(0)
+    share = (counts - dark) / (flats.mean(0) - dark)
+    np.testing.assert_allclose(part.data, -np.log(share[:, 40:42]).transpose(1, 0, 2), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(part.data, read(tmp_path / "scan.h5", **given).data[40:42])
+
+
+def test_slices_of_interleaved_frames(tmp_path):
+    """NXtomo: projections, flats and darks lie between one another."""
+    rng = np.random.default_rng(2)
+    keys = np.array([2, 1, *[0] * 50, 3, 1, *[0] * 62, 1, 2])
+    frames = rng.integers(500, 900, (len(keys), SHAPE[0], SHAPE[2]), dtype=np.uint16)
+    frames[keys == 1] += 1000
+    frames[keys == 2] = 3
+    with h5py.File(tmp_path / "scan.nx", "w") as file:
+        file["entry/instrument/detector/data"], file["entry/instrument/detector/image_key"] = frames, keys
+        file["entry/sample/rotation_angle"] = np.linspace(0, 180, len(keys))
+        file["entry/sample/rotation_angle"].attrs["units"] = "degree"
+    part, taken = peak(lambda: read(tmp_path / "scan.nx", slices="40:42"))
+    assert taken < frames.nbytes / 4
+    share = (frames[keys == 0] - 3.0) / (frames[keys == 1].mean(0) - 3)
+    np.testing.assert_allclose(part.data, -np.log(share[:, 40:42]).transpose(1, 0, 2), rtol=1e-5, atol=1e-6)
+
+
+def test_what_values_are_is_seen_from_a_few_of_them(tmp_path, monkeypatch):
+    """Slices beside the sample do not say that the scan is one of transmissions."""
+    monkeypatch.setattr(scan, "_LOOKED_AT", 2**10)
+    data = np.ones(SHAPE, np.float32)
+    data[:80, :, 30:90] = 0.5
+    path = hdf5(tmp_path / "scan.h5", data)
+    given = {"angles": ANGLES, "angle_unit": "degree", "axes": "zad"}
+
+    def asked():
+        with pytest.raises(FileError, match="brighter beside the sample"):
+            read(path, **given, slices="90:92")
+
+    assert peak(asked)[1] < data.nbytes / 4
+
+
+@pytest.mark.parametrize("name", ["scan.h5", "scan.npz", "scan.npy"])
+@pytest.mark.parametrize("axes", ["zcyx", "yxcz"])
+def test_slices_of_kspace(tmp_path, name, axes):
+    rng = np.random.default_rng(3)
+    data = (rng.random((40, 4, 48, 64)) + 1j * rng.random((40, 4, 48, 64))).astype(np.complex64)
+    maps = np.exp(1j * rng.random(data.shape)).astype(np.complex64)
+    order = ["zcyx".index(letter) for letter in axes]
+    arrays = {"kspace": data.transpose(order), "coil_maps": maps.transpose(order)}
+    path = tmp_path / name
+    if name.endswith("h5"):
+        with h5py.File(path, "w") as file:
+            for key, values in arrays.items():
+                file[key] = values
+    elif name.endswith("npz"):
+        np.savez(path, **arrays)
+    else:
+        np.save(path, arrays["kspace"])
+    part, taken = peak(lambda: read(path, axes=axes, slices="10:12"))
+    assert taken < data.nbytes / 2
+    np.testing.assert_array_equal(part.data, data[10:12])
+    if not name.endswith("npy"):
+        np.testing.assert_array_equal(part.coil_maps, maps[10:12])
+    whole = read(path, axes=axes)
+    np.testing.assert_array_equal(whole.data, data)
+
+
+def test_masks_and_maps_of_all_slices_go_with_some(tmp_path):
+    rng = np.random.default_rng(4)
+    data = (rng.random((6, 2, 8, 10)) + 1j).astype(np.complex64)
+    mask = rng.random((6, 8, 10)) < 0.7
+    maps = np.exp(1j * rng.random(data.shape)).astype(np.complex64)
+    for name, values in (("scan", data), ("mask", mask), ("maps", maps)):
+        np.save(tmp_path / f"{name}.npy", values)
+    given = {"axes": "zcyx", "mask": tmp_path / "mask.npy", "coil_maps": tmp_path / "maps.npy"}
+    part, whole = read(tmp_path / "scan.npy", slices="2:4", **given), read(tmp_path / "scan.npy", **given)
+    for name in ("data", "mask", "coil_maps"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[2:4])
+
+
+@pytest.mark.parametrize("name", ["v.tif", "v.zarr", "v.npy", "v.h5", "v.nii"])
+def test_slices_of_a_stack_of_images(tmp_path, name):
+    data = np.random.default_rng(5).random((64, 128, 128), dtype=np.float32)
+    if name.endswith("zarr"):
+        zarr.create_array(tmp_path / name, data=data, chunks=(8, 64, 64))
+    else:
+        save_volume(tmp_path / name, data)
+    np.save(tmp_path / "mask.npy", np.arange(64) % 2 == 0)
+    given = {"kind": "inpainting", "mask": tmp_path / "mask.npy"}
+    part, taken = peak(lambda: read(tmp_path / name, **given, slices="20:24"))
+    assert taken < data.nbytes / 2
+    np.testing.assert_array_equal(np.asarray(part.data)[::2], data[20:24:2])
+    np.testing.assert_array_equal(np.asarray(part.mask)[:, 0, 0], [True, False, True, False])
+    np.testing.assert_array_equal(load_volume(tmp_path / name).data, data)
+
+
+@pytest.mark.parametrize("dtype", [">u2", "<f4", "c8"])
+@pytest.mark.parametrize("fortran", [False, True])
+def test_parts_of_bytes_in_a_row(tmp_path, dtype, fortran):
+    values = np.arange(13 * 7 * 11).reshape(13, 7, 11).astype(dtype)
+    (tmp_path / "raw").write_bytes(b"header" + values.tobytes("F" if fortran else "C"))
+    stored = from_bytes(
+        lambda: (tmp_path / "raw").open("rb"), 6, values.shape, dtype, tmp_path / "raw", "raw", fortran=fortran
+    )
+    rng = np.random.default_rng(6)
+    for _ in range(60):
+        part = tuple(
+            slice(int(start), int(rng.integers(start, size + 1)), int(rng.integers(1, 4)))
+            for size in values.shape
+            for start in [rng.integers(0, size)]
+        )
+        np.testing.assert_array_equal(stored[part], values[part])
+        turned = stored.transpose((2, 0, 1))
+        np.testing.assert_array_equal(turned[part[2], part[0], part[1]], values[part].transpose(2, 0, 1))
+    np.testing.assert_array_equal(np.asarray(stored), values)
+    which = np.arange(13) % 4 != 1
+    np.testing.assert_array_equal(stored.chosen(which)[1:7, 2:5], values[which][1:7, 2:5])
+
+
+def test_runs_of_all_lengths_give_the_same(tmp_path, monkeypatch):
+    """How much is read at once is a question of time only."""
+    values = np.random.default_rng(7).random((9, 8, 7))
+    np.save(tmp_path / "a.npy", values)
+    from napari_d3ip.io import numpy_arrays, stored
+
+    for longest, shortest in ((1, 0), (200, 10), (1, 100), (2**20, 0)):
+        monkeypatch.setattr(stored, "_RUN", longest)
+        monkeypatch.setattr(stored, "_SHORTEST_RUN", shortest)
+        array = numpy_arrays.stored(tmp_path / "a.npy")
+        np.testing.assert_array_equal(array[2:5, 3:4, 1:6], values[2:5, 3:4, 1:6])
+        np.testing.assert_array_equal(array[:, ::3, 2:3], values[:, ::3, 2:3])
+
+
+@pytest.mark.parametrize(("write", "name"), [(hdf5, "scan.h5"), (npy, "scan.npy"), (tiff, "scan.tif")])
+def test_too_little_memory_is_said_as_such(tmp_path, monkeypatch, failure, write, name):
+    path = write(tmp_path / name, sinogram())
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**20)
+    with pytest.raises(FileError) as info:
+        read(path, **GIVEN, axes="zad")
+    assert "needs 5.2 MiB for its values, more than the 1.0 MiB that are free" in failure(info, name)
+    assert "give slices=START:STOP" in str(info.value)
+    assert read(path, **GIVEN, axes="zad", slices="3:5").data.shape == (2, *SHAPE[1:])
+
+
+def test_memory_that_runs_out_is_no_damage(tmp_path, monkeypatch, failure):
+    """What NumPy says when the system refuses, where the free memory was not known."""
+    path = npy(tmp_path / "scan.npy", sinogram())
+
+    def refused(*_):
+        raise MemoryError("Unable to allocate 6.44 GiB for an array with shape (1800, 1200, 1600)")
+
+    monkeypatch.setattr("napari_d3ip.io.stored._read_part", refused)
+    with pytest.raises(FileError) as info:
+        read(path, **GIVEN, axes="zad")
+    assert "needs 6.44 GiB, more than is free; give slices=START:STOP" in failure(info, "scan.npy")
+    assert "damaged" not in str(info.value)

@@ -73,6 +73,7 @@ class ReconstructionWidget(QWidget):
         self._finish: Callable[[Any], None] | None = None
         self._part: tuple[Measurement | None, slice | None, Any] = (None, None, None)
         self._source: Layer | None = None
+        self._suited: Layer | None = None
         self._hid_source = False
         self._look: dict[str, Any] = {}
         self._arrange()
@@ -96,6 +97,7 @@ class ReconstructionWidget(QWidget):
 
     def _advanced(self) -> Section:
         reset = QPushButton("Reset to preset", objectName="reset")
+        reset.setToolTip("All fields as the preset has them, those above too: no adapter, and the usual prior.")
         reset.clicked.connect(self._form.start_over)
         settings = VerticalScroll(self._form.advanced)
         settings.setFixedHeight(ADVANCED_HEIGHT)
@@ -133,6 +135,9 @@ class ReconstructionWidget(QWidget):
 
     def _suit(self, measurement: Measurement | None) -> None:
         """Offer what applies to the chosen scan."""
+        if self._choice.layer != self._suited:
+            self._form.leave_scan()
+            self._suited = self._choice.layer
         self._try_first.show_for(self._choice.layer, measurement)  # First: the form asks for its slices.
         if measurement is not None:
             self._form.show_for(measurement.kind)

@@ -22,6 +22,7 @@ from napari_d3ip.widgets.activity import Activity
 from napari_d3ip.widgets.controls import RunControls
 from napari_d3ip.widgets.curves import Curves
 from napari_d3ip.widgets.device_finder import DeviceFinder
+from napari_d3ip.widgets.docking import TabbedDock
 from napari_d3ip.widgets.estimate_line import EstimateLine
 from napari_d3ip.widgets.extra_layers import ExtraLayers
 from napari_d3ip.widgets.looks import Section, thin_line
@@ -79,6 +80,7 @@ class ReconstructionWidget(QWidget):
         self._arrange()
         self._connect()
         self._devices.look()
+        TabbedDock(self)
 
     def _arrange(self) -> None:
         content = QWidget()
@@ -171,7 +173,7 @@ class ReconstructionWidget(QWidget):
         self._start(result.measurement, result.settings)
 
     def _run(self) -> None:
-        measurement = self._choice.measurement
+        measurement = self._choice.look_again()
         if measurement is None or self._runner.running:
             return
         settings = self._form.settings()
@@ -180,7 +182,7 @@ class ReconstructionWidget(QWidget):
 
     def _look_first(self) -> None:
         """Run the direct method on the whole scan."""
-        measurement = self._choice.measurement
+        measurement = self._choice.look_again()
         if measurement is not None:
             method, device = direct_method(measurement.kind), self._form["device"].value
             # There is nothing to steer: all of the data may be seen.
@@ -188,7 +190,7 @@ class ReconstructionWidget(QWidget):
 
     def _compare(self) -> None:
         """Run several methods on the slices around the current one."""
-        measurement = self._choice.measurement
+        measurement = self._choice.look_again()
         if measurement is None or self._runner.running:
             return
         part = self._selected(measurement, self._try_first.compared)

@@ -13,6 +13,8 @@ from typing import Any
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QLabel
 
+LINK = "#5b8def"
+"""Can be read on dark and on light."""
 MOST_NAMES = 3
 """Changed fields that are named in the line itself; all are in its tooltip."""
 
@@ -46,7 +48,7 @@ class ChangesLine(QLabel):
         names = [name.replace("_", " ") for name in changes]
         count = "1 setting changed" if len(names) == 1 else f"{len(names)} settings changed"
         named = f" ({', '.join(names)})" if len(names) <= MOST_NAMES else ""
-        self.setText(f'{escape(preset)}, {count}{named} · <a href="reset">reset</a>')
+        self.setText(f'{escape(preset)}, {count}{named} · <a href="reset" style="color: {LINK}">reset</a>')
         rows = (
             f"{name}: {_in_words(said)}, preset {_in_words(usual)}"
             for name, (said, usual) in zip(names, changes.values(), strict=True)

@@ -5,12 +5,12 @@ Knows Qt only.
 
 from __future__ import annotations
 
-from qtpy.QtCore import QEvent, QObject, QTimer
+from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
 
 class TabbedDock(QObject):
-    """Puts the dock of a widget, once it is shown in a window, behind or before the docks of the others.
+    """Puts the dock of a widget, once it is added to a window, before those of the others, as a tab.
 
     Where the user drags it later it stays.
 
@@ -24,28 +24,31 @@ class TabbedDock(QObject):
         super().__init__(widget)
         self._widget = widget
         self._placed = False
-        self._later = QTimer(self, singleShot=True, interval=0)  # Once the window has added the dock.
-        self._later.timeout.connect(self._place)
         widget.installEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """See the first time that the widget is shown."""
-        if event.type() == QEvent.Type.Show and not self._placed:
-            self._later.start()
+        """Follow the dock that the widget is put into."""
+        if event.type() == QEvent.Type.ParentChange:
+            dock = dock_of(self._widget)
+            if dock is not None:
+                # Told while the window adds it, before it has made room for two docks one below the other.
+                dock.dockLocationChanged.connect(self._place)
         return False
 
-    def _place(self) -> None:
+    def _place(self, area: Qt.DockWidgetArea) -> None:
         dock = dock_of(self._widget)
         window = None if dock is None else dock.parent()
-        if dock is None or not isinstance(window, QMainWindow):
+        if self._placed or dock is None or not isinstance(window, QMainWindow):
             return
         self._placed = True
-        others = (dock_of(mark._widget) for mark in window.findChildren(TabbedDock) if mark is not self)
-        area = window.dockWidgetArea(dock)
-        for other in others:
-            if other is not None and not other.isFloating() and window.dockWidgetArea(other) == area:
+        for mark in window.findChildren(TabbedDock):
+            other = dock_of(mark._widget)
+            if mark is self or not mark._placed or other is None or other.isFloating():
+                continue
+            if window.dockWidgetArea(other) == area:
                 window.tabifyDockWidget(other, dock)
-                bring_forward(self._widget)
+                dock.show()
+                dock.raise_()
                 return
 
 

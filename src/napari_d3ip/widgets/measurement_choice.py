@@ -23,8 +23,9 @@ from napari_d3ip.widgets.use_layer import UseLayer, open_form
 
 HINT = (
     "No scan is open. Drop a sinogram or k-space file onto the viewer, use Plugins → D3IP reconstruction → Import "
-    "sinogram or Import k-space, take an open layer, or try a sample:"
+    "sinogram or Import k-space, or try a sample:"
 )
+OR = "Or drop a sinogram or k-space file onto the viewer, or try a sample:"
 # Samples offered where there is no scan, of the manifest, by what their buttons say.
 SAMPLES = {"chest_ct": "Chest CT", "brain_mri": "Brain MRI", "tilt_series": "Tilt series"}
 
@@ -57,16 +58,16 @@ class MeasurementChoice(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._box.native)
+        layout.addWidget(self._use_layer)
         layout.addWidget(self._summary)
         layout.addWidget(self._note)
         layout.addWidget(self._sample_buttons())
-        layout.addWidget(self._use_layer)
         for event in choice_events(viewer.layers):
             event.connect(self._refresh)
         viewer.layers.selection.events.active.connect(self._follow)
         self._note.chosen.connect(self._describe)
         self._note.form_wanted.connect(self._open_form)
-        self._use_layer.clicked.connect(partial(open_form, viewer))
+        self._use_layer.clicked.connect(lambda layer, use: open_form(viewer, layer, use))
         viewer.layers.events.inserted.connect(self._choose_new)
         self._box.changed.connect(self._describe)
         self._describe()
@@ -158,7 +159,9 @@ class MeasurementChoice(QWidget):
         self._use_layer.setVisible(layer is None)
         if layer is None:
             self._use_layer.refresh()
-        self._summary.setText(HINT if layer is None else "" if measurement is None else in_words(measurement))
+            self._summary.setText(OR if self._use_layer.has_choice else HINT)
+        else:
+            self._summary.setText("" if measurement is None else in_words(measurement))
         self._summary.setVisible(bool(self._summary.text()))
         self.changed.emit(measurement)
 

@@ -81,6 +81,11 @@ class UseLayer(QWidget):
         self._box.changed.connect(lambda _: self._offer())
         self.refresh()
 
+    @property
+    def has_choice(self) -> bool:
+        """Whether a layer is offered."""
+        return self._box.value is not None
+
     def refresh(self) -> None:
         """Offer the layers that are there now, the selected one first of all."""
         self._box.reset_choices()

@@ -224,4 +224,4 @@ def test_field_in_question_is_seen(
     line = field if needed == "image_shape" else field.findChild(QLineEdit)
     bench.wait(lambda: is_in_sight(line))
     assert "border" in line.styleSheet()
-    bench.wait(line.hasFocus)
+    bench.wait(lambda: line.window().focusWidget() == line)  # Has it once the window is active.

@@ -18,11 +18,14 @@ class TabbedDock(QObject):
     ----------
     widget : QWidget
         Content of a dock.
+    is_main : bool
+        Whether it is where work goes on after the others.
     """
 
-    def __init__(self, widget: QWidget) -> None:
+    def __init__(self, widget: QWidget, is_main: bool = False) -> None:
         super().__init__(widget)
         self._widget = widget
+        self._is_main = is_main
         self._placed = False
         widget.installEventFilter(self)
 
@@ -66,3 +69,10 @@ def bring_forward(widget: QWidget) -> None:
     if dock is not None:
         dock.show()
         dock.raise_()
+
+
+def bring_main_forward(widget: QWidget) -> None:
+    """Show the main one of the docks, if it is open in the window of a widget."""
+    for mark in widget.window().findChildren(TabbedDock):
+        if mark._is_main:
+            bring_forward(mark._widget)

@@ -22,7 +22,7 @@ from napari_d3ip.io import LayoutQuestion, ReadOptions
 from napari_d3ip.io.options import is_kspace_order, is_sinogram_order
 from napari_d3ip.measurement import Measurement, Sinogram
 from napari_d3ip.widgets.angle_ends import AngleEnds
-from napari_d3ip.widgets.docking import TabbedDock, bring_forward
+from napari_d3ip.widgets.docking import TabbedDock, bring_forward, bring_main_forward
 from napari_d3ip.widgets.first_look import in_words
 from napari_d3ip.widgets.image_layers import holds_pairs, imaginary_parts
 from napari_d3ip.widgets.layer_source import FIRST_AXES, LayerSource, Use
@@ -299,6 +299,7 @@ class ImportWidget(QWidget):
                 self._layer.visible = False
         self._viewer.add_layer(made)
         self._reason.setText(f"Added {measurement.source}: {in_words(measurement)}.")
+        bring_main_forward(self)
 
     def _axes_choices(self, orders: Sequence[str], shape: Sequence[int] | None = None) -> list[tuple[str, str | None]]:
         """Axis orders in words, with the lengths of the axes if these are known."""

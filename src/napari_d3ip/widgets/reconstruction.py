@@ -80,7 +80,7 @@ class ReconstructionWidget(QWidget):
         self._arrange()
         self._connect()
         self._devices.look()
-        TabbedDock(self)
+        TabbedDock(self, is_main=True)
 
     def _arrange(self) -> None:
         content = QWidget()

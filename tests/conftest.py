@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
-    """Keep all windows in one process: one test looks at how long the event loop waits for the processor."""
+    """Keep all windows in one process: those of two would share one X server and one focus."""
     from xdist.scheduler import LoadScopeScheduling
 
     class OneProcessForWindows(LoadScopeScheduling):

@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_d3ip.errors import D3IPError, MeasurementError
 from napari_d3ip.measurement import ImageStack, KSpace, Measurement, Sinogram
+from napari_d3ip.widgets.changed_data import changed_measurement
 from napari_d3ip.widgets.layers import measurement_in, measurement_layer, provenance
 
 LayerTuples = list[tuple[Any, ...]]
@@ -88,7 +89,7 @@ def write_volume(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
 
     if attributes.get("rgb"):
         raise MeasurementError(f"volume: '{attributes['name']}' is a colour picture; choose another layer or writer.")
-    measurement = measurement_in(attributes["metadata"], np.ndim(data))
+    measurement = _scan_shown(data, attributes)
     # A stack of images is a volume, too.
     as_volume = isinstance(measurement, ImageStack) and not path.lower().endswith(".npz")
     if measurement is not None and not as_volume:
@@ -98,8 +99,16 @@ def write_volume(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     voxel_size, unit = None, "pixel"
     if volume.ndim == 3:
         voxel_size, unit = common_voxel_size(attributes["scale"], attributes["units"])
-    save_volume(path, volume, voxel_size=voxel_size, unit=unit, metadata=provenance(attributes["metadata"]))
+    save_volume(path, volume, voxel_size=voxel_size, unit=unit, metadata=provenance(attributes["metadata"], data))
     return [path]
+
+
+def _scan_shown(data: Any, attributes: dict[str, Any]) -> Measurement | None:
+    """Scan that a layer shows, with its data as they are now; None where these are no scan, or no longer."""
+    if attributes.get("multiscale"):
+        return None
+    measurement = measurement_in(attributes["metadata"], data)
+    return measurement or changed_measurement(attributes, data)
 
 
 def _write_scan(path: str, measurement: Measurement) -> None:

@@ -265,6 +265,7 @@ class Reconstruction:
 
     def to_layer(self) -> tuple[FloatArray, dict[str, Any], str]:
         """Napari layer data tuple: the volume, its place, scale, units and provenance."""
+        from napari_d3ip.digest import array_digest
         from napari_d3ip.io.units import units_in_napari
 
         part = self.measurement.slice_range
@@ -279,6 +280,7 @@ class Reconstruction:
                     "history": self.history,
                     "phase": self.phase,
                     "adapter": self.adapter,
+                    "content": array_digest(self.volume),
                 }
             },
         }

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from napari.layers import Layer
 from qtpy.QtCore import QCoreApplication, QEvent, QPoint, Qt
-from qtpy.QtWidgets import QScrollArea, QWidget
+from qtpy.QtWidgets import QLineEdit, QScrollArea, QWidget
 
 from napari_d3ip.errors import SettingsError
+from napari_d3ip.io import LayoutQuestion
+from napari_d3ip.widgets.docking import dock_of
 from napari_d3ip.widgets.layers import measurement_layer
 
 if TYPE_CHECKING:
@@ -184,3 +186,42 @@ def contrast(one: Any, other: Any) -> float:
 
     darker, lighter = sorted((luminance(one), luminance(other)))
     return (lighter + 0.05) / (darker + 0.05)
+
+
+LEAST_SCREEN = 700
+"""Height that the window must fit into."""
+
+
+def test_all_docks_fit_on_the_screen(
+    make_napari_viewer_proxy: Callable[[], Any], make_bench: Callable[..., Bench], measurement: Sinogram
+) -> None:
+    """They are tabs: one below the other they would push the window off it."""
+    viewer = make_napari_viewer_proxy(show=True)
+    viewer.window.resize(*SIZE)
+    viewer.add_layer(Layer.create(*measurement_layer(measurement)))
+    names = ["D3IP reconstruction", "Import sinogram", "Import k-space", "Prepare image stack", "Simulate measurement"]
+    widgets = [viewer.window.add_plugin_dock_widget(PLUGIN, name)[1] for name in names]
+    window = widgets[0].window()
+    bench = make_bench(viewer, widgets[-1])
+    bench.wait(lambda: all(len(window.tabifiedDockWidgets(dock_of(widget))) == len(names) - 1 for widget in widgets))
+    tell_layouts()
+    assert window.minimumSizeHint().height() < LEAST_SCREEN
+    assert not widgets[-1].visibleRegion().isEmpty()  # The last one that was opened.
+    assert widgets[0].visibleRegion().isEmpty()
+
+
+@pytest.mark.parametrize("needed", ["angles", "image_shape"])
+def test_field_in_question_is_seen(
+    make_napari_viewer_proxy: Callable[[], Any], make_bench: Callable[..., Bench], needed: str
+) -> None:
+    viewer = make_napari_viewer_proxy(show=True)
+    viewer.window.resize(1000, 500)
+    name = {"angles": "Import sinogram", "image_shape": "Import k-space"}[needed]
+    _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+    bench = make_bench(viewer, widget)
+    widget.ask("scan.npy", LayoutQuestion(f"{needed}: scan.npy does not say.", needs=needed))
+    field = bench.child(needed)
+    line = field if needed == "image_shape" else field.findChild(QLineEdit)
+    bench.wait(lambda: is_in_sight(line))
+    assert "border" in line.styleSheet()
+    bench.wait(lambda: line.window().focusWidget() == line)  # Has it once the window is active.

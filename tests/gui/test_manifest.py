@@ -33,6 +33,7 @@ def test_contributions_name_commands() -> None:
             contributions.widgets,
             contributions.sample_data,
             contributions.menus["napari-d3ip/result"],
+            contributions.menus["napari-d3ip/use"],
         )
         for entry in entries
     }
@@ -43,9 +44,8 @@ def test_menu_is_one_that_plugins_may_add_to() -> None:
     from napari._app_model.constants._menus import is_menu_contributable
 
     assert all(is_menu_contributable(menu) for menu in MANIFEST.contributions.menus)
-    (entry,) = MANIFEST.contributions.menus["napari/layers/data"]
-    (submenu,) = MANIFEST.contributions.submenus
-    assert entry.submenu == submenu.id
+    entries = MANIFEST.contributions.menus["napari/layers/data"]
+    assert [entry.submenu for entry in entries] == [submenu.id for submenu in MANIFEST.contributions.submenus]
 
 
 def test_import_and_simulation_are_in_the_file_menu(make_napari_viewer_proxy: Callable[[], Any]) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import dask
+import dask.array as da
 import numpy as np
 import pytest
 from napari.components import ViewerModel
@@ -34,7 +37,9 @@ def preparer(qtbot: Any, make_bench: Callable[..., Bench]) -> Bench:
 
 
 def prepared(bench: Bench) -> ImageStack:
+    before = len(bench.viewer.layers)
     bench.click("prepare")
+    bench.wait(lambda: len(bench.viewer.layers) > before)
     stack = measurement_of(bench.viewer.layers[-1])
     assert isinstance(stack, ImageStack)
     return stack
@@ -81,5 +86,42 @@ def test_a_measured_point_a_mask_and_slices_between(preparer: Bench) -> None:
 def test_what_cannot_be_right_is_said(preparer: Bench) -> None:
     preparer.choose("mask", "point")
     preparer.click("prepare")
-    assert preparer.child("why_not").text().startswith("mask: shape (3, 3, 3) does not fit")
+    preparer.wait(lambda: preparer.child("why_not").text().startswith("mask: shape (3, 3, 3) does not fit"))
     assert len(preparer.viewer.layers) == 3
+
+
+def test_lazy_planes_are_read_in_the_thread(preparer: Bench) -> None:
+    readers: set[threading.Thread] = set()
+
+    def plane(block: np.ndarray) -> np.ndarray:
+        readers.add(threading.current_thread())
+        return block + 1
+
+    lazy = da.zeros((4, 12, 12), chunks=(1, 12, 12), dtype=np.float32).map_blocks(plane, meta=np.empty((0,) * 3))
+    with dask.config.set(scheduler="synchronous"):
+        preparer.viewer.add_image(lazy, name="lazy", contrast_limits=(0, 1), cache=False)
+        preparer.choose("image", "lazy")
+        preparer.child("fwhm_z").setValue(2)
+        readers.clear()
+        preparer.click("prepare")
+        assert threading.main_thread() not in readers
+        preparer.wait(lambda: "lazy stack" in [layer.name for layer in preparer.viewer.layers])
+    assert readers
+    assert threading.main_thread() not in readers
+
+
+def test_the_finest_level_of_a_pyramid(preparer: Bench) -> None:
+    fine = np.random.default_rng(0).random((4, 16, 16)).astype(np.float32)
+    preparer.viewer.add_image([fine, fine[:, ::2, ::2]], multiscale=True, name="pyramid")
+    preparer.choose("image", "pyramid")
+    preparer.child("fwhm_z").setValue(2)
+    np.testing.assert_array_equal(prepared(preparer).data, fine)
+
+
+def test_why_open_layers_are_not_offered(preparer: Bench) -> None:
+    preparer.viewer.layers.clear()
+    preparer.viewer.add_image(np.zeros((3, 4, 8, 8)), name="series")
+    preparer.viewer.add_image(np.zeros((8, 8, 3), np.uint8), name="photo", rgb=True)
+    said = preparer.child("why_not").text()
+    assert "“series” has 4 axes (3 × 4 × 8 × 8)" in said
+    assert "“photo” is a colour picture" in said

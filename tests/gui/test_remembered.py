@@ -150,3 +150,94 @@ def test_device_goes_with_the_user(bench: Bench, k_space: KSpace, devices: dict[
     bench.choose("device", "cpu")
     bench.viewer.add_layer(Layer.create(*measurement_layer(k_space)))
     assert bench.child("device").currentText() == "cpu (8 cores)"
+
+
+class TestAdapter:
+    """It is of one scan: another one begins without, unless the user chooses it again."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> str:
+        return str(tmp_path / "adapters" / "rods_d3ip")
+
+    def test_is_in_no_file(self, settings_file: Path, folder: str) -> None:
+        remembered.remember("sinogram", Settings(adapter=folder, steps=9))
+        assert json.loads(settings_file.read_text()) == {"sinogram": {"d3ip": {"steps": 9}}}
+
+    def test_in_a_file_of_an_earlier_version_is_passed_over(self, settings_file: Path, folder: str) -> None:
+        settings_file.parent.mkdir()
+        settings_file.write_text(json.dumps({"sinogram": {"d3ip": {"steps": 9, "adapter": folder}}}))
+        assert remembered.recall("sinogram") == Settings(steps=9)
+
+    def test_next_session_begins_without(self, open_bench: Callable[[], Bench], folder: str) -> None:
+        first = open_bench()
+        first.set({"adapter": folder, "steps": "9"})
+        first.widget._form.remember()
+        second = open_bench()
+        assert second.child("steps").text() == "9"
+        assert second.child("adapter").currentText() == "none"
+
+    def test_another_scan_begins_without(self, bench: Bench, engine: FakeEngine, k_space: KSpace, folder: str) -> None:
+        bench.set({"adapter": folder})
+        bench.choose("method", "dds")
+        bench.choose("method", "d3ip")
+        assert bench.child("adapter").currentText() == folder  # The scan is the same.
+        other = bench.viewer.add_layer(Layer.create(*measurement_layer(bench.widget._choice.measurement)))
+        assert bench.child("layer").currentText() == other.name
+        assert bench.child("adapter").currentText() == "none"
+        bench.set({"adapter": folder})
+        bench.viewer.add_layer(Layer.create(*measurement_layer(k_space)))
+        bench.choose("layer", "rods")
+        assert bench.child("adapter").currentText() == "none"
+        run(bench, engine)
+        assert engine.calls[-1].adapter is None
+
+
+class TestChanges:
+    """What differs from the preset is said beside it, also while the advanced settings are folded."""
+
+    def test_nothing_is_said_of_nothing(self, bench: Bench) -> None:
+        assert not bench.child("changes").isVisible()
+
+    def test_are_counted_and_named(self, bench: Bench) -> None:
+        bench.type("steps", "7")
+        bench.set({"guard": False, "eta": 0.5, "adapt_steps": "2"})
+        assert not bench.child("advanced_title").isChecked()
+        changes = bench.child("changes")
+        assert changes.isVisible()
+        assert changes.text().startswith("balanced, 4 settings changed")
+        for line in ("steps: 7, preset none", "guard: off, preset on", "eta: 0.5, preset", "adapt steps: 2, preset"):
+            assert line in changes.toolTip()
+        bold = {name for name, label in bench.widget._form._labels().items() if label.font().bold()}
+        assert bold == {"steps", "guard", "eta", "adapt_steps"}
+
+    def test_of_what_is_remembered(self, open_bench: Callable[[], Bench], engine: FakeEngine) -> None:
+        first = open_bench()
+        first.type("steps", "7")
+        run(first, engine)
+        assert "1 setting changed (steps)" in open_bench().child("changes").text()
+
+    def test_of_fields_that_do_not_apply_are_none(self, bench: Bench) -> None:
+        bench.type("steps", "7")
+        bench.choose("method", "tv")
+        assert not bench.child("changes").isVisible()
+
+    def test_impossible_values_count(self, bench: Bench) -> None:
+        bench.type("steps", "7x")
+        assert "1 setting changed (steps)" in bench.child("changes").text()
+        bench.type("steps", "")
+        assert not bench.child("changes").isVisible()
+
+    @pytest.mark.parametrize("by", ["button", "link"])
+    def test_are_all_reset(self, bench: Bench, engine: FakeEngine, tmp_path: Path, by: str) -> None:
+        bench.choose("preset", "best")
+        bench.set({"steps": "7", "task": "limited-angle", "adapter": str(tmp_path), "device": "cpu", "prior": "chest"})
+        assert "5 settings changed" in bench.child("changes").text()
+        if by == "button":
+            bench.click("advanced_title")
+            bench.click("reset")
+        else:
+            bench.child("changes").linkActivated.emit("reset")
+        assert not bench.child("changes").isVisible()
+        bench.set({"prior": "auto"})
+        run(bench, engine)
+        assert engine.calls[0] == Settings.create(preset="best")

@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from napari_d3ip.errors import SettingsError
+from napari_d3ip.io import angle_ranges
 from napari_d3ip.measurement import Geometry, Origin
 
 Values = Literal["counts", "transmission", "line_integrals"]
@@ -36,6 +37,15 @@ STACK_ONLY = ("psf", "upsample", "boundary")
 _RANGE = re.compile(r"\d*:\d*")
 
 
+def _two_ends(text: str) -> str:
+    if not angle_ranges.is_range(text):
+        raise ValueError("give first..last or start:stop")
+    return text
+
+
+AngleEnds = Annotated[str, AfterValidator(_two_ends)]
+
+
 class ReadOptions(BaseModel):
     """How to read a scan; a field left at ``None`` is taken from the file.
 
@@ -44,8 +54,10 @@ class ReadOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    angles: Path | tuple[float, ...] | None = Field(
-        None, description="Projection angles: a text, csv or npy file, or the numbers themselves."
+    angles: Path | tuple[float, ...] | AngleEnds | None = Field(
+        None,
+        description="Projection angles: a text, csv or npy file, the numbers themselves, first..last (as many as "
+        "there are projections, both ends included), start:stop (the same without the stop) or start:stop:step.",
     )
     angle_unit: AngleUnit | None = Field(
         None, description="Unit of the angles; as the file states, else degree if their range allows no doubt."
@@ -136,10 +148,13 @@ class ReadOptions(BaseModel):
     @field_validator("angles", mode="before")
     @classmethod
     def _angles(cls, value: Any) -> Any:
-        """Numbers from arrays and from text such as ``0,30,60``; other text is a path."""
+        """Numbers from arrays and from text such as ``0,30,60``, two ends as they are; other text is a path."""
         if isinstance(value, np.ndarray):
             return tuple(value.ravel().tolist())
-        return _numbers(value) if isinstance(value, str) else value
+        if not isinstance(value, str) or angle_ranges.is_range(value):
+            return value
+        numbers = angle_ranges.stepped(value) or _numbers(value)
+        return Path(numbers) if isinstance(numbers, str) else numbers
 
     @field_validator("psf", mode="before")
     @classmethod

@@ -75,6 +75,8 @@ class RawKSpace:
         What the format module did, for provenance.
     provenance : dict, optional
         Kept from an earlier save.
+    in_memory : bool
+        Whether ``path`` is but a name, which cannot be read again.
     """
 
     path: Path
@@ -99,6 +101,7 @@ class RawKSpace:
     repetition: int | Literal["mean"] | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] | None = None
+    in_memory: bool = False
 
     @property
     def name(self) -> str:
@@ -150,7 +153,7 @@ class RawKSpace:
             coil_maps=_part(given.pop("coil_maps"), part, len(grid.data)),
             source=self.name,
             provenance=self._provenance(options, axes, shape),
-            origin=options.origin(self.path),
+            origin=None if self.in_memory else options.origin(self.path),
             **given,
         )
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_d3ip.errors import MeasurementError
+from napari_d3ip.io import angle_ranges
 from napari_d3ip.io import angles as angle_files
 from napari_d3ip.io.frames import read_frames
 from napari_d3ip.io.options import KSPACE_ONLY, AngleUnit, ReadOptions, Values, is_sinogram_order
@@ -64,6 +65,8 @@ class RawScan:
         Size of a pixel along each axis of `data`, None where unknown, in `unit`.
     provenance : dict, optional
         Kept from an earlier save.
+    in_memory : bool
+        Whether ``path`` is but a name: nothing lies beside it, and it cannot be read again.
     """
 
     path: Path
@@ -90,6 +93,7 @@ class RawScan:
     detector_pitch: float = 1.0
     slice_shape: tuple[int, int] | None = None
     provenance: dict[str, Any] | None = None
+    in_memory: bool = False
 
     @property
     def name(self) -> str:
@@ -108,6 +112,7 @@ class RawScan:
         """
         _require_stack(self)
         options.refuse(KSPACE_ONLY, self.name, "a sinogram")
+        options = _spread_angles(self, options)
         angles, angles_from = _settle_angles(self, options)
         axes, axes_from = _settle_axes(self, options, len(angles))
         views = self.data.shape[axes.index("a")]
@@ -140,7 +145,7 @@ class RawScan:
             slice_shape=self.slice_shape,
             source=self.name,
             provenance=(self.provenance or {}) if own else {**(self.provenance or {}), "read": note},
-            origin=options.origin(self.path),
+            origin=None if self.in_memory else options.origin(self.path),
         )
 
 
@@ -150,6 +155,23 @@ def _require_stack(scan: RawScan) -> None:
         # Type and shape are checked first: raises the right sentence.
         stand_in = np.broadcast_to(np.zeros((), data.dtype), data.shape)
         Sinogram(stand_in, np.zeros(0), source=scan.name)
+
+
+def _spread_angles(scan: RawScan, options: ReadOptions) -> ReadOptions:
+    """The options with as many angles between two ends as there are projections."""
+    if not isinstance(options.angles, str):
+        return options
+    axes = options.axes or scan.axes
+    if axes is None or not is_sinogram_order(axes):
+        raise LayoutQuestion(
+            f"axes: {scan.name} has shape {scan.data.shape}, and how many angles lie in {options.angles} depends on "
+            "its axis order; give for instance axes=zad or axes=azd.",
+            needs="axes",
+            candidates=("zad", "azd", "zda", "dza", "adz", "daz"),
+            shape=scan.data.shape,
+        )
+    views = scan.data.shape[axes.index("a")]
+    return options.model_copy(update={"angles": angle_ranges.spread(options.angles, views)})
 
 
 def _settle_angles(scan: RawScan, options: ReadOptions) -> tuple[npt.NDArray[np.float64], str]:
@@ -163,7 +185,7 @@ def _settle_angles(scan: RawScan, options: ReadOptions) -> tuple[npt.NDArray[np.
         values, unit, origin, source = options.angles, None, "the angles option", "the angles option"
     elif scan.angles is not None:
         values, unit, origin, source = scan.angles, scan.angle_unit, scan.angles_from, scan.name
-    elif (sidecar := angle_files.find_sidecar(scan.path)) is not None:
+    elif not scan.in_memory and (sidecar := angle_files.find_sidecar(scan.path)) is not None:
         beside, values, unit = sidecar
         origin, source = str(beside), beside.name
     else:

@@ -10,15 +10,19 @@ from collections.abc import Callable
 from typing import Any
 
 from napari.utils.progress import cancelable_progress
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QObject, QTimer
 
 from napari_d3ip.reconstruction import Step
 
 
-class Activity:
+class Activity(QObject):
     """One progress bar with a Cancel button while something runs."""
 
     def __init__(self) -> None:
+        super().__init__()
+        # A child: it ends with this object, which a single shot to a bound method would outlive.
+        self._later = QTimer(self, singleShot=True, interval=0)
+        self._later.timeout.connect(self._update)
         self._bar: _Bar | None = None
         self._is_wanted = False
         self._step: Step | None = None
@@ -36,7 +40,7 @@ class Activity:
     def show_step(self, step: Step) -> None:
         """Show how far it is, once the caller is done: napari processes events meanwhile, further steps among them."""
         if self._step is None:
-            QTimer.singleShot(0, self._update)
+            self._later.start()
         self._step = step
 
     def _update(self) -> None:

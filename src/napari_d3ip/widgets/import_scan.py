@@ -1,35 +1,46 @@
-"""What the import widgets share: the user says what a file leaves open, sees it, and makes it a layer.
+"""What the import widgets share: the user says what a file or a layer leaves open, sees it, and makes it a scan.
 
 Knows the readers' options and the viewer; no file format.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import permutations
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from magicgui.widgets import ComboBox, FileEdit, LineEdit
 from napari.components import ViewerModel
 from napari.layers import Layer
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QCompleter, QFrame, QHBoxLayout, QLabel, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCompleter, QFormLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_d3ip.errors import D3IPError
 from napari_d3ip.io import LayoutQuestion, ReadOptions
 from napari_d3ip.io.options import is_kspace_order, is_sinogram_order
-from napari_d3ip.measurement import Measurement
+from napari_d3ip.measurement import Measurement, Sinogram
+from napari_d3ip.widgets.angle_ends import AngleEnds
+from napari_d3ip.widgets.docking import TabbedDock, bring_forward, bring_main_forward
 from napari_d3ip.widgets.first_look import in_words
+from napari_d3ip.widgets.image_layers import holds_pairs, imaginary_parts
+from napari_d3ip.widgets.layer_source import FIRST_AXES, LayerSource, Use
 from napari_d3ip.widgets.layers import measurement_layer
 from napari_d3ip.widgets.model_form import ModelForm, labelled, offer, typed_path
 from napari_d3ip.widgets.notify import show_failure
-from napari_d3ip.widgets.scan_reader import Answer, ScanReader, Seen
+from napari_d3ip.widgets.scan_reader import Answer, ScanReader, Seen, Source
 from napari_d3ip.widgets.thumbnail import Thumbnail
+from napari_d3ip.widgets.vertical_scroll import VerticalScroll
 
 AS_IN_FILE = "as in the file"
 INTRODUCTION = "Choose a file and say what it does not say itself."
+NO_ANGLES = (
+    "angles: {} says nothing of its projection angles; choose a file of angles, or give the first and the last."
+)
+PAIRS = "last axis (real, imaginary)"
+FRAME = "border: 2px solid #d08a20;"
+"""Of the field that is asked for."""
 
 
 class ImportWidget(QWidget):
@@ -63,6 +74,8 @@ class ImportWidget(QWidget):
         self._viewer = napari_viewer
         self._path = FileEdit(name="path", label="file", tooltip="The scan.")
         self._path.native.setObjectName("path")
+        self._imaginary = ComboBox(name="imaginary", label="imaginary part", choices=[(PAIRS, None)])
+        self._imaginary.native.setObjectName("imaginary")
         self._axes = ComboBox(name="axes", choices=self._axes_choices(self.orders))
         self._form = ModelForm(ReadOptions, AS_IN_FILE, special={"axes": self._axes}, fields=self.fields)
         self._thumbnail = Thumbnail()
@@ -72,25 +85,37 @@ class ImportWidget(QWidget):
         self._reader = ScanReader()
         self._measurement: Measurement | None = None
         self._importing = False
+        self._layer: Layer | None = None
+        self._use: Use | None = None
+        self._ends: AngleEnds | None = None
+        self._framed: QWidget | None = None
         self._arrange()
         self._connect()
+        TabbedDock(self)
 
     def _arrange(self) -> None:
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setWidget(self._form.rows())
+        rows = self._form.rows()
+        if "angles" in self.fields:
+            self._ends = AngleEnds(self._form["angles"])
+            layout = cast(QFormLayout, rows.layout())
+            row, _ = layout.getWidgetPosition(self._form["angles"].native)
+            layout.insertRow(row + 1, self._ends)
+        self._scroll = VerticalScroll(rows)
+        self._imaginary_row = labelled(self._imaginary)
+        self._imaginary_row.hide()
         look = QHBoxLayout()
         look.addWidget(self._thumbnail, alignment=Qt.AlignmentFlag.AlignTop)
         look.addWidget(self._reason, stretch=1)
         layout = QVBoxLayout(self)
         layout.addWidget(labelled(self._path))
+        layout.addWidget(self._imaginary_row)
         layout.addLayout(look)
-        layout.addWidget(scroll)
+        layout.addWidget(self._scroll)
         layout.addWidget(self._import)
 
     def _connect(self) -> None:
         self._path.line_edit.changed.connect(self._look_elsewhere)
+        self._imaginary.changed.connect(lambda _: self._look_again())
         self._form.on_change(self._look_again)
         self._import.clicked.connect(self._import_scan)
         self._reader.answered.connect(self._show)
@@ -108,14 +133,64 @@ class ImportWidget(QWidget):
             What the reader said.
         """
         if str(path) != typed_path(self._path):
-            self._form.show({name: ReadOptions.model_fields[name].default for name in self.fields})
+            self._start_over()
             self._path.line_edit.value = str(path)
         self._reader.withdraw()  # The answer is the question at hand.
+        bring_forward(self)
         self._show_question(question)
         self._point_to(question)
 
+    def use_layer(self, layer: Layer, use: Use, given: Mapping[str, Any] | None = None) -> None:
+        """Read a layer instead of a file.
+
+        Parameters
+        ----------
+        layer : Layer
+            Image layer that can be used so.
+        use : {"sinogram", "projections", "kspace"}
+            What its numbers are.
+        given : mapping, optional
+            Reading options that are known already.
+        """
+        self._start_over()
+        self._path.line_edit.value = ""
+        self._layer, self._use = layer, use
+        self._path.line_edit.native.setPlaceholderText(f"layer “{layer.name}”")
+        others = imaginary_parts(layer, list(self._viewer.layers)) if use == "kspace" else []
+        parts = [(other.name, other) for other in others]
+        offer(self._imaginary, [*([(PAIRS, None)] if not parts or holds_pairs(layer) else []), *parts])
+        self._imaginary_row.setVisible(use == "kspace")
+        shape = self._layer_source().shape
+        orders = [order for order in self.orders if len(order) == len(shape)]
+        offer(self._axes, self._axes_choices(orders, shape))
+        self._form.show({"axes": FIRST_AXES.get(use), **(given or {})})
+        self._form.show_only([name for name in self.fields if name != "dataset"])
+        bring_forward(self)
+        self._look_again()
+        self._importing = False
+
+    def _start_over(self) -> None:
+        """Drop the answers given for another scan."""
+        self._layer = None
+        self._imaginary_row.hide()
+        self._frame(None)
+        self._form.show({name: ReadOptions.model_fields[name].default for name in self.fields})
+        self._form.show_only(self.fields)
+
+    def _layer_source(self) -> LayerSource:
+        assert self._layer is not None
+        assert self._use is not None
+        return LayerSource.of(self._layer, self._use, self._imaginary.value if self._use == "kspace" else None)
+
+    def _source(self) -> Source:
+        """Return what is to be read: the layer, or the file that is typed; empty if there is neither."""
+        return typed_path(self._path) if self._layer is None else self._layer_source()
+
     def _look_elsewhere(self) -> None:
-        """Another file: what was offered for the last one does not hold."""
+        """Another file: what was offered for the last one, or for a layer, does not hold."""
+        if typed_path(self._path) and self._layer is not None:
+            self._start_over()
+        self._path.line_edit.native.setPlaceholderText("")
         offer(self._axes, self._axes_choices(self.orders))
         self._look_again()
 
@@ -123,22 +198,22 @@ class ImportWidget(QWidget):
         """Read what the form says now, unless it changes again soon."""
         self._measurement = None
         self._importing = False
-        path = typed_path(self._path)
-        if path:
+        source = self._source()
+        if source:
             self._reason.setText("Reading…")
-            self._reader.request(path, self._given())
+            self._reader.request(source, self._given())
         else:
             self._reader.withdraw()
             self._clear(INTRODUCTION)
 
     def _import_scan(self) -> None:
-        path = typed_path(self._path)
+        source = self._source()
         if self._measurement is not None:
             self._add_layer(self._measurement)
-        elif path:
+        elif source:
             self._importing = True
             self._reason.setText("Reading…")
-            self._reader.request(path, self._given(), delay=0)
+            self._reader.request(source, self._given(), delay=0)
 
     def _given(self) -> dict[str, Any]:
         return {name: value for name, value in self._form.values().items() if value is not None}
@@ -147,6 +222,8 @@ class ImportWidget(QWidget):
         importing, self._importing = self._importing, False
         if isinstance(answer, Seen):
             self._measurement = answer.measurement
+            self._frame(None)
+            self._show_angles(answer.measurement)
             self._thumbnail.show_picture(answer.picture)
             self._reason.setText(f"{in_words(answer.measurement)}.")
             if importing:
@@ -163,7 +240,20 @@ class ImportWidget(QWidget):
 
     def _clear(self, reason: str) -> None:
         self._thumbnail.show_nothing()
+        self._show_angles(None)
         self._reason.setText(reason)
+
+    def _show_angles(self, measurement: Measurement | None) -> None:
+        if self._ends is not None:
+            self._ends.show_angles(measurement.angles if isinstance(measurement, Sinogram) else None)
+
+    def _frame(self, field: QWidget | None) -> None:
+        """Draw a frame around the field that is asked for, and around no other."""
+        if self._framed is not None:
+            self._framed.setStyleSheet("")
+        self._framed = field
+        if field is not None:
+            field.setStyleSheet(FRAME)
 
     def _concerns(self, question: LayoutQuestion) -> bool:
         """Whether the answer is of use here; which data set it is decides on the kind of scan."""
@@ -174,8 +264,10 @@ class ImportWidget(QWidget):
         if not self._concerns(question):
             self._clear(f"This file seems to hold no {self.title}; use the other import widget.")
             return
-        self._clear(str(question))
+        about_angles = question.needs == "angles"
+        self._clear(NO_ANGLES.format(self._name()) if about_angles else str(question))
         field = self._form[question.needs]
+        self._frame(_line_of(field))
         if field is self._axes:
             orders = permutations(self.axis_names, len(question.shape or ()))
             possible = [order for order in map("".join, orders) if is_sinogram_order(order) or is_kspace_order(order)]
@@ -190,14 +282,24 @@ class ImportWidget(QWidget):
         """Put the cursor where the answer goes."""
         if self._concerns(question):
             field = self._form[question.needs]
-            target = field.line_edit if isinstance(field, FileEdit) else field
-            target.native.setFocus(Qt.FocusReason.OtherFocusReason)
-            if isinstance(field, LineEdit) and target.native.isVisible():
-                target.native.completer().complete()
+            target = _line_of(field)
+            self._scroll.reveal(target)
+            target.setFocus(Qt.FocusReason.OtherFocusReason)
+            if isinstance(field, LineEdit) and target.isVisible():
+                target.completer().complete()
+
+    def _name(self) -> str:
+        return Path(typed_path(self._path)).name if self._layer is None else f"“{self._layer.name}”"
 
     def _add_layer(self, measurement: Measurement) -> None:
-        self._viewer.add_layer(Layer.create(*measurement_layer(measurement)))
+        made = Layer.create(*measurement_layer(measurement))
+        if self._layer is not None:
+            made.name = f"{measurement.source} ({self.title})"
+            if self._layer in self._viewer.layers:  # It would lie under the scan.
+                self._layer.visible = False
+        self._viewer.add_layer(made)
         self._reason.setText(f"Added {measurement.source}: {in_words(measurement)}.")
+        bring_main_forward(self)
 
     def _axes_choices(self, orders: Sequence[str], shape: Sequence[int] | None = None) -> list[tuple[str, str | None]]:
         """Axis orders in words, with the lengths of the axes if these are known."""
@@ -208,3 +310,8 @@ class ImportWidget(QWidget):
                 names = [f"{name} ({length})" for name, length in zip(names, shape, strict=True)]
             choices.append((", ".join(names), order))
         return choices
+
+
+def _line_of(field: Any) -> Any:
+    """Qt widget that takes the answer; a field for files is a line and a button."""
+    return field.line_edit.native if isinstance(field, FileEdit) else field.native

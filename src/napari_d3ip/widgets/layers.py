@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_d3ip.digest import array_digest
 from napari_d3ip.io.units import units_in_napari
 from napari_d3ip.measurement import (
     PLACE,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 KEY = "napari_d3ip"
+CONTENT = "content"
+"""Metadata of layers that are made here: digest of the data that the rest of the metadata is about."""
 QUANTITY = "quantity"
 """Metadata of layers that are made of results: what they show instead of a reconstructed volume."""
 TRUTH = "truth"
@@ -55,6 +58,10 @@ def measurement_layer(measurement: Measurement) -> LayerTuple:
         Data, attributes and ``"image"``; the measurement is in ``metadata["napari_d3ip"]["measurement"]``.
         K-space is shown as ``log(1 + |k|)``, with the coils in front.
     """
+    return _stamped(_measurement_layer(measurement))
+
+
+def _measurement_layer(measurement: Measurement) -> LayerTuple:
     attributes = {"name": measurement.source, "metadata": {KEY: {"measurement": measurement}}}
     labels = measurement.describe()["axes"]
     if isinstance(measurement, Sinogram):
@@ -102,7 +109,7 @@ def phase_layer(phase: FloatArray, result: Reconstruction) -> LayerTuple:
         Data, attributes and ``"image"``, in a cyclic colour map from -π to π.
     """
     attributes = _made_of(result, "phase") | {"colormap": "twilight", "contrast_limits": (-math.pi, math.pi)}
-    return phase, attributes | volume_placement(result.measurement), "image"
+    return _stamped((phase, attributes | volume_placement(result.measurement), "image"))
 
 
 def residual_layer(residual: FloatArray | ComplexArray, result: Reconstruction) -> LayerTuple:
@@ -128,14 +135,14 @@ def residual_layer(residual: FloatArray | ComplexArray, result: Reconstruction) 
     if isinstance(measurement, KSpace):
         magnitude = np.moveaxis(np.abs(residual), 1, 0)
         attributes |= {"colormap": "magma", "contrast_limits": (0, _largest(magnitude))}
-        return magnitude, attributes | _coil_placement(measurement, labels[2:]), "image"
+        return _stamped((magnitude, attributes | _coil_placement(measurement, labels[2:]), "image"))
     limit = _largest(residual.real)
     attributes |= {"colormap": "coolwarm", "contrast_limits": (-limit, limit), "axis_labels": labels}
     if isinstance(measurement, Sinogram):
         attributes |= _sinogram_placement(measurement)
     elif isinstance(measurement, ImageStack):
         attributes |= volume_placement(measurement)
-    return residual.real, attributes, "image"
+    return _stamped((residual.real, attributes, "image"))
 
 
 def uncertainty_layers(uncertainty: Uncertainty) -> list[LayerTuple]:
@@ -147,9 +154,16 @@ def uncertainty_layers(uncertainty: Uncertainty) -> list[LayerTuple]:
     deviation = _made_of(result, "uncertainty", seeds=uncertainty.seeds) | {"colormap": "inferno"}
     mean = _made_of(result, "mean", seeds=uncertainty.seeds)
     return [
-        (uncertainty.mean, mean | placement, "image"),
-        (uncertainty.deviation, deviation | placement, "image"),
+        _stamped((uncertainty.mean, mean | placement, "image")),
+        _stamped((uncertainty.deviation, deviation | placement, "image")),
     ]
+
+
+def _stamped(layer: LayerTuple) -> LayerTuple:
+    """The same, with the digest of the data in the metadata, which is of no other data."""
+    data, attributes, kind = layer
+    entry = attributes["metadata"][KEY] | {CONTENT: array_digest(data)}
+    return data, attributes | {"metadata": {KEY: entry}}, kind
 
 
 def _made_of(result: Reconstruction, quantity: str, **more: Any) -> dict[str, Any]:
@@ -195,22 +209,40 @@ def choice_events(layers: LayerList) -> tuple[Any, ...]:
     return events.inserted, events.removed, events.reordered, events.renamed
 
 
+def recorded_measurement(layer: Layer) -> Measurement | None:
+    """Measurement that ``layer`` was made of, with as many axes as it has now; None for other layers and results."""
+    entry = layer.metadata.get(KEY, {})
+    measurement: Measurement | None = entry.get("measurement") if "metrics" not in entry else None
+    return measurement if measurement is not None and measurement.data.ndim == layer.ndim else None
+
+
 def measurement_of(layer: Layer) -> Measurement | None:
-    """Measurement that ``layer`` shows; None for other layers and for reconstructed volumes."""
-    return measurement_in(layer.metadata, layer.ndim)
+    """Measurement that ``layer`` shows; None for other layers, reconstructed volumes, and data changed since."""
+    return measurement_in(layer.metadata, layer.data)
 
 
-def measurement_in(metadata: dict[str, Any], ndim: int) -> Measurement | None:
-    """As `measurement_of`, of metadata and number of axes; those of a projection, say, are no longer the scan's."""
+def measurement_in(metadata: dict[str, Any], data: Any) -> Measurement | None:
+    """As `measurement_of`, of metadata and data."""
     entry = metadata.get(KEY, {})
     measurement: Measurement | None = entry.get("measurement") if "metrics" not in entry else None
-    return measurement if measurement is not None and measurement.data.ndim == ndim else None
+    if measurement is None or measurement.data.ndim != np.ndim(data) or not is_as_made(metadata, data):
+        return None
+    return measurement
+
+
+def is_as_made(metadata: dict[str, Any], data: Any) -> bool:
+    """Whether data are those that the metadata are about: not replaced, cropped, filtered or painted into since."""
+    entry = metadata.get(KEY, {})
+    content, measurement = entry.get(CONTENT), entry.get("measurement")
+    if content is None or (measurement is not None and data is measurement.data):
+        return True
+    return isinstance(data, np.ndarray) and array_digest(data) == content
 
 
 def result_of(layer: Layer) -> Reconstruction | None:
-    """Result that ``layer`` shows; None for other layers, also for those made of a result."""
+    """Result that ``layer`` shows; None for other layers, those made of a result, and data changed since."""
     entry = layer.metadata.get(KEY, {})
-    if "metrics" not in entry or QUANTITY in entry or not is_volume(layer):
+    if "metrics" not in entry or QUANTITY in entry or not is_volume(layer) or not _is_as_made(layer):
         return None
     settings = Settings.create(entry["settings"])
     return Reconstruction(
@@ -228,7 +260,11 @@ def volume_of(layer: Layer) -> Measurement | None:
     """Measurement whose volume ``layer`` shows, a result or the mean of several; None for other layers."""
     entry = layer.metadata.get(KEY, {})
     shows_volume = "metrics" in entry and entry.get(QUANTITY, "mean") == "mean"
-    return entry["measurement"] if shows_volume and is_volume(layer) else None
+    return entry["measurement"] if shows_volume and is_volume(layer) and _is_as_made(layer) else None
+
+
+def _is_as_made(layer: Layer) -> bool:
+    return is_as_made(layer.metadata, layer.data)
 
 
 def is_volume(layer: Layer) -> bool:
@@ -265,10 +301,10 @@ def same_slices(reference: Any, layer: Layer) -> Any:
     return reference if reference.shape == shape else None
 
 
-def provenance(metadata: dict[str, Any]) -> dict[str, Any]:
-    """JSON values that a file keeps of a layer with ``metadata``: as `Reconstruction.save`, and what it shows."""
+def provenance(metadata: dict[str, Any], data: Any) -> dict[str, Any]:
+    """JSON values that a file keeps of a layer: as `Reconstruction.save`, and what it shows; none of changed data."""
     entry = metadata.get(KEY, {})
-    if "metrics" not in entry:
+    if "metrics" not in entry or not is_as_made(metadata, data):
         return {}
     more = {name: entry[name] for name in (QUANTITY, "seeds") if name in entry}
     kept = {name: entry[name] for name in ("settings", "history")}

@@ -1,4 +1,4 @@
-"""Choice of the layer to reconstruct: those that carry a measurement.
+"""Choice of the layer to reconstruct: those that carry a measurement, or others that can be used as one.
 
 Knows the viewer's layers; nothing of settings or runs.
 """
@@ -14,15 +14,18 @@ from napari.layers import Layer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from napari_d3ip.measurement import Measurement
+from napari_d3ip.measurement import Measurement, Sinogram
+from napari_d3ip.widgets.changed_note import ChangedNote
 from napari_d3ip.widgets.first_look import in_words
-from napari_d3ip.widgets.layers import choice_events, measurement_layer, measurement_of
+from napari_d3ip.widgets.layers import choice_events, measurement_layer, recorded_measurement
 from napari_d3ip.widgets.looks import CalmWheel, narrow
+from napari_d3ip.widgets.use_layer import UseLayer, open_form
 
 HINT = (
     "No scan is open. Drop a sinogram or k-space file onto the viewer, use Plugins → D3IP reconstruction → Import "
     "sinogram or Import k-space, or try a sample:"
 )
+OR = "Or drop a sinogram or k-space file onto the viewer, or try a sample:"
 # Samples offered where there is no scan, of the manifest, by what their buttons say.
 SAMPLES = {"chest_ct": "Chest CT", "brain_mri": "Brain MRI", "tilt_series": "Tilt series"}
 
@@ -49,13 +52,22 @@ class MeasurementChoice(QWidget):
         self._wheel.protect(self._box.native)
         self._summary = QLabel(objectName="layer_summary")
         self._summary.setWordWrap(True)
+        self._note = ChangedNote()
+        self._use_layer = UseLayer(viewer)
+        self._watched: Layer | None = None
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._box.native)
+        layout.addWidget(self._use_layer)
         layout.addWidget(self._summary)
+        layout.addWidget(self._note)
         layout.addWidget(self._sample_buttons())
         for event in choice_events(viewer.layers):
             event.connect(self._refresh)
+        viewer.layers.selection.events.active.connect(self._follow)
+        self._note.chosen.connect(self._describe)
+        self._note.form_wanted.connect(self._open_form)
+        self._use_layer.clicked.connect(lambda layer, use: open_form(viewer, layer, use))
         viewer.layers.events.inserted.connect(self._choose_new)
         self._box.changed.connect(self._describe)
         self._describe()
@@ -80,15 +92,25 @@ class MeasurementChoice(QWidget):
 
     @property
     def measurement(self) -> Measurement | None:
-        """Measurement of the chosen layer."""
-        return None if self.layer is None else measurement_of(self.layer)
+        """Measurement of the chosen layer; None also where its data were changed and what to use is open."""
+        return self._note.measurement(self.layer)
+
+    def look_again(self) -> Measurement | None:
+        """Return the measurement as the layer's data are now, and say so if they were changed unseen."""
+        self._describe()
+        return self.measurement
 
     def choose(self, measurement: Measurement) -> None:
         """Choose the layer of ``measurement``; a new one if there is none."""
         for layer in self._viewer.layers:
-            if measurement_of(layer) is measurement:
-                self._box.value = layer
-                return
+            recorded = recorded_measurement(layer)
+            if measurement not in (recorded, self._note.measurement(layer)) or recorded is None:
+                continue
+            if measurement is recorded and self._note.measurement(layer) is not recorded:
+                self._note.use_as_read(layer)
+            self._box.value = layer
+            self._describe()
+            return
         self._viewer.add_layer(Layer.create(*measurement_layer(measurement)))
 
     def release(self) -> None:
@@ -96,21 +118,61 @@ class MeasurementChoice(QWidget):
         for event in choice_events(self._viewer.layers):
             event.disconnect(self._refresh)
         self._viewer.layers.events.inserted.disconnect(self._choose_new)
+        self._viewer.layers.selection.events.active.disconnect(self._follow)
+        self._watch(None)
 
     def _layers(self, _: Any) -> list[Layer]:
-        return [layer for layer in self._viewer.layers if measurement_of(layer) is not None]
+        return [layer for layer in self._viewer.layers if recorded_measurement(layer) is not None]
 
     def _refresh(self) -> None:
         self._box.reset_choices()
         self._describe()
 
+    def _follow(self) -> None:
+        """Offer the selected layer, while there is no scan."""
+        if self.layer is None:
+            self._use_layer.refresh()
+
     def _choose_new(self, event: Any) -> None:
-        if measurement_of(event.value) is not None:
+        if recorded_measurement(event.value) is not None:
             self._box.value = event.value
 
+    def _watch(self, layer: Layer | None) -> None:
+        """Look again when the data of the chosen layer are replaced."""
+        if layer == self._watched:
+            return
+        if self._watched is not None:
+            self._watched.events.data.disconnect(self._describe)
+        self._watched = layer
+        if layer is not None:
+            layer.events.data.connect(self._describe)
+
     def _describe(self) -> None:
-        measurement = self.measurement
-        self._box.visible = measurement is not None
-        self._samples.setVisible(measurement is None)
-        self._summary.setText(HINT if measurement is None else in_words(measurement))
+        layer = self.layer
+        if layer is not None and recorded_measurement(layer) is None:  # Its data have other axes now.
+            self._box.reset_choices()
+            layer = self.layer
+        self._watch(layer)
+        measurement = self._note.show_for(layer)
+        self._box.visible = layer is not None
+        self._samples.setVisible(layer is None)
+        self._use_layer.setVisible(layer is None)
+        if layer is None:
+            self._use_layer.refresh()
+            self._summary.setText(OR if self._use_layer.has_choice else HINT)
+        else:
+            self._summary.setText("" if measurement is None else in_words(measurement))
+        self._summary.setVisible(bool(self._summary.text()))
         self.changed.emit(measurement)
+
+    def _open_form(self, layer: Layer) -> None:
+        """Let the user say what a changed layer is now; what still holds of its scan is given."""
+        scan = recorded_measurement(layer)
+        given: dict[str, Any] = {}
+        if isinstance(scan, Sinogram):
+            given = {"axes": "zad", "values": "line_integrals", "geometry": scan.geometry}
+            if layer.data.ndim == scan.data.ndim and layer.data.shape[1] == len(scan.angles):
+                given["angles"] = ",".join(f"{angle:.10g}" for angle in scan.angles) + ","
+            if layer.data.shape[2] == scan.data.shape[2]:
+                given["center"] = scan.center
+        open_form(self._viewer, layer, "sinogram", given)

@@ -104,6 +104,23 @@ class ModelForm:
             for part in (rows.labelForField(widget.native), widget.native):
                 part.setVisible(name in names)
 
+    def mark(self, names: Collection[str]) -> None:
+        """Write the labels of some fields in bold, and those of the others as usual."""
+        for name, label in self._labels().items():
+            font = label.font()
+            font.setBold(name in names)
+            label.setFont(font)
+
+    def _labels(self) -> dict[str, QLabel]:
+        """Labels of the fields that are in rows."""
+        rows = {name: widget.native.parentWidget() for name, widget in self._widgets.items()}
+        found = {
+            name: cast(QFormLayout, row.layout()).labelForField(self._widgets[name].native)
+            for name, row in rows.items()
+            if row is not None
+        }
+        return {name: cast(QLabel, label) for name, label in found.items()}
+
     def on_change(self, call: Callable[[], None]) -> None:
         """Call whenever a field changes, even by a letter."""
         for widget in self._widgets.values():

@@ -5,6 +5,8 @@ Knows the viewer's layers; nothing of reconstructions.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -13,16 +15,23 @@ from magicgui.widgets import ComboBox
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from pydantic import BaseModel, Field
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QFormLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_d3ip.errors import D3IPError
 from napari_d3ip.io.units import common_voxel_size
 from napari_d3ip.measurement import ImageStack
 from napari_d3ip.psf import gaussian_psf
+from napari_d3ip.reconstruction import Control, Step
+from napari_d3ip.widgets.docking import TabbedDock
 from napari_d3ip.widgets.first_look import in_words
-from napari_d3ip.widgets.layers import choice_events, measurement_layer, measurement_of, place_of
+from napari_d3ip.widgets.image_layers import finest, none_fits, why_no_volume
+from napari_d3ip.widgets.layers import choice_events, measurement_layer, place_of, recorded_measurement
 from napari_d3ip.widgets.looks import CalmWheel, Complaint, narrow
 from napari_d3ip.widgets.model_form import ModelForm, label_of
+from napari_d3ip.widgets.notify import show_failure
+from napari_d3ip.widgets.runner import Done, Failed, Outcome, Runner
+from napari_d3ip.widgets.vertical_scroll import VerticalScroll
 
 NO_STACK = "No image is open: this needs an image layer with axes (z, y, x)."
 NOTHING_TO_DO = (
@@ -60,6 +69,8 @@ class PrepareStackWidget(QWidget):
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__()
         self._viewer = napari_viewer
+        self._runner = Runner()
+        self._source: Layer | None = None
         choices = {"image": self._images, "psf": self._others, "mask": self._masks}
         tips = {
             "image": "Image (z, y, x).",
@@ -76,9 +87,18 @@ class PrepareStackWidget(QWidget):
         self._prepare.setToolTip("Add the image as a measurement, which D3IP reconstruction takes.")
         self._arrange()
         self._connect()
+        TabbedDock(self)
+
+    def event(self, event: QEvent) -> bool:
+        """Forget what is prepared when the dock is closed, which only takes the parent away."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self._runner.abandon()
+            self._check()
+        return super().event(event)
 
     def _arrange(self) -> None:
-        layout = QVBoxLayout(self)
+        content = QWidget()
+        layout = QVBoxLayout(content)
         rows = self._form.rows()
         for number, box in enumerate(self._boxes.values()):
             box.native.setObjectName(box.name)
@@ -88,6 +108,9 @@ class PrepareStackWidget(QWidget):
         for widget in (rows, self._prepare, self._why_not, self._status):
             layout.addWidget(widget)
         layout.addStretch()
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(VerticalScroll(content))
 
     def _connect(self) -> None:
         for event in choice_events(self._viewer.layers):
@@ -95,10 +118,11 @@ class PrepareStackWidget(QWidget):
         for box in self._boxes.values():
             box.changed.connect(lambda _: self._check())
         self._form.on_change(self._check)
-        self._prepare.clicked.connect(self._add_layer)
+        self._prepare.clicked.connect(self._start)
+        self._runner.ended.connect(self._show_end)
         self._check()
         # Closing the viewer destroys this widget; its own methods would not be called any more.
-        self.destroyed.connect(partial(_release, self._viewer, self._refresh))
+        self.destroyed.connect(partial(_release, self._runner, self._viewer, self._refresh))
 
     def _images(self, _: Any) -> list[Layer]:
         return [layer for layer in self._viewer.layers if isinstance(layer, Image) and _is_stack(layer)]
@@ -121,48 +145,88 @@ class PrepareStackWidget(QWidget):
         given = [self._boxes[name].value for name in ("psf", "mask")]
         has_work = any(layer is not None for layer in given) or values["upsample"] > 1
         has_work = has_work or max(values["fwhm_z"], values["fwhm_xy"]) > 0
-        self._why_not.say(NO_STACK if self._boxes["image"].value is None else "" if has_work else NOTHING_TO_DO)
-        self._prepare.setEnabled(not self._why_not.text())
+        if self._boxes["image"].value is None:
+            self._why_not.say(none_fits(NO_STACK, self._viewer.layers))
+        else:
+            self._why_not.say("" if has_work else NOTHING_TO_DO)
+        self._prepare.setEnabled(not self._why_not.text() and not self._runner.running)
 
-    def _add_layer(self) -> None:
+    def _start(self) -> None:
+        """Read the layers and make the stack in the thread: their data may come slowly."""
+        image, psf, mask = (self._boxes[name].value for name in ("image", "psf", "mask"))
         try:
-            stack = self._stack()
+            wanted = _Wanted.of(image, psf, mask, self._form.values())
         except D3IPError as error:
             self._why_not.say(str(error))
             return
-        self._boxes["image"].value.visible = False
-        self._viewer.add_layer(Layer.create(*measurement_layer(stack)))
-        self._status.setText(f"Added {stack.source}: {in_words(stack)}.")
+        self._source = image
+        self._status.setText("Preparing…")
+        self._runner.run(partial(_prepared, wanted))
+        self._check()
 
-    def _stack(self) -> ImageStack:
-        image, psf, mask = (self._boxes[name].value for name in ("image", "psf", "mask"))
-        values = self._form.values()
-        widths = (values["fwhm_z"], values["fwhm_xy"], values["fwhm_xy"])
-        blur = np.asarray(psf.data) if psf is not None else gaussian_psf(widths) if max(widths) > 0 else None
+    def _show_end(self, outcome: Outcome) -> None:
+        self._check()
+        self._status.setText("")
+        if isinstance(outcome, Done):
+            stack = outcome.result
+            if self._source is not None and self._source in self._viewer.layers:
+                self._source.visible = False
+            self._viewer.add_layer(Layer.create(*measurement_layer(stack)))
+            self._status.setText(f"Added {stack.source}: {in_words(stack)}.")
+        elif isinstance(outcome, Failed) and isinstance(outcome.error, D3IPError):
+            self._why_not.say(str(outcome.error))
+        elif isinstance(outcome, Failed):
+            show_failure(outcome.error, "Prepare image stack")
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Layers' numbers, still lazy, and what is to be made of them."""
+
+    name: str
+    data: Any
+    psf: Any
+    mask: Any
+    voxel_size: tuple[float, float, float] | None
+    unit: str
+    place: dict[str, Any]
+    options: dict[str, Any]
+
+    @classmethod
+    def of(cls, image: Layer, psf: Layer | None, mask: Layer | None, options: dict[str, Any]) -> _Wanted:
         voxel_size, unit = common_voxel_size(image.scale, image.units)
-        stack = ImageStack(
-            np.asarray(image.data),
-            psf=blur,
-            mask=None if mask is None else np.asarray(mask.data) != 0,
-            boundary=values["boundary"],
-            voxel_size=voxel_size,
-            unit=unit,
-            source=f"{image.name} stack",
-            provenance=place_of(image, voxel_size),
-        )
-        return stack.with_slices_between(values["upsample"]) if values["upsample"] > 1 else stack
+        data, blur, measured = (None if layer is None else finest(layer) for layer in (image, psf, mask))
+        return cls(image.name, data, blur, measured, voxel_size, unit, place_of(image, voxel_size), options)
 
 
-def _is_stack(layer: Any) -> bool:
-    """Whether it has three axes and is no scan itself."""
-    return (
-        not getattr(layer, "rgb", False)
-        and not layer.multiscale
-        and layer.data.ndim == 3
-        and not measurement_of(layer)
+def _prepared(wanted: _Wanted, control: Control) -> Generator[Step, None, ImageStack]:
+    """Body of the thread."""
+    yield from ()
+    options = wanted.options
+    widths = (options["fwhm_z"], options["fwhm_xy"], options["fwhm_xy"])
+    blur = None if wanted.psf is None else np.asarray(wanted.psf)
+    if blur is None and max(widths) > 0:
+        blur = gaussian_psf(widths)
+    control.check()
+    stack = ImageStack(
+        np.asarray(wanted.data),
+        psf=blur,
+        mask=None if wanted.mask is None else np.asarray(wanted.mask) != 0,
+        boundary=options["boundary"],
+        voxel_size=wanted.voxel_size,
+        unit=wanted.unit,
+        source=f"{wanted.name} stack",
+        provenance=wanted.place,
     )
+    return stack.with_slices_between(options["upsample"]) if options["upsample"] > 1 else stack
 
 
-def _release(viewer: ViewerModel, refresh: Any) -> None:
+def _is_stack(layer: Layer) -> bool:
+    """Whether it has three axes and is no scan itself."""
+    return not why_no_volume(layer, labels=True) and recorded_measurement(layer) is None
+
+
+def _release(runner: Runner, viewer: ViewerModel, refresh: Any) -> None:
+    runner.abandon()
     for event in choice_events(viewer.layers):
         event.disconnect(refresh)

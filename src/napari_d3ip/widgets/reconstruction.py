@@ -22,6 +22,7 @@ from napari_d3ip.widgets.activity import Activity
 from napari_d3ip.widgets.controls import RunControls
 from napari_d3ip.widgets.curves import Curves
 from napari_d3ip.widgets.device_finder import DeviceFinder
+from napari_d3ip.widgets.docking import TabbedDock
 from napari_d3ip.widgets.estimate_line import EstimateLine
 from napari_d3ip.widgets.extra_layers import ExtraLayers
 from napari_d3ip.widgets.looks import Section, thin_line
@@ -73,11 +74,13 @@ class ReconstructionWidget(QWidget):
         self._finish: Callable[[Any], None] | None = None
         self._part: tuple[Measurement | None, slice | None, Any] = (None, None, None)
         self._source: Layer | None = None
+        self._suited: Layer | None = None
         self._hid_source = False
         self._look: dict[str, Any] = {}
         self._arrange()
         self._connect()
         self._devices.look()
+        TabbedDock(self, is_main=True)
 
     def _arrange(self) -> None:
         content = QWidget()
@@ -96,6 +99,7 @@ class ReconstructionWidget(QWidget):
 
     def _advanced(self) -> Section:
         reset = QPushButton("Reset to preset", objectName="reset")
+        reset.setToolTip("All fields as the preset has them, those above too: no adapter, and the usual prior.")
         reset.clicked.connect(self._form.start_over)
         settings = VerticalScroll(self._form.advanced)
         settings.setFixedHeight(ADVANCED_HEIGHT)
@@ -133,6 +137,9 @@ class ReconstructionWidget(QWidget):
 
     def _suit(self, measurement: Measurement | None) -> None:
         """Offer what applies to the chosen scan."""
+        if self._choice.layer != self._suited:
+            self._form.leave_scan()
+            self._suited = self._choice.layer
         self._try_first.show_for(self._choice.layer, measurement)  # First: the form asks for its slices.
         if measurement is not None:
             self._form.show_for(measurement.kind)
@@ -166,7 +173,7 @@ class ReconstructionWidget(QWidget):
         self._start(result.measurement, result.settings)
 
     def _run(self) -> None:
-        measurement = self._choice.measurement
+        measurement = self._choice.look_again()
         if measurement is None or self._runner.running:
             return
         settings = self._form.settings()
@@ -175,7 +182,7 @@ class ReconstructionWidget(QWidget):
 
     def _look_first(self) -> None:
         """Run the direct method on the whole scan."""
-        measurement = self._choice.measurement
+        measurement = self._choice.look_again()
         if measurement is not None:
             method, device = direct_method(measurement.kind), self._form["device"].value
             # There is nothing to steer: all of the data may be seen.
@@ -183,7 +190,7 @@ class ReconstructionWidget(QWidget):
 
     def _compare(self) -> None:
         """Run several methods on the slices around the current one."""
-        measurement = self._choice.measurement
+        measurement = self._choice.look_again()
         if measurement is None or self._runner.running:
             return
         part = self._selected(measurement, self._try_first.compared)

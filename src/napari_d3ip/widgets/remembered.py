@@ -1,9 +1,9 @@
 """The settings last used, from one session to the next.
 
 One JSON file in the user's configuration folder: for each kind of measurement the methods, the last one used last,
-and for each of these the settings that differ from the preset's. Not in napari's own plugin settings (`preferences`),
-which are a fixed list of single values. Knows the settings model, no Qt; a file that cannot be read or written is no
-reason not to work.
+and for each of these the settings that differ from the preset's; never adapters, which are of one scan. Not in
+napari's own plugin settings (`preferences`), which are a fixed list of single values. Knows the settings model, no Qt;
+a file that cannot be read or written is no reason not to work.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from napari_d3ip.io.atomic import replacing
 from napari_d3ip.settings import Settings
 
 logger = logging.getLogger(__name__)
+OF_ONE_SCAN = ("adapter",)
+"""Settings that are for the scan they were made for, and are to be chosen anew for another."""
 
 
 def settings_file() -> Path:
@@ -35,16 +37,17 @@ def recall(kind: str, method: str | None = None) -> Settings | None:
     if method not in methods:
         return None
     try:
-        fields = {**methods[method], "method": method}
+        kept = {name: value for name, value in methods[method].items() if name not in OF_ONE_SCAN}
+        fields = {**kept, "method": method}
         return Settings.of_preset(fields.get("preset", Settings().preset), kind, fields)
-    except (SettingsError, TypeError):  # Of another version, or edited.
+    except (SettingsError, TypeError, AttributeError):  # Of another version, or edited.
         return None
 
 
 def remember(kind: str, settings: Settings) -> None:
-    """Keep ``settings`` as those last used for a kind of measurement and their method."""
+    """Keep ``settings`` as those last used for a kind of measurement and their method, but for `OF_ONE_SCAN`."""
     usual = Settings.of_preset(settings.preset, kind, {"method": settings.method})
-    changed = settings.model_dump(mode="json", exclude={"method"})
+    changed = settings.model_dump(mode="json", exclude={"method", *OF_ONE_SCAN})
     changed = {name: value for name, value in changed.items() if value != getattr(usual, name)}
     if settings.preset != Settings().preset:
         changed["preset"] = settings.preset

@@ -18,7 +18,7 @@ from napari.layers import Layer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QProgressBar, QPushButton, QSpinBox, QVBoxLayout, QWidget
 
-from napari_d3ip.errors import SettingsError
+from napari_d3ip.errors import MeasurementError, SettingsError
 from napari_d3ip.measurement import ComplexArray, FloatArray
 from napari_d3ip.metrics import check_reference, fourier_shell_correlation, psnr, ssim
 from napari_d3ip.reconstruction import Control, Reconstruction, Step, Uncertainty, iter_uncertainty
@@ -164,15 +164,24 @@ class ResultPanel(QWidget):
         self._buttons["save_adapter"].setVisible(self.result is not None and self.result.adapter is not None)
         self.setVisible(layer is not None)
 
+    def _current(self) -> Reconstruction | None:
+        """`result`; says so where the layer's data were changed, and are no longer those of the run."""
+        result = self.result
+        if result is None and self._layer is not None:
+            changed = f"“{self._layer.name}” was changed after the run, so it is no longer its result; run again."
+            show_failure(MeasurementError(changed), "Result")
+        return result
+
     def save_adapter(self) -> None:
         """Ask for a name, and write the adapters as a PEFT folder."""
-        folder = None if self.result is None else save_adapter(self.result, self)
+        result = self._current()
+        folder = None if result is None else save_adapter(result, self)
         if folder is not None:
             self.adapter_saved.emit(folder)
 
     def add_residual(self) -> None:
         """Compute what the volume fails to explain, and add it as a layer."""
-        result = self.result
+        result = self._current()
         if result is None:
             return
 
@@ -186,7 +195,7 @@ class ResultPanel(QWidget):
 
     def add_uncertainty(self) -> None:
         """Reconstruct with several seeds, and add mean and standard deviation as layers."""
-        result = self.result
+        result = self._current()
         if result is not None:
             work = partial(iter_uncertainty, result.measurement, result.settings, seeds=self._seeds.value())
             self._start("Uncertainty", lambda control: work(control=control), self._add_uncertainty)
@@ -219,11 +228,15 @@ class ResultPanel(QWidget):
         self._title.setText("" if self._layer is None else f"Result: <b>{escape(self._layer.name)}</b>")
 
     def _with_result(self, act: Callable[[Reconstruction], None]) -> Callable[[], None]:
-        return lambda: None if self.result is None else act(self.result)
+        def use() -> None:
+            result = self._current()
+            if result is not None:
+                act(result)
+
+        return use
 
     def _run_again(self) -> None:
-        if self.result is not None:
-            self.run_again_clicked.emit(self.result)
+        self._with_result(self.run_again_clicked.emit)()
 
     def _compare(self, reference: Layer) -> None:
         layers = [layer for layer in self._viewer.layers if volume_of(layer) is not None and layer is not reference]

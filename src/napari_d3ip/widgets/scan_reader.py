@@ -16,6 +16,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_d3ip.io import ReadOptions, read
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.widgets.first_look import Picture, picture
+from napari_d3ip.widgets.layer_source import LayerSource
 
 DELAY = 300
 """Milliseconds without another change before a scan is read."""
@@ -37,11 +38,13 @@ class Unread:
 
 
 Answer = Seen | Unread
+Source = str | LayerSource
+"""Path of a file, or a layer."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Request:
-    path: str
+    source: Source
     given: Mapping[str, Any]
 
 
@@ -63,9 +66,9 @@ class ScanReader(QObject):
         self._timer = QTimer(self, singleShot=True)
         self._timer.timeout.connect(self._start)
 
-    def request(self, path: str, given: Mapping[str, Any], delay: int = DELAY) -> None:
-        """Read ``path`` with reading options after ``delay`` milliseconds, instead of what was requested before."""
-        self._wanted = _Request(path, given)
+    def request(self, source: Source, given: Mapping[str, Any], delay: int = DELAY) -> None:
+        """Read ``source`` with reading options after ``delay`` milliseconds, instead of what was requested before."""
+        self._wanted = _Request(source, given)
         self._timer.start(delay)
 
     def withdraw(self) -> None:
@@ -91,7 +94,8 @@ class ScanReader(QObject):
 def _read(request: _Request) -> Answer:
     """Body of the thread; returns errors, since napari's workers must not raise."""
     try:
-        measurement = read(request.path, ReadOptions.create(request.given))
+        options, source = ReadOptions.create(request.given), request.source
+        measurement = source.read(options) if isinstance(source, LayerSource) else read(source, options)
         return Seen(measurement, picture(measurement))
     except Exception as error:  # noqa: BLE001 - shown by the widget
         return Unread(error)

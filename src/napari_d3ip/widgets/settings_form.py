@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from magicgui.widgets import ComboBox
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QFormLayout, QWidget
 
 from napari_d3ip.defaults import foresee
 from napari_d3ip.errors import D3IPError
@@ -20,6 +20,7 @@ from napari_d3ip.prior.library import available_priors
 from napari_d3ip.settings import Settings, fields_for, methods_for, problems, tasks_for
 from napari_d3ip.widgets import remembered
 from napari_d3ip.widgets.adapter_choice import AdapterChoice
+from napari_d3ip.widgets.changes_line import ChangesLine
 from napari_d3ip.widgets.model_form import ModelForm, offer
 from napari_d3ip.widgets.preferences import preferences
 from napari_d3ip.widgets.prior_preview import PriorPreview
@@ -55,14 +56,19 @@ class SettingsForm(ModelForm):
         }
         super().__init__(Settings, special=special)
         self._devices: Collection[str] = ()
+        self._changes = ChangesLine()
         self.basic = self.rows(only=BASIC)
+        _insert_below(self["preset"].native, self._changes)
         self.advanced = self.rows(without=BASIC)
         self._drafts: dict[tuple[str, str], dict[str, Any]] = {}
         self._chosen = ("", Settings.model_fields["method"].default)
         self.show({"device": preferences().device})
         self["preset"].changed.connect(self.reset)
         self["method"].changed.connect(lambda method: self._choose(self._chosen[0], method))
+        self._changes.reset_clicked.connect(self.start_over)
         self.show_for("sinogram")
+        self.on_change(self._tell_changes)
+        self._tell_changes()
 
     def settings(self) -> Settings:
         """What the form says; the preset's values for what does not apply.
@@ -104,9 +110,39 @@ class SettingsForm(ModelForm):
         self.show({name: getattr(defaults, name) for name in Settings.model_fields if name not in BASIC})
 
     def start_over(self) -> None:
-        """`reset`, and forget the settings last used for this kind of measurement and method."""
+        """Set all fields but the method to the preset, and forget what was last used for this kind and method."""
         remembered.forget(*self._chosen)
-        self.reset()
+        self.show({name: value for name, value in self._usual().items() if name not in ("method", "preset")})
+        self._tell_changes()
+
+    def leave_scan(self) -> None:
+        """Choose nothing that was for the last scan: another one is to begin without, unless the user says so."""
+        usual = {name: Settings.model_fields[name].default for name in remembered.OF_ONE_SCAN}
+        for draft in self._drafts.values():
+            draft.update(usual)
+        self.show(usual)
+
+    def changes(self) -> dict[str, tuple[Any, Any]]:
+        """Fields that differ from the chosen preset: what the form says, and what the preset says."""
+        usual, said = self._usual(), self._applying()
+        return {
+            name: (value, usual[name])
+            for name, value in said.items()
+            if name not in ("method", "preset") and not _is_same(value, usual[name])
+        }
+
+    def _usual(self) -> dict[str, Any]:
+        """What the fields are if nothing but method and preset is chosen."""
+        kind, method = self._chosen
+        usual = Settings.of_preset(self["preset"].value, kind, {"method": method})
+        values = {name: getattr(usual, name) for name in Settings.model_fields}
+        return values | {"prior": preferences().prior, "device": preferences().device}
+
+    def _tell_changes(self) -> None:
+        """Say beside the preset, and at the fields, what is not as the preset has it."""
+        changes = self.changes()
+        self._changes.show_changes(self["preset"].current_choice, changes)
+        self.mark(changes)
 
     def remember(self) -> None:
         """Keep what the form says for the next session."""
@@ -146,6 +182,7 @@ class SettingsForm(ModelForm):
             self.load(Settings.create(method=method))
             self.show({"device": device, "prior": preferences().prior})
         self.show_only(self._fields)
+        self._tell_changes()
 
     def offer_adapter(self, folder: Path) -> None:
         """Offer adapters that were saved just now."""
@@ -170,6 +207,23 @@ class SettingsForm(ModelForm):
         """What the form says, without what the user does not see."""
         values = self.values()
         return {name: values[name] for name in self._fields}
+
+
+def _is_same(said: Any, usual: Any) -> bool:
+    """Whether a field says what a preset does; numbers may be typed as text."""
+    if said == usual or str(said) == str(usual):
+        return True
+    try:
+        return float(said) == float(usual)
+    except (TypeError, ValueError):
+        return False
+
+
+def _insert_below(field: QWidget, line: QWidget) -> None:
+    """Put ``line`` into the row below a field of a form."""
+    layout = cast(QFormLayout, field.parentWidget().layout())
+    row, _ = layout.getWidgetPosition(field)
+    layout.insertRow(row + 1, line)
 
 
 def _prior_choice() -> ComboBox:

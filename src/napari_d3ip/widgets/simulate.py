@@ -25,8 +25,10 @@ from napari_d3ip.measurement import Measurement
 from napari_d3ip.reconstruction import Control, Step
 from napari_d3ip.simulate import simulate_kspace, simulate_sinogram
 from napari_d3ip.simulate.sampling import calibration_size
+from napari_d3ip.widgets.docking import TabbedDock
 from napari_d3ip.widgets.first_look import in_words
-from napari_d3ip.widgets.layers import TRUTH, choice_events, is_volume, measurement_layer, measurement_of, place_of
+from napari_d3ip.widgets.image_layers import finest, none_fits, shape_of, why_no_volume
+from napari_d3ip.widgets.layers import TRUTH, choice_events, measurement_layer, place_of, recorded_measurement
 from napari_d3ip.widgets.looks import CalmWheel, Complaint, narrow
 from napari_d3ip.widgets.model_form import ModelForm, label_of
 from napari_d3ip.widgets.notify import show_failure
@@ -100,6 +102,7 @@ class SimulationWidget(QWidget):
         self._simulate.setToolTip("Add the scan as a layer, which D3IP reconstruction takes.")
         self._arrange()
         self._connect()
+        TabbedDock(self)
 
     def _arrange(self) -> None:
         content = QWidget()
@@ -153,11 +156,12 @@ class SimulationWidget(QWidget):
 
     def _problem(self) -> str:
         if self._layer.value is None:
-            return NO_VOLUME
+            return none_fits(NO_VOLUME, self._viewer.layers)
         values = self._form.values()
         if self._kind.value == "kspace":
+            _, height, width = shape_of(self._layer.value)
             try:
-                calibration_size(self._layer.value.data.shape[1:], values["acceleration"], values["pattern"])
+                calibration_size((height, width), values["acceleration"], values["pattern"])
             except MeasurementError as error:
                 return str(error)
         return ""
@@ -203,7 +207,7 @@ class _Wanted:
     @classmethod
     def of(cls, layer: Image, kind: str, options: dict[str, Any]) -> _Wanted:
         voxel_size, unit = common_voxel_size(layer.scale, layer.units)
-        return cls(layer.name, layer.data, voxel_size, unit, place_of(layer, voxel_size), kind, options)
+        return cls(layer.name, finest(layer), voxel_size, unit, place_of(layer, voxel_size), kind, options)
 
     @property
     def title(self) -> str:
@@ -224,7 +228,7 @@ def _simulated(wanted: _Wanted, control: Control) -> Generator[Step, None, Measu
 
 def _can_be_scanned(layer: Layer) -> bool:
     """Whether it can be scanned: a real image of three axes that is no scan itself."""
-    return is_volume(layer) and measurement_of(layer) is None
+    return not why_no_volume(layer) and recorded_measurement(layer) is None
 
 
 def _release(runner: Runner, viewer: ViewerModel, refresh: Any) -> None:

@@ -24,6 +24,9 @@ class VerticalScroll(QScrollArea):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setWidgetResizable(True)
         self._revealed: QWidget | None = None
+        # A child: it ends with this widget, which a single shot to a bound method would outlive.
+        self._later = QTimer(self, singleShot=True, interval=0)
+        self._later.timeout.connect(self._reveal)
         self._next_input = _NextInput(self)
         self._next_input.came.connect(self._forget)
         self.setWidget(content)
@@ -63,7 +66,7 @@ class VerticalScroll(QScrollArea):
         if event.type() == QEvent.Type.LayoutRequest:
             self.updateGeometry()
         elif event.type() == QEvent.Type.Resize and self._revealed is not None:
-            QTimer.singleShot(0, self._reveal)  # Once the parts are where they will be.
+            self._later.start()  # Once the parts are where they will be.
         return super().eventFilter(watched, event)
 
 

@@ -1,0 +1,54 @@
+"""Evenly spaced angles as text: ``0:180`` (without 180), ``0:180:6`` (in steps), ``0..174`` (with both ends).
+
+Knows no file.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_STEPS = re.compile(rf"\s*({_NUMBER})\s*:\s*({_NUMBER})\s*:\s*({_NUMBER})\s*")
+MOST = 10**6
+"""Angles that a text may stand for."""
+
+
+def is_range(text: str) -> bool:
+    """Whether a text gives two ends, so that the number of projections says how many angles lie between."""
+    return _ends(text) is not None
+
+
+def stepped(text: str) -> tuple[float, ...] | None:
+    """Return the angles of ``start:stop:step``, without the stop; None if the text is nothing of the kind.
+
+    Raises
+    ------
+    ValueError
+        If no step leads from start to stop.
+    """
+    match = _STEPS.fullmatch(text)
+    if match is None:
+        return None
+    start, stop, step = map(float, match.groups())
+    count = np.ceil((stop - start) / step - 1e-9) if step else 0
+    if not 0 < count <= MOST:
+        raise ValueError(f"the step must lead from {start:g} to {stop:g}")
+    return tuple(float(start + step * index) for index in range(int(count)))
+
+
+def spread(text: str, views: int) -> tuple[float, ...]:
+    """Return ``views`` evenly spaced angles between the ends that `is_range` found."""
+    ends = _ends(text)
+    if ends is None:
+        raise ValueError(f"angles must be first..last or start:stop, got {text!r}")
+    first, last, both = ends
+    return tuple(np.linspace(first, last, views, endpoint=both).tolist())
+
+
+def _ends(text: str) -> tuple[float, float, bool] | None:
+    first, mark, last = text.partition("..") if ".." in text else text.partition(":")
+    if not mark or not all(re.fullmatch(rf"\s*{_NUMBER}\s*", end) for end in (first, last)):
+        return None
+    return float(first), float(last), mark == ".."

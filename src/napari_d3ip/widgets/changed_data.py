@@ -1,0 +1,94 @@
+"""A scan's layer whose data the user has changed: the same scan with these data, where they still fit its geometry.
+
+Knows layers and measurements; no Qt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from napari.layers import Layer
+
+from napari_d3ip.digest import array_digest
+from napari_d3ip.errors import D3IPError, MeasurementError
+from napari_d3ip.measurement import PLACE, ImageStack, KSpace, LinearMeasurement, Measurement, Sinogram
+from napari_d3ip.widgets.layers import KEY
+
+NOTE = "changed"
+"""Provenance of scans whose data were changed in a layer."""
+_MADE = "of_changed_data"
+
+
+def measurement_now(layer: Layer) -> Measurement:
+    """Return the scan of a layer with the data that it shows now.
+
+    The same data give the same object.
+
+    Parameters
+    ----------
+    layer : Layer
+        Made of a scan, its data changed since.
+
+    Raises
+    ------
+    MeasurementError
+        If the data no longer fit the scan's geometry, or cannot be right.
+    """
+    return _measurement_now(layer.metadata, layer.data, layer.scale, layer.translate)
+
+
+def changed_measurement(attributes: Mapping[str, Any], data: Any) -> Measurement | None:
+    """As `measurement_now`, of a layer's attributes and data; None where they are those of no scan, or do not fit."""
+    entry = attributes["metadata"].get(KEY, {})
+    if "measurement" not in entry or "metrics" in entry:
+        return None
+    try:
+        return _measurement_now(attributes["metadata"], data, attributes["scale"], attributes["translate"])
+    except D3IPError:
+        return None
+
+
+def _measurement_now(metadata: dict[str, Any], data: Any, scale: Any, translate: Any) -> Measurement:
+    entry = metadata[KEY]
+    scan: Measurement = entry["measurement"]
+    reason = why_not_fitting(scan, data)
+    if reason:
+        raise MeasurementError(reason)
+    digest = array_digest(data)
+    made: tuple[str, Measurement] | None = entry.get(_MADE)
+    if made is not None and made[0] == digest:
+        return made[1]
+    changes: dict[str, Any] = {"data": np.array(data), "origin": None}
+    note: dict[str, Any] = {NOTE: "data of the layer, changed after they were read"}
+    if len(data) != len(scan.data):  # Cut along z: the layer says where it lies now.
+        thickness = 1.0 if scan.voxel_size is None else scan.voxel_size[0]
+        note |= {PLACE: (float(translate[0] / scale[0] * thickness), 0.0, 0.0)}
+        changes["slice_range"] = None
+    measurement = replace(scan, provenance={**scan.provenance, **note}, **changes)
+    entry[_MADE] = (digest, measurement)
+    return measurement
+
+
+def why_not_fitting(scan: Measurement, data: Any) -> str:
+    """Return why data cannot take the place of a scan's, empty if they can."""
+    if isinstance(scan, KSpace):
+        return "A k-space layer shows magnitudes, which are no data to reconstruct."
+    if not isinstance(data, np.ndarray):
+        return "Its data are lazy now, and must be read as a new scan."
+    if data.dtype.kind not in "fiub":
+        return f"It holds {data.dtype} now, not real numbers."
+    if isinstance(scan, LinearMeasurement) and np.iscomplexobj(scan.data):
+        return "The layer shows magnitudes of complex data."
+    now, before = data.shape, scan.data.shape
+    may_be_cut = isinstance(scan, Sinogram) or (isinstance(scan, ImageStack) and bool(np.all(scan.mask)))
+    same = now[1:] == before[1:] if may_be_cut else now == before
+    if len(now) != len(before) or not same:
+        return f"It is {_sizes(now)} now, and was {_sizes(before)}: the geometry no longer fits."
+    return ""
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))

@@ -1,0 +1,67 @@
+"""The line below the preset: how many settings are not as the preset has them, which, and a link that resets them.
+
+Knows Qt only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QLabel
+
+LINK = "#5b8def"
+"""Can be read on dark and on light."""
+MOST_NAMES = 3
+"""Changed fields that are named in the line itself; all are in its tooltip."""
+
+
+class ChangesLine(QLabel):
+    """Label that is there while something differs from the preset.
+
+    Signals
+    -------
+    reset_clicked
+        The link.
+    """
+
+    reset_clicked = Signal()
+
+    def __init__(self) -> None:
+        super().__init__(objectName="changes", wordWrap=True, textFormat=Qt.TextFormat.RichText)
+        self.linkActivated.connect(lambda _: self.reset_clicked.emit())
+        self.hide()
+
+    def show_changes(self, preset: str, changes: Mapping[str, tuple[Any, Any]]) -> None:
+        """Say what differs from a preset.
+
+        Parameters
+        ----------
+        preset : str
+            As the form calls it.
+        changes : mapping
+            By the name of the field: its value, and the preset's.
+        """
+        names = [name.replace("_", " ") for name in changes]
+        count = "1 setting changed" if len(names) == 1 else f"{len(names)} settings changed"
+        named = f" ({', '.join(names)})" if len(names) <= MOST_NAMES else ""
+        self.setText(f'{escape(preset)}, {count}{named} · <a href="reset" style="color: {LINK}">reset</a>')
+        rows = (
+            f"{name}: {_in_words(said)}, preset {_in_words(usual)}"
+            for name, (said, usual) in zip(names, changes.values(), strict=True)
+        )
+        self.setToolTip("<qt>" + "<br>".join(map(escape, rows)) + "</qt>")
+        self.setVisible(bool(names))
+
+
+def _in_words(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, str | Path) and Path(value).is_absolute():
+        return Path(value).name
+    return f"{value:g}" if isinstance(value, float) else str(value)

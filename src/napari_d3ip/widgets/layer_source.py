@@ -1,0 +1,86 @@
+"""An image layer as what an import widget reads: its numbers, still lazy, and where they lie.
+
+Knows napari's layers and the checks of scans; no Qt. `LayerSource.read` is for a thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from napari.layers import Layer
+
+from napari_d3ip.io import ReadOptions
+from napari_d3ip.io.in_memory import Grid, kspace_of, sinogram_of
+from napari_d3ip.measurement import Measurement
+from napari_d3ip.widgets.image_layers import finest
+
+Use = Literal["sinogram", "projections", "kspace"]
+FIRST_AXES: dict[str, str] = {"sinogram": "zad", "projections": "azd"}
+"""What the axes of such layers usually are."""
+
+
+@dataclass(frozen=True, eq=False)
+class LayerSource:
+    """Numbers of a layer, to be read later.
+
+    Parameters
+    ----------
+    name : str
+        Of the layer.
+    use : {"sinogram", "projections", "kspace"}
+        What the numbers are.
+    data : array_like
+        As in the layer, at its finest level; lazy arrays are read by `read` only.
+    grid : Grid
+        Scale, place and units of its axes.
+    imaginary : array_like, optional
+        Imaginary part of k-space; without, the last axis of ``data`` is (real, imaginary).
+    """
+
+    name: str
+    use: Use
+    data: Any
+    grid: Grid
+    imaginary: Any = None
+
+    @classmethod
+    def of(cls, layer: Layer, use: Use, imaginary: Layer | None = None) -> LayerSource:
+        """Return what ``layer`` holds; nothing is read."""
+        grid = Grid(tuple(layer.scale), tuple(layer.translate), tuple(str(unit) for unit in layer.units))
+        return cls(layer.name, use, finest(layer), grid, None if imaginary is None else finest(imaginary))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape as the ``axes`` option counts it: a single sinogram gets its z axis, pairs are one number."""
+        shape = tuple(map(int, self.data.shape))
+        if self.use == "kspace":
+            return shape if self.imaginary is not None else shape[:-1]
+        return (1, *shape) if len(shape) == 2 else shape
+
+    def read(self, options: ReadOptions) -> Measurement:
+        """Read the numbers, and check them as a scan.
+
+        Raises
+        ------
+        D3IPError
+            As `napari_d3ip.io.read`, questions among them.
+        """
+        data = np.asarray(self.data)
+        if self.use == "kspace":
+            pairs = self.imaginary is None
+            parts = (data[..., 0], data[..., 1]) if pairs else (data, np.asarray(self.imaginary))
+            grid = self.grid if not pairs else _without_last(self.grid)
+            return kspace_of(parts[0] + 1j * parts[1], self.name, options, grid)
+        grid = self.grid if data.ndim == 3 else _with_first(self.grid)
+        return sinogram_of(data.reshape(self.shape), self.name, options, grid)
+
+
+def _without_last(grid: Grid) -> Grid:
+    return Grid(grid.scale[:-1], grid.translate[:-1], grid.units[:-1])
+
+
+def _with_first(grid: Grid) -> Grid:
+    """A slice as thick as a pixel is wide."""
+    return Grid((grid.scale[-1], *grid.scale), (0.0, *grid.translate), (grid.units[-1], *grid.units))

@@ -9,8 +9,6 @@ import math
 from collections import deque
 from collections.abc import Iterator
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,22 +17,6 @@ from napari_d3ip.solvers.total_variation import Duals, Regulariser, solve
 
 # Gradient, relative to the first one, below which single precision knows nothing more.
 _ROUNDING = 1e-6
-
-
-def angular_weights(angles: npt.NDArray[np.float64], period: float = 180.0) -> npt.NDArray[np.float64]:
-    """Integration weights (radians) of views on the half circle, or on ``period``: half the gaps to both neighbours.
-
-    A missing wedge is not shared out: no weight exceeds the median spacing by more than half of it.
-    """
-    # Rounding joins views of the same direction (0 and 180 degrees, a full circle); they share its weight.
-    folded = np.mod(np.round(angles, 6), period)
-    directions, index, count = np.unique(folded, return_inverse=True, return_counts=True)
-    gaps = np.diff(np.append(directions, directions[0] + period))
-    if len(gaps) > 2:
-        gaps = np.minimum(gaps, 1.5 * np.median(gaps))
-    weights = np.deg2rad((gaps + np.roll(gaps, 1)) / 2) / count
-    result: npt.NDArray[np.float64] = weights[index]
-    return result
 
 
 def ramp_filter(sinogram: Tensor, pitch: float) -> Tensor:

@@ -82,7 +82,7 @@ class Directions:
 
     def _ends(self) -> npt.NDArray[np.bool_]:
         """Which gaps lie between two directions, not inside one; a single direction has that to itself."""
-        last = self.group != np.roll(self.group, -1)
+        last: npt.NDArray[np.bool_] = self.group != np.roll(self.group, -1)
         return last if last.any() else self.gaps == self.gaps.max()
 
 

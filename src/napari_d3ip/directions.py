@@ -1,4 +1,4 @@
-"""Directions of projections: which coincide, which gap between them is a missing wedge, how much each stands for.
+"""Directions of projections: which coincide, and which gap between them is a missing wedge.
 
 Numpy only. Angles are in degrees, directions lie on a circle of ``period``: half a turn for parallel rays, which are
 the same from both sides, a whole turn for a fan.
@@ -86,12 +86,8 @@ class Directions:
         return last if last.any() else self.gaps == self.gaps.max()
 
 
-def angular_weights(angles: AngleArray, period: float = 180.0) -> AngleArray:
-    """Return the integration weights (radians) of projections over half a turn, or over ``period`` degrees.
-
-    Each direction stands for half the gaps to both neighbours, and is shared evenly by the projections that coincide
-    in it, so that the weights of a full cover, however uneven, add up to ``period``. What lies in a missing wedge is
-    left out: at its edges a direction stands for as much on the side of the wedge as on the other.
+def covered(angles: AngleArray, period: float = 180.0) -> float:
+    """Return how many degrees of ``period`` the directions cover: all but what lies in missing wedges.
 
     Parameters
     ----------
@@ -99,30 +95,13 @@ def angular_weights(angles: AngleArray, period: float = 180.0) -> AngleArray:
         Shape (angle,), degrees, in any order.
     period : float
         180 for parallel rays, 360 for a fan.
-
-    Returns
-    -------
-    ndarray
-        Shape (angle,).
     """
     directions = Directions.of(angles, period)
-    before, after = np.roll(directions.gaps, 1), directions.gaps.copy()
-    for gap in directions.wedges():
-        own, others = directions.spacing_beside(gap)
-        after[gap] = own
-        before[(gap + 1) % len(before)] = others
-    group = directions.group
-    share = np.bincount(group, (before + after) / 2) / np.bincount(group)
-    weights = np.empty(len(angles))
-    weights[directions.order] = np.deg2rad(share[group])
-    return weights
-
-
-def covered(angles: AngleArray, period: float = 180.0) -> float:
-    """Return how many degrees of ``period`` the directions cover; what lies in missing wedges is not covered."""
-    if Directions.of(angles, period).count == 1:
+    if directions.count == 1:
         return 0.0
-    return float(min(period, np.rad2deg(angular_weights(angles, period).sum())))
+    # The spacing itself is no gap: an even cover counts as all of it.
+    wedges = directions.wedges()
+    return period - sum(float(directions.gaps[gap] - np.mean(directions.spacing_beside(gap))) for gap in wedges)
 
 
 def _groups(gaps: AngleArray) -> npt.NDArray[np.intp]:

@@ -9,14 +9,51 @@ import math
 from collections import deque
 from collections.abc import Iterator
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from napari_d3ip.directions import Directions
 from napari_d3ip.operators.base import Check, LinearOperator, no_check
 from napari_d3ip.solvers.total_variation import Duals, Regulariser, solve
 
 # Gradient, relative to the first one, below which single precision knows nothing more.
 _ROUNDING = 1e-6
+# Of the spacing beside a missing wedge, what counts of the wedge.
+_AT_A_WEDGE = 1.5
+
+
+def angular_weights(angles: npt.NDArray[np.float64], period: float = 180.0) -> npt.NDArray[np.float64]:
+    """Return the integration weights (radians) of projections over half a turn, or over ``period`` degrees.
+
+    Each direction stands for half the gaps to both neighbours, and is shared evenly by the projections that coincide
+    in it, so that the weights of a full cover, however uneven, add up to ``period``. A missing wedge is not shared
+    out: at its edges a direction stands, on the side of the wedge, for half as much more as on the other.
+
+    Parameters
+    ----------
+    angles : ndarray
+        Shape (angle,), degrees, in any order.
+    period : float
+        180 for parallel rays, 360 for a fan.
+
+    Returns
+    -------
+    ndarray
+        Shape (angle,).
+    """
+    directions = Directions.of(angles, period)
+    before, after = np.roll(directions.gaps, 1), directions.gaps.copy()
+    for gap in directions.wedges():
+        own, others = directions.spacing_beside(gap)
+        after[gap] = _AT_A_WEDGE * own
+        before[(gap + 1) % len(before)] = _AT_A_WEDGE * others
+    group = directions.group
+    share = np.bincount(group, (before + after) / 2) / np.bincount(group)
+    weights = np.empty(len(angles))
+    weights[directions.order] = np.deg2rad(share[group])
+    return weights
 
 
 def ramp_filter(sinogram: Tensor, pitch: float) -> Tensor:

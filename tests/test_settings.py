@@ -13,6 +13,7 @@ from napari_d3ip.errors import SettingsError
 from napari_d3ip.settings import (
     ADAPTIVE_METHODS,
     DIFFUSION_METHODS,
+    DIRECT_METHODS,
     METHODS,
     PRESETS,
     UNTRAINED_METHODS,
@@ -144,7 +145,8 @@ def test_every_field_applies_somewhere() -> None:
 @pytest.mark.parametrize(("kind", "method"), KINDS_AND_METHODS)
 def test_fields_follow_the_kind_and_the_method(kind: str, method: str) -> None:
     fields = set(fields_for(kind, method))
-    assert {"method", "preset", "device", "seed", "noise_level", "held_out_fraction"} <= fields
+    assert {"method", "preset", "device", "seed", "noise_level"} <= fields
+    assert ("held_out_fraction" in fields) == (method not in DIRECT_METHODS)
     sampling, adaptive = method in DIFFUSION_METHODS, method in ADAPTIVE_METHODS
     untrained = method in UNTRAINED_METHODS
     assert ("network_steps" in fields) == untrained

@@ -20,6 +20,7 @@ from napari_d3ip.prior.library import find_prior, train_steps
 from napari_d3ip.settings import (
     COUPLED_IN_3D,
     DIFFUSION_METHODS,
+    DIRECT_METHODS,
     PAPER_MRI,
     SLICEWISE_METHODS,
     Settings,
@@ -143,6 +144,8 @@ def resolve(settings: Settings, measurement: Measurement) -> Settings:
         if settings.adapt_loss == "equivariance":
             raise SettingsError("adapt_loss: equivariance is for sinograms and k-space; choose scales.")
         overrides |= {"adapt_leave_out": 0.0, "adapt_splits": 0}
+    if settings.method in DIRECT_METHODS:
+        overrides |= {"held_out_fraction": 0.0}  # They choose nothing that held-out rays would have to judge.
     fields = {name: value for name, value in defaults.items() if getattr(settings, name) is None} | overrides
     if settings.iterations is None:
         fields["iterations"] = _iterations(settings.method, measurement)

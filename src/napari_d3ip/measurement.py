@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from napari_d3ip.directions import covered
 from napari_d3ip.errors import MeasurementError
 
 FloatArray = npt.NDArray[np.float32]
@@ -195,15 +196,11 @@ class Sinogram:
 
     @property
     def angular_range(self) -> float:
-        """Degrees of the half circle that are covered: 180 minus the largest gap between neighbouring angles.
+        """Degrees of the half circle that are covered: 180 minus what lies in missing wedges.
 
         Of a fan it is that of the central ray.
         """
-        folded = np.unique(np.mod(self.angles, 180.0).round(6) % 180.0)  # The same direction twice is no gap.
-        gaps = np.diff(np.append(folded, folded[0] + 180.0))
-        # The view spacing itself is no gap: an even cover of the half circle counts as 180 degrees.
-        spacing = float(np.median(gaps)) if len(gaps) > 1 else 0.0
-        return float(180.0 - max(0.0, gaps.max() - spacing))
+        return covered(self.angles)
 
     def select(self, *, slices: slice | None = None, views: npt.NDArray[np.bool_] | None = None) -> Sinogram:
         """Sub-scan of some slices and views."""

@@ -94,6 +94,8 @@ COUPLED_METHODS = ("dds", *ADAPTIVE_METHODS)
 COUPLED_IN_3D = ("tv3d", "tgv")
 # Settings that mean something for some methods only; the others do for all.
 _METHODS_OF_FIELDS: dict[str, tuple[str, ...]] = {
+    # The others take all that was measured.
+    "held_out_fraction": tuple(method for method in METHODS if method not in DIRECT_METHODS),
     "nonnegative": (*UNTRAINED_METHODS, *_REGULARISED_METHODS),
     "remove_phase": ("l1-wavelet", *UNTRAINED_METHODS, *_REGULARISED_METHODS),
     "phase_constraint": _REGULARISED_METHODS,
@@ -422,7 +424,8 @@ class Settings(BaseModel):
         0.02,
         ge=0,
         le=0.5,
-        description="Fraction of rays or k-space samples kept out of the reconstruction to judge it.",
+        description="Fraction of rays or k-space samples kept out of the reconstruction to judge it; direct methods "
+        "use them all.",
     )
     held_out_views: int = Field(
         0, ge=0, description="Leave every n-th projection out of the reconstruction (0: none)."

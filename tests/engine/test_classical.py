@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,41 +13,12 @@ import torch
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.operators.base import Scaled
 from napari_d3ip.operators.tomography import ParallelBeam
-from napari_d3ip.preparation.tomography import filled_in
-from napari_d3ip.reconstruction import reconstruct
-from napari_d3ip.solvers.classical import angular_weights, least_squares, ramp_filter
+from napari_d3ip.preparation import prepare
+from napari_d3ip.preparation.tomography import Rays, filled_in
+from napari_d3ip.reconstruction import Control, reconstruct
+from napari_d3ip.settings import Settings
+from napari_d3ip.solvers.classical import least_squares, ramp_filter
 from napari_d3ip.solvers.conjugate_gradient import conjugate_gradient
-
-
-@pytest.mark.parametrize(
-    "angles",
-    [
-        np.arange(60) * 3.0,
-        np.arange(60) * 3.0 - 41.0,
-        np.random.default_rng(0).permutation(np.arange(45) * 4.0),
-        np.arange(61) * 360 / 61,  # A full circle whose opposite views interleave.
-        np.arange(60) * 6.0,  # A full circle whose opposite views coincide.
-        np.arange(61) * 3.0,  # 0 and 180 degrees both.
-        np.arange(61) * 6.0,  # 0, 180 and 360 degrees.
-    ],
-    ids=["half circle", "offset", "unordered", "full circle, odd", "full circle, even", "both ends", "all three"],
-)
-def test_weights_of_a_covered_half_circle_add_up_to_pi(angles: np.ndarray) -> None:
-    weights = angular_weights(angles)
-    assert weights.shape == angles.shape
-    assert (weights >= 0).all()
-    assert weights.sum() == pytest.approx(np.pi, rel=1e-9)
-
-
-def test_weights_follow_the_gaps() -> None:
-    weights = np.rad2deg(angular_weights(np.array([0.0, 40.0, 60.0, 100.0, 140.0])))
-    np.testing.assert_allclose(weights, [40, 30, 30, 40, 40])
-
-
-def test_a_missing_wedge_is_not_shared_out() -> None:
-    weights = np.rad2deg(angular_weights(np.arange(31) * 3.0))
-    np.testing.assert_allclose(weights[1:-1], 3.0)
-    np.testing.assert_allclose(weights[[0, -1]], (3.0 + 4.5) / 2)
 
 
 def test_ramp_filter_of_a_constant_vanishes() -> None:
@@ -68,7 +40,7 @@ def test_fbp_recovers_the_value_of_a_disk(disk: Callable[..., Any], axis: float 
     scene = disk(18.0, 0.8, 4.0, -3.0)
     data = scene.sinogram(angles, detectors, axis, pitch)[None]
     sinogram = Sinogram(data, angles, center=axis, detector_pitch=pitch, slice_shape=(64, 64))
-    volume = reconstruct(sinogram, method="fbp", held_out_fraction=0.0, device="cpu").volume[0]
+    volume = reconstruct(sinogram, method="fbp", device="cpu").volume[0]
     truth = scene.image(64, 64)
     inside, outside = volume[truth == truth.max()], volume[truth == 0]
     assert float(inside.mean()) == pytest.approx(0.8, rel=0.02)
@@ -77,6 +49,75 @@ def test_fbp_recovers_the_value_of_a_disk(disk: Callable[..., Any], axis: float 
     clipped = np.clip(volume, 0, None)
     assert float((clipped * xx).sum() / clipped.sum()) == pytest.approx(31.5 + 4.0, abs=0.5)
     assert float((clipped * yy).sum() / clipped.sum()) == pytest.approx(31.5 + 3.0, abs=0.5)
+
+
+def noise(count: int) -> np.ndarray:
+    """That of an encoder, degrees."""
+    return np.random.default_rng(3).normal(0, 0.001, count)
+
+
+COVERS = {
+    "turn with both ends": np.linspace(0, 360, 121) + noise(121),
+    "turn": np.arange(90) * 4.0 + noise(90),
+    "two turns": np.arange(120) * 6.0 + noise(120),
+    "frames": np.repeat(np.arange(60) * 3.0, 3) + noise(180),
+    "golden": np.arange(90) * 111.2461,
+    "dense and sparse": np.concatenate([np.arange(90) * 1.0, np.arange(90, 180, 9.0)]),
+    "arcsine": np.rad2deg(np.arcsin(np.linspace(-1, 1, 90, endpoint=False))),
+    "shuffled": np.random.default_rng(0).permutation(90) * 2.0,
+}
+
+
+@pytest.mark.parametrize("cover", COVERS)
+def test_fbp_has_the_scale_of_the_disk_however_its_directions_lie(disk: Callable[..., Any], cover: str) -> None:
+    scene, angles = disk(18.0, 0.8, 4.0, -3.0), COVERS[cover]
+    sinogram = Sinogram(scene.sinogram(angles, 72)[None], angles, slice_shape=(64, 64))
+    volume = reconstruct(sinogram, method="fbp", device="cpu").volume[0]
+    truth = scene.image(64, 64)
+    assert float((volume * truth).sum() / (truth * truth).sum()) == pytest.approx(0.98, abs=0.03)
+    assert float(volume[truth == truth.max()].mean()) == pytest.approx(0.8, rel=0.03)
+
+
+class TestAllRays:
+    """What a direct method is given, it uses."""
+
+    def test_neither_the_seed_nor_the_order_of_views_matters(self, make_scan: Callable[..., Any]) -> None:
+        scan = make_scan(views=25).measurement
+        settings = Settings(method="fbp", device="cpu")
+        result = reconstruct(scan, settings)
+        assert result.metrics["held_out_residual"] is None
+        assert result.settings.held_out_fraction == 0
+        order = np.random.default_rng(0).permutation(25)
+        permuted = replace(scan, data=scan.data[:, order], angles=scan.angles[order])
+        for other in (
+            reconstruct(scan, settings.updated(seed=7)),
+            reconstruct(scan, settings.updated(held_out_fraction=0.3)),
+            reconstruct(permuted, settings),
+        ):
+            difference = np.linalg.norm(other.volume - result.volume)
+            assert difference <= 1e-6 * np.linalg.norm(result.volume)
+
+    def test_every_ray_counts(self, make_scan: Callable[..., Any]) -> None:
+        scan = make_scan(slices=1, views=6).measurement
+        settings = Settings(method="fbp", device="cpu", noise_level=0.05)
+        volume = reconstruct(scan, settings).volume
+        for view in range(6):
+            for column in range(4, 16):  # Rays through the slice, whichever the seed would have drawn.
+                data = scan.data.copy()
+                data[0, view, column] += 10
+                assert not np.allclose(reconstruct(replace(scan, data=data), settings).volume, volume, atol=0.01)
+
+    def test_left_out_views_still_judge(self, make_scan: Callable[..., Any]) -> None:
+        metrics = reconstruct(make_scan().measurement, method="fbp", device="cpu", held_out_views=4).metrics
+        assert metrics["held_out_residual"] > 0
+
+    def test_the_start_of_other_methods_sees_no_held_out_ray(self, make_scan: Callable[..., Any]) -> None:
+        scan = make_scan().measurement
+        settings = Settings(method="dds", device="cpu", noise_level=0.05, held_out_fraction=0.3)
+        held_out = Rays.split(scan.data.shape, settings).held_out.numpy()
+        changed = replace(scan, data=scan.data + 3 * held_out)
+        one, other = (prepare(each, settings, torch.device("cpu"), Control()).direct() for each in (scan, changed))
+        torch.testing.assert_close(other, one, rtol=0, atol=0)
 
 
 def test_least_squares_is_conjugate_gradients_on_the_normal_equations() -> None:

@@ -61,6 +61,7 @@ OTHER_VALUES: dict[str, Any] = {
     "lora_rank": 1,
     "lora_ema": 0.0,
     "guard": False,
+    "held_out_fraction": 0.3,
     "held_out_views": 3,
     "backend": "on-the-fly",
 }

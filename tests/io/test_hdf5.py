@@ -88,14 +88,16 @@ def test_not_hdf5_at_all(tmp_path, failure):
     failure(info, "scan.nxs")
 
 
-def write_hyperspy(path, data, signals=1, uniform=True):
-    """Layout of HyperSpy 3.3, as ETSpy 1.3 saves a tilt series."""
+def write_hyperspy(path, data, signals=1, uniform=True, steps=(0.0, 15.0), tilts=None):
+    """Layout of HyperSpy 3.3, as ETSpy 1.3 saves a tilt series; offset and scale of the first axis, and tilts."""
     with h5py.File(path, "w") as file:
         file.attrs["file_format"] = "HyperSpy"
         for number in range(signals):
             group = file.create_group(f"Experiments/signal{number}")
             group["data"] = data
-            axes = (("Projections", "degrees", 0.0, 15.0), ("y", "nm", 0.0, 3.5), ("x", "nm", 0.0, 3.5))
+            if tilts is not None:
+                group["metadata/Tomography/_sig_tilts/data"] = np.asarray(tilts)[:, None]
+            axes = (("Projections", "degrees", *steps), ("y", "nm", 0.0, 3.5), ("x", "nm", 0.0, 3.5))
             for index, (name, units, offset, scale) in enumerate(axes):
                 axis = group.create_group(f"axis-{index}")
                 axis.attrs.update({"name": name, "units": units, "size": data.shape[index]})
@@ -125,3 +127,38 @@ def test_several_hyperspy_signals_are_asked_about(tmp_path, truth):
         read(path, axes="azd")
     assert info.value.candidates == ("signal0", "signal1")
     truth.check(read(path, axes="azd", dataset="signal1"), 1e-6)
+
+
+def test_tilts_in_the_metadata_of_etspy(tmp_path, truth):
+    """Whose axis is left as HyperSpy makes it, 0, 1, 2, ... degrees."""
+    tilts, data = truth.angles - 70, truth.integrals.transpose(1, 0, 2)
+    path = write_hyperspy(tmp_path / "s.hspy", data, steps=(0.0, 1.0), tilts=tilts)
+    sinogram = read(path, axes="azd")
+    np.testing.assert_allclose(sinogram.angles, tilts)
+    np.testing.assert_allclose(sinogram.data, truth.integrals, atol=1e-6)
+    assert "metadata/Tomography" in sinogram.provenance["read"]["angles"]["from"]
+    np.testing.assert_allclose(read(path, axes="azd", angles=truth.angles).angles, truth.angles)
+
+
+@pytest.mark.parametrize("tilts", [None, np.zeros(12)], ids=["no tilts", "tilts of zero"])
+def test_an_axis_that_nobody_calibrated_states_no_tilts(tmp_path, truth, tilts, failure):
+    data = truth.integrals.transpose(1, 0, 2)
+    path = write_hyperspy(tmp_path / "s.hspy", data, steps=(0.0, 1.0), tilts=tilts)
+    with pytest.raises(LayoutQuestion) as info:
+        read(path, axes="azd")
+    failure(info, "s.hspy")
+    assert info.value.needs == "angles"
+    truth.check(read(path, axes="azd", angles=truth.angles), 1e-6)
+    calibrated = write_hyperspy(tmp_path / "c.hspy", data, tilts=tilts)
+    truth.check(read(calibrated, axes="azd"), 1e-6)
+
+
+def test_tilts_that_an_axis_contradicts_are_asked_about(tmp_path, truth, failure):
+    data = truth.integrals.transpose(1, 0, 2)
+    path = write_hyperspy(tmp_path / "s.hspy", data, tilts=truth.angles + 1)
+    with pytest.raises(LayoutQuestion, match="from 1 to 166 in its metadata and from 0 to 165 as an axis") as info:
+        read(path, axes="azd")
+    failure(info, "s.hspy")
+    assert info.value.needs == "angles"
+    truth.check(read(path, axes="azd", angles=truth.angles), 1e-6)
+    truth.check(read(write_hyperspy(tmp_path / "t.hspy", data, tilts=truth.angles), axes="azd"), 1e-6)

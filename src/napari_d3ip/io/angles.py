@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from napari_d3ip.directions import covered
 from napari_d3ip.errors import FileError
 from napari_d3ip.files import is_regular, read_text
 from napari_d3ip.io.numpy_arrays import stored
@@ -26,6 +27,12 @@ AngleArray = npt.NDArray[np.float64]
 _SIDECARS = (".angles.txt", "_angles.txt", "_angles.npy", ".tlt", ".rawtlt")
 _LOOSE_SIDECARS = (".txt", ".csv")
 _FOLDER_SIDECARS = ("angles.txt", "angles.csv", "angles.npy")
+# Degrees or radians within which nothing has turned.
+_STANDSTILL = 0.01
+# Degrees of a half circle that cover all of it, and those that are a small part of it.
+_FULL, _SMALL = 170.0, 60.0
+# Half turns by which a number of them is whole.
+_WHOLE = 0.01
 _NAMES = re.compile(r"ang|theta|tilt|rot", re.IGNORECASE)
 _UNIT_IN_NAME = re.compile(r"(?:^|[^a-z])(deg(?:rees?|s)?|rad(?:ians?|s)?)(?![a-z])", re.IGNORECASE)
 
@@ -111,7 +118,8 @@ def find_sidecar(path: Path) -> tuple[Path, AngleArray, AngleUnit | None] | None
 def in_degrees(values: npt.ArrayLike, unit: AngleUnit | None, source: str) -> AngleArray:
     """Degrees from angles whose unit may be stated.
 
-    Without a unit they are degrees, unless more than 2 of them span no more than a turn in radians.
+    Without a unit they are degrees, unless more than 2 of them span no more than a turn in radians, or make half turns
+    of radians but a small part of one in degrees.
 
     Parameters
     ----------
@@ -128,7 +136,7 @@ def in_degrees(values: npt.ArrayLike, unit: AngleUnit | None, source: str) -> An
         If they could be radians.
     """
     angles = _real(values, source)
-    if unit is None and len(angles) > 2 and np.ptp(angles) <= 2 * math.pi + 0.1:
+    if unit is None and _could_be_radians(angles):
         raise LayoutQuestion(
             f"angle_unit: the {len(angles)} angles of {source} run from {angles.min():g} to {angles.max():g} without "
             "a unit and could be radians; give angle_unit=radian or angle_unit=degree.",
@@ -136,6 +144,36 @@ def in_degrees(values: npt.ArrayLike, unit: AngleUnit | None, source: str) -> An
             candidates=("radian", "degree"),
         )
     return cast(AngleArray, np.rad2deg(angles)) if unit == "radian" else angles
+
+
+def are_missing(values: npt.ArrayLike) -> bool:
+    """Return whether several angles are all the same, as programs write that know none."""
+    angles = np.asarray(values)
+    # Less than an encoder's noise is no movement.
+    return angles.dtype.kind in "fiu" and angles.size > 1 and bool(np.ptp(angles.astype(np.float64)) <= _STANDSTILL)
+
+
+def _could_be_radians(angles: AngleArray) -> bool:
+    """Whether angles without a unit may be radians; those that cannot are degrees."""
+    span = float(np.ptp(angles))
+    if len(angles) <= 2 or not np.isfinite(span):
+        return False
+    if span <= 2 * math.pi + 0.1:
+        return True
+    if span >= 180.0 or covered(np.rad2deg(angles)) < _FULL:
+        return False
+    # In degrees a small part of a turn, in radians many of them: written degrees are round, or evenly so.
+    steps = np.diff(np.sort(angles))
+    if np.allclose(steps, steps.mean(), atol=1e-4) and _is_round(steps.mean()):
+        return False
+    half_turns = np.array((span, span + float(np.median(steps)))) / math.pi
+    is_whole = bool(np.any(np.abs(half_turns - half_turns.round()) < _WHOLE))
+    return is_whole or (span < _SMALL and not all(map(_is_round, angles)))
+
+
+def _is_round(number: float) -> bool:
+    """Whether a number has two decimals at most, as degrees in files and single precision have them."""
+    return bool(abs(100 * number - round(100 * number)) < 0.002)
 
 
 def _real(values: npt.ArrayLike, source: str) -> AngleArray:

@@ -1,6 +1,7 @@
 """HyperSpy files (.hspy) with electron tilt series, as ETSpy writes them.
 
-The file states the tilts and pixel sizes but not whether the tilt axis runs along x or y of the images.
+The file states pixel sizes and, as ETSpy's metadata or as HyperSpy's axis, the tilts, but not whether the tilt axis
+runs along x or y of the images.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import h5py
 import numpy as np
 
 from napari_d3ip.io import hdf5_access as hdf5
+from napari_d3ip.io.angles import are_missing, in_degrees
 from napari_d3ip.io.guard import listed
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
@@ -19,6 +21,10 @@ from napari_d3ip.io.units import angle_unit, length_unit
 from napari_d3ip.measurement import Sinogram
 
 suffixes = (".hspy",)
+# Where ETSpy keeps tilts, a signal of their own in version 1, a list before.
+_TILTS = ("metadata/Tomography/_sig_tilts/data", "metadata/Tomography/tilts")
+# Degrees by which tilts and an axis may differ and say the same.
+_SAME_TILTS = 0.01
 
 
 def matches(path: Path) -> bool:
@@ -51,6 +57,7 @@ def read(path: Path, options: ReadOptions) -> Sinogram:
             )
         scan = RawScan(path, "HyperSpy", hdf5.deferred(dataset, path), dataset=dataset.name, plain=True)
         _read_axes(scan, dataset, path)
+        _read_tilts(scan, dataset, path, options)
         return scan.to_sinogram(options)
 
 
@@ -63,7 +70,10 @@ def _signals(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
 
 
 def _read_axes(scan: RawScan, dataset: h5py.Dataset, path: Path) -> None:
-    """Tilts from the axis in degrees or radians, pixel sizes from those in units of length."""
+    """Tilts from the axis in degrees or radians, pixel sizes from those in units of length.
+
+    An axis that nobody calibrated counts the images (0, 1, 2, ...), whatever its unit, and states no tilts.
+    """
     sizes: list[float | None] = []
     units: set[str] = set()
     for index in range(dataset.ndim):
@@ -78,11 +88,40 @@ def _read_axes(scan: RawScan, dataset: h5py.Dataset, path: Path) -> None:
         unit = angle_unit(stated)
         if unit is None:
             continue
+        scan.angle_axis = index
         if "axis" in axis:  # HyperSpy's DataAxis: a value for every step.
             scan.angles = hdf5.load(hdf5.get(axis, "axis", path), path)
-        else:
+        elif (axis.attrs["offset"], axis.attrs["scale"]) != (0.0, 1.0):
             steps = np.arange(dataset.shape[index])
             scan.angles = float(axis.attrs["offset"]) + float(axis.attrs["scale"]) * steps
-        scan.angle_axis, scan.angle_unit, scan.angles_from = index, unit, str(axis.name)
+        if scan.angles is not None:
+            scan.angle_unit, scan.angles_from = unit, str(axis.name)
     if len(units) == 1:
         scan.pixel_sizes, scan.unit = tuple(sizes), units.pop()
+
+
+def _read_tilts(scan: RawScan, dataset: h5py.Dataset, path: Path, options: ReadOptions) -> None:
+    """Tilts in ETSpy's metadata, degrees; zero for every image where none were given.
+
+    Raises
+    ------
+    LayoutQuestion
+        If an axis states others.
+    """
+    group = dataset.parent
+    found = next((item for name in _TILTS if isinstance(item := hdf5.lookup(group, name, path), h5py.Dataset)), None)
+    if found is None or found.dtype.kind not in "fiu":
+        return
+    tilts = hdf5.load(found, path).ravel()
+    if are_missing(tilts):
+        return
+    if scan.angles is not None and options.angles is None:
+        stated = in_degrees(scan.angles, scan.angle_unit, path.name)
+        if stated.shape != tilts.shape or np.abs(stated - tilts).max() > _SAME_TILTS:
+            raise LayoutQuestion(
+                f"angles: {path.name} states tilts twice, from {tilts[0]:g} to {tilts[-1]:g} in its metadata and from "
+                f"{stated[0]:g} to {stated[-1]:g} as an axis; give angles=FILE.",
+                needs="angles",
+                shape=dataset.shape,
+            )
+    scan.angles, scan.angle_unit, scan.angles_from = tilts, "degree", str(found.name)

@@ -82,7 +82,10 @@ class ReadOptions(BaseModel):
         None, ge=0, allow_inf_nan=False, description="From the rotation axis to a fan's detector, in image pixels."
     )
     dataset: str | None = Field(
-        None, min_length=1, description="Path of the data in an HDF5 file, or name of a variable (npz, mat)."
+        None,
+        min_length=1,
+        description="Path of the data in an HDF5 file, name of a variable (npz, mat), or what the names of a folder's "
+        "images begin with; scan_*_# says that the number at # counts them.",
     )
     values: Values | None = Field(
         None, description="What the numbers are: detector counts, transmission, or line integrals (-log done)."

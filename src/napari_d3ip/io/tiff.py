@@ -21,10 +21,11 @@ import tifffile
 
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.files import is_regular, open_regular
+from napari_d3ip.io.file_names import in_natural_order, in_order, prefix
 from napari_d3ip.io.guard import listed, reading_file
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
-from napari_d3ip.io.scan import RawScan
+from napari_d3ip.io.scan import RawScan, list_of_angles
 from napari_d3ip.io.stored import AnyArray, Part, Stored, from_bytes
 from napari_d3ip.io.tiff_pages import require_pages
 from napari_d3ip.io.units import length_unit
@@ -70,7 +71,9 @@ def read(path: Path, options: ReadOptions) -> Sinogram:
     """Read a TIFF stack or a folder of TIFFs.
 
     In a folder, files whose names begin with flat, white or open_beam, and with dark, are flat and dark fields;
-    ``options.dataset`` names the beginning of the others if there are several.
+    ``options.dataset`` names the beginning of the others if there are several series. Their order is that of the
+    numbers in their names; where several vary, that in which angles in the names agree with those given, else
+    ``options.dataset`` says which number counts (``scan_*_#``). Angles in the names are taken if none are given.
 
     Raises
     ------
@@ -78,7 +81,7 @@ def read(path: Path, options: ReadOptions) -> Sinogram:
         See `napari_d3ip.io.read`.
     """
     if path.is_dir():
-        return _read_folder_scan(path, options.dataset).to_sinogram(options)
+        return _read_folder_scan(path, options).to_sinogram(options)
     options.refuse(("dataset",), path.name, "a single stack")
     stack = read_stack(path)
     if stack.metadata is not None:
@@ -237,42 +240,52 @@ def _ome_sizes(xml: str) -> tuple[Sizes, str | None]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """TIFF files in the order people count: 2 before 10."""
+    """TIFF files of a folder, hidden ones apart."""
     files = [item for item in folder.iterdir() if item.suffix.lower() in suffixes and not item.name.startswith(".")]
-    return sorted(files, key=lambda item: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", item.name)])
+    return in_natural_order(files)
 
 
-def _read_folder_scan(folder: Path, wanted: str | None) -> RawScan:
+def _read_folder_scan(folder: Path, options: ReadOptions) -> RawScan:
     files = _files(folder)
     flats = [file for file in files if _FLAT.match(file.name)]
     darks = [file for file in files if _DARK.match(file.name)]
-    images = [file for file in files if file not in flats and file not in darks]
-    prefixes = sorted({_prefix(file) for file in images})
-    if wanted is not None:
-        images = [file for file in images if _prefix(file) == wanted]
-    elif len(prefixes) > 1:
-        raise LayoutQuestion(
-            f"dataset: folder {folder.name} mixes images named {listed(prefixes)}; give dataset=NAME of one.",
-            needs="dataset",
-            candidates=prefixes,
-        )
+    images, pattern = _series([file for file in files if file not in flats and file not in darks], folder, options)
     if not images:
         raise FileError(f"{folder.name} holds no TIFF images of a scan; choose another folder.")
-    first = read_stack(images[0])
+    given = list_of_angles(folder, options)
+    ordered = in_order(images, given, pattern)
+    first = read_stack(ordered.files[0])
     return RawScan(
         folder,
         "folder of TIFFs",
-        _read_folder(folder, images),
+        _read_folder(folder, ordered.files),
         plain=True,
         flats=_read_folder(folder, flats) if flats else None,
         darks=_read_folder(folder, darks) if darks else None,
         pixel_sizes=(None, *first.sizes[1:]),
         unit=first.unit,
+        angles=ordered.angles if given is None else None,
+        angles_from="the names of the files",
+        files={"first": ordered.files[0].name, "last": ordered.files[-1].name, "order": ordered.how},
     )
 
 
-def _prefix(file: Path) -> str:
-    return re.split(r"\d", file.stem)[0]
+def _series(images: list[Path], folder: Path, options: ReadOptions) -> tuple[list[Path], str | None]:
+    """Images of the series that is wanted, and the pattern that says which number counts them, if one was given."""
+    prefixes = sorted({prefix(file) for file in images})
+    wanted = options.dataset
+    if wanted is None:
+        if len(prefixes) > 1:
+            raise LayoutQuestion(
+                f"dataset: folder {folder.name} mixes images named {listed(prefixes)}; give dataset=NAME of one.",
+                needs="dataset",
+                candidates=prefixes,
+            )
+        return images, None
+    pattern = wanted if "#" in wanted and wanted not in prefixes else None
+    beginning = wanted if pattern is None else re.split(r"[+-]?[\d#*]", pattern)[0]
+    names = (beginning, beginning.rstrip("+-"))
+    return [file for file in images if prefix(file) in names], pattern
 
 
 def _read_folder(folder: Path, files: list[Path]) -> Stored:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from napari_d3ip.defaults import left_out_views
+from napari_d3ip.directions import Directions
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.noise import estimate_noise
 from napari_d3ip.operators.base import LinearOperator
@@ -21,9 +22,6 @@ from napari_d3ip.reconstruction import Control
 from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.classical import angular_weights, ramp_filter
 from napari_d3ip.solvers.fan_beam import fan_beam_reconstruction
-
-# Of the mean angle between projections.
-_SAME_DIRECTION = 0.1
 
 
 @dataclass(frozen=True)
@@ -96,20 +94,20 @@ def prepare_sinogram(measurement: Sinogram, settings: Settings, device: torch.de
 def _directions(rays: Rays, measurement: Sinogram, device: torch.device) -> list[Tensor]:
     """Masks (1, angle, 1) of the projections of each direction, in their order, without those left out.
 
-    Half a turn apart, parallel rays are the same: to hide one and show the other would hide nothing.
+    Half a turn apart, parallel rays are the same, as is a fan a turn apart: to hide one projection and show the other
+    would hide nothing.
     """
-    angles = measurement.angles
-    # Of a fan no two projections are of one direction, however near.
-    largest = _SAME_DIRECTION * measurement.angular_range / len(angles) if measurement.geometry == "parallel" else -1.0
-    folded = np.mod(np.round(angles, 6), 180.0)
-    order = np.argsort(folded, kind="stable")
-    views = order[rays.views[order]]
-    sorted_angles = folded[views]
-    number = np.append(0, np.cumsum(np.diff(sorted_angles) > largest))
-    if number[-1] > 0 and sorted_angles[0] + 180.0 - sorted_angles[-1] <= largest:
-        number[number == number[-1]] = 0
-    masks = torch.zeros(int(number.max()) + 1, len(angles), device=device)
-    masks[torch.from_numpy(number), torch.from_numpy(views)] = 1
+    kept = np.flatnonzero(rays.views)
+    angles = measurement.angles[kept]
+    directions = Directions.of(angles, 180.0 if measurement.geometry == "parallel" else 360.0)
+    masks = torch.zeros(directions.count, len(rays.views), device=device)
+    masks[torch.from_numpy(directions.group), torch.from_numpy(kept[directions.order])] = 1
+    if measurement.geometry == "fan":
+        # Neighbours are those whose central rays are, from whichever side.
+        first = np.unique(directions.group, return_index=True)[1]
+        masks = masks[
+            torch.from_numpy(np.argsort(np.mod(angles[directions.order[first]].round(6), 180.0), kind="stable"))
+        ]
     return list(masks[:, None, :, None])
 
 

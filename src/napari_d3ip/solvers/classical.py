@@ -14,27 +14,46 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from napari_d3ip.directions import Directions
 from napari_d3ip.operators.base import Check, LinearOperator, no_check
 from napari_d3ip.solvers.total_variation import Duals, Regulariser, solve
 
 # Gradient, relative to the first one, below which single precision knows nothing more.
 _ROUNDING = 1e-6
+# Of the spacing beside a missing wedge, what counts of the wedge.
+_AT_A_WEDGE = 1.5
 
 
 def angular_weights(angles: npt.NDArray[np.float64], period: float = 180.0) -> npt.NDArray[np.float64]:
-    """Integration weights (radians) of views on the half circle, or on ``period``: half the gaps to both neighbours.
+    """Return the integration weights (radians) of projections over half a turn, or over ``period`` degrees.
 
-    A missing wedge is not shared out: no weight exceeds the median spacing by more than half of it.
+    Each direction stands for half the gaps to both neighbours, and is shared evenly by the projections that coincide
+    in it, so that the weights of a full cover, however uneven, add up to ``period``. A missing wedge is not shared
+    out: at its edges a direction stands, on the side of the wedge, for half as much more as on the other.
+
+    Parameters
+    ----------
+    angles : ndarray
+        Shape (angle,), degrees, in any order.
+    period : float
+        180 for parallel rays, 360 for a fan.
+
+    Returns
+    -------
+    ndarray
+        Shape (angle,).
     """
-    # Rounding joins views of the same direction (0 and 180 degrees, a full circle); they share its weight.
-    folded = np.mod(np.round(angles, 6), period)
-    directions, index, count = np.unique(folded, return_inverse=True, return_counts=True)
-    gaps = np.diff(np.append(directions, directions[0] + period))
-    if len(gaps) > 2:
-        gaps = np.minimum(gaps, 1.5 * np.median(gaps))
-    weights = np.deg2rad((gaps + np.roll(gaps, 1)) / 2) / count
-    result: npt.NDArray[np.float64] = weights[index]
-    return result
+    directions = Directions.of(angles, period)
+    before, after = np.roll(directions.gaps, 1), directions.gaps.copy()
+    for gap in directions.wedges():
+        own, others = directions.spacing_beside(gap)
+        after[gap] = _AT_A_WEDGE * own
+        before[(gap + 1) % len(before)] = _AT_A_WEDGE * others
+    group = directions.group
+    share = np.bincount(group, (before + after) / 2) / np.bincount(group)
+    weights = np.empty(len(angles))
+    weights[directions.order] = np.deg2rad(share[group])
+    return weights
 
 
 def ramp_filter(sinogram: Tensor, pitch: float) -> Tensor:

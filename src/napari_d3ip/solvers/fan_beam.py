@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from napari_d3ip.directions import Directions
 from napari_d3ip.operators.beams import Beam
 from napari_d3ip.operators.on_the_fly import gather, places
 from napari_d3ip.solvers.classical import angular_weights, ramp_filter
@@ -50,20 +51,21 @@ def view_weights(beam: Beam) -> npt.NDArray[np.float64]:
         Shape (angle, detector).
     """
     views = angular_weights(beam.angles, period=360.0)[:, None]
-    directions = np.unique(np.mod(np.round(beam.angles, 6), 360.0))
-    gaps = np.diff(np.append(directions, directions[0] + 360.0))
-    spacing, widest = float(np.median(gaps)), int(gaps.argmax())
-    # An even spacing is no gap, and a view stands for half the spacing on both sides.
-    missing = gaps[widest] - spacing
-    if missing <= spacing / 2:
+    directions = Directions.of(beam.angles, period=360.0)
+    wedges = directions.wedges()
+    if not len(wedges):
         return views / 2 + np.zeros(beam.shape)
+    widest = wedges[0]
+    # A view stands for half the spacing on both sides, also on that of the wedge.
+    before, after = directions.spacing_beside(widest)
+    missing = directions.gaps[widest] - (before + after) / 2
     if missing >= 180.0:
         return views + np.zeros(beam.shape)
     fan = -np.arctan(beam.positions / ((beam.source_distance or 0.0) + beam.detector_distance))[None]
     beyond = np.deg2rad(180.0 - missing) / 2
     # A scan that ends a little early is treated as the middle of one that does not.
     margin = max(beyond, 1.001 * float(np.abs(fan).max()))
-    first = directions[(widest + 1) % len(directions)] - spacing / 2
+    first = beam.angles[directions.order[(widest + 1) % len(directions.order)]] - after / 2
     turned = np.deg2rad(np.mod(beam.angles - first, 360.0))[:, None] + margin - beyond
     rising = turned / (margin - fan)
     falling = (np.pi + 2 * margin - turned) / (margin + fan)

@@ -185,8 +185,7 @@ class ReconstructionWidget(QWidget):
         measurement = self._choice.look_again()
         if measurement is not None:
             method, device = direct_method(measurement.kind), self._form["device"].value
-            # There is nothing to steer: all of the data may be seen.
-            self._start(measurement, Settings.create(method=method, device=device, held_out_fraction=0.0))
+            self._start(measurement, Settings.create(method=method, device=device))
 
     def _compare(self) -> None:
         """Run several methods on the slices around the current one."""

@@ -304,9 +304,11 @@ def test_double_click_runs_once(bench: Bench, engine: FakeEngine) -> None:
 
 def test_without_a_sinogram_run_is_off_and_says_why(bench: Bench, engine: FakeEngine) -> None:
     bench.viewer.layers.clear()
+    assert bench.child("layer_summary").text().startswith("No scan is open.")
     bench.viewer.add_image(np.zeros((4, 4)))
     assert not bench.child("run").isEnabled()
-    assert bench.child("layer_summary").text().startswith("No scan is open.")
+    assert bench.child("use_as_sinogram").isVisible()
+    assert bench.child("layer_summary").text().startswith("Or drop a sinogram or k-space file")
     bench.click("run")
     assert not engine.calls
 

@@ -281,7 +281,7 @@ class TestResidual:
         bench.click("residual")
         wait_for_work(bench)
         assert told(notifications) == [
-            "volume: shape (1, 16, 16) is not (2, 16, 16), that of rods; take the volume as it was reconstructed."
+            "“rods [cg]” was changed after the run, so it is no longer its result; run again."
         ]
 
 

@@ -81,7 +81,7 @@ _KSPACE_DEFAULTS = {
     "start_t": 20,
     "steps": 16,
     "tv_factor": 0.25,
-    "wavelet_factor": 0.5,
+    "wavelet_factor": 0.75,
     "adapt_loss": "equivariance",
     "adapt_leave_out": 0.0,
     "adapt_pattern": "interleaved",

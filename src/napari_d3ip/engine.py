@@ -23,7 +23,9 @@ from napari_d3ip.methods import METHODS, Event, SamplerState, initial_state
 from napari_d3ip.metrics import check_reference, psnr, ssim
 from napari_d3ip.preparation import Preparation, prepare
 from napari_d3ip.preparation.weights import (
+    beside_wavelets,
     choose_phase_constraint,
+    choose_wavelet_factor,
     choose_weight,
     choose_weight_and_phase_constraint,
     tv_iterates,
@@ -309,13 +311,7 @@ def _sample(
     problem = replace(
         prepared.problem,
         settings=settings,
-        regulariser=replace(
-            _first_regulariser(prepared.problem, settings),
-            axes=(0,) if settings.coupling == "tv-z" else (0, 1, 2),
-            weight=0.0 if settings.coupling == "none" else (settings.tv_factor or 0.0) * (settings.tv_weight or 0.0),
-            proximal_weight=settings.proximal_weight or 0.0,
-            wavelets=_wavelets(settings),
-        ),
+        regulariser=_regulariser_of_sampling(prepared.problem, settings),
     )
     resumed = store.load(problem) if resume else None
     if resumed is None:
@@ -385,6 +381,16 @@ def _start_name(settings: Settings, kind: str) -> str:
 
 def _weighted(problem: Problem, settings: Settings) -> Settings:
     """Settings with the weights that were left open, chosen from the scan."""
+    settings = _with_weights_of_constraints(problem, settings)
+    open_wavelets = settings.wavelet_factor is None and settings.coupling == "tv3d"
+    if open_wavelets and problem.operator.domain_dtype.is_complex and settings.method in COUPLED_METHODS:
+        problem = replace(problem, regulariser=_first_regulariser(problem, settings))
+        settings = settings.updated(wavelet_factor=choose_wavelet_factor(problem, settings.tv_weight or 0.0))
+    return settings
+
+
+def _with_weights_of_constraints(problem: Problem, settings: Settings) -> Settings:
+    """Settings with the weights of total variation, of the phase and of closeness to the denoised image."""
     if settings.proximal_weight is None:
         settings = settings.updated(proximal_weight=_proximal_weight(problem))
     wants_weight = settings.tv_weight is None and (settings.coupling != "none" or settings.start_from == "tv")
@@ -434,11 +440,17 @@ def _first_regulariser(problem: Problem, settings: Settings) -> Regulariser:
     )
 
 
-def _wavelets(settings: Settings) -> float:
-    """Return the weight of wavelets inside sampling, in multiples of that of total variation there."""
-    if settings.coupling != "tv3d" or not settings.tv_factor:
-        return 0.0
-    return (settings.wavelet_factor or 0.0) / settings.tv_factor
+def _regulariser_of_sampling(problem: Problem, settings: Settings) -> Regulariser:
+    """Return the terms beside the data in data consistency."""
+    factor = 0.0 if settings.coupling == "none" else settings.tv_factor or 0.0
+    regulariser = replace(
+        _first_regulariser(problem, settings),
+        axes=(0,) if settings.coupling == "tv-z" else (0, 1, 2),
+        weight=factor * (settings.tv_weight or 0.0),
+        proximal_weight=settings.proximal_weight or 0.0,
+    )
+    wavelets = (settings.wavelet_factor or 0.0) if settings.coupling == "tv3d" else 0.0
+    return beside_wavelets(regulariser, wavelets / factor) if factor else regulariser
 
 
 def _proximal_weight(problem: Problem) -> float:

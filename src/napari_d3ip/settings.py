@@ -20,7 +20,8 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from napari_d3ip.errors import SettingsError
+from napari_d3ip.errors import FileError, SettingsError
+from napari_d3ip.files import read_json
 
 Method = Literal[
     "direct",
@@ -480,12 +481,10 @@ class Settings(BaseModel):
         SettingsError
             If the file is missing or not a JSON object.
         """
-        import json
-
         try:
-            values = json.loads(Path(path).read_text())
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"settings: {path} cannot be read as JSON ({error}).") from error
+            values = read_json(Path(path))
+        except FileError as error:
+            raise SettingsError(f"settings: {error}") from error
         if not isinstance(values, dict):
             raise SettingsError(f"settings: {path} must hold one JSON object of settings.")
         return values

@@ -50,7 +50,15 @@ def require_finite(volume: Tensor, settings: Settings, prior: DiffusionPrior | N
 
 @torch.no_grad()
 def predicts_finite(prior: DiffusionPrior, like: Tensor) -> bool:
-    """Whether a prior's network predicts finite noise of pure noise of the shape (1, y, x) and kind of ``like``."""
+    """Whether a prior's network predicts finite noise of pure noise of the shape (1, y, x) and kind of ``like``.
+
+    Without the adapters that a run may have put into it, for good.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for module in prior.unet.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.enable_adapters(False)
     noise = white_noise(like, torch.Generator().manual_seed(0))
     return bool(torch.isfinite(prior.epsilon(noise[:, None], prior.train_steps // 2)).all())
 

@@ -30,9 +30,28 @@ CONFIG_NAME = "d3ip_prior.json"
 _COSINE = "squaredcos_cap_v2"
 NORM_GROUPS = 8
 """Of the channels of `build_unet`, whose number they divide."""
-BUILDING = threading.Lock()
-"""Held while a network is made or loaded, which goes through global state: torch's random numbers and the way that
-modules make their parameters. Two runs in two threads would spoil each other's."""
+
+
+class _Building:
+    """Lock that holds torch's default type at single precision, whatever the caller's is."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._dtype = torch.float32
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._dtype = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+
+    def __exit__(self, *error: object) -> None:
+        torch.set_default_dtype(self._dtype)
+        self._lock.release()
+
+
+BUILDING = _Building()
+"""Held while a network is made or loaded, which goes through global state: torch's random numbers, its default type,
+and the way that modules make their parameters. Two runs in two threads would spoil each other's."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ OTHER_VALUES: dict[str, Any] = {
     "virtual_coils": 1,
     "tv_weight": 0.5,
     "wavelet_weight": 0.5,
+    "wavelet_factor": 0.5,
     "tv_factor": 3.0,
     "tv_huber": 0.3,
     "network_steps": 7,

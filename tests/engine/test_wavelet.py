@@ -37,13 +37,8 @@ def scan(slices: int = 2, size: int = 16) -> tuple[Masked, Tensor, Tensor]:
 @pytest.fixture
 def no_shift(monkeypatch: pytest.MonkeyPatch) -> None:
     """The penalty of one wavelet basis instead of the mean over shifted ones."""
-    shrink = wavelet._shrink
-
-    class Still:
-        def integers(self, _: int) -> int:
-            return 0
-
-    monkeypatch.setattr(wavelet, "_shrink", lambda volume, weight, _: shrink(volume, weight, Still()))
+    shrink = wavelet.shrink_coefficients
+    monkeypatch.setattr(wavelet, "shrink_coefficients", lambda volume, weight, _: shrink(volume, weight, (0, 0, 0)))
 
 
 def objective(operator: Masked, measured: Tensor, weight: float, x: Tensor) -> float:
@@ -111,14 +106,16 @@ def test_the_seed_decides_the_shifts() -> None:
 def test_transform_is_undone_at_every_size(shape: tuple[int, ...]) -> None:
     volume = random(*shape)
     for seed in range(3):
-        found = wavelet._shrink(volume, 0.0, np.random.default_rng(seed))
+        found = wavelet.shrink_coefficients(
+            volume, 0.0, tuple(np.random.default_rng(seed).integers(wavelet.SHIFTS, size=3))
+        )
         torch.testing.assert_close(found, volume, rtol=0, atol=1e-5)
 
 
 def test_few_slices_are_not_transformed_along_z() -> None:
     volume = torch.zeros((3, 16, 16), dtype=torch.complex64)
     volume[1] = random(16, 16)
-    shrunk = wavelet._shrink(volume, 0.3, np.random.default_rng(0))
+    shrunk = wavelet.shrink_coefficients(volume, 0.3, (1, 2, 3))
     assert not shrunk[[0, 2]].any()
     assert shrunk[1].any()
 

@@ -19,7 +19,7 @@ from napari_d3ip.io.guard import reading
 from napari_d3ip.io.named_kspace import COMPANION_NAMES, kspace_from_arrays
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
-from napari_d3ip.io.raw_kspace import KSPACE_NAMES, could_be_kspace, is_kspace
+from napari_d3ip.io.raw_kspace import KSPACE_NAMES, could_be_kspace, could_be_slice, is_kspace, joined
 from napari_d3ip.io.scan import RawScan
 from napari_d3ip.io.units import angle_unit
 from napari_d3ip.measurement import Measurement
@@ -35,10 +35,8 @@ def matches(path: Path) -> bool:
     if not is_hdf5(path):
         return False
     with reading(path, "HDF5"), h5py.File(path, "r") as file:
-        return any(
-            (dataset.ndim == 3 or could_be_kspace(dataset)) and VOLUME_MARK not in dataset.attrs
-            for _, dataset in numeric_datasets(file)
-        )
+        found = [dataset for _, dataset in numeric_datasets(file) if VOLUME_MARK not in dataset.attrs]
+        return any(dataset.ndim == 3 or could_be_kspace(dataset) or could_be_slice(dataset) for dataset in found)
 
 
 def read(path: Path, options: ReadOptions) -> Measurement:
@@ -136,11 +134,7 @@ def load(dataset: h5py.Dataset, path: Path) -> npt.NDArray[Any]:
                 )
     with reading(path, f"HDF5 ({dataset.name})"):
         values = np.asarray(dataset[()])
-    names = values.dtype.names
-    if names is not None and set(names) in ({"real", "imag"}, {"r", "i"}):
-        real, imaginary = ("real", "imag") if "real" in names else ("r", "i")
-        return np.asarray(values[real] + 1j * values[imaginary])
-    return values
+    return joined(values)
 
 
 def text(value: Any) -> str | None:

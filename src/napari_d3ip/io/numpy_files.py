@@ -13,7 +13,7 @@ from napari_d3ip.errors import FileError
 from napari_d3ip.io.guard import reading
 from napari_d3ip.io.named import measurement_from_arrays
 from napari_d3ip.io.options import ReadOptions
-from napari_d3ip.io.raw_kspace import KSPACE_NAMES, RawKSpace, could_be_kspace, is_kspace
+from napari_d3ip.io.raw_kspace import KSPACE_NAMES, RawKSpace, could_be_kspace, could_be_slice, is_kspace, joined
 from napari_d3ip.io.scan import RawScan
 from napari_d3ip.measurement import Measurement
 
@@ -49,10 +49,17 @@ def read(path: Path, options: ReadOptions) -> Measurement:
             f"{path.name} is a reconstructed volume, not a measurement; open it as an image, or simulate a scan of it."
         )
     with reading(path, "npy file"):
-        array = np.load(path, allow_pickle=False)
+        array = joined(np.load(path, allow_pickle=False))
     if is_kspace(array, options):
         return RawKSpace(path, "npy", array).to_kspace(options)
     return RawScan(path, "npy", array, plain=True).to_sinogram(options)
+
+
+def is_complex(path: Path) -> bool:
+    """Whether an npy file holds complex numbers, or pairs of real and imaginary parts, from its header."""
+    with reading(path, "npy file"):
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return could_be_kspace(array) or could_be_slice(array)
 
 
 def sidecar(path: Path) -> Path:
@@ -73,7 +80,7 @@ def _load_archive(path: Path) -> dict[str, npt.NDArray[Any]]:
     with reading(path, "npz archive"), path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         for name in archive.files:
             try:
-                arrays[name] = archive[name]
+                arrays[name] = joined(archive[name])
             except ValueError as error:
                 if "allow_pickle" not in str(error):  # Pickled objects are passed over: opening them runs code.
                     raise
@@ -81,7 +88,7 @@ def _load_archive(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def _could_be_scan(array: Any) -> bool:
-    return array.ndim == 3 or could_be_kspace(array)
+    return (array.ndim == 3 and array.dtype.kind in "fiubc") or could_be_kspace(array) or could_be_slice(array)
 
 
 def _member(archive: Any, name: str) -> npt.NDArray[Any]:

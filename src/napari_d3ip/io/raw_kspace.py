@@ -275,6 +275,19 @@ def could_be_kspace(array: Any) -> bool:
     return array.ndim in (3, 4, 5) and (array.dtype.kind == "c" or set(names) in ({"real", "imag"}, {"r", "i"}))
 
 
+def could_be_slice(array: Any) -> bool:
+    """Whether it may be one slice of k-space of one coil, (ky, kx)."""
+    return bool(array.ndim == 2 and min(array.shape) > 1 and array.dtype.kind == "c")
+
+
+def joined(array: AnyArray) -> AnyArray:
+    """Complex numbers of a compound of real and imaginary parts; other arrays as they are."""
+    for real, imaginary in (("real", "imag"), ("r", "i")):
+        if set(array.dtype.names or ()) == {real, imaginary}:
+            return np.asarray(array[real] + 1j * array[imaginary])
+    return array
+
+
 def choose_repetition(
     count: int,
     options: ReadOptions,

@@ -85,6 +85,11 @@ def read(path: Path, options: ReadOptions) -> Sinogram:
     return scan.to_sinogram(options)
 
 
+def holds_flats(folder: Path) -> bool:
+    """Whether some files of a folder are named as flat fields, which only scans have."""
+    return any(_FLAT.match(file.name) for file in _files(folder))
+
+
 def read_images(path: Path) -> AnyArray:
     """Images of a TIFF or a folder of TIFFs, without any metadata.
 

@@ -16,11 +16,10 @@ from pydantic import BaseModel, Field
 from qtpy.QtWidgets import QFormLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_d3ip.errors import D3IPError
-from napari_d3ip.io.units import common_voxel_size
 from napari_d3ip.measurement import ImageStack
 from napari_d3ip.psf import gaussian_psf
 from napari_d3ip.widgets.first_look import in_words
-from napari_d3ip.widgets.layers import choice_events, measurement_layer, measurement_of, place_of
+from napari_d3ip.widgets.layers import choice_events, grid_of, measurement_layer, measurement_of
 from napari_d3ip.widgets.looks import CalmWheel, Complaint, narrow
 from napari_d3ip.widgets.model_form import ModelForm, label_of
 
@@ -139,16 +138,16 @@ class PrepareStackWidget(QWidget):
         values = self._form.values()
         widths = (values["fwhm_z"], values["fwhm_xy"], values["fwhm_xy"])
         blur = np.asarray(psf.data) if psf is not None else gaussian_psf(widths) if max(widths) > 0 else None
-        voxel_size, unit = common_voxel_size(image.scale, image.units)
+        grid = grid_of(image)
         stack = ImageStack(
             np.asarray(image.data),
             psf=blur,
             mask=None if mask is None else np.asarray(mask.data) != 0,
             boundary=values["boundary"],
-            voxel_size=voxel_size,
-            unit=unit,
+            voxel_size=grid.voxel_size,
+            unit=grid.unit,
             source=f"{image.name} stack",
-            provenance=place_of(image, voxel_size),
+            provenance=grid.position.note(),
         )
         return stack.with_slices_between(values["upsample"]) if values["upsample"] > 1 else stack
 

@@ -18,8 +18,8 @@ from napari.layers import Layer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QProgressBar, QPushButton, QSpinBox, QVBoxLayout, QWidget
 
-from napari_d3ip.errors import SettingsError
-from napari_d3ip.measurement import ComplexArray, FloatArray
+from napari_d3ip.errors import MeasurementError, SettingsError
+from napari_d3ip.measurement import ComplexArray, FloatArray, KSpace
 from napari_d3ip.metrics import check_reference, fourier_shell_correlation, psnr, ssim
 from napari_d3ip.reconstruction import Control, Reconstruction, Step, Uncertainty, iter_uncertainty
 from napari_d3ip.widgets.comparison import Comparison, Score
@@ -36,10 +36,13 @@ from napari_d3ip.widgets.looks import CalmWheel
 from napari_d3ip.widgets.notify import show_failure
 from napari_d3ip.widgets.result_texts import copy_as_command, copy_as_python, save_adapter, save_settings
 from napari_d3ip.widgets.runner import Done, Failed, Outcome, Runner, Steps
+from napari_d3ip.widgets.save_dialogs import save_volume
+from napari_d3ip.widgets.saved_layers import absence
 from napari_d3ip.widgets.shared_contrast import share_contrast
 
 SEEDS = 4
 MOST_SEEDS = 64
+NO_PHASE = "The file of this result has no phase, so its residual cannot be computed; Save volume… keeps the phase."
 
 
 class ResultPanel(QWidget):
@@ -69,6 +72,7 @@ class ResultPanel(QWidget):
         self._name = ""
         self._show: Callable[[Any], None] | None = None
         self._title = QLabel(objectName="result", wordWrap=True)
+        self._absence = QLabel(objectName="scan_absent", wordWrap=True)
         self._seeds = QSpinBox(objectName="seeds", minimum=2, maximum=MOST_SEEDS, value=SEEDS, suffix=" seeds")
         self._seeds.setToolTip("Number of samples; each takes as long as the reconstruction.")
         self._seeds.setAccessibleName("Seeds")
@@ -79,7 +83,13 @@ class ResultPanel(QWidget):
         self._stop = _button("stop_work", "Cancel", "Stop what is computed for this result.", self._runner.cancel)
         self._buttons = {
             "run_again": _button(
-                "run_again", "Run again", "Put these settings into the form above, and run.", self._run_again
+                "run_again", "Run again", "Put these settings into the form above, and run.", self.run_again
+            ),
+            "save_volume": _button(
+                "save_volume",
+                "Save volume…",
+                "With voxel size, settings and metrics; opened again, it is this result.",
+                self.save_volume,
             ),
             "save_settings": _button(
                 "save_settings",
@@ -125,17 +135,24 @@ class ResultPanel(QWidget):
         title, grid, work = QHBoxLayout(), QGridLayout(), QHBoxLayout()
         title.addWidget(self._title, stretch=1)
         title.addWidget(self._buttons["run_again"])
-        placed = (("copy_python", "copy_command", "save_settings"), ("residual", "uncertainty"), ("save_adapter",))
+        # Two columns: three would make the dock wider than it is without a result.
+        placed = (
+            ("save_volume", "save_settings"),
+            ("copy_python", "copy_command"),
+            ("residual", "save_adapter"),
+            ("uncertainty",),
+        )
         for row, names in enumerate(placed):
             for column, name in enumerate(names):
                 grid.addWidget(self._buttons[name], row, column)
                 grid.setColumnStretch(column, 1)
-        grid.addWidget(self._seeds, 1, 2)
+        grid.addWidget(self._seeds, len(placed) - 1, 1)
         work.addWidget(self._progress, stretch=1)
         work.addWidget(self._stop)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(title)
+        layout.addWidget(self._absence)
         layout.addLayout(grid)
         layout.addWidget(self._comparison)
         layout.addLayout(work)
@@ -162,7 +179,19 @@ class ResultPanel(QWidget):
         self._comparison.show_for(layer)
         self._describe()
         self._buttons["save_adapter"].setVisible(self.result is not None and self.result.adapter is not None)
+        self._offer()
         self.setVisible(layer is not None)
+
+    def run_again(self) -> None:
+        """Run with the settings of the result on its scan."""
+        result = self.result
+        if result is not None and self._has_scan(result, "Run again"):
+            self.run_again_clicked.emit(result)
+
+    def save_volume(self) -> None:
+        """Ask for a file, and write the volume with what belongs to it."""
+        if self._layer is not None:
+            save_volume(self._layer, self)
 
     def save_adapter(self) -> None:
         """Ask for a name, and write the adapters as a PEFT folder."""
@@ -173,7 +202,7 @@ class ResultPanel(QWidget):
     def add_residual(self) -> None:
         """Compute what the volume fails to explain, and add it as a layer."""
         result = self.result
-        if result is None:
+        if result is None or not self._has_scan(result, "Residual"):
             return
 
         def show(residual: FloatArray | ComplexArray) -> None:
@@ -187,7 +216,7 @@ class ResultPanel(QWidget):
     def add_uncertainty(self) -> None:
         """Reconstruct with several seeds, and add mean and standard deviation as layers."""
         result = self.result
-        if result is not None:
+        if result is not None and self._has_scan(result, "Uncertainty"):
             work = partial(iter_uncertainty, result.measurement, result.settings, seeds=self._seeds.value())
             self._start("Uncertainty", lambda control: work(control=control), self._add_uncertainty)
 
@@ -220,10 +249,6 @@ class ResultPanel(QWidget):
 
     def _with_result(self, act: Callable[[Reconstruction], None]) -> Callable[[], None]:
         return lambda: None if self.result is None else act(self.result)
-
-    def _run_again(self) -> None:
-        if self.result is not None:
-            self.run_again_clicked.emit(self.result)
 
     def _compare(self, reference: Layer) -> None:
         layers = [layer for layer in self._viewer.layers if volume_of(layer) is not None and layer is not reference]
@@ -259,8 +284,26 @@ class ResultPanel(QWidget):
         self._progress.setFormat(status or "")
         for part in (self._progress, self._stop):
             part.setVisible(status is not None)
-        for part in (self._buttons["residual"], self._buttons["uncertainty"], self._comparison):
-            part.setEnabled(status is None)
+        self._offer()
+
+    def _offer(self) -> None:
+        """Enable what can be done with the result now, and say what cannot for lack of its scan."""
+        result, idle = self.result, self._stop.isHidden()
+        reason = "" if result is None else absence(result.measurement)
+        has_phase = result is None or result.phase is not None or not isinstance(result.measurement, KSpace)
+        self._buttons["run_again"].setEnabled(not reason)
+        self._buttons["uncertainty"].setEnabled(idle and not reason)
+        self._buttons["residual"].setEnabled(idle and not reason and has_phase)
+        self._comparison.setEnabled(idle)
+        self._absence.setText(reason or ("" if has_phase else NO_PHASE))
+        self._absence.setVisible(bool(self._absence.text()))
+
+    def _has_scan(self, result: Reconstruction, doing: str) -> bool:
+        """Whether something can be computed of the scan of a result; says why not."""
+        reason = absence(result.measurement)
+        if reason:
+            show_failure(MeasurementError(reason), doing)
+        return not reason
 
     def _add_uncertainty(self, uncertainty: Uncertainty) -> None:
         for layer in uncertainty_layers(uncertainty):

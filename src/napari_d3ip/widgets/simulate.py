@@ -20,13 +20,12 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QFormLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_d3ip.errors import MeasurementError
-from napari_d3ip.io.units import common_voxel_size
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.reconstruction import Control, Step
 from napari_d3ip.simulate import simulate_kspace, simulate_sinogram
 from napari_d3ip.simulate.sampling import calibration_size
 from napari_d3ip.widgets.first_look import in_words
-from napari_d3ip.widgets.layers import TRUTH, choice_events, is_volume, measurement_layer, measurement_of, place_of
+from napari_d3ip.widgets.layers import TRUTH, choice_events, grid_of, is_volume, measurement_layer, measurement_of
 from napari_d3ip.widgets.looks import CalmWheel, Complaint, narrow
 from napari_d3ip.widgets.model_form import ModelForm, label_of
 from napari_d3ip.widgets.notify import show_failure
@@ -202,8 +201,8 @@ class _Wanted:
 
     @classmethod
     def of(cls, layer: Image, kind: str, options: dict[str, Any]) -> _Wanted:
-        voxel_size, unit = common_voxel_size(layer.scale, layer.units)
-        return cls(layer.name, layer.data, voxel_size, unit, place_of(layer, voxel_size), kind, options)
+        grid = grid_of(layer)
+        return cls(layer.name, layer.data, grid.voxel_size, grid.unit, grid.position.note(), kind, options)
 
     @property
     def title(self) -> str:

@@ -95,7 +95,7 @@ def test_npy(tmp_path, coil_scan, failure):
     assert info.value.shape == (3, 4, 12, 10)
     np.testing.assert_array_equal(read(path, axes="zcyx").data, coil_scan.data)
     np.save(path, coil_scan.data[0, 0])
-    assert not can_read(path)
+    assert can_read(path)
     np.testing.assert_array_equal(read(path, axes="xy").data[0, 0], coil_scan.data[0, 0].T)
     with pytest.raises(MeasurementError, match="axes: cyx does not fit") as info:
         read(path, axes="cyx")

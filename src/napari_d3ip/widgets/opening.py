@@ -6,7 +6,7 @@ Napari chooses readers by the ending alone, so files that are none of ours come 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,12 +18,17 @@ from napari_d3ip.io.results import is_own_volume
 from napari_d3ip.widgets.layers import KEY, measurement_layer
 from napari_d3ip.widgets.saved_layers import absence, saved_layer, volume_attributes
 
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
 LayerTuples = list[tuple[Any, ...]]
 NO_LAYER: LayerTuples = [(None,)]
 PLUGIN = "napari-d3ip"
 BUILTINS = "napari"
 IMPORT_WIDGETS = {"sinogram": "Import sinogram", "kspace": "Import k-space"}
 COLOURS = (3, 4)
+NOT_FOR_NAPARI = (".h5", ".hdf5", ".nii", ".nii.gz")
+"""Volumes that napari's own reader claims but cannot open."""
 
 
 def open_file(path: str | list[str]) -> LayerTuples:
@@ -66,6 +71,8 @@ def _opened(path: Path, given: str, viewer: Any) -> LayerTuples:
                 raise
         except D3IPError as error:
             return _images(given, why=str(error))
+    if path.name.lower().endswith(NOT_FOR_NAPARI):
+        return _as_volume_or_scan(path)
     try:
         return _images(given)
     except FileError:
@@ -87,6 +94,38 @@ def _saved(path: Path, viewer: Any) -> tuple[Any, ...]:
     if scan is not None and absence(scan):
         _inform(absence(scan))
     return layer
+
+
+def complete(layer: Layer, viewer: Any) -> bool:
+    """Give a layer that napari's own reader has made of a volume of ours what that reader does not see.
+
+    Parameters
+    ----------
+    layer : Layer
+        Any layer; others stay as they are.
+    viewer : ViewerModel
+        In which scans may be open.
+
+    Returns
+    -------
+    bool
+        Whether the layer was changed: name, axes, position, scale, units and metadata are those that were saved.
+    """
+    source = layer.source
+    if source.path is None or source.reader_plugin != BUILTINS or KEY in layer.metadata:
+        return False
+    path = Path(source.path)
+    if not is_own_volume(path):
+        return False
+    try:
+        data, attributes, _ = _saved(path, viewer)
+    except D3IPError:
+        return False
+    if tuple(data.shape) != tuple(layer.data.shape):
+        return False
+    for name, value in attributes.items():
+        setattr(layer, name, value)
+    return True
 
 
 def _images(given: str | list[str], *, stack: bool = False, why: str = "") -> LayerTuples:

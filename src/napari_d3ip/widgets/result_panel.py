@@ -34,6 +34,7 @@ from napari_d3ip.widgets.layers import (
 )
 from napari_d3ip.widgets.looks import CalmWheel
 from napari_d3ip.widgets.notify import show_failure
+from napari_d3ip.widgets.opening import complete
 from napari_d3ip.widgets.result_texts import copy_as_command, copy_as_python, save_adapter, save_settings
 from napari_d3ip.widgets.runner import Done, Failed, Outcome, Runner, Steps
 from napari_d3ip.widgets.save_dialogs import save_volume
@@ -159,6 +160,7 @@ class ResultPanel(QWidget):
 
     def _connect(self) -> None:
         self._viewer.layers.selection.events.active.connect(self._follow)
+        self._viewer.layers.events.inserted.connect(self._complete)
         self._viewer.layers.events.removed.connect(self._let_go)
         self._viewer.layers.events.renamed.connect(self._describe)
         self._comparison.compare_clicked.connect(self._compare)
@@ -230,6 +232,7 @@ class ResultPanel(QWidget):
         self._runner.abandon()
         self._comparison.release()
         self._viewer.layers.selection.events.active.disconnect(self._follow)
+        self._viewer.layers.events.inserted.disconnect(self._complete)
         self._viewer.layers.events.removed.disconnect(self._let_go)
         self._viewer.layers.events.renamed.disconnect(self._describe)
 
@@ -238,6 +241,11 @@ class ResultPanel(QWidget):
         layer = self._viewer.layers.selection.active
         if layer is not None and result_of(layer) is not None:
             self.show_for(layer)
+
+    def _complete(self, event: Any) -> None:
+        """A result that napari's own reader has opened is one all the same."""
+        if complete(event.value, self._viewer) and event.value is self._viewer.layers.selection.active:
+            self._follow()
 
     def _let_go(self, event: Any) -> None:
         if event.value == self._layer:  # Not the same object: napari gives plugins proxies of its layers.

@@ -170,7 +170,7 @@ def test_ambiguous_sinogram_opens_its_import_widget(
     beside.unlink()
     _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Import sinogram")
     form = make_bench(viewer, widget)
-    assert "stack.npy" in said(form)
+    assert "stack.angles.txt" in said(form)
     form.click("import")  # Still open: it asks again, and adds nothing.
     form.wait(lambda: said(form).startswith("angles:"))
     assert not form.names()

@@ -206,6 +206,7 @@ class TestRoundTrip:
         volume = np.random.default_rng(0).random((3, 4, 5), np.float32)
         original = viewer.add_image(volume, scale=(3, 1, 1), translate=(1, 0, 0), units=("mm",) * 3, name="truth")
         original.save(str(tmp_path / "a.tif"), plugin=PLUGIN)
+        viewer.layers.clear()
         (layer,) = viewer.open(tmp_path / "a.tif", plugin=PLUGIN)
         assert (layer.name, tuple(layer.scale), tuple(layer.translate)) == ("truth", (3, 1, 1), (1, 0, 0))
         assert KEY not in layer.metadata

@@ -109,14 +109,16 @@ class Comparison(QWidget):
         self._forget()
 
     def _arrange(self) -> None:
-        row = QHBoxLayout()
+        # Two rows: one would make the dock wider than it is without a result.
+        row, buttons = QHBoxLayout(), QHBoxLayout()
         row.addWidget(QLabel("Reference"))
         row.addWidget(self._box.native, stretch=1)
-        row.addWidget(self._compare)
-        row.addWidget(self._copy)
+        buttons.addWidget(self._compare, stretch=1)
+        buttons.addWidget(self._copy, stretch=1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)
+        layout.addLayout(buttons)
         layout.addWidget(self._table)
 
     def show_for(self, layer: Layer | None) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 from napari.components import ViewerModel
 from napari.layers import Layer
-from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_d3ip.errors import D3IPError, SettingsError
 from napari_d3ip.measurement import Measurement
@@ -84,8 +84,10 @@ class ReconstructionWidget(QWidget):
     def _arrange(self) -> None:
         content = QWidget()
         layout = QVBoxLayout(content)
-        layout.addWidget(self._choice)
-        layout.addWidget(self._save_scan)
+        scan = QHBoxLayout()
+        scan.addWidget(self._choice, stretch=1)
+        scan.addWidget(self._save_scan, alignment=Qt.AlignmentFlag.AlignTop)
+        layout.addLayout(scan)
         layout.addWidget(self._settings)
         layout.addWidget(self._curves)
         layout.addWidget(self.results)

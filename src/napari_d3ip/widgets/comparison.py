@@ -31,6 +31,8 @@ from napari_d3ip.metrics import ShellCorrelation
 from napari_d3ip.widgets.layers import choice_events, same_slices, truth_of
 from napari_d3ip.widgets.looks import CalmWheel, narrow
 
+LETTERS = 5
+"""Of a reference's name that are seen at least."""
 ROWS = 3
 """Rows of the table that are seen at once."""
 HINT = "Layer that is taken as the truth: of the same shape, or of the whole scan that the slices are of."
@@ -89,6 +91,8 @@ class Comparison(QWidget):
         self._box.native.setObjectName("reference")
         self._box.native.setAccessibleName("Reference")
         narrow(self._box.native)
+        # Beside two buttons it would make the dock wider than it is without a result.
+        self._box.native.setMinimumContentsLength(LETTERS)
         self._wheel = CalmWheel()
         self._wheel.protect(self._box.native)
         self._compare = QPushButton("Compare", objectName="compare")
@@ -109,16 +113,14 @@ class Comparison(QWidget):
         self._forget()
 
     def _arrange(self) -> None:
-        # Two rows: one would make the dock wider than it is without a result.
-        row, buttons = QHBoxLayout(), QHBoxLayout()
+        row = QHBoxLayout()
         row.addWidget(QLabel("Reference"))
         row.addWidget(self._box.native, stretch=1)
-        buttons.addWidget(self._compare, stretch=1)
-        buttons.addWidget(self._copy, stretch=1)
+        row.addWidget(self._compare)
+        row.addWidget(self._copy)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)
-        layout.addLayout(buttons)
         layout.addWidget(self._table)
 
     def show_for(self, layer: Layer | None) -> None:

@@ -87,8 +87,8 @@ class ReconstructionWidget(QWidget):
     def _arrange(self) -> None:
         content = QWidget()
         layout = QVBoxLayout(content)
+        self._choice.put_beside(self._save_scan)
         layout.addWidget(self._choice)
-        layout.addWidget(self._save_scan)
         layout.addWidget(self._settings)
         layout.addWidget(self._curves)
         layout.addWidget(self.results)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from napari.components import ViewerModel
 from napari.layers import Layer
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QProgressBar, QPushButton, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QSpinBox, QVBoxLayout, QWidget
 
 from napari_d3ip.errors import MeasurementError, SettingsError
 from napari_d3ip.measurement import ComplexArray, FloatArray, KSpace
@@ -135,21 +135,23 @@ class ResultPanel(QWidget):
         self._connect()
 
     def _arrange(self) -> None:
-        title, grid, work = QHBoxLayout(), QGridLayout(), QHBoxLayout()
+        title, rows, work = QHBoxLayout(), QVBoxLayout(), QHBoxLayout()
         title.addWidget(self._title, stretch=1)
         title.addWidget(self._buttons["run_again"])
-        # Two columns: three would make the dock wider than it is without a result.
+        # Rows that make the dock no wider than it is without a result.
         placed = (
             ("save_volume", "save_settings"),
             ("copy_python", "copy_command"),
-            ("residual", "save_adapter"),
-            ("uncertainty",),
+            ("residual", "uncertainty"),
+            ("save_adapter",),
         )
-        for row, names in enumerate(placed):
-            for column, name in enumerate(names):
-                grid.addWidget(self._buttons[name], row, column)
-                grid.setColumnStretch(column, 1)
-        grid.addWidget(self._seeds, len(placed) - 1, 1)
+        for names in placed:
+            row = QHBoxLayout()
+            rows.addLayout(row)
+            for name in names:
+                row.addWidget(self._buttons[name], stretch=1)
+            if "uncertainty" in names:
+                row.addWidget(self._seeds)
         work.addWidget(self._progress, stretch=1)
         work.addWidget(self._stop)
         layout = QVBoxLayout(self)
@@ -157,7 +159,7 @@ class ResultPanel(QWidget):
         layout.addLayout(title)
         layout.addWidget(self._figures)
         layout.addWidget(self._absence)
-        layout.addLayout(grid)
+        layout.addLayout(rows)
         layout.addWidget(self._comparison)
         layout.addLayout(work)
 

@@ -30,7 +30,6 @@ class SaveScan(QWidget):
         button.clicked.connect(self._save)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addStretch()
         layout.addWidget(button)
         self.hide()
 

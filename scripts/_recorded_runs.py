@@ -158,11 +158,9 @@ def _resumed(method: str, name: str, place: Workplace) -> Outputs:
         scan(name), settings, checkpoint=checkpoint, resume=True, on_step=lambda step: phases.append(step.phase)
     )
     whole = d3.reconstruct(scan(name), settings)
-    return {
-        **_of_result(again),
-        "steps after resuming": phases,
-        "equals the run without a break": bool(np.array_equal(again.volume, whole.volume)),
-    }
+    if not np.array_equal(again.volume, whole.volume):
+        raise d3.D3IPError(f"{method}: the resumed run gives another volume than one without a break.")
+    return {**_of_result(again), "steps after resuming": phases}
 
 
 def _from_adapter(method: str, place: Workplace) -> Outputs:

@@ -322,7 +322,7 @@ def scale_loss(problem: Problem, prior: DiffusionPrior, volume: Tensor, generato
     """
     settings = problem.settings
     low, high = _SCALES
-    scale = low + (high - low) * float(torch.rand(1, generator=generator))
+    scale = low + (high - low) * float(torch.rand(1, generator=generator, dtype=torch.float32))
     axis = _draw_axis(settings, generator)
     across = volume.movedim(axis, 0)
     as_many_pixels = _patch_pixels(volume, scale) / _patch_pixels(across, scale)
@@ -331,9 +331,9 @@ def scale_loss(problem: Problem, prior: DiffusionPrior, volume: Tensor, generato
     for axis in (1, 2):
         first = int(torch.randint(max(1, clean.shape[axis] - _PATCH + 1), (1,), generator=generator))
         clean = clean.narrow(axis, first, min(_PATCH, clean.shape[axis]))
-        if torch.rand(1, generator=generator) < 0.5:
+        if torch.rand(1, generator=generator, dtype=torch.float32) < 0.5:
             clean = clean.flip(axis)
-    if torch.rand(1, generator=generator) < 0.5:
+    if torch.rand(1, generator=generator, dtype=torch.float32) < 0.5:
         clean = clean.transpose(1, 2)
     latest = min(2 * (settings.start_t or 1), prior.train_steps - 1)
     t = 1 + int(torch.randint(latest, (1,), generator=generator))

@@ -14,11 +14,14 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.adaptation import AdapterState
-from napari_d3ip.errors import FileError
+from napari_d3ip.errors import D3IPError, FileError
+from napari_d3ip.files import is_regular
 from napari_d3ip.io.atomic import replacing
+from napari_d3ip.io.guard import one_line
+from napari_d3ip.machine import is_out_of_memory
 from napari_d3ip.measurement import LinearMeasurement, Measurement
 from napari_d3ip.methods import SamplerState
-from napari_d3ip.prior.saving import save_tensors
+from napari_d3ip.prior.saving import load_tensors, save_tensors
 from napari_d3ip.problem import Problem
 from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.total_variation import Duals
@@ -53,7 +56,9 @@ def fingerprint(measurement: Measurement, settings: Settings) -> str:
 def probe(problem: Problem) -> float:
     """Norm of what the operator makes of a random volume, which tells operators of one type apart."""
     shape = problem.zeros().shape
-    volume = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(problem.measured.device)
+    volume = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32).to(
+        problem.measured.device
+    )
     return float(torch.linalg.vector_norm(problem.operator(volume.to(problem.operator.domain_dtype))))
 
 
@@ -117,33 +122,27 @@ class Checkpoint:
         if self._path is None or not self._path.exists():
             return None
         try:
-            content = torch.load(self._path, map_location=problem.measured.device, weights_only=True)
-        except Exception as error:  # torch.load raises many types for a damaged file.
-            raise FileError(f"resume: {self._path} cannot be read; delete it and start again.") from error
+            content = load_tensors(self._path, problem.measured.device)
+        except FileError as error:
+            raise FileError(f"resume: {error}; delete it and start again.") from error
         if content.get("format") != _FORMAT:
             raise FileError(f"resume: {self._path} was written by another version; delete it and start again.")
-        found = probe(problem) if self._is_linear else 0.0
-        same_operator = math.isclose(content["probe"], found, rel_tol=_PROBE_TOLERANCE)
-        if content["fingerprint"] != self._fingerprint or not same_operator:
+        try:
+            found = probe(problem) if self._is_linear else 0.0
+            is_same = math.isclose(content["probe"], found, rel_tol=_PROBE_TOLERANCE)
+            if content["fingerprint"] != self._fingerprint or not is_same:
+                raise FileError(
+                    f"resume: {self._path} was written for another scan or other settings; delete it or give the same."
+                )
+            return _state(content, problem), _history(content["history"])
+        except D3IPError:
+            raise
+        except Exception as error:  # Of whatever somebody else put there.
+            if is_out_of_memory(error):
+                raise
             raise FileError(
-                f"resume: {self._path} was written for another scan or other settings; delete it or give the same."
-            )
-        generator, adaptation_generator = torch.Generator(), torch.Generator()
-        generator.set_state(content["generator"].cpu())
-        adaptation_generator.set_state(content["adaptation_generator"].cpu())
-        state = SamplerState(
-            x_t=content["x_t"],
-            volume=content["volume"],
-            first=content["first"],
-            generator=generator,
-            adaptation_generator=adaptation_generator,
-            duals=_duals(content["duals"]),
-            adapters=[AdapterState(**adapter) for adapter in content["adapters"]],
-            groups=[group.cpu() for group in content["groups"]],
-            splits=_splits(content["splits"], content["groups"], problem),
-            index=content["index"],
-        )
-        return state, content["history"]
+                f"resume: {self._path} holds no state of this run ({one_line(error)}); delete it and start again."
+            ) from error
 
 
 @contextmanager
@@ -157,11 +156,60 @@ def _named() -> Iterator[None]:
 
 def _is_checkpoint(path: Path) -> bool:
     """Whether a file is one of ours, of this version or another; nothing of it is copied into memory."""
+    if not is_regular(path):  # To open a pipe would wait for somebody to write to it.
+        return False
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception:  # noqa: BLE001 - torch.load raises many types for other files.
         return False
     return isinstance(content, dict) and {"format", "fingerprint"} <= content.keys()
+
+
+def _state(content: dict[str, Any], problem: Problem) -> SamplerState:
+    """State of sampling from a checkpoint's content.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be that of a run on this problem.
+    """
+    generator, adaptation_generator = torch.Generator(), torch.Generator()
+    generator.set_state(content["generator"].cpu())
+    adaptation_generator.set_state(content["adaptation_generator"].cpu())
+    adapters = [AdapterState(**adapter) for adapter in content["adapters"]]
+    groups = [group.cpu() for group in content["groups"]]
+    zeros, index = problem.zeros(), content["index"]
+    for name in ("x_t", "volume", "first"):
+        value = content[name]
+        if value.shape != zeros.shape or value.dtype != zeros.dtype or not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{name} is no volume of this scan")
+    if type(index) is not int or not 0 <= index <= (problem.settings.steps or 0):
+        raise ValueError(f"{index} is no number of steps done")
+    if groups and sorted(int(z) for z in torch.cat(groups)) != list(range(len(zeros))):
+        raise ValueError("its groups are not those of the slices")
+    if len(adapters) not in (0, len(groups)) or len(content["splits"]) not in (0, len(groups)):
+        raise ValueError("its groups have no adapters or splits")
+    if any(len(adapter.parameters) != len(adapter.average) for adapter in adapters):
+        raise ValueError("its adapters are not complete")
+    return SamplerState(
+        x_t=content["x_t"],
+        volume=content["volume"],
+        first=content["first"],
+        generator=generator,
+        adaptation_generator=adaptation_generator,
+        duals=_duals(content["duals"]),
+        adapters=adapters,
+        groups=groups,
+        splits=_splits(content["splits"], groups, problem),
+        index=index,
+    )
+
+
+def _history(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Entries that a run can go on from; raises ValueError if they are none."""
+    if not all(isinstance(entry["phase"], str) and math.isfinite(entry["seconds"]) for entry in entries):
+        raise ValueError("its history is none")
+    return list(entries)
 
 
 def _duals(values: dict[str, Any] | None) -> Duals | None:

@@ -27,6 +27,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from napari_d3ip.errors import D3IPError, FileError, SettingsError, printable, shortened
+from napari_d3ip.interruption import CODE as INTERRUPTED
+from napari_d3ip.interruption import Interrupted, interruptible
 from napari_d3ip.measurement import ImageStack, KSpace, Sinogram
 from napari_d3ip.reconstruction import Part
 from napari_d3ip.settings import DIFFUSION_METHODS, METHODS, PRESETS, VOLUME_METHODS, Settings
@@ -43,7 +45,6 @@ _SIMULATED = {
     ("mri",): ("acceleration", "coils", "pattern", "calibration"),
     tuple(_STACKS): ("fwhm", "every"),
 }
-_INTERRUPTED = 130
 _LOG_EVERY_SECONDS = 10.0  # Without a terminal, progress is a plain line now and then.
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings={"max_content_width": 100})
@@ -71,22 +72,21 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # A name it cannot show must not end what is done.
     try:
-        code = app(arguments or ["--help"], prog_name="napari-d3ip", standalone_mode=False)
-    except _Interrupted as stop:
-        return _complain(f"interrupted; {stop}.", _INTERRUPTED)
+        with interruptible():
+            code = app(arguments or ["--help"], prog_name="napari-d3ip", standalone_mode=False)
+    except Interrupted as stop:
+        return _complain(f"interrupted; {stop}.", INTERRUPTED)
+    except KeyboardInterrupt:
+        return _complain("interrupted.", INTERRUPTED)
     except typer.TyperException as error:
         return _complain(error.format_message())
     except (D3IPError, OSError) as error:
         return _complain(str(error))
     except MemoryError:
         return _complain("memory: there is not enough for this; take fewer slices (--set slices=0:10).")
-    if code == _INTERRUPTED:  # Before or after what would have said so.
-        return _complain("interrupted.", _INTERRUPTED)
+    if code == INTERRUPTED:  # Before or after what would have said so.
+        return _complain("interrupted.", INTERRUPTED)
     return code if isinstance(code, int) else 0
-
-
-class _Interrupted(Exception):
-    """Ctrl-C, and what is kept."""
 
 
 def _complain(message: str, code: int = 2) -> int:
@@ -466,7 +466,7 @@ def evaluate(
                 jobs=jobs,
             )
     except KeyboardInterrupt:
-        raise _Interrupted(f"{out} keeps the rows so far, the same command goes on") from None
+        raise Interrupted(f"{out} keeps the rows so far, the same command goes on") from None
     if as_json:
         counts = {"computed": result.computed, "outdated": result.outdated, "kept": result.kept}
         compared = [one.flat() for one in result.differences]
@@ -622,11 +622,11 @@ def _last_written(file: Path | None) -> int | None:
     return file.stat().st_mtime_ns if file is not None and file.exists() else None
 
 
-def _interrupted(checkpoint: Path | None, older: int | None) -> _Interrupted:
+def _interrupted(checkpoint: Path | None, older: int | None) -> Interrupted:
     """Says whether the run has left more than a checkpoint that is ``older`` than it."""
     is_there = _last_written(checkpoint) not in (None, older)
     kept = f"{checkpoint} is kept, the same command with --resume goes on" if is_there else "nothing is kept"
-    return _Interrupted(kept)
+    return Interrupted(kept)
 
 
 def _assigned(assignments: list[str] | None) -> dict[str, Any]:

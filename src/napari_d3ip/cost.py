@@ -281,6 +281,7 @@ def trial(extent: Extent, settings: Settings) -> tuple[int, Settings]:
         # Weights take long to choose, and time does not depend on them.
         "tv_weight": settings.tv_weight or 0.01,
         "wavelet_weight": settings.wavelet_weight or 0.01,
+        "wavelet_factor": settings.wavelet_factor or 0.0,
     }
     return min(4, extent.slices, settings.batch_slices), settings.updated(**changes)
 
@@ -376,6 +377,8 @@ class _Counter:
         candidates = _CANDIDATES * wants_weight
         if wants_constraint:
             candidates += (_PHASE_CONSTRAINTS - 1) * _CANDIDATES_AGAIN if wants_weight else _PHASE_CONSTRAINTS
+        if self._extent.is_complex and settings.wavelet_factor is None and settings.coupling == "tv3d":
+            candidates += 2
         return _sum(amounts, self._choosing(candidates))
 
     def _sample(self, is_last: bool) -> Amounts:
@@ -493,7 +496,7 @@ def _entries(extent: Extent) -> float:
 
 def _as_planned(asked: Settings, used: Settings) -> Settings:
     """Settings as used, but for the weights that the run had to choose."""
-    weights = ("tv_weight", "wavelet_weight", "phase_constraint")
+    weights = ("tv_weight", "wavelet_weight", "wavelet_factor", "phase_constraint")
     return used.updated(**{name: None for name in weights if getattr(asked, name) is None})
 
 

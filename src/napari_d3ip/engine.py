@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator
 from dataclasses import replace
@@ -16,14 +17,17 @@ from torch import Tensor
 from napari_d3ip.adaptation import Adapter, saved_adapter
 from napari_d3ip.checkpoint import Checkpoint
 from napari_d3ip.defaults import check_start, resolve
-from napari_d3ip.errors import D3IPError, MeasurementError, SettingsError
+from napari_d3ip.errors import MeasurementError, SettingsError
+from napari_d3ip.finite import require_finite, require_finite_result
 from napari_d3ip.machine import describe_device, enough_memory, peak_memory, resolve_device, versions
 from napari_d3ip.measurement import ComplexArray, KSpace, Measurement
 from napari_d3ip.methods import METHODS, Event, SamplerState, initial_state
 from napari_d3ip.metrics import check_reference, psnr, ssim
 from napari_d3ip.preparation import Preparation, prepare
 from napari_d3ip.preparation.weights import (
+    beside_wavelets,
     choose_phase_constraint,
+    choose_wavelet_factor,
     choose_weight,
     choose_weight_and_phase_constraint,
     tv_iterates,
@@ -62,6 +66,8 @@ _START_CG = 10
 _DENOISER_ERROR = 0.05
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def run(
     measurement: Measurement,
     settings: Settings,
@@ -102,6 +108,7 @@ def run(
             store = Checkpoint(checkpoint, measurement, settings)
             state, problem = yield from _sample(prepared, settings, prior, recorder, control, store, resume)
             settings, volume = problem.settings, state.volume
+            require_finite(volume, settings, prior)
             outcome = _compared(prepared, problem, prior, state, measurement)
             if outcome["returned"] != settings.method:
                 volume = state.first
@@ -118,12 +125,7 @@ def run(
             outcome = _uncompared(settings.method, "starts from no classical reconstruction")
         else:
             volume, settings = yield from _classical(prepared, settings, recorder, control)
-        if not bool(torch.isfinite(volume).all()):
-            raise D3IPError(
-                f"volume: {settings.method} ran away to values that are not finite; lower learning_rate, guidance or "
-                "adapt_steps, or give a tv_weight."
-            )
-
+        require_finite(volume, settings, prior)
         physical = to_numpy(volume * prepared.intensity)
         metrics = {
             "method": settings.method,
@@ -147,11 +149,13 @@ def run(
         phase = coil_maps = None
         if volume.is_complex():
             phase = to_numpy((volume if prepared.phase is None else volume * prepared.phase).angle())
+        require_finite_result(physical, phase, metrics)
         if prepared.coil_maps is not None:
             coil_maps = prepared.coil_maps.cpu().numpy().copy()  # Maps are kept for the next run.
         return Reconstruction(physical, settings, recorder.history, metrics, measurement, phase, coil_maps, adapter)
 
 
+@torch.inference_mode(False)
 @enough_memory()
 def residual(result: Reconstruction, control: Control) -> FloatArray | ComplexArray:
     """Body of `Reconstruction.residual`, which documents it."""
@@ -243,6 +247,7 @@ def _classical(
         for volume in least_squares(
             problem.fitted, problem.measured * problem.used, start, settings.iterations or 1, check=control.check
         ):
+            require_finite(volume, settings)  # A loss that is not a number would leave the start as the best.
             loss, held_out = problem.losses(volume)
             yield recorder.record("iteration", volume, loss=loss, held_out_loss=held_out)
             # Semi-convergence: held-out rays say when noise begins to be fitted, else the discrepancy principle.
@@ -309,13 +314,7 @@ def _sample(
     problem = replace(
         prepared.problem,
         settings=settings,
-        regulariser=replace(
-            _first_regulariser(prepared.problem, settings),
-            axes=(0,) if settings.coupling == "tv-z" else (0, 1, 2),
-            weight=0.0 if settings.coupling == "none" else (settings.tv_factor or 0.0) * (settings.tv_weight or 0.0),
-            proximal_weight=settings.proximal_weight or 0.0,
-            wavelets=_wavelets(settings),
-        ),
+        regulariser=_regulariser_of_sampling(prepared.problem, settings),
     )
     resumed = store.load(problem) if resume else None
     if resumed is None:
@@ -333,6 +332,7 @@ def _sample(
         if len(state.groups) != groups:  # Slices that look alike may make fewer than were asked for.
             groups = len(state.groups)
             recorder.replan(plan(settings, len(state.x_t), groups))
+        require_finite(event.volume, settings, prior)
         step = recorder.record(event.phase, event.volume, **_values(event, problem))
         if event.phase == "sampling":
             store.save(state, problem, recorder.history)
@@ -365,7 +365,7 @@ def _compared(
         "verdict": comparison.sentence(settings.method, start),
         "returned": start if comparison.is_worse else settings.method,
         "gain": comparison.gain,
-        "gain_deviation": comparison.deviation,
+        "gain_deviation": comparison.deviation if math.isfinite(comparison.deviation) else None,
     }
 
 
@@ -385,6 +385,16 @@ def _start_name(settings: Settings, kind: str) -> str:
 
 def _weighted(problem: Problem, settings: Settings) -> Settings:
     """Settings with the weights that were left open, chosen from the scan."""
+    settings = _with_weights_of_constraints(problem, settings)
+    open_wavelets = settings.wavelet_factor is None and settings.coupling == "tv3d"
+    if open_wavelets and problem.operator.domain_dtype.is_complex and settings.method in COUPLED_METHODS:
+        problem = replace(problem, regulariser=_first_regulariser(problem, settings))
+        settings = settings.updated(wavelet_factor=choose_wavelet_factor(problem, settings.tv_weight or 0.0))
+    return settings
+
+
+def _with_weights_of_constraints(problem: Problem, settings: Settings) -> Settings:
+    """Settings with the weights of total variation, of the phase and of closeness to the denoised image."""
     if settings.proximal_weight is None:
         settings = settings.updated(proximal_weight=_proximal_weight(problem))
     wants_weight = settings.tv_weight is None and (settings.coupling != "none" or settings.start_from == "tv")
@@ -434,11 +444,17 @@ def _first_regulariser(problem: Problem, settings: Settings) -> Regulariser:
     )
 
 
-def _wavelets(settings: Settings) -> float:
-    """Return the weight of wavelets inside sampling, in multiples of that of total variation there."""
-    if settings.coupling != "tv3d" or not settings.tv_factor:
-        return 0.0
-    return (settings.wavelet_factor or 0.0) / settings.tv_factor
+def _regulariser_of_sampling(problem: Problem, settings: Settings) -> Regulariser:
+    """Return the terms beside the data in data consistency."""
+    factor = 0.0 if settings.coupling == "none" else settings.tv_factor or 0.0
+    regulariser = replace(
+        _first_regulariser(problem, settings),
+        axes=(0,) if settings.coupling == "tv-z" else (0, 1, 2),
+        weight=factor * (settings.tv_weight or 0.0),
+        proximal_weight=settings.proximal_weight or 0.0,
+    )
+    wavelets = (settings.wavelet_factor or 0.0) if settings.coupling == "tv3d" else 0.0
+    return beside_wavelets(regulariser, wavelets / factor) if factor else regulariser
 
 
 def _proximal_weight(problem: Problem) -> float:

@@ -45,7 +45,11 @@ def turned(volume: Tensor, angle: float, mirrored: bool) -> Tensor:
     height, width = volume.shape[1:]
     cos, sin = math.cos(angle), math.sin(angle)
     # In the coordinates of `affine_grid` both sides are 2 long.
-    matrix = torch.tensor([[cos, -sin * height / width, 0.0], [sin * width / height, cos, 0.0]], device=volume.device)
+    matrix = torch.tensor(
+        [[cos, -sin * height / width, 0.0], [sin * width / height, cos, 0.0]],
+        dtype=torch.float32,
+        device=volume.device,
+    )
     grid = F.affine_grid(matrix[None], [1, len(volume), height, width], align_corners=False)
     whole = (volume.flip(2) if mirrored else volume)[None]
     return F.grid_sample(whole, grid, mode="bicubic", padding_mode="zeros", align_corners=False)[0]
@@ -70,6 +74,6 @@ def rescan(problem: Problem, volume: Tensor, generator: torch.Generator) -> Resc
 
 
 def _turned_at_random(volume: Tensor, nonnegative: bool, generator: torch.Generator) -> Tensor:
-    angle = 2 * math.pi * float(torch.rand(1, generator=generator))
+    angle = 2 * math.pi * float(torch.rand(1, generator=generator, dtype=torch.float32))
     image = turned(volume, angle, bool(torch.randint(2, (1,), generator=generator)))
     return image.clamp(min=0) if nonnegative else image  # Bicubic interpolation overshoots.

@@ -17,8 +17,12 @@ import torch
 
 from napari_d3ip.errors import DeviceError
 
-# What torch says of a CPU, on Linux and on Windows, and libraries of CUDA do.
-_FULL = ("can't allocate memory", "not enough memory", "ALLOC_FAILED")
+# What torch says of a CPU, on Linux and on Windows, libraries of CUDA and oneDNN do, and Python of constructors in C.
+_FULL = (
+    *("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "alloc_failed"),
+    *("std::bad_alloc", "could not create a primitive", "could not create a memory object"),
+)
+_NO_OBJECT = ("returned NULL without setting an exception", "returned a result with an exception set")
 
 
 def resolve_device(name: str) -> torch.device:
@@ -53,14 +57,28 @@ def enough_memory() -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
-        # torch has a type for this on GPUs alone.
-        is_full = any(text in str(error) for text in _FULL)
-        if is_full or isinstance(error, MemoryError | torch.OutOfMemoryError):
+    except Exception as error:
+        if is_out_of_memory(error):
             raise DeviceError(
                 "memory: there is not enough for this run; lower batch_slices, or reconstruct some slices at a time."
             ) from error
         raise
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, says that memory was not enough; torch has a type for that on GPUs."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        text = str(error).lower()
+        if isinstance(error, MemoryError | torch.OutOfMemoryError):
+            return True
+        if isinstance(error, RuntimeError | OSError | ImportError) and any(part in text for part in _FULL):
+            return True
+        if isinstance(error, SystemError) and any(part.lower() in text for part in _NO_OBJECT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def available_devices() -> dict[str, str]:

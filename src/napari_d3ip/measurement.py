@@ -6,11 +6,12 @@ Numpy only: no files, no torch, no Qt.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_d3ip.arrays import as_array, as_single, frozen
 from napari_d3ip.directions import covered
 from napari_d3ip.errors import MeasurementError
 
@@ -18,7 +19,6 @@ FloatArray = npt.NDArray[np.float32]
 ComplexArray = npt.NDArray[np.complex64]
 BoolArray = npt.NDArray[np.bool_]
 Geometry = Literal["parallel", "fan"]
-_Number = TypeVar("_Number", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Sinogram:
 
     def __post_init__(self) -> None:
         where = self.source
-        data = np.asarray(self.data)
+        data = as_array(self.data, "data", where)
         if np.iscomplexobj(data):
             raise MeasurementError(
                 f"data: {where} is complex, but a sinogram is real; if this is k-space, open it as such, "
@@ -116,7 +116,7 @@ class Sinogram:
             )
         if data.size == 0:
             raise MeasurementError(f"data: {where} is empty (shape {data.shape}); choose another dataset.")
-        data = np.ascontiguousarray(data, dtype=np.float32)
+        data = as_single(data, "data", where)
         bad = int(np.count_nonzero(~np.isfinite(data)))
         if bad:
             raise MeasurementError(
@@ -125,7 +125,7 @@ class Sinogram:
             )
         if not data.any():
             raise MeasurementError(f"data: all projections in {where} are zero; choose another dataset.")
-        given = np.asarray(self.angles)
+        given = as_array(self.angles, "angles", where)
         if given.dtype.kind not in "fiu":
             raise MeasurementError(f"angles: those of {where} are {given.dtype}, not real numbers; give degrees.")
         angles = given.astype(np.float64)
@@ -154,7 +154,7 @@ class Sinogram:
             shape = tuple(int(v) for v in shape)
             if len(shape) != 2 or min(shape) < 1:
                 raise MeasurementError(f"slice_shape: {self.slice_shape} must be two positive numbers of pixels.")
-        data = _frozen(data)
+        data, angles = frozen(data, self.data), frozen(angles)
         for name, value in (("data", data), ("angles", angles), ("voxel_size", voxel), ("slice_shape", shape)):
             object.__setattr__(self, name, value)
         self._check_beam()
@@ -315,7 +315,7 @@ class KSpace:
 
     def __post_init__(self) -> None:
         where = self.source
-        data = np.asarray(self.data)
+        data = as_array(self.data, "data", where)
         if not np.iscomplexobj(data):
             raise MeasurementError(
                 f"data: {where} is real ({data.dtype}), but k-space is complex; if these are magnitudes or images, "
@@ -328,7 +328,7 @@ class KSpace:
             )
         if data.size == 0:
             raise MeasurementError(f"data: {where} is empty (shape {data.shape}); choose another dataset.")
-        data = np.ascontiguousarray(data, dtype=np.complex64)
+        data = as_single(data, "data", where, np.complex64)
         bad = int(np.count_nonzero(~np.isfinite(data)))
         if bad:
             raise MeasurementError(
@@ -351,7 +351,7 @@ class KSpace:
         trajectory, shape = self._checked_trajectory(data)
         coil_maps: Any = self.coil_maps
         if coil_maps is not None:
-            coil_maps = np.ascontiguousarray(coil_maps, dtype=np.complex64)
+            coil_maps = as_single(coil_maps, "coil_maps", where, np.complex64)
             wanted = (*data.shape[:2], *shape)
             if coil_maps.shape != wanted:
                 raise MeasurementError(
@@ -360,15 +360,16 @@ class KSpace:
                 )
             if not np.isfinite(coil_maps).all() or not coil_maps.any():
                 raise MeasurementError("coil_maps: they hold NaN or nothing but zeros; estimate them from the data.")
-            coil_maps = _frozen(coil_maps)
+            coil_maps = frozen(coil_maps, self.coil_maps)
         calibration: Any = self.calibration
         if calibration is not None:
-            calibration = np.ascontiguousarray(calibration, dtype=np.complex64)
+            calibration = as_single(calibration, "calibration", where, np.complex64)
             if calibration.ndim != 4 or calibration.shape[:2] != data.shape[:2] or not np.isfinite(calibration).all():
                 raise MeasurementError(
                     f"calibration: shape {calibration.shape} does not fit {where}; give the finite, fully sampled "
                     f"centre of k-space, {data.shape[:2]} slices and coils."
                 )
+            calibration = frozen(calibration, self.calibration)
         if self.noise_level is not None and not (np.isfinite(self.noise_level) and self.noise_level > 0):
             raise MeasurementError(f"noise_level: {self.noise_level} must be positive.")
         voxel = checked_voxel_size(self.voxel_size)
@@ -379,10 +380,10 @@ class KSpace:
                 raise MeasurementError(
                     f"mask: it leaves a slice of {where} without any signal; give the samples that were measured."
                 )
-        data = _frozen(data)
+        data = frozen(data, self.data)
         for name, value in (
             ("data", data),
-            ("mask", mask),
+            ("mask", None if mask is None else frozen(mask, self.mask)),
             ("trajectory", trajectory),
             ("image_shape", shape),
             ("coil_maps", coil_maps),
@@ -401,7 +402,7 @@ class KSpace:
                     f"image_shape: {tuple(self.image_shape)} is not the grid {grid} of Cartesian data; leave it out."
                 )
             return None, grid
-        trajectory = np.ascontiguousarray(self.trajectory, dtype=np.float32)
+        trajectory = as_single(self.trajectory, "trajectory", self.source)
         if trajectory.shape != (*grid, 2):
             raise MeasurementError(
                 f"trajectory: shape {trajectory.shape} does not fit samples of shape {grid} in {self.source}; give "
@@ -419,7 +420,7 @@ class KSpace:
                 f"trajectory: positions reach {largest:.4g}, outside the unit cell of a {height} × {width} image "
                 f"(±{height / 2:g}, ±{width / 2:g}); give them in grid units, or a larger image_shape."
             )
-        return trajectory, (height, width)
+        return frozen(trajectory, self.trajectory), (height, width)
 
     def _checked_mask(self, data: ComplexArray) -> BoolArray | None:
         """Mask of shape (z, ky, kx); None for non-Cartesian data."""
@@ -565,13 +566,14 @@ class ImageStack:
 
     def __post_init__(self) -> None:
         where = self.source
-        data = np.asarray(self.data)
+        data = as_array(self.data, "data", where)
         if data.dtype.kind not in "fiub" or data.ndim != 3 or data.size == 0:
             raise MeasurementError(
                 f"data: {where} has shape {data.shape} of {data.dtype}, but a stack needs real numbers with axes "
                 "(z, y, x); give one channel and one time."
             )
-        mask = self._checked_mask(np.asarray(data, dtype=np.float32))
+        data = as_single(data, "data", where)
+        mask = self._checked_mask(data)
         data = np.ascontiguousarray(np.where(mask, data, 0), dtype=np.float32)
         if not np.isfinite(data).all() or not data.any():
             raise MeasurementError(f"data: {where} holds infinite values or nothing but zeros; give another stack.")
@@ -581,7 +583,7 @@ class ImageStack:
             raise MeasurementError(f"noise_level: {self.noise_level} must be positive.")
         psf = None if self.psf is None else _checked_psf(self.psf)
         voxel = checked_voxel_size(self.voxel_size)
-        data = _frozen(data)
+        data, mask = frozen(data), frozen(mask)
         for name, value in (("data", data), ("mask", mask), ("psf", psf), ("voxel_size", voxel)):
             object.__setattr__(self, name, value)
 
@@ -734,7 +736,7 @@ class LinearMeasurement:
             )
         if self.noise_level is not None and not (np.isfinite(self.noise_level) and self.noise_level > 0):
             raise MeasurementError(f"noise_level: {self.noise_level} must be positive.")
-        data = _frozen(data)
+        data = frozen(data, self.data)
         voxel = checked_voxel_size(self.voxel_size)
         for name, value in (("data", data), ("shape", shape), ("slicewise", slicewise), ("voxel_size", voxel)):
             object.__setattr__(self, name, value)
@@ -806,7 +808,7 @@ def is_measured(mask: Any, source: str) -> BoolArray:
     MeasurementError
         If the others differ: these are weights, no mask.
     """
-    given = np.asarray(mask)
+    given = as_array(mask, "mask", source)
     true: BoolArray = given != 0
     if given.dtype != bool and len(np.unique(given[true])) > 1:
         raise MeasurementError(
@@ -826,18 +828,11 @@ def _as_array(data: Any) -> npt.NDArray[Any]:
     """Array of what numpy reads, of a tensor on any device, or of a deepinv list of tensors (batch, ...)."""
     if isinstance(parts := getattr(data, "x", None), list):
         return np.concatenate([(part := _as_array(one)).reshape(len(part), -1) for one in parts], axis=1)
-    return np.asarray(data.detach().cpu().resolve_conj() if hasattr(data, "detach") else data)
-
-
-def _frozen(array: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
-    """The same numbers, read-only; the caller's own array can be written to as before."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
+    return as_array(data.detach().cpu().resolve_conj() if hasattr(data, "detach") else data, "data", "the measurement")
 
 
 def _checked_psf(given: Any) -> FloatArray:
-    psf = np.asarray(given)
+    psf = as_array(given, "psf", "the stack")
     if psf.dtype.kind not in "fiub" or psf.ndim != 3 or psf.size == 0 or not np.isfinite(psf).all():
         raise MeasurementError(
             f"psf: shape {psf.shape} of {psf.dtype} is no point spread function; give finite real numbers (z, y, x)."
@@ -845,7 +840,7 @@ def _checked_psf(given: Any) -> FloatArray:
     total = float(psf.sum(dtype=np.float64))
     if not total > 0:
         raise MeasurementError("psf: its sum is not positive; take the background away, but not more.")
-    return _frozen(np.ascontiguousarray(psf / total, dtype=np.float32))
+    return frozen(np.ascontiguousarray(psf / total, dtype=np.float32))
 
 
 def checked_voxel_size(given: Any) -> tuple[float, float, float] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,6 +57,9 @@ def ssim(volume: FloatArray, reference: FloatArray) -> float:
     """Structural similarity (Wang et al. 2004) in 3D, with the reference's range; slice by slice where z < 7."""
     from skimage.metrics import structural_similarity
 
+    # Squares of values far from 1 are no single-precision numbers; powers of two change no digit.
+    exponent = math.frexp(float(reference.max()) - float(reference.min()))[1]
+    reference, volume = np.ldexp(reference, -exponent), np.ldexp(volume, -exponent)
     span = float(reference.max()) - float(reference.min())
     smallest = min(volume.shape)
     if smallest >= 7:

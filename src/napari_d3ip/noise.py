@@ -65,7 +65,8 @@ def estimate_image_noise(stack: npt.NDArray[np.float32]) -> float:
     data = _thinned(stack).astype(np.float64)
     rows = np.diff(data, n=2, axis=2) / np.sqrt(6.0)
     detail = np.diff(rows, n=2, axis=1) / np.sqrt(6.0)
-    floor = max(1e-4 * float(np.nanstd(data)), float(np.finfo(np.float32).tiny))
+    rounding = float(np.finfo(np.float32).eps) * float(np.nanmean(np.abs(data)))
+    floor = max(1e-4 * float(np.nanstd(data)), rounding, float(np.finfo(np.float32).tiny))
     both, along = (each[np.isfinite(each)] for each in (detail, rows))
     found = both if both.size >= min(_FEW, detail.size) else along
     return max(float(np.median(np.abs(found))) / _MAD_OF_NORMAL, floor) if found.size else floor

@@ -278,8 +278,8 @@ class Settings(BaseModel):
     wavelet_factor: float | None = Field(
         None,
         ge=0,
-        description="Weight of the wavelet coefficients beside total variation inside sampling (coupling tv3d), in "
-        "multiples of tv_weight; by the kind of measurement if not given.",
+        description="Weight of wavelet coefficients inside sampling (coupling tv3d), in multiples of tv_weight; "
+        "beside them total variation has half its weight; from the data if not given.",
     )
     iterations: int | None = Field(
         None,

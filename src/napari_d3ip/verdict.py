@@ -5,6 +5,7 @@ Knows problems, splits and methods; no files, no units and no interface.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -71,7 +72,8 @@ class Comparison:
 
     def sentence(self, method: str, start: str) -> str:
         """Say what came of it, and which volume is returned."""
-        change = f"{abs(self.gain):.1%} ± {self.deviation:.1%}"
+        deviation = f" ± {self.deviation:.1%}" if math.isfinite(self.deviation) else ""
+        change = f"{abs(self.gain):.1%}{deviation}"
         if self.is_worse:
             return (
                 f"{method} explains {self.data} worse than {start}, which it started from (squared residual {change} "

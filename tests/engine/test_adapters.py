@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,53 @@ class TestFolder:
             (folder / "adapter_config.json").write_text(json.dumps({**config, "peft_type": "IA3"}))
         with pytest.raises(PriorError, match=r"^adapter: .*(choose|only LoRA)"):
             load_adapter(folder)
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            *(("r", value) for value in (0, -1, "4", 4.0, True, None, 10**6, float("inf"))),
+            *(("lora_alpha", value) for value in (0, "x", None, [1], float("nan"), True)),
+        ],
+    )
+    def test_numbers_that_cannot_be(self, adapted: Reconstruction, tmp_path: Path, name: str, value: object) -> None:
+        adapted.save_adapter(tmp_path / "adapter")
+        path = tmp_path / "adapter" / "adapter_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
+        with pytest.raises(PriorError, match=r"^adapter: .* is no folder of saved adapters \(.*\); choose another\.$"):
+            load_adapter(tmp_path / "adapter")
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda weight: weight * torch.nan,
+            lambda weight: weight.to(torch.int8),
+            lambda weight: torch.zeros(()),
+            lambda weight: torch.zeros(3),
+            lambda weight: torch.zeros(99, 99),
+        ],
+    )
+    def test_factors_that_cannot_be(
+        self, adapted: Reconstruction, tmp_path: Path, change: Callable[[torch.Tensor], torch.Tensor]
+    ) -> None:
+        from safetensors.torch import load_file, save_file
+
+        adapted.save_adapter(tmp_path / "adapter")
+        path = tmp_path / "adapter" / "adapter_model.safetensors"
+        weights = load_file(path)
+        name = sorted(weights)[0]
+        for changed_weights in ({**weights, name: change(weights[name])}, {"a": weights[name]}, {}):
+            save_file(changed_weights, path)
+            with pytest.raises(PriorError, match=r"^adapter: .*; choose another\.$"):
+                load_adapter(tmp_path / "adapter")
+
+    @pytest.mark.parametrize("text", ["[]", "[" * 100_000, "3"])
+    def test_records_that_are_none(self, adapted: Reconstruction, tmp_path: Path, text: str) -> None:
+        adapted.save_adapter(tmp_path / "adapter")
+        (tmp_path / "adapter" / "napari_d3ip.json").write_text(text)
+        assert load_adapter(tmp_path / "adapter").about == {}  # As of PEFT's own folders.
+        (tmp_path / "adapter" / "adapter_config.json").write_text(text)
+        with pytest.raises(PriorError, match=r"^adapter: "):
+            load_adapter(tmp_path / "adapter")
 
     def test_other_folders_are_left_alone(self, adapted: Reconstruction, tmp_path: Path) -> None:
         (tmp_path / "notes.txt").write_text("mine")

@@ -394,6 +394,44 @@ class TestRefused:
         for content in ([*parameters, more, more], [*parameters[:6], more, more, *parameters[6:]], [more, more]):
             assert "not of guided-diffusion's" in self.refusal(self.saved(tmp_path, content))
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda weight: weight * torch.nan,
+            lambda weight: weight.to_sparse(),
+            lambda weight: weight.to("meta"),
+            lambda weight: weight.long(),
+            lambda weight: torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+    def test_weights_that_are_none(self, tmp_path: Path, change: Callable[[Tensor], Tensor]) -> None:
+        state = original(Config()).state_dict()
+        state["out.2.weight"] = change(state["out.2.weight"])
+        message = self.refusal(self.saved(tmp_path, state))
+        assert message.startswith("prior: ")
+
+    def test_containers_without_end(self, tmp_path: Path) -> None:
+        endless: dict[Any, Any] = {}
+        endless["model"] = endless
+        assert "nested too deeply" in self.refusal(self.saved(tmp_path, endless))
+        state: dict[Any, Tensor] = dict(original(Config()).state_dict())
+        assert "not of guided-diffusion's" in self.refusal(self.saved(tmp_path, {**state, 3: torch.zeros(1)}))
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            ImportOptions(low=float("nan")),
+            ImportOptions(high=float("inf")),
+            ImportOptions(low=-1e300),
+            ImportOptions(diffusion_steps=10**9),
+            ImportOptions(diffusion_steps=1),
+        ],
+    )
+    def test_numbers_that_cannot_be(self, tmp_path: Path, options: ImportOptions) -> None:
+        message = self.refusal(self.saved(tmp_path, original(Config()).state_dict()), options)
+        assert message.startswith(("low: ", "diffusion_steps: "))
+
     def test_classes(self, tmp_path: Path) -> None:
         state = {**original(Config()).state_dict(), "label_emb.weight": torch.zeros(10, 128)}
         assert "conditioned on classes" in self.refusal(self.saved(tmp_path, state))

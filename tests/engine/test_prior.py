@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -134,6 +136,48 @@ class TestFiles:
             pytest.param(lambda folder: _edit(folder, None, "vqvae", ["diffusers", "VQModel"]), id="latent"),
             pytest.param(lambda folder: _edit(folder, None, "unet", ["x", "UNet2DConditionModel"]), id="conditional"),
             pytest.param(lambda folder: (folder / "model_index.json").write_text("[]"), id="no mapping"),
+            *(
+                pytest.param(
+                    lambda folder, part=part, name=name, value=value: _edit(folder, part, name, value),
+                    id=f"{name} {str(value)[:12]}",
+                )
+                for part, name, value in (
+                    *(("unet", "layers_per_block", value) for value in (100_000, 0, -1, 1.5)),
+                    *(("unet", "block_out_channels", value) for value in ([], None, [8192] * 3)),
+                    *(("unet", name, 0) for name in ("norm_num_groups", "attention_head_dim", "in_channels")),
+                    ("unet", "norm_eps", "x"),
+                    ("unet", "dropout", float("nan")),
+                    ("unet", "sample_size", "x"),
+                    *(("scheduler", "num_train_timesteps", value) for value in (0, 10**9, "x")),
+                    *(("scheduler", "beta_end", value) for value in (2.0, "x")),
+                    *(("scheduler", "trained_betas", value) for value in ([0.0] * 1000, [0.1])),
+                    ("scheduler", "rescale_betas_zero_snr", True),
+                    *((None, "unet", value) for value in (["a"], {}, 3)),
+                )
+            ),
+            *(
+                pytest.param(lambda folder, text=text: (folder / CONFIG_NAME).write_text(text), id=text)
+                for text in (
+                    *('{"high": Infinity, "patch_size": 2}', '{"low": NaN, "patch_size": 2}', '{"low": true}'),
+                    *('{"attention_heads": 0, "patch_size": 2}', '{"attention_heads": 7, "patch_size": 2}'),
+                    *('{"patch_size": 2.0}', '{"low": -1e300, "patch_size": 2}', "[" * 100_000),
+                )
+            ),
+            *(
+                pytest.param(lambda folder, change=change: _reweight(folder, change), id=name)
+                for name, change in (
+                    ("NaN", lambda weights: weights["conv_in.weight"].view(-1)[3:4].fill_(float("nan"))),
+                    ("infinite", lambda weights: weights["conv_in.weight"].view(-1)[3:4].fill_(float("inf"))),
+                    ("enormous", lambda weights: weights.update({"conv_out.weight": torch.full((4, 8, 3, 3), 3e38)})),
+                    ("one missing", lambda weights: weights.pop("conv_in.weight")),
+                    ("none", lambda weights: [weights.pop(name) for name in list(weights)[1:]]),
+                    ("integers", lambda weights: weights.update({n: w.to(torch.int8) for n, w in weights.items()})),
+                )
+            ),
+            *(
+                pytest.param(lambda folder, place=place: _pipe(folder / place), id=f"pipe {place}")
+                for place in ("unet/config.json", CONFIG_NAME, "unet/diffusion_pytorch_model.safetensors")
+            ),
         ],
     )
     def test_what_does_not_load_says_so_in_a_sentence(
@@ -379,3 +423,19 @@ class TestPhantoms:
         steps = torch.diff(coarse, dim=-1).abs().flatten()
         partial = (steps > 0.01) & (steps < 0.2)
         assert int(partial.sum()) > int((steps >= 0.2).sum())
+
+
+def _reweight(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(_weights(folder))
+    change(weights)
+    save_file(weights, _weights(folder))
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(path)
+    else:
+        path.mkdir()

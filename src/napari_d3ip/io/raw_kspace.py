@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from napari_d3ip.arrays import frozen
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.io import companions
 from napari_d3ip.io.grid import Grid, mean
@@ -145,7 +146,8 @@ class RawKSpace:
         part = slice(None) if whole is not None else options.slice_range(len(grid.data), self.name)
         data = grid.data[part]
         return KSpace(
-            data if len(data) == len(grid.data) else data.copy(),  # A view would keep the whole scan in memory.
+            # A view would keep the whole scan in memory; what nobody else has need not be copied again.
+            frozen(data if len(data) == len(grid.data) else data.copy()),
             trajectory=trajectory,
             image_shape=None if trajectory is None else self._settle_shape(options),
             calibration=None if calibration is None else np.asarray(_part(calibration, part, len(grid.data))),

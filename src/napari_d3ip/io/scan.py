@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_d3ip.arrays import frozen
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.io import angle_ranges
 from napari_d3ip.io import angles as angle_files
@@ -141,7 +142,7 @@ class RawScan:
         }
         own = self.provenance is not None and options == ReadOptions()
         return Sinogram(
-            integrals,
+            frozen(integrals),  # Nobody else has it, so that it need not be copied.
             angles,
             center=self.center if options.center is None else options.center,
             **_settle_beam(self, options),

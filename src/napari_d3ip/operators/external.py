@@ -82,7 +82,7 @@ class External(LinearOperator):
     def _probe(self) -> Tensor:
         """Constant, and noise: differences, or a Fourier transform without its centre, map a constant to nothing."""
         generator = torch.Generator().manual_seed(0)
-        return 1 + torch.randn((self.depth or 1, *self.domain_shape), generator=generator)
+        return 1 + torch.randn((self.depth or 1, *self.domain_shape), generator=generator, dtype=torch.float32)
 
 
 class _Part(LinearOperator):
@@ -176,7 +176,7 @@ def _made_of(measurement: LinearMeasurement, device: torch.device | str) -> Line
         forward, adjoint = _of_sigpy(measurement)
         alike = True
     else:
-        zeros = torch.zeros(measurement.volume_shape, device=device)
+        zeros = torch.zeros(measurement.volume_shape, dtype=torch.float32, device=device)
         forward, adjoint = _of_deepinv(measurement, zeros)
         alike = not measurement.slicewise or _treats_slices_alike(forward, zeros)
     rows = None if measurement.slicewise else shape[0]
@@ -187,7 +187,9 @@ def _treats_slices_alike(forward: Map, zeros: Tensor) -> bool:
     """Whether a map does the same to a slice wherever that lies in a volume, and takes one alone."""
     if len(zeros) == 1:
         return True
-    one = torch.randn(zeros[:1].shape, generator=torch.Generator().manual_seed(0)).to(zeros.device)
+    one = torch.randn(zeros[:1].shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32).to(
+        zeros.device
+    )
     with torch.no_grad():
         every = forward(one.repeat(len(zeros), 1, 1))
         try:
@@ -263,8 +265,8 @@ def _of_sigpy(measurement: LinearMeasurement) -> tuple[Map, Map]:
 def _check_adjoint(operator: LinearOperator, measurement: LinearMeasurement, device: torch.device | str) -> None:
     """Compare ``<A x, y>`` and ``<x, A^H y>`` for random x and y."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(measurement.volume_shape, generator=generator).to(device)
-    y = torch.randn(measurement.data.shape, generator=generator).to(device)
+    x = torch.randn(measurement.volume_shape, generator=generator, dtype=torch.float32).to(device)
+    y = torch.randn(measurement.data.shape, generator=generator, dtype=torch.float32).to(device)
     forward = operator.forward(x)
     if forward.shape != y.shape:
         raise MeasurementError(

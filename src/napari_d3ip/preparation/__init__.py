@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
+from napari_d3ip.errors import SettingsError
 from napari_d3ip.measurement import ImageStack, LinearMeasurement, Measurement, Sinogram
 from napari_d3ip.preparation.base import Preparation
 from napari_d3ip.preparation.images import prepare_linear, prepare_stack
 from napari_d3ip.preparation.mri import prepare_kspace
+from napari_d3ip.preparation.scaling import near_one, require_single
 from napari_d3ip.preparation.tomography import prepare_sinogram
 from napari_d3ip.reconstruction import Control
 from napari_d3ip.settings import Settings
 
 __all__ = ["Preparation", "prepare"]
 
+# Of its square single precision still has digits.
+_LEAST_NOISE = 1e-15
+
 
 def prepare(measurement: Measurement, settings: Settings, device: torch.device, control: Control) -> Preparation:
-    """Normalise a measurement; what that takes depends on its kind."""
+    """Normalise a measurement; what that takes depends on its kind, and not on its unit.
+
+    Raises
+    ------
+    MeasurementError
+        If the scan, or the volume it makes, is none that single precision can hold.
+    SettingsError
+        If the noise level is out of all proportion to the scan.
+    """
+    scan, factor = near_one(measurement)
+    stated = settings.noise_level
+    scaled = settings if stated is None else settings.model_copy(update={"noise_level": stated / factor})
+    prepared = _of_kind(scan, scaled, device, control)
+    intensity, noise_level = prepared.intensity * factor, prepared.noise_level * factor
+    require_single(intensity, measurement.source)
+    if not _LEAST_NOISE < prepared.problem.noise < 1 / _LEAST_NOISE:
+        raise SettingsError(
+            f"noise_level: {noise_level:.3g} is out of all proportion to {measurement.source}, whose volume has "
+            f"values of about {intensity:.3g}; correct it, or leave it open."
+        )
+    problem = replace(prepared.problem, settings=settings)
+    return replace(prepared, problem=problem, intensity=intensity, noise_level=noise_level)
+
+
+def _of_kind(measurement: Measurement, settings: Settings, device: torch.device, control: Control) -> Preparation:
     if isinstance(measurement, Sinogram):
         return prepare_sinogram(measurement, settings, device, control)
     if isinstance(measurement, ImageStack):

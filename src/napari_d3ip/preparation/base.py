@@ -18,6 +18,7 @@ from napari_d3ip.solvers.classical import last, least_squares
 from napari_d3ip.solvers.total_variation import Regulariser
 
 _SCALING_ITERATIONS = 6
+_LEAST_OF_MAXIMUM = 1e-4
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,11 @@ def _of_unit_norm(operator: LinearOperator, device: torch.device, control: Contr
 
 
 def robust_maximum(volume: Tensor) -> float:
-    """99.8th percentile of the absolute values: the intensity that the prior sees as 1."""
+    """99.8th percentile of the absolute values: the intensity that the prior sees as 1.
+
+    Where that is nothing beside the largest, as of one bright voxel, a part of the largest.
+    """
     values = volume.abs().flatten()
     rank = max(1, round(0.998 * len(values)))
-    return max(float(values.kthvalue(rank).values), float(np.finfo(np.float32).tiny))
+    least = max(_LEAST_OF_MAXIMUM * float(values.max()), float(np.finfo(np.float32).tiny))
+    return max(float(values.kthvalue(rank).values), least)

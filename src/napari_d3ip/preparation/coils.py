@@ -128,7 +128,7 @@ def low_resolution_images(calibration: Tensor, shape: tuple[int, int]) -> Tensor
     """Images (z, coil, y, x) of the centre of k-space, apodised by a Hann window against ringing."""
     height, width = calibration.shape[-2:]
     # Symmetric about DC, index n // 2: else it would add a phase of its own.
-    window = torch.outer(*(torch.hann_window(n + n % 2)[n % 2 :] for n in (height, width)))
+    window = torch.outer(*(torch.hann_window(n + n % 2, dtype=torch.float32)[n % 2 :] for n in (height, width)))
     return centred_ifft(_padded(calibration * window.to(calibration.device), shape))
 
 

@@ -47,7 +47,7 @@ def prepare_linear(
     """
     operator = as_operator(measurement, device)
     data = torch.tensor(measurement.data, device=device)
-    used, held_out = _split(torch.ones(data.shape, device=device), settings)
+    used, held_out = _split(torch.ones(data.shape, dtype=torch.float32, device=device), settings)
     noise = settings.noise_level or measurement.stated_noise or _noise_of_rows(measurement)
 
     def direct() -> Tensor:
@@ -76,8 +76,8 @@ def _prepared(
 def _split(measured: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
     """Masks of the data that are fitted and of those, drawn at random, that are held out."""
     generator = torch.Generator().manual_seed(settings.seed)
-    drawn = torch.rand(measured.shape, generator=generator).to(measured.device) < settings.held_out_fraction
-    held_out = measured * drawn
+    drawn = torch.rand(measured.shape, generator=generator, dtype=torch.float32).to(measured.device)
+    held_out = measured * (drawn < settings.held_out_fraction)
     return measured - held_out, held_out
 
 

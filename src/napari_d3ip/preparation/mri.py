@@ -146,7 +146,8 @@ def split_samples(measurement: KSpace, settings: Settings) -> tuple[Tensor, Tens
     generator = torch.Generator().manual_seed(settings.seed)
     slices, _, rows, columns = measurement.data.shape
     if measurement.mask is None:
-        sampled, eligible = torch.ones((slices, rows, columns)), torch.ones((slices, rows, columns))
+        sampled = torch.ones((slices, rows, columns), dtype=torch.float32)
+        eligible = sampled.clone()
         lines = (rows, 1)
     else:
         sampled = torch.tensor(measurement.mask).float()
@@ -156,7 +157,7 @@ def split_samples(measurement: KSpace, settings: Settings) -> tuple[Tensor, Tens
         height, width = (rows if lines[0] == 1 else height), (columns if lines[1] == 1 else width)
         eligible = sampled.clone()
         eligible[:, *central_slices((rows, columns), (height, width))] = 0
-    drawn = torch.rand((slices, *lines), generator=generator)
+    drawn = torch.rand((slices, *lines), generator=generator, dtype=torch.float32)
     reduced = tuple(axis for axis, length in enumerate(lines, start=1) if length == 1)
     candidates = drawn[eligible.amax(reduced, keepdim=True) > 0] if reduced else drawn[eligible > 0]
     wanted = max(round(settings.held_out_fraction * len(candidates)), min(slices, _FEWEST_HELD_OUT))
@@ -172,7 +173,7 @@ def _lines(measurement: KSpace, seed: int, device: torch.device) -> list[Tensor]
     Scattered, since what an accelerated scan lacks lies between its lines.
     """
     rows, columns = measurement.data.shape[2:]
-    outside = torch.ones((rows, columns), device=device)
+    outside = torch.ones((rows, columns), dtype=torch.float32, device=device)
     if measurement.mask is not None:
         outside[central_slices((rows, columns), sampled_centre(measurement.mask))] = 0
         outside *= torch.tensor(measurement.mask.any(axis=0), device=device)

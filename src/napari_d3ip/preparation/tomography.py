@@ -58,9 +58,10 @@ class Rays:
             If too few projections would be left.
         """
         generator = torch.Generator().manual_seed(settings.seed)
-        left_out = torch.zeros(shape)
+        left_out = torch.zeros(shape, dtype=torch.float32)
         left_out[:, torch.from_numpy(left_out_views(shape[1], settings.held_out_views))] = 1
-        held_out = (torch.rand(shape, generator=generator) < settings.held_out_fraction).float() * (1 - left_out)
+        drawn = torch.rand(shape, generator=generator, dtype=torch.float32)
+        held_out = (drawn < settings.held_out_fraction).float() * (1 - left_out)
         return cls(1 - held_out - left_out, held_out, left_out)
 
 
@@ -100,7 +101,7 @@ def _directions(rays: Rays, measurement: Sinogram, device: torch.device) -> list
     kept = np.flatnonzero(rays.views)
     angles = measurement.angles[kept]
     directions = Directions.of(angles, 180.0 if measurement.geometry == "parallel" else 360.0)
-    masks = torch.zeros(directions.count, len(rays.views), device=device)
+    masks = torch.zeros(directions.count, len(rays.views), dtype=torch.float32, device=device)
     masks[torch.from_numpy(directions.group), torch.from_numpy(kept[directions.order])] = 1
     if measurement.geometry == "fan":
         # Neighbours are those whose central rays are, from whichever side.
@@ -138,7 +139,7 @@ def filtered_back_projection(
         beam = Beam.of(measurement.select(views=rays.views))
         return fan_beam_reconstruction(data, beam, measurement.volume_shape[1:])
     weights = torch.tensor(angular_weights(measurement.angles[rays.views]), dtype=data.dtype, device=device)
-    full = torch.zeros(measurement.data.shape, device=device)
+    full = torch.zeros(measurement.data.shape, dtype=data.dtype, device=device)
     full[:, views] = weights[:, None] * ramp_filter(data, measurement.detector_pitch)
     # The adjoint sums 1 / pitch of ray length per pixel and view.
     return operator.adjoint(full) * measurement.detector_pitch

@@ -5,13 +5,16 @@ Knows folders and JSON; imports no torch, so that menus can list them.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from platformdirs import user_data_path
 
-from napari_d3ip.errors import PriorError
+from napari_d3ip.errors import FileError, PriorError
+from napari_d3ip.files import require_regular
+from napari_d3ip.io.guard import one_line
+from napari_d3ip.prior.records import read_record
+from napari_d3ip.settings import MOST_RANK
 
 ABOUT_NAME = "napari_d3ip.json"
 CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
@@ -38,13 +41,16 @@ def describe_adapter(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]
     """
     folder = Path(folder)
     try:
-        config = json.loads((folder / CONFIG_NAME).read_text())
+        config = read_record(folder / CONFIG_NAME)
         if config["peft_type"] != "LORA":
             raise PriorError(f"adapter: {folder} is {config['peft_type']}; only LoRA can be used.")
-        int(config["r"])
-        if not (folder / WEIGHTS_NAME).is_file():
-            raise FileNotFoundError(f"{WEIGHTS_NAME} is not there")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        rank = config["r"]
+        if not (type(rank) is int and 1 <= rank <= MOST_RANK):
+            raise ValueError(f"r must be 1 to {MOST_RANK}, got {rank!r}")
+        require_regular(folder / WEIGHTS_NAME)
+    except KeyError as error:
+        raise no_adapter(folder, ValueError(f"{CONFIG_NAME} does not say {error}")) from error
+    except (FileError, OSError, ValueError, TypeError) as error:
         raise no_adapter(folder, error) from error
     return config, _about(folder)
 
@@ -63,7 +69,7 @@ def settings_of_adapter(folder: str | Path) -> dict[str, Any]:
     try:
         with safe_open(Path(folder) / WEIGHTS_NAME, "numpy") as weights:
             of_attention = [".attentions." in name for name in weights.keys()]  # noqa: SIM118 - no mapping
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise no_adapter(Path(folder), error) from error
     layers = "residual" if not any(of_attention) else "attention" if all(of_attention) else "all"
     return {"lora_rank": rank, "adapt_layers": layers}
@@ -71,14 +77,13 @@ def settings_of_adapter(folder: str | Path) -> dict[str, Any]:
 
 def no_adapter(folder: Path, error: Exception) -> PriorError:
     """Error of a folder that holds none."""
-    reason = str(error).splitlines()[0]
+    reason = one_line(error)
     return PriorError(f"adapter: {folder} is no folder of saved adapters ({reason}); choose another.")
 
 
 def _about(folder: Path) -> dict[str, Any]:
     """What our own note says; PEFT's folders have none."""
     try:
-        about = json.loads((folder / ABOUT_NAME).read_text())
-    except (OSError, ValueError):
+        return read_record(folder / ABOUT_NAME)
+    except (FileError, OSError, ValueError):
         return {}
-    return about if isinstance(about, dict) else {}

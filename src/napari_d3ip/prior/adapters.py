@@ -17,14 +17,16 @@ from torch import Tensor
 from napari_d3ip.errors import FileError, PriorError
 from napari_d3ip.io.atomic import replacing
 from napari_d3ip.io.guard import one_line
+from napari_d3ip.machine import is_out_of_memory
 from napari_d3ip.prior.adapter_folders import ABOUT_NAME, CONFIG_NAME, WEIGHTS_NAME, describe_adapter, no_adapter
+from napari_d3ip.prior.checks import check_tensors
 from napari_d3ip.prior.network import DiffusionPrior
 from napari_d3ip.settings import MOST_RANK
 
 # Where a PeftModel looks for the weights of the network that it wraps.
 _PREFIX = "base_model.model."
 # What PEFT takes where a configuration does not say.
-_PEFT_ALPHA = 8
+_PEFT_ALPHA, _LARGEST_ALPHA = 8, 1e6
 _SPECIAL = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern")
 
 
@@ -103,24 +105,42 @@ def load_adapter(folder: str | Path) -> SavedAdapter:
     PriorError
         If there is none, or it is no LoRA, or one of a kind that is more than two factors for each layer.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     folder = Path(folder)
     config, about = describe_adapter(folder)
-    try:
-        weights = load_file(folder / WEIGHTS_NAME)
-    except (OSError, SafetensorError) as error:
-        raise no_adapter(folder, error) from error
     special = [name for name in _SPECIAL if config.get(name)]
     if special:
         raise PriorError(f"adapter: {folder} has {', '.join(special)}, which is not supported; save a plain LoRA.")
-    scale = config.get("lora_alpha", _PEFT_ALPHA) / config["r"]
+    alpha = config.get("lora_alpha", _PEFT_ALPHA)
+    try:
+        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha <= _LARGEST_ALPHA:
+            raise ValueError(f"lora_alpha must be above 0 to {_LARGEST_ALPHA:g}, got {alpha!r}")
+        weights = load_file(folder / WEIGHTS_NAME)
+        check_tensors(weights)
+        _check_factors(weights, config["r"])
+    except Exception as error:  # Of whatever the files hold.
+        if is_out_of_memory(error):
+            raise
+        raise no_adapter(folder, error) from error
+    scale = alpha / config["r"]
     factors = {
         name.removeprefix(_PREFIX): weight.float() * (scale if ".lora_B." in name else 1.0)
         for name, weight in weights.items()
     }
     return SavedAdapter({**config, "lora_alpha": config["r"]}, factors, about)
+
+
+def _check_factors(weights: dict[str, Tensor], rank: int) -> None:
+    """Refuse tensors that are not the two factors of layers; raises ValueError."""
+    if not weights:
+        raise ValueError(f"{WEIGHTS_NAME} is empty")
+    for name, weight in weights.items():
+        axis = 0 if ".lora_A." in name else 1 if ".lora_B." in name else None
+        if axis is None:
+            raise ValueError(f"{name} is no factor of a layer")
+        if weight.ndim < 2 or weight.shape[axis] != rank:
+            raise ValueError(f"{name} of shape {tuple(weight.shape)} is no factor of rank {rank}")
 
 
 def average_adapters(adapters: Sequence[SavedAdapter]) -> SavedAdapter:
@@ -144,6 +164,8 @@ def average_adapters(adapters: Sequence[SavedAdapter]) -> SavedAdapter:
     for name in first.weights:
         parts = [adapter.weights[name] for adapter in adapters]
         is_first = ".lora_A." in name
+        if len({part.shape[1:] if is_first else (part.shape[0], *part.shape[2:]) for part in parts}) > 1:
+            raise PriorError(f"adapter: {name} is of another shape in some of them; average those of one prior.")
         weights[name] = torch.cat(parts, dim=0) if is_first else torch.cat(parts, dim=1) / len(adapters)
     about = {"prior": first.about.get("prior"), "average_of": [adapter.about for adapter in adapters]}
     return SavedAdapter({**first.config, "r": rank, "lora_alpha": rank}, weights, about)

@@ -5,7 +5,6 @@ Knows nothing of scans; a prior that is not what its user thinks shows here.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from napari_d3ip.errors import PriorError
+from napari_d3ip.errors import FileError, PriorError
 from napari_d3ip.prior.importing import RECORD_NAME
 from napari_d3ip.prior.library import BUNDLED, find_prior
 from napari_d3ip.prior.network import DiffusionPrior, schedule_name
+from napari_d3ip.prior.records import read_record
 from napari_d3ip.prior.train import TRAINING_RECORD
 
 
@@ -42,10 +42,15 @@ def describe_prior(prior: DiffusionPrior) -> dict[str, Any]:
     """
     folder, config = find_prior(prior.name), prior.config
     training = _record(folder / TRAINING_RECORD)
+    try:
+        origin = _origin(folder, training)
+        held_out_loss = float(training["curve"][-1]["held_out_loss"]) if training.get("curve") else None
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise PriorError(f"prior: a record in {folder} lacks what it should say ({error}); remove it.") from error
     return {
         "name": prior.name,
         "folder": str(folder),
-        "origin": _origin(folder, training),
+        "origin": origin,
         "channels": config.channels,
         "image_size": image_size(prior),
         "patch_size": config.patch_size,
@@ -54,7 +59,7 @@ def describe_prior(prior: DiffusionPrior) -> dict[str, Any]:
         "schedule": schedule_name(prior.alphas_cumprod),
         "train_steps": prior.train_steps,
         "range": [config.low, config.high],
-        "held_out_loss": training["curve"][-1]["held_out_loss"] if training.get("curve") else None,
+        "held_out_loss": held_out_loss,
     }
 
 
@@ -98,7 +103,8 @@ def draw_samples(
     """
     generator = torch.Generator().manual_seed(seed)
     alphas = prior.alphas_cumprod
-    x_t = torch.randn((count, prior.config.channels, size, size), generator=generator).to(alphas.device)
+    shape = (count, prior.config.channels, size, size)
+    x_t = torch.randn(shape, generator=generator, dtype=torch.float32).to(alphas.device)
     lowest = -1.0 if prior.config.channels == 2 else 0.0
     times = torch.linspace(prior.train_steps - 1, 0, steps).long().tolist()
     for t, t_next in zip(times, [*times[1:], None], strict=True):
@@ -113,11 +119,11 @@ def draw_samples(
 
 
 def _record(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not path.exists():
         return {}
     try:
-        return dict(json.loads(path.read_text()))
-    except ValueError as error:
+        return read_record(path)
+    except (FileError, ValueError) as error:
         raise PriorError(f"prior: {path} is not valid JSON; restore or remove it.") from error
 
 

@@ -58,7 +58,7 @@ class GreyPrior(DiffusionPrior):
         alpha_bar = self.alphas_cumprod[timestep].reshape(-1, 1, 1, 1)
         colour_alpha_bar = self.alphas_cumprod[colour_time].reshape(-1, 1, 1, 1)
         shape = (1, _COLOURS, *noisy.shape[2:])  # For every slice the same: the batch it is in makes no difference.
-        chroma = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(noisy)
+        chroma = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32).to(noisy)
         chroma = chroma - chroma.mean(dim=1, keepdim=True)
         colour = (colour_alpha_bar / alpha_bar).sqrt() * noisy + (1 - colour_alpha_bar).sqrt() * chroma
         predicted = super().epsilon(colour, colour_time)

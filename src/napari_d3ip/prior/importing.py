@@ -18,6 +18,10 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.errors import PriorError
+from napari_d3ip.files import is_regular
+from napari_d3ip.io.guard import one_line
+from napari_d3ip.machine import is_out_of_memory
+from napari_d3ip.prior.checks import MOST_TRAIN_STEPS, check_prior, check_range, check_tensors
 from napari_d3ip.prior.guided_diffusion import AttentionHeads, GuidedDiffusionUNet, in_order
 from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, cosine_schedule, linear_schedule
 
@@ -29,6 +33,7 @@ _KEYS = (
 )
 _FIRST_NAME = "time_embed.0.weight"
 _RESCALED_STEPS = 1000
+_DEEPEST = 8
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,11 @@ class ImportOptions:
         Raises
         ------
         PriorError
-            If rescaled times are none.
+            If there are too few or too many, or rescaled times are none.
         """
         steps = self.diffusion_steps
+        if not 2 <= steps <= MOST_TRAIN_STEPS:
+            raise PriorError(f"diffusion_steps: must be 2 to {MOST_TRAIN_STEPS}, got {steps}.")
         # The variances of the linear schedule are those of 1000 steps, spread over T.
         scale = 1000 / steps
         alphas = (
@@ -113,8 +120,22 @@ def import_guided_diffusion(checkpoint: Path, folder: Path, options: ImportOptio
     options = options or ImportOptions()
     if folder.exists():
         raise PriorError(f"prior: {folder} is there already; remove it or choose another place.")
+    try:
+        return _imported(checkpoint, folder, options)
+    except PriorError:
+        raise
+    except Exception as error:  # Of networks that were built of whatever tensors a file holds.
+        if is_out_of_memory(error):
+            raise
+        raise PriorError(f"prior: {checkpoint} cannot be imported ({one_line(error)}); give another file.") from error
+
+
+def _imported(checkpoint: Path, folder: Path, options: ImportOptions) -> DiffusionPrior:
+    """Write the folder of a prior; raises whatever libraries do."""
+    alphas_cumprod = options.alphas_cumprod()
     tensors = _parameters(read_checkpoint(checkpoint), checkpoint)
     layout = GuidedDiffusionUNet.of([tuple(tensor.shape) for tensor in tensors])
+    check_tensors({str(number): tensor for number, tensor in enumerate(tensors)})
     head_width, head_count = layout.heads_for_diffusers(options.heads)
     low = (0.0 if layout.in_channels == 2 else -1.0) if options.low is None else options.low
     config = PriorConfig(
@@ -123,18 +144,20 @@ def import_guided_diffusion(checkpoint: Path, folder: Path, options: ImportOptio
         high=options.high,
         attention_heads=head_count,
     )
-    if config.low >= config.high:
-        raise PriorError(f"low: {config.low:g} is not below high {config.high:g}; give the network's range.")
-    alphas_cumprod = options.alphas_cumprod()
+    try:
+        check_range(config.low, config.high)
+    except ValueError as error:
+        raise PriorError(f"low: {error}; give the network's range.") from error
     unet = layout.build(options.image_size, head_width)
     unet.load_state_dict(layout.convert(tensors, options.heads))
-    prior = DiffusionPrior(unet, alphas_cumprod, config, name=folder.name)
+    prior = DiffusionPrior(unet, alphas_cumprod, config, name=folder.name).eval().requires_grad_(False)
+    check_prior(prior, checkpoint)
     record = {"checkpoint": checkpoint.name, "layout": "guided-diffusion", "options": asdict(options)}
     folder.parent.mkdir(parents=True, exist_ok=True)
     # There whole or not at all.
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as work:
         made = Path(work) / folder.name
-        prior.eval().requires_grad_(False).save(made, half=False)
+        prior.save(made, half=False)
         (made / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
         made.rename(folder)
     return prior
@@ -148,7 +171,7 @@ def read_checkpoint(path: Path) -> Any:
     PriorError
         If it is missing, broken, or holds more, which only unpickling could read.
     """
-    if not path.is_file():
+    if not is_regular(path):
         raise PriorError(f"prior: there is no checkpoint {path}; give the file to import.")
     try:
         if path.suffix == ".safetensors":
@@ -165,22 +188,27 @@ def read_checkpoint(path: Path) -> Any:
         ) from error
     except Exception as error:  # Broken files fail in many ways.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if is_out_of_memory(error):
+            raise
         raise PriorError(f"prior: {path} cannot be read as a checkpoint ({reason}); give another file.") from error
 
 
-def _parameters(content: Any, path: Path) -> list[Tensor]:
+def _parameters(content: Any, path: Path, depth: int = 0) -> list[Tensor]:
     """The network's parameters in order of definition, wherever they are in a checkpoint."""
+    if depth > _DEEPEST:
+        raise PriorError(f"prior: {path} is nested too deeply; give the network's state dict alone.")
     if isinstance(content, Sequence) and content and all(isinstance(item, Tensor) for item in content):
         return list(content)
     if isinstance(content, Mapping):
-        names = [str(key) for key in content]
+        content = {str(key): value for key, value in content.items()}
+        names = list(content)
         prefixes = [name.removesuffix(_FIRST_NAME) for name in names if name.endswith(_FIRST_NAME)]
         if prefixes:
             prefix = max(prefixes, key=lambda prefix: "ema" in prefix)
             return in_order({name.removeprefix(prefix): content[name] for name in names if name.startswith(prefix)})
         for key in _KEYS:
             if isinstance(content.get(key), Mapping | Sequence) and content[key]:
-                return _parameters(content[key], path)
+                return _parameters(content[key], path, depth + 1)
     raise PriorError(
         f"prior: {path} holds neither the weights of guided-diffusion's U-Net ({_FIRST_NAME}) nor a list of them; "
         "give its state dict or the list of its moving average."

@@ -5,13 +5,13 @@ Knows folders, not what is in them; imports no torch, so that menus can list the
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 from platformdirs import user_data_path
 
-from napari_d3ip.errors import PriorError
+from napari_d3ip.errors import FileError, PriorError
+from napari_d3ip.prior.records import read_record
 
 BUNDLED = Path(__file__).parent / "weights"
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -81,8 +81,8 @@ def train_steps(folder: Path) -> int | None:
     """Number of times of a prior's noise schedule, as its folder says; None if it does not."""
     for place in (folder / "scheduler", folder):  # Older models of the hub lie flat.
         try:
-            return int(json.loads((place / "scheduler_config.json").read_text())["num_train_timesteps"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return int(read_record(place / "scheduler_config.json")["num_train_timesteps"])
+        except (FileError, ValueError, KeyError, TypeError):
             continue
     return None
 

@@ -8,8 +8,9 @@ of measurements, operators or adaptation.
 from __future__ import annotations
 
 import json
-import pickle
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,16 +19,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_d3ip.errors import PriorError
+from napari_d3ip.errors import FileError, PriorError
+from napari_d3ip.io.guard import one_line
+from napari_d3ip.machine import is_out_of_memory
+from napari_d3ip.prior.checks import check_network, check_prior, check_range, check_scheduler, check_stored
 from napari_d3ip.prior.library import find_prior
+from napari_d3ip.prior.records import read_record
 
 CONFIG_NAME = "d3ip_prior.json"
 _COSINE = "squaredcos_cap_v2"
 NORM_GROUPS = 8
 """Of the channels of `build_unet`, whose number they divide."""
-BUILDING = threading.Lock()
-"""Held while a network is made or loaded, which goes through global state: torch's random numbers and the way that
-modules make their parameters. Two runs in two threads would spoil each other's."""
+
+
+class _Building:
+    """Lock that holds torch's default type at single precision, whatever the caller's is."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._dtype = torch.float32
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._dtype = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+
+    def __exit__(self, *error: object) -> None:
+        torch.set_default_dtype(self._dtype)
+        self._lock.release()
+
+
+BUILDING = _Building()
+"""Held while a network is made or loaded, which goes through global state: torch's random numbers, its default type,
+and the way that modules make their parameters. Two runs in two threads would spoil each other's."""
 
 
 @dataclass(frozen=True)
@@ -191,8 +215,9 @@ def build_unet(width: int, patch_size: int, channels: int, sample_size: int) -> 
 def white_noise(like: Tensor, generator: torch.Generator) -> Tensor:
     """Standard normal noise of the shape, type and device of ``like``; each part of unit variance if complex."""
     if not like.is_complex():
-        return torch.randn(like.shape, generator=generator).to(like.device)
-    return torch.view_as_complex(torch.randn((*like.shape, 2), generator=generator)).to(like.device)
+        return torch.randn(like.shape, generator=generator, dtype=torch.float32).to(like.device)
+    parts = torch.randn((*like.shape, 2), generator=generator, dtype=torch.float32)
+    return torch.view_as_complex(parts).to(like.device)
 
 
 def correlated_noise(like: Tensor, correlation: float, generator: torch.Generator) -> Tensor:
@@ -275,27 +300,43 @@ def load_prior(name_or_path: str | Path, device: torch.device | str = "cpu") -> 
     PriorError
         If there is no such prior, or it is not an unconditional pixel model that predicts the noise.
     """
+    folder = find_prior(name_or_path)
+    try:
+        prior = _loaded(folder, str(name_or_path)).to(device).eval().requires_grad_(False)
+        check_prior(prior, folder)
+    except PriorError:
+        raise
+    except FileError as error:
+        raise PriorError(f"prior: {error}") from error
+    except Exception as error:  # Of diffusers, and of networks that were built of whatever a file says.
+        if is_out_of_memory(error):
+            raise
+        raise PriorError(f"prior: {folder} does not load as a diffusers UNet2DModel ({one_line(error)}).") from error
+    return prior
+
+
+def _loaded(folder: Path, name: str) -> DiffusionPrior:
+    """Prior of a pipeline's folder; raises whatever libraries do."""
     from diffusers import DDPMScheduler, UNet2DModel
 
-    folder = find_prior(name_or_path)
     settings = folder / CONFIG_NAME
-    try:
-        _check_pipeline(folder)
-        # Older models of the hub lie flat in their folder.
-        unet_folder, scheduler_folder = (
-            folder / part if (folder / part).is_dir() else folder for part in ("unet", "scheduler")
+    _check_pipeline(folder)
+    # Older models of the hub lie flat in their folder.
+    unet_folder, scheduler_folder = (
+        folder / part if (folder / part).is_dir() else folder for part in ("unet", "scheduler")
+    )
+    check_network(read_record(unet_folder / "config.json"))
+    check_scheduler(read_record(scheduler_folder / "scheduler_config.json"))
+    check_stored(unet_folder)
+    with BUILDING, _quiet():
+        unet, info = UNet2DModel.from_pretrained(
+            unet_folder, torch_dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
-        with BUILDING:
-            unet = UNet2DModel.from_pretrained(unet_folder, torch_dtype=torch.float32, local_files_only=True)
-        scheduler = DDPMScheduler.from_pretrained(scheduler_folder, local_files_only=True)
-        config = (
-            PriorConfig(**json.loads(settings.read_text()))
-            if settings.exists()
-            else PriorConfig(channels=int(unet.config.in_channels))
-        )
-    except (OSError, ValueError, TypeError, AttributeError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise PriorError(f"prior: {folder} does not load as a diffusers UNet2DModel ({reason}).") from error
+    if info["missing_keys"]:
+        raise ValueError(f"weight {sorted(info['missing_keys'])[0]} is missing")
+    scheduler = DDPMScheduler.from_pretrained(scheduler_folder, local_files_only=True)
+    stated = read_record(settings) if settings.exists() else {"channels": int(unet.config.in_channels)}
+    config = PriorConfig(**stated)
     if scheduler.config.prediction_type != "epsilon":
         raise PriorError(
             f"prior: {folder} predicts '{scheduler.config.prediction_type}'; only epsilon prediction can be used."
@@ -303,28 +344,46 @@ def load_prior(name_or_path: str | Path, device: torch.device | str = "cpu") -> 
     if unet.class_embedding is not None:
         raise PriorError(f"prior: {folder} is conditioned on classes; choose an unconditional model.")
     _check_config(config, unet.config.in_channels, settings)
-    prior = DiffusionPrior(unet, scheduler.alphas_cumprod, config, name=str(name_or_path))
-    return prior.to(device).eval().requires_grad_(False)
+    return DiffusionPrior(unet, scheduler.alphas_cumprod, config, name=name)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep diffusers from printing what errors say in a sentence."""
+    from diffusers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _check_config(config: PriorConfig, inputs: int, path: Path) -> None:
     """Refuse what people wrote into the file of a prior's configuration that its network cannot be used with."""
     stated: dict[str, Any] = vars(config)
-    channels, patch_size, low, high = (stated[name] for name in ("channels", "patch_size", "low", "high"))
-    of_patches = isinstance(channels, int) and isinstance(patch_size, int) and patch_size >= 1
+    channels, patch_size = stated["channels"], stated["patch_size"]
+    of_patches = type(channels) is int and type(patch_size) is int and patch_size >= 1
     if not of_patches or channels * patch_size**2 != inputs:
         raise PriorError(
             f"prior: {path} says {channels} channels in patches of {patch_size}, which its network ({inputs} inputs) "
             "does not have; restore it."
         )
-    if not (isinstance(low, int | float) and isinstance(high, int | float) and low < high):
-        raise PriorError(f"prior: {path} has a range of {low} to {high}; restore it.")
+    heads = stated["attention_heads"]
+    if heads is not None and not (type(heads) is int and heads >= 1):
+        raise PriorError(f"prior: {path} says {heads!r} attention heads; restore it.")
+    try:
+        check_range(stated["low"], stated["high"])
+    except ValueError as error:
+        raise PriorError(f"prior: {path} has no range ({error}); restore it.") from error
 
 
 def _check_pipeline(folder: Path) -> None:
     """Refuse pipelines of latent and of conditional models, whose network alone would load."""
-    parts = json.loads((folder / "model_index.json").read_text())
-    network = (parts.get("unet") or [None, None])[1]
+    parts = read_record(folder / "model_index.json")
+    stated = parts.get("unet")
+    network = stated[1] if isinstance(stated, list) and len(stated) > 1 else None
     latent = [name for name in ("vae", "vqvae", "movq") if name in parts]
     if network != "UNet2DModel" or latent:
         what = "works on latent images" if latent else f"its network is {network}"

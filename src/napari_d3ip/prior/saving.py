@@ -1,18 +1,33 @@
-"""Tensors in files that are there whole or not at all."""
+"""Tensors in files that are there whole or not at all, and are read back as they were written or not at all."""
 
 from __future__ import annotations
 
+import hashlib
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from napari_d3ip.errors import FileError
+from napari_d3ip.files import require_regular
 from napari_d3ip.io.atomic import replacing
 from napari_d3ip.io.guard import one_line
+from napari_d3ip.machine import is_out_of_memory
+
+_DIGEST = "digest"
 
 
 def save_tensors(content: dict[str, Any], path: Path) -> None:
-    """Write what `torch.load` reads back; a file from before is replaced only when the new one is complete.
+    """Write what `load_tensors` reads back; a file from before is replaced only when the new one is complete.
+
+    Parameters
+    ----------
+    content : dict of str
+        Tensors, numbers and texts in plain containers; beside them goes their digest.
+    path : Path
+        File to write.
 
     Raises
     ------
@@ -21,6 +36,75 @@ def save_tensors(content: dict[str, Any], path: Path) -> None:
     """
     with replacing(path) as part:
         try:
-            torch.save(content, part)
+            torch.save({**content, _DIGEST: digest_of(content)}, part)
         except RuntimeError as error:  # That is what torch's own writer raises.
             raise OSError(one_line(error)) from error
+
+
+def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read what `save_tensors` wrote, and compare it with its digest; nothing is unpickled.
+
+    The format is a zip archive whose checksums torch does not look at.
+
+    Raises
+    ------
+    FileError
+        If it is no such file, or not what was written.
+    """
+    require_regular(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of odd pickles, which are refused.
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        written = content.pop(_DIGEST, None) if isinstance(content, dict) else None
+        is_same = written is not None and written == digest_of(content)
+    except Exception as error:  # torch.load raises many types for a damaged file.
+        if is_out_of_memory(error):
+            raise
+        raise FileError(f"{path} cannot be read ({one_line(error)})") from error
+    if written is None:
+        raise FileError(f"{path} holds no digest of its content, as if another version or program had written it")
+    if not is_same:
+        raise FileError(f"{path} is damaged (its content is not what its digest was taken of)")
+    loaded: dict[str, Any] = _on(device, content)
+    return loaded
+
+
+def digest_of(content: Any) -> str:
+    """Return the SHA-256 digest of tensors, numbers and texts in plain containers, of their types and their order."""
+    digest = hashlib.sha256()
+    _add(digest, content)
+    return digest.hexdigest()
+
+
+def _add(digest: Any, value: Any) -> None:
+    """Feed a value, preceded by its type and size, so that no two contents look alike."""
+    digest.update(f"{type(value).__name__}:".encode())
+    if isinstance(value, Tensor):
+        array = value.detach().to("cpu").resolve_conj().contiguous()
+        digest.update(f"{array.dtype}{tuple(array.shape)}{value.requires_grad}".encode())
+        # As bytes, for numpy does not know all types.
+        digest.update(array.reshape(-1).view(torch.uint8).numpy().data if array.numel() else b"")
+    elif isinstance(value, dict):
+        digest.update(f"{len(value)}".encode())
+        for key, item in value.items():
+            _add(digest, key)
+            _add(digest, item)
+    elif isinstance(value, list | tuple):
+        digest.update(f"{len(value)}".encode())
+        for item in value:
+            _add(digest, item)
+    else:
+        text = repr(value).encode()
+        digest.update(f"{len(text)}:".encode() + text)
+
+
+def _on(device: torch.device | str, value: Any) -> Any:
+    """The same content with its tensors on a device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: _on(device, item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_on(device, item) for item in value)
+    return value

@@ -21,7 +21,7 @@ from napari_d3ip.errors import FileError, PriorError, SettingsError
 from napari_d3ip.prior.library import is_pipeline
 from napari_d3ip.prior.network import NORM_GROUPS, DiffusionPrior, PriorConfig, build_unet, linear_schedule
 from napari_d3ip.prior.phantoms import phantoms_of
-from napari_d3ip.prior.saving import save_tensors
+from napari_d3ip.prior.saving import load_tensors, save_tensors
 
 _HELD_OUT_SEED = 2**31 - 1
 _CHECKPOINT = "checkpoint.pt"
@@ -142,10 +142,10 @@ def epsilon_loss(prior: DiffusionPrior, image: Tensor, generator: torch.Generato
     ``time_power`` as in `TrainingSettings`; the loss reported of a prior is that of 1, uniform times.
     """
     count, total = image.shape[0], prior.train_steps
-    offset = torch.rand(1, generator=generator)
+    offset = torch.rand(1, generator=generator, dtype=torch.float32)
     strata = (torch.arange(count) + offset) / count
     timestep = (strata**time_power * total).long().clamp_(max=total - 1).to(image.device)
-    noise = torch.randn(image.shape, generator=generator).to(image.device)
+    noise = torch.randn(image.shape, generator=generator, dtype=torch.float32).to(image.device)
     alpha_bar = prior.alphas_cumprod[timestep][:, None, None, None]
     noisy = alpha_bar.sqrt() * prior.normalise(image) + (1 - alpha_bar).sqrt() * noise
     return F.mse_loss(prior.epsilon(noisy, timestep), noise)
@@ -355,10 +355,12 @@ def _widened(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str,
 def _checked(path: Path, device: torch.device, settings: TrainingSettings) -> dict[str, Any]:
     """Content of a checkpoint that a training with these settings can go on from."""
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        before = state["settings"]
-    except Exception as error:  # torch.load raises many types for a damaged file.
-        raise PriorError(f"resume: {path} cannot be read; delete it and start anew.") from error
+        state = load_tensors(path, device)
+    except FileError as error:
+        raise PriorError(f"resume: {error}; delete it and start anew.") from error
+    before = state.get("settings")
+    if not isinstance(before, dict):
+        raise PriorError(f"resume: {path} is the state of no training; delete it and start anew.")
     for name, value in asdict(settings).items():
         if name not in _FREE_TO_CHANGE and before.get(name) != value:
             raise PriorError(f"resume: {path} was made with {name} {before.get(name)}, not {value}; give the same.")

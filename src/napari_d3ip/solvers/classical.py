@@ -73,7 +73,7 @@ def ramp_filter(sinogram: Tensor, pitch: float) -> Tensor:
     """
     detectors = sinogram.shape[-1]
     length = 2 ** math.ceil(math.log2(2 * detectors))
-    position = torch.fft.fftfreq(length, 1 / length, device=sinogram.device)
+    position = torch.fft.fftfreq(length, 1 / length, dtype=sinogram.dtype, device=sinogram.device)
     odd = position.remainder(2) == 1
     kernel = torch.where(odd, -1 / (math.pi * position.abs().clamp(min=1)) ** 2, 0.0)
     kernel[0] = 0.25

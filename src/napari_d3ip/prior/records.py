@@ -1,0 +1,37 @@
+"""JSON beside a prior's weights, which strangers may have written; imports no torch, so that menus can read it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from napari_d3ip.files import read_json
+
+_LARGEST = 2**24
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds.
+
+    Raises
+    ------
+    FileError
+        If it is no regular file, too large, or no JSON.
+    ValueError
+        If it is no object, or holds a number that is not finite, which JSON does not know.
+    """
+    record = read_json(path, limit=_LARGEST)
+    if not isinstance(record, dict):
+        raise ValueError(f"{path.name} holds no object")
+    if not _is_finite(record):
+        raise ValueError(f"{path.name} holds numbers that are not finite")
+    return record
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_is_finite(item) for item in value.values())
+    if isinstance(value, list):
+        return all(_is_finite(item) for item in value)
+    return not isinstance(value, float) or math.isfinite(value)

@@ -1,0 +1,165 @@
+"""State of interrupted runs: what is not exactly what was written is refused, in one sentence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from napari_d3ip.errors import FileError
+from napari_d3ip.prior.saving import digest_of, load_tensors, save_tensors
+from napari_d3ip.reconstruction import Reconstruction, iter_reconstruct, reconstruct
+from napari_d3ip.settings import Settings
+
+
+@pytest.fixture
+def settings(tiny: dict[str, Any]) -> Settings:
+    return Settings.create(tiny, method="d3ip", steps=2, adapt_steps=1, adapt_slices=1, lora_rank=1)
+
+
+@pytest.fixture
+def written(scan: Any, settings: Settings, tmp_path: Path) -> Path:
+    """Checkpoint of a run that ended after its first sampling step."""
+    path = tmp_path / "run.checkpoint"
+    for step in iter_reconstruct(scan.measurement, settings, checkpoint=path):
+        if step.phase == "sampling":
+            break
+    return path
+
+
+def resume(scan: Any, settings: Settings, path: Path) -> Reconstruction:
+    return reconstruct(scan.measurement, settings, checkpoint=path, resume=True)
+
+
+def test_flipped_bits_give_the_same_volume_or_a_refusal(scan: Any, settings: Settings, written: Path) -> None:
+    whole = written.read_bytes()
+    expected = resume(scan, settings, written).volume
+    generator = np.random.default_rng(0)
+    refused = same = 0
+    for position in sorted(generator.choice(len(whole), 60, replace=False)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << int(generator.integers(8))
+        written.write_bytes(damaged)
+        try:
+            load_tensors(written)
+        except FileError:
+            refused += 1
+        else:  # What was flipped is padding, a date, or a checksum that nobody reads.
+            if same < 2:
+                assert np.array_equal(resume(scan, settings, written).volume, expected)
+            same += 1
+    assert refused > 20
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda content: content.update(index=1 + content["index"]), id="index"),
+        pytest.param(lambda content: content["x_t"].view(torch.int32).flatten()[:1].bitwise_xor_(1), id="one bit"),
+        pytest.param(lambda content: content.update(volume=content["volume"].double()), id="type"),
+        pytest.param(lambda content: content.pop("duals"), id="key"),
+    ],
+)
+def test_content_that_is_not_what_was_digested(
+    scan: Any, settings: Settings, written: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    content = torch.load(written, weights_only=True)
+    change(content)
+    torch.save(content, written)
+    with pytest.raises(FileError, match=r"^resume: .* is damaged .*; delete it and start again\.$"):
+        resume(scan, settings, written)
+
+
+def test_without_digest(scan: Any, settings: Settings, written: Path) -> None:
+    content = torch.load(written, weights_only=True)
+    del content["digest"]
+    torch.save(content, written)
+    with pytest.raises(FileError, match=r"^resume: .* no digest .*; delete it and start again\.$"):
+        resume(scan, settings, written)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("index", value) for value in (-1, 99, 1.0, True, None, "1")),
+        *(("x_t", value) for value in (torch.zeros(1), torch.full((1, 1, 1), torch.nan), None, 3)),
+        ("volume", torch.zeros(2, 3, 4)),
+        *(("generator", value) for value in (torch.zeros(3), torch.zeros(5056, dtype=torch.uint8), None)),
+        ("adaptation_generator", "a"),
+        *(("groups", value) for value in ([torch.tensor([0])], [torch.tensor([99])], 3, ["a"])),
+        *(("adapters", value) for value in ([{}], [1], [{"parameters": [], "average": []}], None)),
+        *(("splits", value) for value in ([1], None, [None, None])),
+        *(("duals", value) for value in ({}, 1, {"terms": 1})),
+        *(("history", value) for value in (None, [{}], [1], [{"phase": "sampling", "seconds": float("nan")}])),
+        *(("probe", value) for value in ("a", None)),
+        ("fingerprint", None),
+        ("format", 3),
+    ],
+)
+def test_content_that_cannot_be(scan: Any, settings: Settings, written: Path, name: str, value: Any) -> None:
+    """Written by somebody who takes the digest along."""
+    content = load_tensors(written)
+    save_tensors({**content, name: value}, written)
+    with pytest.raises(FileError, match=r"^resume: .*; delete it (and|or) .*\.$") as caught:
+        resume(scan, settings, written)
+    assert "\n" not in str(caught.value)
+    del content[name]
+    save_tensors(content, written)
+    with pytest.raises(FileError):
+        resume(scan, settings, written)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04" + bytes(40)])
+def test_what_is_no_checkpoint_is_left_alone(scan: Any, settings: Settings, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "run.checkpoint"
+    path.write_bytes(content)
+    with pytest.raises(FileError, match=r"^checkpoint: .* holds something else"):
+        resume(scan, settings, path)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_a_pipe_is_not_waited_for(scan: Any, settings: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "run.checkpoint"
+    os.mkfifo(path)
+    with pytest.raises(FileError, match=r"^checkpoint: "):
+        resume(scan, settings, path)
+    with pytest.raises(FileError, match="pipe"):
+        load_tensors(path)
+
+
+def test_digest_tells_apart_what_looks_alike() -> None:
+    contents = [
+        {"a": 1},
+        {"a": 1.0},
+        {"a": True},
+        {"a": "1"},
+        {"a": [1]},
+        {"a": (1,)},
+        {"a": None},
+        {"b": 1},
+        {"a": [1, [2]]},
+        {"a": [[1], 2]},
+        *(
+            {"a": torch.zeros(shape, dtype=dtype)}
+            for shape in (4, (2, 2), 0)
+            for dtype in (torch.float32, torch.int32)
+        ),
+        {"a": torch.zeros(4, dtype=torch.bfloat16)},
+        {"a": torch.zeros(4, dtype=torch.complex64)},
+    ]
+    assert len({digest_of(content) for content in contents}) == len(contents)
+    assert digest_of({"a": torch.arange(6).reshape(2, 3).T}) == digest_of(
+        {"a": torch.tensor([[0, 3], [1, 4], [2, 5]])}
+    )
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    content = {"a": [torch.arange(3), {"b": torch.tensor(1 + 2j)}], "c": (1, 2.5, None, "d")}
+    save_tensors(content, tmp_path / "state")
+    assert digest_of(load_tensors(tmp_path / "state")) == digest_of(content)

@@ -74,6 +74,8 @@ class Sinogram:
         First and last + 1 of the slices that these are of a longer scan; None if they are all of it.
     source_distance, detector_distance : float, optional
         Of a fan: from the rotation axis to the source and to the detector, in image pixels.
+    part_of : Origin, optional
+        How to read the longer scan that these slices are of.
 
     Raises
     ------
@@ -95,6 +97,7 @@ class Sinogram:
     slice_range: tuple[int, int] | None = None
     source_distance: float | None = None
     detector_distance: float | None = None
+    part_of: Origin | None = None
 
     def __post_init__(self) -> None:
         where = self.source
@@ -209,7 +212,8 @@ class Sinogram:
             data, part = data[slices], _selected(self, slices)
         if views is not None:
             data, angles = data[:, views], angles[views]
-        return replace(self, data=data, angles=angles, origin=None, slice_range=part)
+        whole = None if views is not None or part is None else self.origin or self.part_of
+        return replace(self, data=data, angles=angles, origin=None, slice_range=part, part_of=whole)
 
     def _distances(self) -> dict[str, Any]:
         """Those of a fan."""
@@ -285,6 +289,8 @@ class KSpace:
         How to read it again; None if it is not as read from a file.
     slice_range : tuple of int, optional
         First and last + 1 of the slices that these are of a longer scan; None if they are all of it.
+    part_of : Origin, optional
+        How to read the longer scan that these slices are of.
 
     Raises
     ------
@@ -305,6 +311,7 @@ class KSpace:
     provenance: dict[str, Any] = field(default_factory=dict)
     origin: Origin | None = None
     slice_range: tuple[int, int] | None = None
+    part_of: Origin | None = None
 
     def __post_init__(self) -> None:
         where = self.source
@@ -473,7 +480,8 @@ class KSpace:
             coil_maps=None if self.coil_maps is None else self.coil_maps[slices],
             calibration=None if self.calibration is None else self.calibration[slices],
             origin=None,
-            slice_range=_selected(self, slices),
+            slice_range=(part := _selected(self, slices)),
+            part_of=None if part is None else self.origin or self.part_of,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -534,6 +542,8 @@ class ImageStack:
         How to read it again; None if it is not as read from a file.
     slice_range : tuple of int, optional
         First and last + 1 of the slices that these are of a longer stack; None if they are all of it.
+    part_of : Origin, optional
+        How to read the longer scan that these slices are of.
 
     Raises
     ------
@@ -552,6 +562,7 @@ class ImageStack:
     provenance: dict[str, Any] = field(default_factory=dict)
     origin: Origin | None = None
     slice_range: tuple[int, int] | None = None
+    part_of: Origin | None = None
 
     def __post_init__(self) -> None:
         where = self.source
@@ -623,7 +634,7 @@ class ImageStack:
         data = np.full(((z - 1) * count + 1, y, x), np.nan, np.float32)
         data[::count] = np.where(np.asarray(self.mask), self.data, np.nan)
         voxel = self.voxel_size and (self.voxel_size[0] / count, *self.voxel_size[1:])
-        return replace(self, data=data, mask=None, voxel_size=voxel, slice_range=None)
+        return replace(self, data=data, mask=None, voxel_size=voxel, slice_range=None, part_of=None)
 
     def select(self, *, slices: slice | None = None) -> ImageStack:
         """Some slices of the stack; what is beyond them is unknown to the blur from then on."""
@@ -634,7 +645,8 @@ class ImageStack:
             data=self.data[slices],
             mask=None if self.mask is None else self.mask[slices],
             origin=None,
-            slice_range=_selected(self, slices),
+            slice_range=(part := _selected(self, slices)),
+            part_of=None if part is None else self.origin or self.part_of,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -858,12 +870,20 @@ def _listed(numbers: npt.NDArray[np.intp]) -> str:
 
 PLACE = "place"
 """Provenance of scans that are made of a layer: where its first voxel (z, y, x) is in the world."""
+ORIENTATION = "orientation"
+"""Provenance beside `PLACE`: a 3 x 3 matrix, whose columns are the directions of z, y and x in the world; without it
+they are the world's own."""
+
+SAMPLE = "sample"
+"""Provenance of the bundled scans: the name of the sample."""
 
 
 def place_in_world(measurement: Measurement) -> tuple[float, float, float]:
     """Where the first voxel (z, y, x) of a measurement's volume is, in its unit; not 0 for part of a longer scan."""
-    z, y, x = measurement.provenance.get(PLACE, (0.0, 0.0, 0.0))
+    place = np.array(measurement.provenance.get(PLACE, (0.0, 0.0, 0.0)), dtype=np.float64)
     if measurement.slice_range is not None:
         thickness, *_ = measurement.voxel_size or (1.0,)
-        z += thickness * measurement.slice_range[0]
-    return float(z), float(y), float(x)
+        upwards = np.array(measurement.provenance.get(ORIENTATION, np.eye(3)), dtype=np.float64)[:, 0]
+        place = place + thickness * measurement.slice_range[0] * upwards
+    z, y, x = place.tolist()
+    return z, y, x

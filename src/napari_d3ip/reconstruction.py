@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_d3ip.errors import D3IPError, MeasurementError, SettingsError
-from napari_d3ip.measurement import ComplexArray, Measurement, place_in_world
+from napari_d3ip.measurement import ComplexArray, Measurement
 from napari_d3ip.settings import Settings
 
 if TYPE_CHECKING:
@@ -194,6 +194,9 @@ class Reconstruction:
     def save(self, path: str | Path, part: Part = "magnitude") -> None:
         """Write the volume; the format follows the ending (.tif .zarr .npy .h5 .nii.gz).
 
+        The file keeps voxel size, position, settings, metrics, history, and where the scan is; napari opens it as a
+        result again.
+
         Parameters
         ----------
         path : str or Path
@@ -209,6 +212,8 @@ class Reconstruction:
             If there is no such part.
         """
         from napari_d3ip.io import save_volume
+        from napari_d3ip.io.position import Belongings, Position
+        from napari_d3ip.io.results import scan_note
 
         save_volume(
             path,
@@ -216,7 +221,21 @@ class Reconstruction:
             voxel_size=self.measurement.voxel_size,
             unit=self.measurement.unit,
             metadata={**self.summary(), "history": self.history, "source": self.measurement.source, "part": part},
+            belongings=Belongings(self.name, Position.of(self.measurement), scan_note(self.measurement)),
         )
+
+    @property
+    def name(self) -> str:
+        """Name of its layer: the scan, the method, and the slices if they are not all.
+
+        Where the volume is that of the method's start, as validation data spoke against the run, both are named:
+        ``scan [d3ip → tv]``.
+        """
+        part = self.measurement.slice_range
+        some = "" if part is None else f" slices {part[0]}–{part[1] - 1}"
+        method, returned = self.settings.method, self.metrics.get("returned")
+        methods = method if returned in (None, method) else f"{method} → {returned}"
+        return f"{self.measurement.source} [{methods}]{some}"
 
     def save_adapter(self, folder: str | Path) -> None:
         """Write the adapters as a PEFT folder; ``settings.adapter`` starts another scan from it.
@@ -259,6 +278,9 @@ class Reconstruction:
         Cancelled
             If ``control.cancel()`` was called.
         """
+        scan: Any = self.measurement
+        if not isinstance(scan, Measurement):
+            raise MeasurementError(getattr(scan, "reason", f"scan: {type(scan).__name__} is no measurement."))
         from napari_d3ip.engine import residual  # Loads torch.
 
         return residual(self, control or Control())
@@ -266,12 +288,11 @@ class Reconstruction:
     def to_layer(self) -> tuple[FloatArray, dict[str, Any], str]:
         """Napari layer data tuple: the volume, its place, scale, units and provenance."""
         from napari_d3ip.digest import array_digest
+        from napari_d3ip.io.position import Position
         from napari_d3ip.io.units import units_in_napari
 
-        part = self.measurement.slice_range
-        some = "" if part is None else f" slices {part[0]}–{part[1] - 1}"
         attributes: dict[str, Any] = {
-            "name": f"{self.measurement.source} [{self.settings.method}]{some}",
+            "name": self.name,
             "metadata": {
                 "napari_d3ip": {
                     "measurement": self.measurement,
@@ -286,9 +307,9 @@ class Reconstruction:
         }
         if self.measurement.voxel_size is not None:
             attributes |= {"scale": self.measurement.voxel_size, "units": units_in_napari(self.measurement.unit)}
-        place = place_in_world(self.measurement)
-        if any(place):
-            attributes["translate"] = place
+        position = Position.of(self.measurement)
+        if position != Position():
+            attributes |= position.in_napari()
         return self.volume, attributes, "image"
 
 

@@ -162,11 +162,15 @@ def test_mask_file(open_import: Callable[[type], Bench], k_space: KSpace, tmp_pa
 def test_ambiguous_sinogram_opens_its_import_widget(
     viewer: Any, measurement: Sinogram, stack: tuple[Path, Path], make_bench: Callable[..., Bench]
 ) -> None:
+    """Angles beside it say that it is a scan, but not in which unit they are."""
     path, angles = stack
+    beside = path.with_name("stack.angles.txt")
+    np.savetxt(beside, np.radians(measurement.angles))
     assert viewer.open(path, plugin=PLUGIN) == []
+    beside.unlink()
     _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, "Import sinogram")
     form = make_bench(viewer, widget)
-    assert "stack.npy" in said(form)
+    assert "stack.angles.txt" in said(form)
     form.click("import")  # Still open: it asks again, and adds nothing.
     form.wait(lambda: said(form).startswith("angles:"))
     assert not form.names()

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Layer
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
 
 from napari_d3ip import cli
 from napari_d3ip.io import load_volume, read, save_sinogram
 from napari_d3ip.measurement import Sinogram
-from napari_d3ip.reconstruction import Cancelled, Control, Step
+from napari_d3ip.reconstruction import Cancelled, Control, Reconstruction, Step
 from napari_d3ip.settings import Settings, fields_for
 from napari_d3ip.widgets import result_panel
 from napari_d3ip.widgets.layers import measurement_layer, result_of
@@ -92,6 +93,53 @@ class TestPanel:
         assert "rods [cg]" in bench.child("result").text()
         bench.viewer.layers.selection.active = second
         assert "rods [fbp]" in bench.child("result").text()
+
+
+class TestFigures:
+    """What the run says of the result that is selected, not only of the last one."""
+
+    @pytest.fixture
+    def add(self, bench: Bench, measurement: Sinogram) -> Callable[..., Layer]:
+        """Add a result of these metrics, and select it."""
+
+        def add_(**metrics: Any) -> Layer:
+            volume = np.zeros(measurement.volume_shape, np.float32)
+            result = Reconstruction(volume, Settings(method="d3ip"), [], metrics, measurement)
+            return bench.viewer.add_layer(Layer.create(*result.to_layer()))
+
+        return add_
+
+    def test_are_those_of_the_selected_result(self, bench: Bench, add: Callable[..., Layer]) -> None:
+        first = add(residual=1.25, verdict="d3ip explains all better than tv.", misfit=None)
+        second = add(verdict="No data were <i>held out</i>.", misfit="The volume does not explain the scan.")
+        label = bench.child("result_figures")
+        assert label.text() == "No data were <i>held out</i>.\nThe volume does not explain the scan."
+        assert label.textFormat() == Qt.TextFormat.PlainText
+        bench.viewer.layers.selection.active = first
+        assert label.text() == "residual 1.25\nd3ip explains all better than tv."
+        second.data[:] = 1
+        bench.viewer.layers.selection.active = second
+        assert "residual 1.25" in label.text()  # A changed result is none.
+
+    @pytest.mark.parametrize("metrics", [{}, {"residual": "high", "verdict": None, "misfit": ["?"]}])
+    def test_none_take_no_room(self, bench: Bench, add: Callable[..., Layer], metrics: dict[str, Any]) -> None:
+        add(**metrics)
+        assert bench.child("result_panel").isVisible()
+        assert not bench.child("result_figures").isVisible()
+
+    def test_are_wrapped(self, bench: Bench, add: Callable[..., Layer]) -> None:
+        add()
+        before = bench.child("result_panel").minimumSizeHint().width()
+        sentence = "d3ip explains the views hidden from a run of it on a few slices better than its start. "
+        add(residual=1.0, held_out_residual=1.0, lora_shift=0.1, seconds=100.0, verdict=sentence * 3, misfit=sentence)
+        assert bench.child("result_figures").isVisible()
+        assert bench.child("result_panel").minimumSizeHint().width() == before
+
+    @pytest.mark.parametrize(
+        ("returned", "name"), [("tv", "rods [d3ip → tv]"), ("d3ip", "rods [d3ip]"), (None, "rods [d3ip]")]
+    )
+    def test_name_says_whose_volume_it_is(self, add: Callable[..., Layer], returned: str | None, name: str) -> None:
+        assert add(returned=returned).name == name
 
 
 def test_dock_is_no_higher_than_the_screen(bench: Bench) -> None:

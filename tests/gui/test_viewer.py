@@ -171,9 +171,9 @@ def test_file_opens_as_a_sinogram_layer(viewer: Any, measurement: Sinogram, tmp_
 def test_broken_file_is_one_sentence(viewer: Any, tmp_path: Path, notifications: list[Any]) -> None:
     path = tmp_path / "broken.h5"
     path.write_bytes(b"\x89HDF\r\n\x1a\nnothing")
-    from napari_d3ip._napari_hooks import read_measurement
+    from napari_d3ip._napari_hooks import get_reader
 
-    assert read_measurement(str(path)) == [(None,)]
+    assert get_reader(str(path))(str(path)) == [(None,)]
     (told,) = notifications
     assert "broken.h5" in told.message
     assert "\n" not in told.message

@@ -84,6 +84,17 @@ def test_dataset_of_choice(tmp_path, coil_scan, failure):
     np.testing.assert_array_equal(read(path, dataset="second", axes="zcyx").data, 2 * coil_scan.data)
 
 
+@pytest.mark.parametrize("names", [("real", "imag"), ("r", "i")])
+@pytest.mark.parametrize("ending", ["npy", "npz"])
+def test_pairs_of_real_and_imaginary_parts(tmp_path, coil_scan, names, ending):
+    pairs = np.zeros(coil_scan.data.shape, [(name, "f4") for name in names])
+    pairs[names[0]], pairs[names[1]] = coil_scan.data.real, coil_scan.data.imag
+    path = tmp_path / f"pairs.{ending}"
+    np.save(path, pairs) if ending == "npy" else np.savez(path, kspace=pairs)
+    np.testing.assert_array_equal(read(path, axes="zcyx").data, coil_scan.data)
+    np.testing.assert_array_equal(read(path, axes="zcyx", slices="1:3").data, coil_scan.data[1:3])
+
+
 def test_npy(tmp_path, coil_scan, failure):
     path = tmp_path / "scan.npy"
     np.save(path, coil_scan.data)
@@ -95,7 +106,7 @@ def test_npy(tmp_path, coil_scan, failure):
     assert info.value.shape == (3, 4, 12, 10)
     np.testing.assert_array_equal(read(path, axes="zcyx").data, coil_scan.data)
     np.save(path, coil_scan.data[0, 0])
-    assert not can_read(path)
+    assert can_read(path)
     np.testing.assert_array_equal(read(path, axes="xy").data[0, 0], coil_scan.data[0, 0].T)
     with pytest.raises(MeasurementError, match="axes: cyx does not fit") as info:
         read(path, axes="cyx")

@@ -28,7 +28,7 @@ from napari_d3ip.io.hdf5_access import (
 from napari_d3ip.io.named_kspace import COMPANION_NAMES, kspace_from_arrays
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
-from napari_d3ip.io.raw_kspace import KSPACE_NAMES, could_be_kspace, is_kspace
+from napari_d3ip.io.raw_kspace import KSPACE_NAMES, could_be_kspace, could_be_slice, is_kspace
 from napari_d3ip.io.scan import RawScan
 from napari_d3ip.io.units import angle_unit
 from napari_d3ip.measurement import Measurement
@@ -43,10 +43,8 @@ def matches(path: Path) -> bool:
     if not is_hdf5(path):
         return False
     with opened(path) as file:
-        return any(
-            (dataset.ndim == 3 or could_be_kspace(dataset)) and VOLUME_MARK not in dataset.attrs
-            for _, dataset in numeric_datasets(file)
-        )
+        found = [dataset for _, dataset in numeric_datasets(file) if VOLUME_MARK not in dataset.attrs]
+        return any(dataset.ndim == 3 or could_be_kspace(dataset) or could_be_slice(dataset) for dataset in found)
 
 
 def read(path: Path, options: ReadOptions) -> Measurement:

@@ -138,15 +138,11 @@ def deferred(dataset: h5py.Dataset, path: Path) -> Stored:
     """
     _Sources(path).require(dataset)
     _require_filters(dataset, path)
-    names = dataset.dtype.names or ()
-    pair = next((pair for pair in (("real", "imag"), ("r", "i")) if set(names) == set(pair)), None)
 
     def read(part: Part) -> AnyArray:
-        values = np.asarray(dataset[part if dataset.shape else ()])
-        return np.asarray(values[pair[0]] + 1j * values[pair[1]]) if pair else values
+        return np.asarray(dataset[part if dataset.shape else ()])
 
-    dtype = dataset.dtype if pair is None else np.result_type(dataset.dtype[pair[0]], np.complex64)
-    return Stored(dataset.shape or (), dtype, read, path, f"HDF5 ({dataset.name})")
+    return Stored(dataset.shape or (), dataset.dtype, read, path, f"HDF5 ({dataset.name})").joined()
 
 
 def load(dataset: h5py.Dataset, path: Path) -> npt.NDArray[Any]:

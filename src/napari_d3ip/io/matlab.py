@@ -23,7 +23,7 @@ from napari_d3ip.io import hdf5_access as hdf5
 from napari_d3ip.io.guard import reading
 from napari_d3ip.io.named import measurement_from_arrays
 from napari_d3ip.io.options import ReadOptions
-from napari_d3ip.io.raw_kspace import could_be_kspace
+from napari_d3ip.io.raw_kspace import could_be_kspace, could_be_slice
 from napari_d3ip.io.stored import Values
 from napari_d3ip.measurement import Measurement
 
@@ -37,13 +37,19 @@ def matches(path: Path) -> bool:
     if hdf5.is_hdf5(path):
         with hdf5.opened(path) as file:
             found = [dataset for _, dataset in hdf5.numeric_datasets(file)]
-            stacks = any(dataset.ndim == 3 or could_be_kspace(dataset) for dataset in found)
+            stacks = any(item.ndim == 3 or could_be_kspace(item) or could_be_slice(item) for item in found)
             return stacks and any(_is_matlab(item) for item in _members(file).values())
     if path.suffix.lower() not in suffixes or not is_regular(path) or _is_octave_text(path):
         return False
     with _opened(path) as file:
-        # SciPy does not say whether an array is complex.
-        return any(3 <= len(shape) <= 5 for _, shape, _ in scipy.io.whosmat(file))
+        shapes = {name: shape for name, shape, _ in scipy.io.whosmat(file)}
+        if any(3 <= len(shape) <= 5 for shape in shapes.values()):
+            return True
+        # SciPy does not say whether an array is complex, as a slice of k-space has to be, without reading it.
+        planes = [name for name, shape in shapes.items() if len(shape) == 2 and min(shape) > 1]
+        file.seek(0)
+        arrays = scipy.io.loadmat(file, variable_names=planes) if planes else {}
+        return any(could_be_slice(arrays[name]) for name in planes if name in arrays)
 
 
 def read(path: Path, options: ReadOptions) -> Measurement:

@@ -23,7 +23,7 @@ _SKIPPED = 2**17  # Bytes of an entry that are unpacked at once on the way to th
 
 
 def stored(path: Path, what: str = "npy file") -> Stored:
-    """Return the array of an npy file.
+    """Return the array of an npy file; pairs of a real and an imaginary part are complex.
 
     Parameters
     ----------
@@ -46,11 +46,11 @@ def stored(path: Path, what: str = "npy file") -> Stored:
             raise FileError(f"{path.name} holds Python objects, which are not opened; save an array of numbers.")
         array = from_bytes(lambda: open_regular(path), offset, shape, dtype, path, what, fortran=fortran)
         _require_complete(path, array, size - offset)
-    return array
+    return array.joined()
 
 
 def archived(path: Path) -> dict[str, Stored]:
-    """Return the arrays of an npz archive by name, without what is no array and without objects.
+    """Return the arrays of an npz archive by name, as `stored`, without what is no array and without objects.
 
     Raises
     ------
@@ -69,8 +69,9 @@ def archived(path: Path) -> dict[str, Stored]:
                 continue
             name = entry.filename.removesuffix(".npy")
             entry_of = partial(_entry, path, entry.filename)
-            arrays[name] = from_bytes(entry_of, offset, shape, dtype, path, "npz archive", fortran=fortran)
-            _require_complete(path, arrays[name], entry.file_size - offset)
+            array = from_bytes(entry_of, offset, shape, dtype, path, "npz archive", fortran=fortran)
+            _require_complete(path, array, entry.file_size - offset)
+            arrays[name] = array.joined()
     return arrays
 
 

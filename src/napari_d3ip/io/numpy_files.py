@@ -10,7 +10,7 @@ from napari_d3ip.files import is_regular, read_json
 from napari_d3ip.io.named import measurement_from_arrays
 from napari_d3ip.io.numpy_arrays import archived, stored
 from napari_d3ip.io.options import ReadOptions
-from napari_d3ip.io.raw_kspace import KSPACE_NAMES, RawKSpace, could_be_kspace, is_kspace
+from napari_d3ip.io.raw_kspace import KSPACE_NAMES, RawKSpace, could_be_kspace, could_be_slice, is_kspace
 from napari_d3ip.io.scan import RawScan
 from napari_d3ip.measurement import Measurement
 
@@ -47,6 +47,12 @@ def read(path: Path, options: ReadOptions) -> Measurement:
     return RawScan(path, "npy", array, plain=True).to_sinogram(options)
 
 
+def is_complex(path: Path) -> bool:
+    """Whether an npy file holds complex numbers, or pairs of real and imaginary parts, from its header."""
+    array = stored(path)
+    return could_be_kspace(array) or could_be_slice(array)
+
+
 def sidecar(path: Path) -> Path:
     """The JSON file that holds what an npy volume cannot: ``volume.npy.json``."""
     return path.with_name(path.name + ".json")
@@ -61,4 +67,4 @@ def _is_volume(path: Path) -> bool:
 
 
 def _could_be_scan(array: Any) -> bool:
-    return array.ndim == 3 or could_be_kspace(array)
+    return (array.ndim == 3 and array.dtype.kind in "fiubc") or could_be_kspace(array) or could_be_slice(array)

@@ -19,7 +19,7 @@ from napari_d3ip.io import companions
 from napari_d3ip.io.grid import Grid, mean
 from napari_d3ip.io.options import SINOGRAM_ONLY, ReadOptions, is_kspace_order
 from napari_d3ip.io.question import LayoutQuestion
-from napari_d3ip.io.stored import AnyArray, Values
+from napari_d3ip.io.stored import AnyArray, Values, parts_of_complex
 from napari_d3ip.measurement import ComplexArray, KSpace, is_measured
 
 ORDER = "rzcyx"
@@ -302,8 +302,17 @@ def is_kspace(data: Values, options: ReadOptions, *, name: str = "", has_angles:
 
 def could_be_kspace(array: Any) -> bool:
     """Whether an array (or anything with shape and dtype) has the shape and type of a scan's k-space."""
-    names = array.dtype.names or ()
-    return array.ndim in (3, 4, 5) and (array.dtype.kind == "c" or set(names) in ({"real", "imag"}, {"r", "i"}))
+    return array.ndim in (3, 4, 5) and _is_complex(array)
+
+
+def could_be_slice(array: Any) -> bool:
+    """Whether it may be one slice of k-space of one coil, (ky, kx)."""
+    return array.ndim == 2 and min(array.shape) > 1 and _is_complex(array)
+
+
+def _is_complex(array: Any) -> bool:
+    """Whether it holds complex numbers, or pairs that HDF5 has in their place."""
+    return bool(array.dtype.kind == "c") or parts_of_complex(array.dtype) is not None
 
 
 def choose_repetition(

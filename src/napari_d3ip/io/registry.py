@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 
 from napari_d3ip.errors import D3IPError, FileError
 from napari_d3ip.files import require_regular
+from napari_d3ip.io.angles import find_sidecar
 from napari_d3ip.io.guard import reading
 from napari_d3ip.io.options import STACK_ONLY, ReadOptions
 from napari_d3ip.io.stacks import read_stack
@@ -99,6 +100,34 @@ def read(path: str | Path, options: ReadOptions | None = None, **fields: Any) ->
     known = ", ".join(sorted({suffix for module in modules for suffix in module.suffixes}))
     what = "is a folder with less than two TIFF files" if path.is_dir() else "is of no known format"
     raise FileError(f"{path.resolve().name} {what}; give one of {known}, or a folder of TIFFs.")
+
+
+def says_scan(path: Path) -> bool:
+    """Whether a file looks like a measurement and is not a bare stack of images, which may be anything.
+
+    Bare are TIFFs, folders of TIFFs and real npy arrays without angles beside them or in their names.
+    """
+    if not can_read(path):
+        return False
+    is_bare = path.is_dir() or path.suffix.lower() in (".tif", ".tiff", ".npy")
+    return not is_bare or _has_angles(path) or _says_more(path)
+
+
+def _has_angles(path: Path) -> bool:
+    try:
+        return find_sidecar(path) is not None
+    except FileError:  # Named as a list of angles: reading the scan says what is wrong with it.
+        return True
+
+
+def _says_more(path: Path) -> bool:
+    """Whether there are flat fields or angles in the names of a folder, or complex numbers in a file."""
+    from napari_d3ip.io.numpy_files import is_complex
+    from napari_d3ip.io.tiff import is_named_as_scan
+
+    if path.is_dir():
+        return is_named_as_scan(path)
+    return path.suffix.lower() == ".npy" and is_complex(path)
 
 
 def can_read(path: str | Path) -> bool:

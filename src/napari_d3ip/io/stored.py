@@ -122,8 +122,28 @@ class Stored:
         """Return the same with its axes in the opposite order."""
         return self.transpose(range(self.ndim)[::-1])
 
+    def joined(self) -> Stored:
+        """Return the same with pairs of a real and an imaginary part as complex numbers; others as they are."""
+        pair = parts_of_complex(self.dtype)
+        if pair is None:
+            return self
+        real, imaginary = pair
+        dtype = np.result_type(self.dtype[real], self.dtype[imaginary], np.complex64)
+
+        def read(part: Part) -> AnyArray:
+            values = self._read(part)
+            return np.asarray(values[real] + 1j * values[imaginary], dtype=dtype)
+
+        return Stored(self.shape, dtype, read, self.path, self.what)
+
 
 Values = AnyArray | Stored
+
+
+def parts_of_complex(dtype: np.dtype[Any]) -> tuple[str, str] | None:
+    """Return the names of real and imaginary part of a compound type that is a pair of these, None of other types."""
+    names = set(dtype.names or ())
+    return next((pair for pair in (("real", "imag"), ("r", "i")) if names == set(pair)), None)
 
 
 def from_bytes(

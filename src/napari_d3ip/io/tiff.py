@@ -94,6 +94,15 @@ def read(path: Path, options: ReadOptions) -> Sinogram:
     return scan.to_sinogram(options)
 
 
+def is_named_as_scan(folder: Path) -> bool:
+    """Whether names in a folder say what only scans have: flat fields, or the angles of a series."""
+    files = _files(folder)
+    if any(_FLAT.match(file.name) for file in files):
+        return True
+    is_series = len({prefix(file) for file in files}) == 1
+    return is_series and in_order(files, None).angles is not None
+
+
 def read_images(path: Path) -> Stored:
     """Images of a TIFF or a folder of TIFFs, without any metadata.
 

@@ -19,6 +19,7 @@ from napari_d3ip.files import is_regular, read_text, require_regular, require_re
 from napari_d3ip.io.atomic import replacing
 from napari_d3ip.io.guard import listed, reading
 from napari_d3ip.io.lookup import as_json
+from napari_d3ip.io.position import Belongings
 from napari_d3ip.io.stored import Stored, Values
 from napari_d3ip.io.units import SHORT_NAMES, convert_length, length_unit
 from napari_d3ip.measurement import checked_voxel_size
@@ -49,12 +50,18 @@ class Volume:
         ``"pixel"`` if the file does not say.
     metadata : dict
         What was given to `save_volume`.
+    belongings : Belongings
+        What was given to `save_volume`, but for the phase.
+    has_phase : bool
+        Whether a phase was given, which is in the file that `phase_file` names.
     """
 
     data: npt.NDArray[Any]
     voxel_size: VoxelSize | None = None
     unit: str = "pixel"
     metadata: dict[str, Any] = field(default_factory=dict)
+    belongings: Belongings = field(default_factory=Belongings)
+    has_phase: bool = False
 
 
 def save_volume(
@@ -64,6 +71,7 @@ def save_volume(
     voxel_size: float | Sequence[float] | None = None,
     unit: str = "pixel",
     metadata: dict[str, Any] | None = None,
+    belongings: Belongings | None = None,
 ) -> None:
     """Write a volume; the format follows the ending.
 
@@ -83,6 +91,9 @@ def save_volume(
         Unit of length.
     metadata : dict, optional
         JSON values to keep.
+    belongings : Belongings, optional
+        Name, position, scan and phase, kept in every format; other programs see the position in NIfTI, and in OME-Zarr
+        if the axes are those of the world.
 
     Raises
     ------
@@ -94,15 +105,34 @@ def save_volume(
     """
     path = Path(path)
     writer = _by_ending(path, _WRITERS)
-    content = Volume(_as_volume(volume, path), checked_voxel_size(voxel_size), unit, metadata or {})
-    try:
-        note = as_json(
-            {"kind": "volume", "voxel_size": content.voxel_size, "unit": unit, "metadata": content.metadata}
-        )
-    except (TypeError, ValueError) as error:
-        raise FileError(f"metadata: {path.name} can only keep JSON values ({error}); leave the others out.") from error
+    belongings = belongings or Belongings()
+    content = Volume(_as_volume(volume, path), checked_voxel_size(voxel_size), unit, metadata or {}, belongings)
+    note = _note(content, path)
     with replacing(path, is_folder=path.name.lower().endswith(".zarr")) as part:
         writer(part, content, note)
+        if belongings.phase is not None:
+            beside = replace(content, data=_as_volume(belongings.phase, path))
+            writer(phase_file(part), beside, _note(beside, path, is_phase=True))
+
+
+def phase_file(path: Path) -> Path:
+    """Return the path of the phase that belongs to a volume: ``NAME_phase`` with the volume's ending."""
+    ending = next((end for end in _ENDINGS if path.name.lower().endswith(end)), path.suffix)
+    name = path.name[: len(path.name) - len(ending)]
+    return path.with_name(f"{name}_phase{path.name[len(name) :]}")
+
+
+def _note(volume: Volume, path: Path, *, is_phase: bool = False) -> str:
+    """JSON of what no format has a place for."""
+    metadata, belongings = volume.metadata, volume.belongings.note()
+    if is_phase:
+        belongings = {**belongings, "has_phase": False}
+        metadata = {**metadata, "part": "phase"} if metadata else metadata
+    values = {"kind": "volume", "voxel_size": volume.voxel_size, "unit": volume.unit, "metadata": metadata}
+    try:
+        return as_json({**values, **belongings})
+    except (TypeError, ValueError) as error:
+        raise FileError(f"metadata: {path.name} can only keep JSON values ({error}); leave the others out.") from error
 
 
 def load_volume(path: str | Path, *, allow_complex: bool = False, wanted: Callable[[int], slice] = slice) -> Volume:
@@ -169,7 +199,9 @@ def _loaded(
         size, unit = None, None
     part = array[wanted(len(array))]
     data = np.ascontiguousarray(part, dtype=np.complex64 if np.iscomplexobj(part) else np.float32)
-    return Volume(data, _voxel_size(size), unit or "pixel", {} if own is None else own["metadata"])
+    kept = own or {"metadata": {}}
+    belongings, has_phase = Belongings.from_note(kept), bool(kept.get("has_phase"))
+    return Volume(data, _voxel_size(size), unit or "pixel", kept["metadata"], belongings, has_phase)
 
 
 def _no_volume(path: Path, array: Values) -> MeasurementError:
@@ -196,9 +228,10 @@ def _voxel_size(size: float | Sequence[float] | None) -> VoxelSize | None:
 
 def _write_tiff(path: Path, volume: Volume, note: str) -> None:
     if np.iscomplexobj(volume.data):
-        name, dot, ending = path.name.partition(".ome.") if ".ome." in path.name else path.name.rpartition(".")
-        _write_tiff(path, replace(volume, data=np.abs(volume.data)), note)
-        _write_tiff(path.with_name(f"{name}_phase{dot}{ending}"), replace(volume, data=np.angle(volume.data)), note)
+        phase = replace(volume, data=np.angle(volume.data))
+        magnitude = replace(volume, belongings=replace(volume.belongings, phase=phase.data))
+        _write_tiff(path, replace(magnitude, data=np.abs(volume.data)), _note(magnitude, path))
+        _write_tiff(phase_file(path), phase, _note(phase, path, is_phase=True))
         return
     import tifffile
 
@@ -249,7 +282,10 @@ def _write_zarr(path: Path, volume: Volume, note: str) -> None:
 
     length = length_unit(volume.unit)
     axes = [{"name": name, "type": "space", **({"unit": length} if length else {})} for name in "zyx"]
-    scale = [{"type": "scale", "scale": list(volume.voxel_size or (1.0, 1.0, 1.0))}]
+    scale: list[dict[str, Any]] = [{"type": "scale", "scale": list(volume.voxel_size or (1.0, 1.0, 1.0))}]
+    position = volume.belongings.position
+    if any(position.place) and position.orientation is None:  # OME-Zarr 0.4 has no rotations.
+        scale.append({"type": "translation", "translation": list(position.place)})
     multiscales: dict[str, Any] = {
         "version": "0.4",
         "name": path.stem,
@@ -372,7 +408,10 @@ def _write_nifti(path: Path, volume: Volume, note: str) -> None:
     sizes, unit = volume.voxel_size or (1.0, 1.0, 1.0), {"millimeter": "mm", "meter": "meter"}.get(length or "")
     if length is not None and unit is None:  # NIfTI knows metres, millimetres and micrometres.
         sizes, unit = _in_micrometers(volume) or sizes, "micron"
-    image = nibabel.Nifti1Image(volume.data.transpose(2, 1, 0), np.diag([*sizes[::-1], 1.0]))
+    affine = volume.belongings.position.affine(volume.voxel_size)
+    affine[:3] *= sizes[0] / (volume.voxel_size or sizes)[0]
+    order = [2, 1, 0, 3]  # x, y, z, of the voxels and of the world.
+    image = nibabel.Nifti1Image(volume.data.transpose(2, 1, 0), affine[order][:, order])
     image.header.set_xyzt_units(unit or "unknown")
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", note.encode()))
     nibabel.save(image, path)
@@ -400,6 +439,8 @@ def _in_nifti(image: Any, path: Path) -> Stored:
     return Stored(shape, first.dtype, lambda part: np.asarray(image.dataobj[part]), path, "a volume (.nii)")
 
 
+# A longer ending before the one that it ends with.
+_ENDINGS = (".ome.tif", ".ome.tiff", ".ome.zarr", ".nii.gz", ".tif", ".tiff", ".zarr", ".npy", ".h5", ".hdf5", ".nii")
 _WRITERS: dict[str, Callable[..., Any]] = {
     ".tif": _write_tiff,
     ".tiff": _write_tiff,

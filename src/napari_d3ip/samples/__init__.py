@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_d3ip.errors import D3IPError
-from napari_d3ip.measurement import BoolArray, ComplexArray, KSpace, Measurement, Sinogram
+from napari_d3ip.measurement import SAMPLE, BoolArray, ComplexArray, KSpace, Measurement, Sinogram
 
 __all__ = ["SAMPLES", "load_reference", "load_sample"]
 
@@ -64,7 +64,7 @@ def load_sample(name: str) -> Measurement:
         "voxel_size": (z, y, x),
         "unit": str(arrays["unit"]),
         "source": name,
-        "provenance": json.loads(str(arrays["provenance"])),
+        "provenance": {**json.loads(str(arrays["provenance"])), SAMPLE: name},
     }
     if "mask" in arrays:
         return KSpace(_filled(arrays["samples"], arrays["mask"]), mask=arrays["mask"], **about)

@@ -14,8 +14,18 @@ from napari.layers import Layer
 
 from napari_d3ip.digest import array_digest
 from napari_d3ip.errors import D3IPError, MeasurementError
-from napari_d3ip.measurement import PLACE, ImageStack, KSpace, LinearMeasurement, Measurement, Sinogram
-from napari_d3ip.widgets.layers import KEY
+from napari_d3ip.io.position import Position
+from napari_d3ip.measurement import (
+    ORIENTATION,
+    PLACE,
+    SAMPLE,
+    ImageStack,
+    KSpace,
+    LinearMeasurement,
+    Measurement,
+    Sinogram,
+)
+from napari_d3ip.widgets.layers import KEY, attributes_of, grid_in
 
 NOTE = "changed"
 """Provenance of scans whose data were changed in a layer."""
@@ -37,7 +47,7 @@ def measurement_now(layer: Layer) -> Measurement:
     MeasurementError
         If the data no longer fit the scan's geometry, or cannot be right.
     """
-    return _measurement_now(layer.metadata, layer.data, layer.scale, layer.translate)
+    return _measurement_now(attributes_of(layer), layer.data)
 
 
 def changed_measurement(attributes: Mapping[str, Any], data: Any) -> Measurement | None:
@@ -46,13 +56,20 @@ def changed_measurement(attributes: Mapping[str, Any], data: Any) -> Measurement
     if "measurement" not in entry or "metrics" in entry:
         return None
     try:
-        return _measurement_now(attributes["metadata"], data, attributes["scale"], attributes["translate"])
+        return _measurement_now(attributes, data)
     except D3IPError:
         return None
 
 
-def _measurement_now(metadata: dict[str, Any], data: Any, scale: Any, translate: Any) -> Measurement:
-    entry = metadata[KEY]
+def scans_of(layer: Layer) -> list[Measurement]:
+    """Return the scan that a layer was made of or belongs to, and that of its data as they were changed last."""
+    entry = layer.metadata.get(KEY, {})
+    scans = [entry.get("measurement"), entry.get(_MADE, (None, None))[1]]
+    return [scan for scan in scans if isinstance(scan, Measurement)]
+
+
+def _measurement_now(attributes: Mapping[str, Any], data: Any) -> Measurement:
+    entry = attributes["metadata"][KEY]
     scan: Measurement = entry["measurement"]
     reason = why_not_fitting(scan, data)
     if reason:
@@ -62,14 +79,31 @@ def _measurement_now(metadata: dict[str, Any], data: Any, scale: Any, translate:
     if made is not None and made[0] == digest:
         return made[1]
     changes: dict[str, Any] = {"data": np.array(data), "origin": None}
-    note: dict[str, Any] = {NOTE: "data of the layer, changed after they were read"}
+    if not isinstance(scan, LinearMeasurement):
+        changes["part_of"] = None
+    # No longer those of the bundled scan.
+    kept = {name: value for name, value in scan.provenance.items() if name != SAMPLE}
     if len(data) != len(scan.data):  # Cut along z: the layer says where it lies now.
-        thickness = 1.0 if scan.voxel_size is None else scan.voxel_size[0]
-        note |= {PLACE: (float(translate[0] / scale[0] * thickness), 0.0, 0.0)}
+        kept = {name: value for name, value in kept.items() if name not in (PLACE, ORIENTATION)}
+        kept |= _place_now(scan, attributes)
         changes["slice_range"] = None
-    measurement = replace(scan, provenance={**scan.provenance, **note}, **changes)
+    kept[NOTE] = "data of the layer, changed after they were read"
+    measurement = replace(scan, provenance=kept, **changes)
     entry[_MADE] = (digest, measurement)
     return measurement
+
+
+def _place_now(scan: Measurement, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Provenance that says where the volume of what is left of a scan lies."""
+    if isinstance(scan, ImageStack):
+        return grid_in(attributes).position.note()
+    # The layer of other scans only shows how far along z it begins, not how their volume is turned.
+    before = Position.of(scan)
+    thickness = 1.0 if scan.voxel_size is None else scan.voxel_size[0]
+    shift = float(attributes["translate"][0] / attributes["scale"][0] * thickness) - before.place[0]
+    upwards = (1.0, 0.0, 0.0) if before.orientation is None else tuple(row[0] for row in before.orientation)
+    z, y, x = (place + shift * along for place, along in zip(before.place, upwards, strict=True))
+    return Position((z, y, x), before.orientation).note()
 
 
 def why_not_fitting(scan: Measurement, data: Any) -> str:

@@ -31,6 +31,8 @@ from napari_d3ip.metrics import ShellCorrelation
 from napari_d3ip.widgets.layers import choice_events, same_slices, truth_of
 from napari_d3ip.widgets.looks import CalmWheel, narrow
 
+LETTERS = 5
+"""Of a reference's name that are seen at least."""
 ROWS = 3
 """Rows of the table that are seen at once."""
 HINT = "Layer that is taken as the truth: of the same shape, or of the whole scan that the slices are of."
@@ -89,6 +91,8 @@ class Comparison(QWidget):
         self._box.native.setObjectName("reference")
         self._box.native.setAccessibleName("Reference")
         narrow(self._box.native)
+        # Beside two buttons it would make the dock wider than it is without a result.
+        self._box.native.setMinimumContentsLength(LETTERS)
         self._wheel = CalmWheel()
         self._wheel.protect(self._box.native)
         self._compare = QPushButton("Compare", objectName="compare")

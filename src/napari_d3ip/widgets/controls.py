@@ -13,6 +13,7 @@ from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_d3ip.reconstruction import Step
+from napari_d3ip.widgets.figures import in_words
 from napari_d3ip.widgets.looks import Complaint, duration
 from napari_d3ip.widgets.preferences import preferences
 
@@ -127,7 +128,7 @@ class RunControls(QWidget):
         self.show_stopped(status)
         self._progress.setValue(1)
         if metrics is not None:
-            self._metrics.setText(_describe(metrics))
+            self._metrics.setText(in_words(metrics))
             self._metrics.show()
 
     def _show_preferences(self) -> None:
@@ -178,11 +179,3 @@ def _line(name: str) -> QLabel:
 
 def _shorten(text: str) -> str:
     return shorten(text, MOST_LETTERS, placeholder=" …")
-
-
-def _describe(metrics: dict[str, Any]) -> str:
-    names = {"residual": "residual", "held_out_residual": "held-out residual", "lora_shift": "LoRA shift"}
-    parts = [f"{text} {metrics[name]:.3g}" for name, text in names.items() if metrics.get(name) is not None]
-    if metrics.get("seconds") is not None:
-        parts.append(f"{metrics['seconds']:.1f} s on {metrics.get('device', 'cpu')}")
-    return "\n".join(filter(None, (" · ".join(parts), metrics.get("verdict"), metrics.get("misfit"))))

@@ -6,15 +6,15 @@ Knows neither Qt nor the viewer, and imports no torch: the reader and the sample
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_d3ip.digest import array_digest
+from napari_d3ip.io.position import Grid, Position
 from napari_d3ip.io.units import units_in_napari
 from napari_d3ip.measurement import (
-    PLACE,
     ComplexArray,
     FloatArray,
     ImageStack,
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 KEY = "napari_d3ip"
 CONTENT = "content"
 """Metadata of layers that are made here: digest of the data that the rest of the metadata is about."""
+TRANSFORM = ("scale", "translate", "rotate", "shear", "affine")
+"""Attributes of layers that say where their pixels are in the world."""
 QUANTITY = "quantity"
 """Metadata of layers that are made of results: what they show instead of a reconstructed volume."""
 TRUTH = "truth"
@@ -180,7 +182,7 @@ def _largest(residual: FloatArray) -> float:
 
 def volume_placement(measurement: Measurement) -> dict[str, Any]:
     """Axes, place, scale and units of a volume (z, y, x) of ``measurement``."""
-    placement: dict[str, Any] = {"axis_labels": ["z", "y", "x"], "translate": place_in_world(measurement)}
+    placement: dict[str, Any] = {"axis_labels": ["z", "y", "x"], **Position.of(measurement).in_napari()}
     if measurement.voxel_size is not None:
         placement |= {"scale": measurement.voxel_size, "units": units_in_napari(measurement.unit)}
     return placement
@@ -194,10 +196,30 @@ def slice_axis(shape: Sequence[int], slices: int) -> int | None:
     return next((axis for axis in (len(shape) - 3, 0) if axis >= 0 and shape[axis] == slices), None)
 
 
-def place_of(layer: Layer, voxel_size: Sequence[float] | None) -> dict[str, Any]:
-    """Provenance of a scan made of ``layer``, whose ``voxel_size`` may be in another unit than the layer's axes."""
-    sizes = zip(layer.translate, layer.scale, voxel_size or layer.scale, strict=True)
-    return {PLACE: tuple(float(begin / scale * size) for begin, scale, size in sizes)}
+def grid_of(layer: Layer) -> Grid:
+    """Return voxel size, unit and position of a layer (z, y, x), of all parts of its transform.
+
+    Raises
+    ------
+    MeasurementError
+        If its axes have units that cannot be converted into each other, or it is flat.
+    """
+    return grid_in(attributes_of(layer))
+
+
+def attributes_of(layer: Layer) -> dict[str, Any]:
+    """Return metadata and transform of a layer under the names that napari's writers get them by."""
+    return {name: getattr(layer, name) for name in (*TRANSFORM, "units", "metadata")}
+
+
+def grid_in(attributes: Mapping[str, Any]) -> Grid:
+    """As `grid_of`, of the attributes of a layer (z, y, x)."""
+    from napari.utils.transforms import Affine
+
+    affine = attributes["affine"]
+    parts = {name: np.asarray(attributes[name], dtype=np.float64) for name in TRANSFORM if name != "affine"}
+    own = Affine(**parts).affine_matrix
+    return Grid.from_affine(np.asarray(getattr(affine, "affine_matrix", affine)) @ own, attributes["units"])
 
 
 def choice_events(layers: LayerList) -> tuple[Any, ...]:
@@ -234,7 +256,7 @@ def is_as_made(metadata: dict[str, Any], data: Any) -> bool:
     """Whether data are those that the metadata are about: not replaced, cropped, filtered or painted into since."""
     entry = metadata.get(KEY, {})
     content, measurement = entry.get(CONTENT), entry.get("measurement")
-    if content is None or (measurement is not None and data is measurement.data):
+    if content is None or (isinstance(measurement, Measurement) and data is measurement.data):
         return True
     return isinstance(data, np.ndarray) and array_digest(data) == content
 

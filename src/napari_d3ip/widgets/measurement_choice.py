@@ -57,7 +57,9 @@ class MeasurementChoice(QWidget):
         self._watched: Layer | None = None
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self._box.native)
+        self._row = QHBoxLayout()
+        self._row.addWidget(self._box.native, stretch=1)
+        layout.addLayout(self._row)
         layout.addWidget(self._use_layer)
         layout.addWidget(self._summary)
         layout.addWidget(self._note)
@@ -71,6 +73,10 @@ class MeasurementChoice(QWidget):
         viewer.layers.events.inserted.connect(self._choose_new)
         self._box.changed.connect(self._describe)
         self._describe()
+
+    def put_beside(self, widget: QWidget) -> None:
+        """Show a widget beside the scan's name."""
+        self._row.addWidget(widget)
 
     def _sample_buttons(self) -> QWidget:
         self._samples = QWidget()

@@ -19,14 +19,13 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QFormLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_d3ip.errors import D3IPError
-from napari_d3ip.io.units import common_voxel_size
 from napari_d3ip.measurement import ImageStack
 from napari_d3ip.psf import gaussian_psf
 from napari_d3ip.reconstruction import Control, Step
 from napari_d3ip.widgets.docking import TabbedDock
 from napari_d3ip.widgets.first_look import in_words
 from napari_d3ip.widgets.image_layers import finest, none_fits, why_no_volume
-from napari_d3ip.widgets.layers import choice_events, measurement_layer, place_of, recorded_measurement
+from napari_d3ip.widgets.layers import choice_events, grid_of, measurement_layer, recorded_measurement
 from napari_d3ip.widgets.looks import CalmWheel, Complaint, narrow
 from napari_d3ip.widgets.model_form import ModelForm, label_of
 from napari_d3ip.widgets.notify import show_failure
@@ -194,9 +193,9 @@ class _Wanted:
 
     @classmethod
     def of(cls, image: Layer, psf: Layer | None, mask: Layer | None, options: dict[str, Any]) -> _Wanted:
-        voxel_size, unit = common_voxel_size(image.scale, image.units)
+        grid = grid_of(image)
         data, blur, measured = (None if layer is None else finest(layer) for layer in (image, psf, mask))
-        return cls(image.name, data, blur, measured, voxel_size, unit, place_of(image, voxel_size), options)
+        return cls(image.name, data, blur, measured, grid.voxel_size, grid.unit, grid.position.note(), options)
 
 
 def _prepared(wanted: _Wanted, control: Control) -> Generator[Step, None, ImageStack]:

@@ -31,6 +31,7 @@ from napari_d3ip.widgets.notify import show_failure
 from napari_d3ip.widgets.preview import Preview
 from napari_d3ip.widgets.result_panel import ResultPanel
 from napari_d3ip.widgets.runner import Done, Failed, Outcome, Runner, Stopped
+from napari_d3ip.widgets.save_scan import SaveScan
 from napari_d3ip.widgets.settings_form import SettingsForm
 from napari_d3ip.widgets.shared_contrast import share_contrast
 from napari_d3ip.widgets.side_by_side import direct_method, reconstruct_each, side_by_side
@@ -58,6 +59,7 @@ class ReconstructionWidget(QWidget):
         super().__init__()
         self._viewer = napari_viewer
         self._choice = MeasurementChoice(napari_viewer)
+        self._save_scan = SaveScan(self._choice.look_again)
         self._form = SettingsForm()
         self._extra = ExtraLayers(napari_viewer)
         self._try_first = TryFirst(napari_viewer)
@@ -85,6 +87,7 @@ class ReconstructionWidget(QWidget):
     def _arrange(self) -> None:
         content = QWidget()
         layout = QVBoxLayout(content)
+        self._choice.put_beside(self._save_scan)
         layout.addWidget(self._choice)
         layout.addWidget(self._settings)
         layout.addWidget(self._curves)
@@ -140,6 +143,7 @@ class ReconstructionWidget(QWidget):
         if self._choice.layer != self._suited:
             self._form.leave_scan()
             self._suited = self._choice.layer
+        self._save_scan.show_for(measurement)
         self._try_first.show_for(self._choice.layer, measurement)  # First: the form asks for its slices.
         if measurement is not None:
             self._form.show_for(measurement.kind)

@@ -42,7 +42,7 @@ def save_adapter() -> None:
 
 def run_again() -> None:
     """Put the settings of the selected result into the dock widget, and run."""
-    _with_result(lambda result: _dock_widget().run_again(result))
+    _with_result(lambda _: _dock_widget().results.run_again())
 
 
 def add_residual() -> None:

@@ -15,14 +15,15 @@ import numpy as np
 import numpy.typing as npt
 from napari.components import ViewerModel
 from napari.layers import Layer
-from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QProgressBar, QPushButton, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QSpinBox, QVBoxLayout, QWidget
 
 from napari_d3ip.errors import MeasurementError, SettingsError
-from napari_d3ip.measurement import ComplexArray, FloatArray
+from napari_d3ip.measurement import ComplexArray, FloatArray, KSpace
 from napari_d3ip.metrics import check_reference, fourier_shell_correlation, psnr, ssim
 from napari_d3ip.reconstruction import Control, Reconstruction, Step, Uncertainty, iter_uncertainty
 from napari_d3ip.widgets.comparison import Comparison, Score
+from napari_d3ip.widgets.figures import in_words
 from napari_d3ip.widgets.layers import (
     KEY,
     LayerTuple,
@@ -34,12 +35,16 @@ from napari_d3ip.widgets.layers import (
 )
 from napari_d3ip.widgets.looks import CalmWheel
 from napari_d3ip.widgets.notify import show_failure
+from napari_d3ip.widgets.opening import complete
 from napari_d3ip.widgets.result_texts import copy_as_command, copy_as_python, save_adapter, save_settings
 from napari_d3ip.widgets.runner import Done, Failed, Outcome, Runner, Steps
+from napari_d3ip.widgets.save_dialogs import save_volume
+from napari_d3ip.widgets.saved_layers import absence
 from napari_d3ip.widgets.shared_contrast import share_contrast
 
 SEEDS = 4
 MOST_SEEDS = 64
+NO_PHASE = "The file of this result has no phase, so its residual cannot be computed; Save volume… keeps the phase."
 
 
 class ResultPanel(QWidget):
@@ -69,6 +74,8 @@ class ResultPanel(QWidget):
         self._name = ""
         self._show: Callable[[Any], None] | None = None
         self._title = QLabel(objectName="result", wordWrap=True)
+        self._figures = QLabel(objectName="result_figures", wordWrap=True, textFormat=Qt.TextFormat.PlainText)
+        self._absence = QLabel(objectName="scan_absent", wordWrap=True)
         self._seeds = QSpinBox(objectName="seeds", minimum=2, maximum=MOST_SEEDS, value=SEEDS, suffix=" seeds")
         self._seeds.setToolTip("Number of samples; each takes as long as the reconstruction.")
         self._seeds.setAccessibleName("Seeds")
@@ -79,7 +86,13 @@ class ResultPanel(QWidget):
         self._stop = _button("stop_work", "Cancel", "Stop what is computed for this result.", self._runner.cancel)
         self._buttons = {
             "run_again": _button(
-                "run_again", "Run again", "Put these settings into the form above, and run.", self._run_again
+                "run_again", "Run again", "Put these settings into the form above, and run.", self.run_again
+            ),
+            "save_volume": _button(
+                "save_volume",
+                "Save volume…",
+                "With voxel size, settings and metrics; opened again, it is this result.",
+                self.save_volume,
             ),
             "save_settings": _button(
                 "save_settings",
@@ -122,26 +135,37 @@ class ResultPanel(QWidget):
         self._connect()
 
     def _arrange(self) -> None:
-        title, grid, work = QHBoxLayout(), QGridLayout(), QHBoxLayout()
+        title, rows, work = QHBoxLayout(), QVBoxLayout(), QHBoxLayout()
         title.addWidget(self._title, stretch=1)
         title.addWidget(self._buttons["run_again"])
-        placed = (("copy_python", "copy_command", "save_settings"), ("residual", "uncertainty"), ("save_adapter",))
-        for row, names in enumerate(placed):
-            for column, name in enumerate(names):
-                grid.addWidget(self._buttons[name], row, column)
-                grid.setColumnStretch(column, 1)
-        grid.addWidget(self._seeds, 1, 2)
+        # Rows that make the dock no wider than it is without a result.
+        placed = (
+            ("save_volume", "save_settings"),
+            ("copy_python", "copy_command"),
+            ("residual", "uncertainty"),
+            ("save_adapter",),
+        )
+        for names in placed:
+            row = QHBoxLayout()
+            rows.addLayout(row)
+            for name in names:
+                row.addWidget(self._buttons[name], stretch=1)
+            if "uncertainty" in names:
+                row.addWidget(self._seeds)
         work.addWidget(self._progress, stretch=1)
         work.addWidget(self._stop)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(title)
-        layout.addLayout(grid)
+        layout.addWidget(self._figures)
+        layout.addWidget(self._absence)
+        layout.addLayout(rows)
         layout.addWidget(self._comparison)
         layout.addLayout(work)
 
     def _connect(self) -> None:
         self._viewer.layers.selection.events.active.connect(self._follow)
+        self._viewer.layers.events.inserted.connect(self._complete)
         self._viewer.layers.events.removed.connect(self._let_go)
         self._viewer.layers.events.renamed.connect(self._describe)
         self._comparison.compare_clicked.connect(self._compare)
@@ -162,6 +186,7 @@ class ResultPanel(QWidget):
         self._comparison.show_for(layer)
         self._describe()
         self._buttons["save_adapter"].setVisible(self.result is not None and self.result.adapter is not None)
+        self._offer()
         self.setVisible(layer is not None)
 
     def _current(self) -> Reconstruction | None:
@@ -171,6 +196,17 @@ class ResultPanel(QWidget):
             changed = f"“{self._layer.name}” was changed after the run, so it is no longer its result; run again."
             show_failure(MeasurementError(changed), "Result")
         return result
+
+    def run_again(self) -> None:
+        """Run with the settings of the result on its scan."""
+        result = self._current()
+        if result is not None and self._has_scan(result, "Run again"):
+            self.run_again_clicked.emit(result)
+
+    def save_volume(self) -> None:
+        """Ask for a file, and write the volume with what belongs to it."""
+        if self._layer is not None:
+            save_volume(self._layer, self)
 
     def save_adapter(self) -> None:
         """Ask for a name, and write the adapters as a PEFT folder."""
@@ -182,7 +218,7 @@ class ResultPanel(QWidget):
     def add_residual(self) -> None:
         """Compute what the volume fails to explain, and add it as a layer."""
         result = self._current()
-        if result is None:
+        if result is None or not self._has_scan(result, "Residual"):
             return
 
         def show(residual: FloatArray | ComplexArray) -> None:
@@ -196,7 +232,7 @@ class ResultPanel(QWidget):
     def add_uncertainty(self) -> None:
         """Reconstruct with several seeds, and add mean and standard deviation as layers."""
         result = self._current()
-        if result is not None:
+        if result is not None and self._has_scan(result, "Uncertainty"):
             work = partial(iter_uncertainty, result.measurement, result.settings, seeds=self._seeds.value())
             self._start("Uncertainty", lambda control: work(control=control), self._add_uncertainty)
 
@@ -210,6 +246,7 @@ class ResultPanel(QWidget):
         self._runner.abandon()
         self._comparison.release()
         self._viewer.layers.selection.events.active.disconnect(self._follow)
+        self._viewer.layers.events.inserted.disconnect(self._complete)
         self._viewer.layers.events.removed.disconnect(self._let_go)
         self._viewer.layers.events.renamed.disconnect(self._describe)
 
@@ -218,6 +255,11 @@ class ResultPanel(QWidget):
         layer = self._viewer.layers.selection.active
         if layer is not None and result_of(layer) is not None:
             self.show_for(layer)
+
+    def _complete(self, event: Any) -> None:
+        """A result that napari's own reader has opened is one all the same."""
+        if complete(event.value, self._viewer) and event.value is self._viewer.layers.selection.active:
+            self._follow()
 
     def _let_go(self, event: Any) -> None:
         if event.value == self._layer:  # Not the same object: napari gives plugins proxies of its layers.
@@ -234,9 +276,6 @@ class ResultPanel(QWidget):
                 act(result)
 
         return use
-
-    def _run_again(self) -> None:
-        self._with_result(self.run_again_clicked.emit)()
 
     def _compare(self, reference: Layer) -> None:
         layers = [layer for layer in self._viewer.layers if volume_of(layer) is not None and layer is not reference]
@@ -272,8 +311,28 @@ class ResultPanel(QWidget):
         self._progress.setFormat(status or "")
         for part in (self._progress, self._stop):
             part.setVisible(status is not None)
-        for part in (self._buttons["residual"], self._buttons["uncertainty"], self._comparison):
-            part.setEnabled(status is None)
+        self._offer()
+
+    def _offer(self) -> None:
+        """Show the result's figures, enable what can be done with it now, and say what cannot for lack of its scan."""
+        result, idle = self.result, self._stop.isHidden()
+        reason = "" if result is None else absence(result.measurement)
+        has_phase = result is None or result.phase is not None or not isinstance(result.measurement, KSpace)
+        self._buttons["run_again"].setEnabled(not reason)
+        self._buttons["uncertainty"].setEnabled(idle and not reason)
+        self._buttons["residual"].setEnabled(idle and not reason and has_phase)
+        self._comparison.setEnabled(idle)
+        self._figures.setText("" if result is None else in_words(result.metrics))
+        self._figures.setVisible(bool(self._figures.text()))
+        self._absence.setText(reason or ("" if has_phase else NO_PHASE))
+        self._absence.setVisible(bool(self._absence.text()))
+
+    def _has_scan(self, result: Reconstruction, doing: str) -> bool:
+        """Whether something can be computed of the scan of a result; says why not."""
+        reason = absence(result.measurement)
+        if reason:
+            show_failure(MeasurementError(reason), doing)
+        return not reason
 
     def _add_uncertainty(self, uncertainty: Uncertainty) -> None:
         for layer in uncertainty_layers(uncertainty):

@@ -20,7 +20,6 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QFormLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_d3ip.errors import MeasurementError
-from napari_d3ip.io.units import common_voxel_size
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.reconstruction import Control, Step
 from napari_d3ip.simulate import simulate_kspace, simulate_sinogram
@@ -28,7 +27,7 @@ from napari_d3ip.simulate.sampling import calibration_size
 from napari_d3ip.widgets.docking import TabbedDock
 from napari_d3ip.widgets.first_look import in_words
 from napari_d3ip.widgets.image_layers import finest, none_fits, shape_of, why_no_volume
-from napari_d3ip.widgets.layers import TRUTH, choice_events, measurement_layer, place_of, recorded_measurement
+from napari_d3ip.widgets.layers import TRUTH, choice_events, grid_of, measurement_layer, recorded_measurement
 from napari_d3ip.widgets.looks import CalmWheel, Complaint, narrow
 from napari_d3ip.widgets.model_form import ModelForm, label_of
 from napari_d3ip.widgets.notify import show_failure
@@ -206,8 +205,8 @@ class _Wanted:
 
     @classmethod
     def of(cls, layer: Image, kind: str, options: dict[str, Any]) -> _Wanted:
-        voxel_size, unit = common_voxel_size(layer.scale, layer.units)
-        return cls(layer.name, finest(layer), voxel_size, unit, place_of(layer, voxel_size), kind, options)
+        grid = grid_of(layer)
+        return cls(layer.name, finest(layer), grid.voxel_size, grid.unit, grid.position.note(), kind, options)
 
     @property
     def title(self) -> str:

@@ -16,6 +16,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QWidget
 
 from napari_d3ip.errors import D3IPError
+from napari_d3ip.io.results import AbsentScan
 from napari_d3ip.widgets.image_layers import why_no_kspace, why_no_scan
 from napari_d3ip.widgets.import_kspace import ImportKSpaceWidget
 from napari_d3ip.widgets.import_scan import ImportWidget
@@ -128,7 +129,9 @@ def _uses(layer: Layer, layers: list[Layer]) -> list[Use]:
 def _is_ours(layer: Layer) -> bool:
     """Whether a layer was made by this plugin, or of such a layer, and still has its axes."""
     measurement = layer.metadata.get(KEY, {}).get("measurement")
-    return isinstance(layer, Image) and measurement is not None and layer.ndim == measurement.data.ndim
+    if not isinstance(layer, Image) or measurement is None:
+        return False
+    return isinstance(measurement, AbsentScan) or bool(layer.ndim == measurement.data.ndim)
 
 
 def open_form(viewer: ViewerModel, layer: Layer, use: Use, given: Mapping[str, Any] | None = None) -> ImportWidget:

@@ -1,0 +1,254 @@
+"""Results in volume files: what they keep of the scan they were made of, and how both come back.
+
+Knows volumes and scans; nothing of runs, settings and viewers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_d3ip.errors import D3IPError
+from napari_d3ip.files import is_regular, read_json, require_regular, require_regular_tree
+from napari_d3ip.io.guard import reading
+from napari_d3ip.io.lookup import as_json
+from napari_d3ip.io.registry import read
+from napari_d3ip.io.volumes import Volume, load_volume, phase_file
+from napari_d3ip.measurement import SAMPLE, FloatArray, Measurement, Origin
+
+_SAME_VALUES = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class AbsentScan:
+    """What a saved result says of its scan, where that cannot be read again.
+
+    Stands in the place of the measurement of a result; it has no data, and nothing can be computed of it.
+
+    Parameters
+    ----------
+    reason : str
+        One sentence that says why there is no scan.
+    kind, source, voxel_size, unit, provenance, origin, slice_range
+        As of the measurement.
+    volume_shape : tuple of int
+        Shape (z, y, x) of its volume.
+    """
+
+    reason: str
+    kind: str
+    source: str
+    volume_shape: tuple[int, int, int]
+    voxel_size: tuple[float, float, float] | None = None
+    unit: str = "pixel"
+    provenance: dict[str, Any] = field(default_factory=dict)
+    origin: Origin | None = None
+    slice_range: tuple[int, int] | None = None
+
+
+def scan_note(measurement: Measurement | AbsentScan) -> dict[str, Any]:
+    """Return what a file of a result keeps of its scan, to find it again (JSON values).
+
+    Parameters
+    ----------
+    measurement : Sinogram, KSpace, ImageStack or LinearMeasurement
+        The scan.
+
+    Returns
+    -------
+    dict
+        Kind, name, path and reading options, slices, place, and a number that tells whether a file still holds it.
+    """
+    if isinstance(measurement, AbsentScan):
+        return dict(measurement.provenance["scan"])
+    origin = measurement.origin or getattr(measurement, "part_of", None)
+    return {
+        "kind": measurement.kind,
+        "source": measurement.source,
+        "path": None if origin is None else origin.path,
+        "options": {} if origin is None else origin.options,
+        "slices": measurement.slice_range,
+        "sample": measurement.provenance.get(SAMPLE),
+        "norm": _norm(measurement.data),
+    }
+
+
+def is_own_volume(path: Path) -> bool:
+    """Whether `save_volume` wrote a file, from its headers; False if it cannot be told."""
+    name = path.name.lower()
+    try:
+        with reading(path, "a volume"):
+            require_regular(path, or_folder=True)
+            note = next((look(path) for ends, look in _NOTES.items() if name.endswith(ends)), None)
+    except D3IPError:
+        return False
+    return isinstance(note, dict) and note.get("kind") == "volume"
+
+
+def load_saved(path: Path) -> tuple[Volume, FloatArray | None]:
+    """Read a volume that `save_volume` wrote, and the phase in radians that belongs to it, if there is one.
+
+    Returns
+    -------
+    volume : Volume
+        Magnitudes, if it is complex.
+    phase : ndarray or None
+        Shape (z, y, x), float32.
+
+    Raises
+    ------
+    D3IPError
+        If it cannot be read.
+    """
+    volume = load_volume(path, allow_complex=True)
+    if np.iscomplexobj(volume.data):
+        return replace(volume, data=np.abs(volume.data)), np.angle(volume.data).astype(np.float32)
+    beside = phase_file(path)
+    if not (volume.has_phase and is_own_volume(beside)):
+        return volume, None
+    phase = load_volume(beside)
+    belongs = phase.metadata.get("part") == "phase" and phase.data.shape == volume.data.shape
+    return volume, phase.data if belongs else None
+
+
+def find_scan(
+    volume: Volume, is_open: Iterable[Any] = (), load_sample: Callable[[str], Measurement] | None = None
+) -> Measurement | AbsentScan:
+    """Return the scan of a saved result: one that is open, or read from where it was, or what is known of it.
+
+    Parameters
+    ----------
+    volume : Volume
+        Its belongings hold what `scan_note` gave.
+    is_open : iterable of measurements
+        Scans that are there already.
+    load_sample : callable, optional
+        Gives a bundled scan by its name.
+
+    Returns
+    -------
+    Sinogram, KSpace, ImageStack or AbsentScan
+        The scan as it was reconstructed. `AbsentScan` if it cannot be read, or is another one by now.
+    """
+    note: dict[str, Any] = volume.belongings.scan
+    slices = None if note.get("slices") is None else tuple(note["slices"])
+    for measurement in is_open:
+        if _is_it(measurement, note, slices, volume):
+            return measurement  # type: ignore[no-any-return]
+    try:
+        scan = _read_again(note, slices, load_sample)
+    except D3IPError as error:
+        reason = f"The scan of this result cannot be read: {error}"
+    else:
+        if scan is None:
+            reason = "The scan of this result was not read from a file; open it and reconstruct it again."
+        elif _is_it(scan, note, slices, volume):
+            return scan
+        else:
+            reason = f"{note['path'] or note['sample']} is no longer the scan of this result; reconstruct it anew."
+    path = note.get("path")
+    shape: Any = volume.data.shape
+    return AbsentScan(
+        reason=reason,
+        kind=note.get("kind", "sinogram"),
+        source=note.get("source") or volume.metadata.get("source", "scan"),
+        volume_shape=shape,
+        voxel_size=volume.voxel_size,
+        unit=volume.unit,
+        provenance={**volume.belongings.position.note(), "scan": note},
+        origin=None if path is None or slices is not None else Origin(path, note["options"]),
+    )
+
+
+def _read_again(
+    note: Mapping[str, Any], slices: tuple[int, int] | None, load_sample: Callable[[str], Measurement] | None
+) -> Measurement | None:
+    if note.get("path") is not None:
+        scan = read(note["path"], **note["options"])
+    elif note.get("sample") is not None and load_sample is not None:
+        scan = load_sample(note["sample"])
+    else:
+        return None
+    if slices is None or scan.slice_range == slices:
+        return scan
+    before = 0 if scan.slice_range is None else scan.slice_range[0]
+    return scan.select(slices=slice(slices[0] - before, slices[1] - before))
+
+
+def _is_it(measurement: Any, note: Mapping[str, Any], slices: tuple[int, int] | None, volume: Volume) -> bool:
+    """Whether a measurement is the one that a note is of."""
+    if isinstance(measurement, AbsentScan) or not note:
+        return False
+    if measurement.volume_shape != volume.data.shape or measurement.slice_range != slices:
+        return False
+    known = json.loads(as_json(scan_note(measurement)))
+    same = all(known[name] == note.get(name) for name in ("kind", "path", "options", "sample"))
+    return same and bool(np.isclose(known["norm"], note.get("norm", -1), rtol=_SAME_VALUES))
+
+
+def _norm(data: npt.NDArray[Any]) -> float:
+    """Euclidean norm; slice by slice, since double precision of all of it might be too much."""
+    return float(np.sqrt(sum(np.square(np.abs(part), dtype=np.float64).sum() for part in data)))
+
+
+def _note_in_tiff(path: Path) -> Any:
+    import tifffile
+
+    from napari_d3ip.io.tiff import own_metadata
+    from napari_d3ip.io.tiff_pages import require_pages
+
+    require_pages(path)
+    with tifffile.TiffFile(path) as tif:
+        return own_metadata(tif)
+
+
+def _note_in_zarr(path: Path) -> Any:
+    import zarr
+
+    if not path.is_dir():
+        return None
+    require_regular_tree(path)
+    root: Any = zarr.open(path, mode="r")
+    return dict(root.attrs).get("napari_d3ip")
+
+
+def _note_of_npy(path: Path) -> Any:
+    from napari_d3ip.io.numpy_files import sidecar
+
+    return read_json(sidecar(path)) if is_regular(path) and is_regular(sidecar(path)) else None
+
+
+def _note_in_hdf5(path: Path) -> Any:
+    import h5py
+
+    from napari_d3ip.io import hdf5_access
+
+    with hdf5_access.opened(path) as file:
+        note = hdf5_access.member(file, "metadata")
+        if not (isinstance(note, h5py.Dataset) and note.shape == ()):
+            return None
+        return json.loads(hdf5_access.text(hdf5_access.load(note, path)[()]) or "null")
+
+
+def _note_in_nifti(path: Path) -> Any:
+    import nibabel
+
+    extensions = nibabel.load(path).header.extensions  # type: ignore[attr-defined]
+    notes = [item.get_content() for item in extensions if item.get_code() == 6]
+    text = notes[0] if notes else "null"
+    return json.loads(text if isinstance(text, str) else text.decode("utf-8", "replace").rstrip("\0"))
+
+
+_NOTES: dict[tuple[str, ...], Callable[[Path], Any]] = {
+    (".tif", ".tiff"): _note_in_tiff,
+    (".zarr",): _note_in_zarr,
+    (".npy",): _note_of_npy,
+    (".h5", ".hdf5"): _note_in_hdf5,
+    (".nii", ".nii.gz"): _note_in_nifti,
+}

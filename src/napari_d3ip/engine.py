@@ -56,7 +56,7 @@ from napari_d3ip.solvers.classical import last, least_squares
 from napari_d3ip.solvers.external import as_proximal_map
 from napari_d3ip.solvers.total_variation import Duals, Regulariser
 from napari_d3ip.untrained import LOOKS, best_of, dip, self_diffusion
-from napari_d3ip.verdict import compare, misfit
+from napari_d3ip.verdict import can_compare, compare, misfit
 
 FloatArray = npt.NDArray[np.float32]
 _PATIENCE = 5
@@ -322,7 +322,7 @@ def _sample(
         state = initial_state(problem, prior, first)
         state.duals = duals
         yield recorder.record("first reconstruction", first)
-        if control.kept:
+        if control.kept or (settings.guard and not can_compare(prepared)):
             return state, problem
     else:
         state, history = resumed
@@ -350,6 +350,12 @@ def _compared(
     start = _start_name(settings, measurement.kind)
     if not settings.guard:
         return _uncompared(settings.method, f"was not compared with {start}, since guard is off")
+    if not can_compare(prepared):
+        why = (
+            f"over {prepared.directions:.0f}° no data can show what {settings.method} would add to the missing "
+            f"directions, so it was not run and the volume of {start} is returned; guard=false runs it"
+        )
+        return {**_uncompared(start, why), "verdict": f"{why[0].upper()}{why[1:]}."}
     if state.index == 0:
         return {**_uncompared(start, "is the start of the run, which was stopped there"), "returned": start}
 

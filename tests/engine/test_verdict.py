@@ -85,6 +85,14 @@ class TestReturned:
         metrics = reconstruct(mr_scan.measurement, method="dds", **fields).metrics
         assert "held-out samples" in metrics["verdict"]
 
+    def test_nearly_all_directions_missing(self, make_scan: Callable[..., Any], tiny: dict[str, Any]) -> None:
+        scan = make_scan(span=30.0).measurement
+        kept = reconstruct(scan, method="dds", **tiny)
+        assert kept.metrics["returned"] == "tv"
+        assert "guard=false" in kept.metrics["verdict"]
+        assert [entry["phase"] for entry in kept.history] == ["first reconstruction"]
+        assert reconstruct(scan, method="dds", guard=False, **tiny).metrics["returned"] == "dds"
+
 
 class TestMisfit:
     def test_none_where_the_description_is_right(self, make_scan: Callable[..., Any], tiny: dict[str, Any]) -> None:

@@ -41,6 +41,8 @@ class Preparation:
         Coil sensitivities in use, shape (z, coil, y, x), without `phase`.
     phase : Tensor or None
         Phase factors (z, y, x) that were taken out of the images.
+    directions : float
+        Degrees of the half circle that the projections cover; 180 where there are none.
     samples_stand_alone : bool
         Whether a held-out sample says as much as one that was never measured: those of k-space do, a ray between its
         neighbours does not.
@@ -53,6 +55,7 @@ class Preparation:
     noise_level: float
     coil_maps: Tensor | None = None
     phase: Tensor | None = None
+    directions: float = 180.0
     samples_stand_alone: bool = False
 
 

@@ -89,6 +89,7 @@ def prepare_sinogram(measurement: Sinogram, settings: Settings, device: torch.de
         direct=lambda: filtered_back_projection(measurement, operator, rays, device) / intensity,
         intensity=intensity,
         noise_level=noise_level,
+        directions=measurement.angular_range,
     )
 
 

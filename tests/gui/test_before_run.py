@@ -65,7 +65,7 @@ class TestEstimate:
         bench.click("estimate")
         assert bench.child("estimate").text() == "Cancel"
         bench.wait(lambda: "of memory" in line(bench))
-        assert line(bench).startswith("About ")
+        assert line(bench).startswith("At most ")
         assert not bench.child("estimate").isVisible()
         assert bench.names() == ["rods"]
         assert json.loads(calibration_file.read_text())["devices"].keys() == {CPU}
@@ -144,7 +144,7 @@ class TestEstimate:
         bench.click("run")
         bench.wait_idle()
         assert calibration.recall(CPU).keys() == {"sinogram", "start sinogram"}
-        bench.wait(lambda: line(bench).startswith("About "))
+        bench.wait(lambda: line(bench).startswith("At most "))
 
     def test_an_error_of_the_trial_is_one_sentence(
         self, bench: Bench, notifications: list[Any], monkeypatch: pytest.MonkeyPatch

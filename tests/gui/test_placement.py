@@ -87,6 +87,7 @@ def test_prepared_stack(opened: Callable[[type], Bench], image: Image) -> None:
     bench = opened(PrepareStackWidget)
     bench.type("fwhm_z", "2")
     bench.click("prepare")
+    bench.wait(lambda: len(bench.viewer.layers) == 2)
     assert_there(bench.viewer.layers["image stack"], image)
 
 

@@ -282,7 +282,7 @@ def test_an_impossible_value_does_not_stop_the_run_under_way(bench: Bench, engin
         ("fbp", {"seed", "held_out_views"}, {"prior", "iterations", "tv_weight", "steps", "learning_rate"}),
         ("cg", {"iterations"}, {"tv_weight", "nonnegative", "steps", "learning_rate"}),
         ("tv", {"iterations", "tv_weight", "nonnegative"}, {"prior", "steps", "learning_rate", "wavelet_weight"}),
-        ("dds", {"prior", "steps", "tv_weight"}, {"iterations", "learning_rate", "guard"}),
+        ("dds", {"prior", "steps", "tv_weight", "guard"}, {"iterations", "learning_rate"}),
         ("ddip", {"prior", "steps", "learning_rate", "guard"}, {"iterations", "wavelet_weight", "remove_phase"}),
     ],
 )

@@ -87,6 +87,8 @@ def _measurement_now(attributes: Mapping[str, Any], data: Any) -> Measurement:
         kept = {name: value for name, value in kept.items() if name not in (PLACE, ORIENTATION)}
         kept |= _place_now(scan, attributes)
         changes["slice_range"] = None
+        if isinstance(scan, ImageStack):
+            changes["mask"] = None  # Of all voxels, see `why_not_fitting`.
     kept[NOTE] = "data of the layer, changed after they were read"
     measurement = replace(scan, provenance=kept, **changes)
     entry[_MADE] = (digest, measurement)

@@ -189,7 +189,7 @@ def test_angles_beside_say_that_it_is_a_scan(viewer: Any, tmp_path: Path, measur
 @pytest.mark.parametrize("names", [("-60", "0", "+60"), ("00.5", "75.0", "150.5"), ("30deg", "60deg", "90deg")])
 def test_angles_in_the_names_say_that_it_is_a_scan(viewer: Any, tmp_path: Path, names: tuple[str, ...]) -> None:
     for name in names:
-        tifffile.imwrite(tmp_path / f"tilt_{name}.tif", RANDOM.random((3, 8), np.float32))
+        tifffile.imwrite(tmp_path / f"tilt_{name}.tif", RANDOM.random((4, 8), np.float32) - 0.5)
     (layer,) = viewer.open(tmp_path, plugin=PLUGIN)
     scan = layer.metadata[KEY]["measurement"]
     np.testing.assert_array_equal(scan.angles, [float(name.removesuffix("deg")) for name in names])

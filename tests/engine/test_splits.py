@@ -193,7 +193,9 @@ class TestLoss:
         splits = one_split(problem)
         other_problem = changed(problem, splits.hidden)
         (split,) = splits.learning
-        (other,) = Splits.of(other_problem, splits.index, splits.hidden, 1, splits.volume, splits.duals).learning
+        (other,) = Splits.of(
+            other_problem, splits.index, splits.hidden, 1, splits.volume, splits.first, splits.duals
+        ).learning
         losses = [float(split_loss(problem, prior, [each], 100, generator(1)).detach()) for each in (split, other)]
         assert losses[0] != losses[1]
         estimates = [

@@ -67,6 +67,9 @@ def settings_of(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[
             "seconds": 0.0,
             "device": "cpu",
             "method": settings.method,
+            "returned": settings.method,
+            "verdict": "fine.",
+            "misfit": None,
         }
         return Reconstruction(np.zeros((1, 1, 1), np.float32), settings, [], metrics, measurement)
 

@@ -156,7 +156,8 @@ def test_fields_follow_the_kind_and_the_method(kind: str, method: str) -> None:
     for name in ("tv_factor", "admm_steps", "cg_steps", "proximal_weight"):
         assert (name in fields) == (adaptive or method == "dds")
     of_adaptation = {name for name in Settings.model_fields if name.startswith(("adapt_", "lora_"))}
-    for name in (of_adaptation | {"learning_rate", "guard"}) - {"adapt_slices", "adapt_groups", *OF_VIEWS}:
+    assert ("guard" in fields) == ("prior" in fields)
+    for name in (of_adaptation | {"learning_rate"}) - {"adapt_slices", "adapt_groups", *OF_VIEWS}:
         assert (name in fields) == adaptive
     for name in OF_VIEWS:
         of_method = method.startswith("d3ip") if name == "adapt_splits" else adaptive

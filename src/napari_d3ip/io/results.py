@@ -137,7 +137,10 @@ def find_scan(
         The scan as it was reconstructed. `AbsentScan` if it cannot be read, or is another one by now.
     """
     note: dict[str, Any] = volume.belongings.scan
-    slices = None if note.get("slices") is None else tuple(map(int, note["slices"]))
+    slices = None
+    if note.get("slices") is not None:
+        first, last = note["slices"]
+        slices = int(first), int(last)
     for measurement in is_open:
         if _is_it(measurement, note, slices, volume):
             return measurement  # type: ignore[no-any-return]

@@ -54,6 +54,9 @@ class FakeEngine:
             "held_out_residual": None,
             "psnr": None,
             "ssim": None,
+            "returned": settings.method,
+            "verdict": f"{settings.method} is right.",
+            "misfit": None,
         }
         ones = np.ones(measurement.volume_shape, np.float32)
         phase = 0.5 * ones if measurement.kind == "kspace" else None

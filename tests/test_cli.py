@@ -182,6 +182,7 @@ class TestReconstruct:
         assert load_volume(out).data.shape == (2, 8, 8)
         said = capsys.readouterr().out
         assert "2 × 8 × 8 voxels by tv" in said
+        assert said.splitlines()[1] == "tv is right."
         assert "chatty" not in said
         assert not list(tmp_path.glob("*.checkpoint"))
 

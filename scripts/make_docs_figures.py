@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import napari_d3ip as d3
-from napari_d3ip import methods
+from napari_d3ip.methods import sampling as methods
 from napari_d3ip.samples import load_reference
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"

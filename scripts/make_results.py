@@ -24,17 +24,17 @@ import numpy as np
 import torch
 
 import napari_d3ip as d3
-from napari_d3ip.adaptation import Adapter, adapt
-from napari_d3ip.defaults import resolve
+from napari_d3ip.adaptation.adapt import Adapter, adapt
+from napari_d3ip.adaptation.splitting import draw_splits
 from napari_d3ip.measurement import Sinogram
-from napari_d3ip.methods import follow, initial_state
-from napari_d3ip.noise import estimate_noise
+from napari_d3ip.methods.sampling import follow, initial_state
 from napari_d3ip.operators.beams import Beam
 from napari_d3ip.operators.projector import projector
 from napari_d3ip.preparation import prepare
+from napari_d3ip.preparation.noise import estimate_noise
 from napari_d3ip.prior.network import load_prior
+from napari_d3ip.reconstruction.resolve import resolve
 from napari_d3ip.samples import load_reference, load_sample
-from napari_d3ip.splits import draw_splits
 
 _METHODS: dict[str, dict[str, Any]] = {
     "fbp": {"method": "fbp"},

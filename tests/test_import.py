@@ -34,7 +34,9 @@ def test_loads_nothing_heavy(code: str) -> None:
 
 
 def test_the_engine_loads_no_qt() -> None:
-    assert _loaded("import napari_d3ip.engine").isdisjoint({"napari", "qtpy", "PyQt6", "PySide6", "magicgui"})
+    assert _loaded("import napari_d3ip.reconstruction.engine").isdisjoint(
+        {"napari", "qtpy", "PyQt6", "PySide6", "magicgui"}
+    )
 
 
 @pytest.mark.parametrize("name", napari_d3ip.__all__)

@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
-from napari_d3ip.defaults import TASKS
 from napari_d3ip.io.options import KSPACE_ONLY, SINOGRAM_ONLY, STACK_ONLY, ReadOptions
+from napari_d3ip.reconstruction.resolve import TASKS
 from napari_d3ip.settings import PAPER_MRI, PRESETS, Settings, fields_for, methods_for
 
 

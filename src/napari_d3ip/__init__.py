@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from napari_d3ip.errors import D3IPError
     from napari_d3ip.io import read, save_volume
     from napari_d3ip.measurement import ImageStack, KSpace, LinearMeasurement, Sinogram
-    from napari_d3ip.psf import born_wolf_psf, gaussian_psf
+    from napari_d3ip.measurement.psf import born_wolf_psf, gaussian_psf
     from napari_d3ip.reconstruction import (
         Cancelled,
         Control,
@@ -39,8 +39,8 @@ _HOMES = {
     "Sinogram": "measurement",
     "Step": "reconstruction",
     "Uncertainty": "reconstruction",
-    "born_wolf_psf": "psf",
-    "gaussian_psf": "psf",
+    "born_wolf_psf": "measurement.psf",
+    "gaussian_psf": "measurement.psf",
     "iter_reconstruct": "reconstruction",
     "iter_uncertainty": "reconstruction",
     "read": "io",

@@ -2,7 +2,7 @@
 
 import sys
 
-from napari_d3ip.interruption import ended_at_once
+from napari_d3ip.cli.interruption import ended_at_once
 
 
 def main() -> int:

@@ -195,7 +195,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 class Settings(BaseModel):
     """Settings of a reconstruction.
 
-    Fields left at ``None`` are chosen from the scan (`napari_d3ip.defaults.resolve`); results carry the values used.
+    Fields left at ``None`` are chosen from the scan (`napari_d3ip.reconstruction.resolve.resolve`); results carry the
+    values used.
 
     Raises
     ------

@@ -7,7 +7,7 @@ import tifffile
 
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.io import LayoutQuestion, read
-from napari_d3ip.io.angles import in_degrees
+from napari_d3ip.io.layout.angles import in_degrees
 
 
 def turns(number, views=121, endpoint=False):

@@ -8,7 +8,7 @@ import tifffile
 
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io import LayoutQuestion, read
-from napari_d3ip.io.file_names import in_order, prefix
+from napari_d3ip.io.arrays.file_names import in_order, prefix
 
 TILTS = np.arange(-72.0, 73.0, 4.0)
 SIXTY = np.arange(3) * 60.0

@@ -580,7 +580,7 @@ def test_what_a_reader_leaves_unsaid(tmp_path, monkeypatch, failure, error, expe
     def raises(*_):
         raise error
 
-    monkeypatch.setattr(f"napari_d3ip.io.numpy_files.{where}", raises)
+    monkeypatch.setattr(f"napari_d3ip.io.formats.numpy_files.{where}", raises)
     with pytest.raises(FileError) as info:
         read(tmp_path / "scan.npy")
     assert expected in failure(info, "scan.npy")

@@ -9,7 +9,7 @@ import pytest
 
 from napari_d3ip.errors import MeasurementError, SettingsError
 from napari_d3ip.io import LayoutQuestion, ReadOptions, read
-from napari_d3ip.io.in_memory import Grid, kspace_of, sinogram_of
+from napari_d3ip.io.layout.in_memory import Grid, kspace_of, sinogram_of
 from napari_d3ip.measurement import PLACE
 
 GRID = Grid((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), ("pixel",) * 3)

@@ -11,8 +11,9 @@ import tifffile
 import zarr
 
 from napari_d3ip.errors import FileError
-from napari_d3ip.io import load_volume, memory, read, save_volume, scan
-from napari_d3ip.io.stored import from_bytes
+from napari_d3ip.io import load_volume, memory, read, save_volume
+from napari_d3ip.io.arrays.stored import from_bytes
+from napari_d3ip.io.layout import sinogram as scan
 
 SHAPE = (96, 112, 128)  # z, angle, detector: 5.5 MB as float32.
 ANGLES = np.linspace(0, 180, SHAPE[1], endpoint=False)
@@ -264,7 +265,8 @@ def test_runs_of_all_lengths_give_the_same(tmp_path, monkeypatch):
     """How much is read at once is a question of time only."""
     values = np.random.default_rng(7).random((9, 8, 7))
     np.save(tmp_path / "a.npy", values)
-    from napari_d3ip.io import numpy_arrays, stored
+    from napari_d3ip.io.arrays import numpy_files as numpy_arrays
+    from napari_d3ip.io.arrays import stored
 
     for longest, shortest in ((1, 0), (200, 10), (1, 100), (2**20, 0)):
         monkeypatch.setattr(stored, "_RUN", longest)
@@ -292,7 +294,7 @@ def test_memory_that_runs_out_is_no_damage(tmp_path, monkeypatch, failure):
     def refused(*_):
         raise MemoryError("Unable to allocate 6.44 GiB for an array with shape (1800, 1200, 1600)")
 
-    monkeypatch.setattr("napari_d3ip.io.stored._read_part", refused)
+    monkeypatch.setattr("napari_d3ip.io.arrays.stored._read_part", refused)
     with pytest.raises(FileError) as info:
         read(path, **GIVEN, axes="zad")
     assert "needs 6.44 GiB, more than is free; give slices=START:STOP" in failure(info, "scan.npy")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from napari_d3ip.errors import MeasurementError
-from napari_d3ip.io.preprocess import line_integrals
+from napari_d3ip.io.layout.preprocess import line_integrals
 
 
 def test_flat_and_dark_field_are_undone(truth):

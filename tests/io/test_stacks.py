@@ -11,7 +11,7 @@ import pytest
 from napari_d3ip.errors import D3IPError, FileError, MeasurementError, SettingsError
 from napari_d3ip.io import read, save_stack, save_volume
 from napari_d3ip.measurement import ImageStack
-from napari_d3ip.psf import gaussian_psf
+from napari_d3ip.measurement.psf import gaussian_psf
 
 SHAPE = (6, 8, 9)
 

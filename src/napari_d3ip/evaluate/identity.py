@@ -7,15 +7,15 @@ import hashlib
 from pathlib import Path
 
 import napari_d3ip
-from napari_d3ip.checkpoint import fingerprint
-from napari_d3ip.defaults import resolve
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.prior.library import find_prior
+from napari_d3ip.reconstruction.checkpoint import fingerprint
+from napari_d3ip.reconstruction.resolve import resolve
 from napari_d3ip.settings import DIFFUSION_METHODS, Settings
 
 _WEIGHTS = (".bin", ".json", ".safetensors")
 # Rooms that change no number: interfaces, and the tables themselves.
-_NO_NUMBERS = ("__main__.py", "_napari_hooks.py", "cli.py", "evaluate", "recipe.py", "widgets")
+_NO_NUMBERS = ("__main__.py", "_napari_hooks.py", "cli", "evaluate", "recipe.py", "widgets")
 
 
 def row_key(measurement: Measurement, settings: Settings, reference: bytes = b"") -> str:

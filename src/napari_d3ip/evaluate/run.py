@@ -9,12 +9,12 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from napari_d3ip.device import resolve_device
 from napari_d3ip.evaluate.figures import middle_slice
 from napari_d3ip.evaluate.folder import Row
 from napari_d3ip.evaluate.identity import row_key
 from napari_d3ip.evaluate.plan import Plan, Wanted
 from napari_d3ip.evaluate.scans import Scan
-from napari_d3ip.machine import resolve_device
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.metrics import slice_psnr
 from napari_d3ip.preparation import prepare

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from napari_d3ip.errors import D3IPError, FileError, MeasurementError, SettingsError
 from napari_d3ip.evaluate.tasks import Task, parse_tasks
 from napari_d3ip.io import ReadOptions, Volume, load_volume, read
+from napari_d3ip.io.arrays.numpy_files import archived
 from napari_d3ip.io.guard import one_line
-from napari_d3ip.io.numpy_arrays import archived
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.metrics import check_reference
 

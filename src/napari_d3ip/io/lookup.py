@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from napari_d3ip.errors import FileError, MeasurementError
-from napari_d3ip.io.stored import Values
+from napari_d3ip.io.arrays.stored import Values
 
 Arrays = Mapping[str, Values]
 _MOST_NUMBERS, _LONGEST_WORD = 64, 2**26

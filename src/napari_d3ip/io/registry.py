@@ -11,25 +11,25 @@ from typing import Any, Protocol, cast
 
 from napari_d3ip.errors import D3IPError, FileError
 from napari_d3ip.files import require_regular
-from napari_d3ip.io.angles import find_sidecar
 from napari_d3ip.io.guard import reading
+from napari_d3ip.io.layout.angles import find_sidecar
+from napari_d3ip.io.layout.stack import read_stack
 from napari_d3ip.io.options import STACK_ONLY, ReadOptions
-from napari_d3ip.io.stacks import read_stack
 from napari_d3ip.measurement import Measurement
 
 # Asked in this order; generic HDF5 comes after the formats built on HDF5.
 FORMATS = (
-    "dxchange",
-    "nxtomo",
-    "hyperspy",
-    "ismrmrd",
-    "fastmri",
-    "matlab",
-    "hdf5",
-    "tiff",
-    "bart",
-    "twix",
-    "numpy_files",
+    "formats.dxchange",
+    "formats.nxtomo",
+    "formats.hyperspy",
+    "formats.ismrmrd",
+    "formats.fastmri",
+    "formats.matlab",
+    "formats.hdf5",
+    "formats.tiff",
+    "formats.bart",
+    "formats.twix",
+    "formats.numpy_files",
 )
 
 
@@ -122,8 +122,8 @@ def _has_angles(path: Path) -> bool:
 
 def _says_more(path: Path) -> bool:
     """Whether there are flat fields or angles in the names of a folder, or complex numbers in a file."""
-    from napari_d3ip.io.numpy_files import is_complex
-    from napari_d3ip.io.tiff import is_named_as_scan
+    from napari_d3ip.io.formats.numpy_files import is_complex
+    from napari_d3ip.io.formats.tiff import is_named_as_scan
 
     if path.is_dir():
         return is_named_as_scan(path)

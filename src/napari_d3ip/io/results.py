@@ -203,8 +203,8 @@ def _norm(data: npt.NDArray[Any]) -> float:
 def _note_in_tiff(path: Path) -> Any:
     import tifffile
 
-    from napari_d3ip.io.tiff import own_metadata
-    from napari_d3ip.io.tiff_pages import require_pages
+    from napari_d3ip.io.arrays.tiff_pages import require_pages
+    from napari_d3ip.io.formats.tiff import own_metadata
 
     require_pages(path)
     with tifffile.TiffFile(path) as tif:
@@ -222,7 +222,7 @@ def _note_in_zarr(path: Path) -> Any:
 
 
 def _note_of_npy(path: Path) -> Any:
-    from napari_d3ip.io.numpy_files import sidecar
+    from napari_d3ip.io.formats.numpy_files import sidecar
 
     return read_json(sidecar(path)) if is_regular(path) and is_regular(sidecar(path)) else None
 
@@ -230,7 +230,7 @@ def _note_of_npy(path: Path) -> Any:
 def _note_in_hdf5(path: Path) -> Any:
     import h5py
 
-    from napari_d3ip.io import hdf5_access
+    from napari_d3ip.io.arrays import hdf5 as hdf5_access
 
     with hdf5_access.opened(path) as file:
         note = hdf5_access.member(file, "metadata")

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.operators.base import LinearOperator, Masked, Scaled
-from napari_d3ip.problem import Problem
 from napari_d3ip.reconstruction import Control
 from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.classical import last, least_squares
+from napari_d3ip.solvers.problem import Problem
 from napari_d3ip.solvers.total_variation import Regulariser
 
 _SCALING_ITERATIONS = 6

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.measurement import ImageStack, LinearMeasurement
-from napari_d3ip.noise import estimate_image_noise, estimate_noise
 from napari_d3ip.operators.base import Identity, LinearOperator
 from napari_d3ip.operators.convolution import Convolution
 from napari_d3ip.operators.external import as_operator
 from napari_d3ip.preparation.base import Preparation, normalised
+from napari_d3ip.preparation.noise import estimate_image_noise, estimate_noise
 from napari_d3ip.reconstruction import Control
 from napari_d3ip.settings import Settings
 

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.measurement import KSpace
-from napari_d3ip.noise import estimate_complex_noise
 from napari_d3ip.operators.base import LinearOperator
 from napari_d3ip.operators.mri import NonCartesianSense, Sense, centred_ifft
 from napari_d3ip.preparation.base import Preparation, normalised
@@ -26,6 +25,7 @@ from napari_d3ip.preparation.coils import (
     sampled_centre,
     smooth_phase,
 )
+from napari_d3ip.preparation.noise import estimate_complex_noise
 from napari_d3ip.reconstruction import Control
 from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.total_variation import Regulariser

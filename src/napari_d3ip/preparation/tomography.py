@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_d3ip.defaults import left_out_views
-from napari_d3ip.directions import Directions
 from napari_d3ip.measurement import Sinogram
-from napari_d3ip.noise import estimate_noise
+from napari_d3ip.measurement.directions import Directions
 from napari_d3ip.operators.base import LinearOperator
 from napari_d3ip.operators.beams import Beam
 from napari_d3ip.operators.projector import projector
 from napari_d3ip.preparation.base import Preparation, normalised
+from napari_d3ip.preparation.noise import estimate_noise
 from napari_d3ip.reconstruction import Control
+from napari_d3ip.reconstruction.resolve import left_out_views
 from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.classical import angular_weights, ramp_filter
 from napari_d3ip.solvers.fan_beam import fan_beam_reconstruction

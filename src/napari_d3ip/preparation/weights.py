@@ -9,8 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from napari_d3ip.problem import Problem
 from napari_d3ip.solvers.classical import last, total_variation_reconstruction
+from napari_d3ip.solvers.problem import Problem
 from napari_d3ip.solvers.total_variation import Regulariser
 from napari_d3ip.solvers.wavelet import wavelet_reconstruction
 

@@ -17,10 +17,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from napari_d3ip.device import is_out_of_memory
 from napari_d3ip.errors import PriorError
 from napari_d3ip.files import is_regular
 from napari_d3ip.io.guard import one_line
-from napari_d3ip.machine import is_out_of_memory
 from napari_d3ip.prior.checks import MOST_TRAIN_STEPS, check_prior, check_range, check_tensors
 from napari_d3ip.prior.guided_diffusion import AttentionHeads, GuidedDiffusionUNet, in_order
 from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, cosine_schedule, linear_schedule

@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_d3ip.device import is_out_of_memory
 from napari_d3ip.errors import FileError, PriorError
 from napari_d3ip.io.guard import one_line
-from napari_d3ip.machine import is_out_of_memory
 from napari_d3ip.prior.checks import check_network, check_prior, check_range, check_scheduler, check_stored
 from napari_d3ip.prior.library import find_prior
 from napari_d3ip.prior.records import read_record

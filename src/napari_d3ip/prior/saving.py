@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from napari_d3ip.device import is_out_of_memory
 from napari_d3ip.errors import FileError
 from napari_d3ip.files import require_regular
 from napari_d3ip.io.atomic import replacing
 from napari_d3ip.io.guard import one_line
-from napari_d3ip.machine import is_out_of_memory
 
 _DIGEST = "digest"
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.measurement import ImageStack
-from napari_d3ip.psf import gaussian_psf
+from napari_d3ip.measurement.psf import gaussian_psf
 
 _FINER = 2
 

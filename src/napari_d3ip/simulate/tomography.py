@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from napari_d3ip.errors import MeasurementError
-from napari_d3ip.io.preprocess import line_integrals
+from napari_d3ip.io.layout.preprocess import line_integrals
 from napari_d3ip.measurement import Sinogram
 
 Array = npt.NDArray[Any]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_d3ip.directions import Directions
+from napari_d3ip.measurement.directions import Directions
 from napari_d3ip.operators.base import Check, LinearOperator, no_check
 from napari_d3ip.solvers.total_variation import Duals, Regulariser, solve
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_d3ip.directions import Directions
+from napari_d3ip.measurement.directions import Directions
 from napari_d3ip.operators.beams import Beam
 from napari_d3ip.operators.on_the_fly import gather, places
 from napari_d3ip.solvers.classical import angular_weights, ramp_filter

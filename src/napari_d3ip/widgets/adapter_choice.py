@@ -9,7 +9,7 @@ from pathlib import Path
 
 from qtpy.QtWidgets import QFileDialog
 
-from napari_d3ip.prior.adapter_folders import available_adapters, installed_folder
+from napari_d3ip.adaptation.folders import available_adapters, installed_folder
 from napari_d3ip.widgets.model_form import Choice, offer
 
 NONE = "none"

@@ -1,8 +1,8 @@
 """How fast this machine is, from one session to the next.
 
-One JSON file in the user's cache folder: for each device the speeds that `napari_d3ip.cost` learns from runs, those of
-networks by the name of the prior; for this version of the package only. No Qt; a file that cannot be read or written
-is no reason not to work.
+One JSON file in the user's cache folder: for each device the speeds that `napari_d3ip.reconstruction.estimate` learns
+from runs, those of networks by the name of the prior; for this version of the package only. No Qt; a file that cannot
+be read or written is no reason not to work.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from napari.layers import Layer
 
-from napari_d3ip.digest import array_digest
 from napari_d3ip.errors import D3IPError, MeasurementError
 from napari_d3ip.io.position import Position
 from napari_d3ip.measurement import (
@@ -25,6 +24,7 @@ from napari_d3ip.measurement import (
     Measurement,
     Sinogram,
 )
+from napari_d3ip.measurement.digest import array_digest
 from napari_d3ip.widgets.layers import KEY, attributes_of, grid_in
 
 NOTE = "changed"

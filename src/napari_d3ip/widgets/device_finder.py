@@ -25,7 +25,7 @@ class DeviceFinder(QObject):
     Signals
     -------
     found(dict of str to str)
-        As `napari_d3ip.machine.available_devices`; not sent where that fails.
+        As `napari_d3ip.device.available_devices`; not sent where that fails.
     """
 
     found = Signal(object)
@@ -43,7 +43,7 @@ class DeviceFinder(QObject):
 
 def _ask() -> dict[str, str] | None:
     """Body of the thread; returns None on failure, since napari's workers must not raise."""
-    command = [sys.executable, "-m", "napari_d3ip.machine"]
+    command = [sys.executable, "-m", "napari_d3ip.device"]
     no_window = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # Windows would open a console.
     try:
         done = subprocess.run(

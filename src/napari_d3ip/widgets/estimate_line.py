@@ -12,11 +12,11 @@ from functools import partial
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QWidget
 
-from napari_d3ip.cost import Estimate, Extent, estimate, learn, learn_memory, slices_at_once, trial
-from napari_d3ip.defaults import resolve
 from napari_d3ip.errors import D3IPError
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.reconstruction import Control, Reconstruction, Step, iter_reconstruct
+from napari_d3ip.reconstruction.estimate import Estimate, Extent, estimate, learn, learn_memory, slices_at_once, trial
+from napari_d3ip.reconstruction.resolve import resolve
 from napari_d3ip.settings import Settings
 from napari_d3ip.widgets import calibration
 from napari_d3ip.widgets.looks import duration
@@ -158,7 +158,7 @@ def _planned(request: _Request) -> tuple[Extent, Settings]:
 
 def _try(request: _Request, speeds: dict[str, float], control: Control) -> Generator[Step, None, dict[str, float]]:
     """Body of the thread: one slice to have everything loaded, then a few."""
-    from napari_d3ip.machine import peak_memory, resolve_device  # Loads torch.
+    from napari_d3ip.device import peak_memory, resolve_device  # Loads torch.
 
     device = resolve_device(request.settings.device)
     count, settings = trial(Extent.of(request.measurement), request.settings)

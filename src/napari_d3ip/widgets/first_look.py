@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_d3ip.io.grid import inverse_fft
+from napari_d3ip.io.layout.grid import inverse_fft
 from napari_d3ip.measurement import (
     ComplexArray,
     FloatArray,

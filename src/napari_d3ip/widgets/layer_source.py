@@ -12,7 +12,7 @@ import numpy as np
 from napari.layers import Layer
 
 from napari_d3ip.io import ReadOptions
-from napari_d3ip.io.in_memory import Grid, kspace_of, sinogram_of
+from napari_d3ip.io.layout.in_memory import Grid, kspace_of, sinogram_of
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.widgets.image_layers import finest
 

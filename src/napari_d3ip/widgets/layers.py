@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_d3ip.digest import array_digest
 from napari_d3ip.io.position import Grid, Position
 from napari_d3ip.io.units import units_in_napari
 from napari_d3ip.measurement import (
@@ -24,6 +23,7 @@ from napari_d3ip.measurement import (
     Sinogram,
     place_in_world,
 )
+from napari_d3ip.measurement.digest import array_digest
 from napari_d3ip.reconstruction import Reconstruction, Uncertainty
 from napari_d3ip.settings import Settings
 from napari_d3ip.widgets.first_look import log_magnitude

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import QFormLayout, QLabel, QPushButton, QVBoxLayout, QWidge
 
 from napari_d3ip.errors import D3IPError
 from napari_d3ip.measurement import ImageStack
-from napari_d3ip.psf import gaussian_psf
+from napari_d3ip.measurement.psf import gaussian_psf
 from napari_d3ip.reconstruction import Control, Step
 from napari_d3ip.widgets.docking import TabbedDock
 from napari_d3ip.widgets.first_look import in_words

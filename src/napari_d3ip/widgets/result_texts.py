@@ -11,10 +11,10 @@ from pathlib import Path
 from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
 
+from napari_d3ip.adaptation.folders import installed_folder
 from napari_d3ip.errors import D3IPError, FileError
-from napari_d3ip.prior.adapter_folders import installed_folder
-from napari_d3ip.recipe import as_command, as_json, as_python
 from napari_d3ip.reconstruction import Reconstruction
+from napari_d3ip.reconstruction.reproduce import as_command, as_json, as_python
 from napari_d3ip.widgets.notify import show_failure
 
 

@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from napari_d3ip.digest import array_digest
 from napari_d3ip.errors import SettingsError
 from napari_d3ip.io.guard import reading
 from napari_d3ip.io.results import AbsentScan, find_scan, load_saved
 from napari_d3ip.io.units import units_in_napari
 from napari_d3ip.io.volumes import Volume
 from napari_d3ip.measurement import FloatArray, Measurement
+from napari_d3ip.measurement.digest import array_digest
 from napari_d3ip.settings import Settings
 from napari_d3ip.widgets.layers import CONTENT, KEY, QUANTITY, LayerTuple
 

@@ -13,10 +13,10 @@ from typing import Any, cast
 from magicgui.widgets import ComboBox
 from qtpy.QtWidgets import QFileDialog, QFormLayout, QWidget
 
-from napari_d3ip.defaults import foresee
 from napari_d3ip.errors import D3IPError
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.prior.library import available_priors
+from napari_d3ip.reconstruction.resolve import foresee
 from napari_d3ip.settings import Settings, fields_for, methods_for, problems, tasks_for
 from napari_d3ip.widgets import remembered
 from napari_d3ip.widgets.adapter_choice import AdapterChoice

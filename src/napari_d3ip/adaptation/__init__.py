@@ -1,0 +1,1 @@
+"""Adaptation of the prior to a scan: adapters, losses, measurement splitting, saved adapters."""

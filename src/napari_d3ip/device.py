@@ -1,0 +1,138 @@
+"""The machine a reconstruction runs on: devices, memory, versions of what decides the numbers.
+
+``python -m napari_d3ip.device`` prints `available_devices` as JSON.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from napari_d3ip.errors import DeviceError
+
+# What torch says of a CPU, on Linux and on Windows, libraries of CUDA and oneDNN do, and Python of constructors in C.
+_FULL = (
+    *("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "alloc_failed"),
+    *("std::bad_alloc", "could not create a primitive", "could not create a memory object"),
+)
+_NO_OBJECT = ("returned NULL without setting an exception", "returned a result with an exception set")
+
+
+def resolve_device(name: str) -> torch.device:
+    """Device for a name; ``auto`` takes the first CUDA device or the CPU.
+
+    Raises
+    ------
+    DeviceError
+        If it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "mps":
+        raise DeviceError("device: mps has no sparse matrices, which the projector needs; use cpu or cuda.")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"device: '{name}' is not known; use auto, cpu, cuda or cuda:N.") from error
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise DeviceError(f"device: {name} is not there ({torch.cuda.device_count()} CUDA devices); use auto or cpu.")
+    return device
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Say in one sentence that memory was not enough.
+
+    Raises
+    ------
+    DeviceError
+        If it was not.
+    """
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise DeviceError(
+                "memory: there is not enough for this run; lower batch_slices, or reconstruct some slices at a time."
+            ) from error
+        raise
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, says that memory was not enough; torch has a type for that on GPUs."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        text = str(error).lower()
+        if isinstance(error, MemoryError | torch.OutOfMemoryError):
+            return True
+        if isinstance(error, RuntimeError | OSError | ImportError) and any(part in text for part in _FULL):
+            return True
+        if isinstance(error, SystemError) and any(part.lower() in text for part in _NO_OBJECT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def available_devices() -> dict[str, str]:
+    """Names that settings take for the devices of this machine, and what each is; the first is ``auto``.
+
+    On CUDA devices this takes some memory until the process ends.
+    """
+    taken = resolve_device("auto").type.replace("cuda", "cuda:0")
+    devices = {"auto": taken, "cpu": f"{os.cpu_count() or 1} cores"}
+    for index in range(torch.cuda.device_count()):
+        devices[f"cuda:{index}"] = f"{torch.cuda.get_device_name(index)}, {_memory_in_words(index)}"
+    return devices
+
+
+def _memory_in_words(index: int) -> str:
+    total = torch.cuda.get_device_properties(index).total_memory / 2**30
+    try:
+        free = torch.cuda.mem_get_info(index)[0] / 2**30
+    except RuntimeError:  # Another process has the device to itself.
+        return f"{total:.0f} GiB, in use"
+    return f"{free:.0f} of {total:.0f} GiB free"
+
+
+def describe_device(device: torch.device) -> str:
+    """Device with its hardware, for the record."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    threads = torch.get_num_threads()
+    return f"cpu ({platform.processor() or platform.machine()}, {threads} thread{'s' if threads > 1 else ''})"
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Peak bytes: allocated by torch on CUDA, resident in the process on the CPU; None where not known."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return None
+    import resource  # Not there on Windows.
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB.
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    names = ("napari-d3ip", "torch", "diffusers", "peft", "numpy")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(available_devices()))

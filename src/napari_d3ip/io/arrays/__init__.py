@@ -1,0 +1,1 @@
+"""Raw access to files: arrays and attributes, no measurements."""

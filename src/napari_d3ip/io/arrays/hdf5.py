@@ -1,0 +1,308 @@
+"""Safe access to HDF5 for the formats built on it: links, virtual data sets, parts of arrays, and writing.
+
+Files of others are not trusted. Links and virtual data sets may lead to other files, as those of beamlines do, but
+only to regular ones and not in circles, which would block or crash the library; values kept outside HDF5 (external
+storage) are refused, since none of the formats has a use for them and they may be any file of the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from napari_d3ip.errors import FileError
+from napari_d3ip.files import is_regular
+from napari_d3ip.io.arrays.stored import AnyArray, Part, Stored
+from napari_d3ip.io.guard import listed, reading_file
+
+Item: TypeAlias = h5py.Dataset | h5py.Group
+_DEPTH = 12
+_MOST_LINKS = 16  # One behind another.
+
+
+class _Refused(Exception):
+    """A link that is not followed, and why."""
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether this is an HDF5 file, by its signature."""
+    return is_regular(path) and bool(h5py.is_hdf5(path))
+
+
+@contextmanager
+def opened(path: Path, what: str = "HDF5") -> Iterator[h5py.File]:
+    """Open a file for reading.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    what : str
+        Its format, for messages.
+
+    Raises
+    ------
+    FileError
+        If it is no regular file, or in place of what the library raises inside the block.
+    """
+    with reading_file(path, what), h5py.File(path, "r") as file:
+        yield file
+
+
+@contextmanager
+def written(path: Path) -> Iterator[h5py.File]:
+    """Make a file in memory, and write it when the block ends well.
+
+    On a full disk the library crashes the process, which Python's own writing does not.
+    """
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        yield file
+    with path.open("wb") as target:
+        target.write(content.getbuffer())
+
+
+def member(group: h5py.Group, name: str) -> Item | None:
+    """Return a direct member of a group; None if there is none, or only a link that leads nowhere good."""
+    try:
+        return _follow(group, name)
+    except (_Refused, KeyError, OSError):
+        return None
+
+
+def members(group: h5py.Group) -> dict[str, Item]:
+    """Return the members of a group by name; links that lead nowhere good are passed over."""
+    found = {name: member(group, name) for name in group}
+    return {name: item for name, item in found.items() if item is not None}
+
+
+def lookup(group: h5py.Group, name: str, path: Path) -> Item | None:
+    """Return the member of a group at a path in it, or None if there is none.
+
+    Raises
+    ------
+    FileError
+        If a link on the way leads nowhere, in a circle, or to what is no file.
+    """
+    item: Item = group
+    for part in name.strip("/").split("/"):
+        if not isinstance(item, h5py.Group):
+            return None
+        link = item.get(part, getlink=True)
+        if link is None:
+            return None
+        try:
+            item = _follow(item, part)
+        except (_Refused, KeyError, OSError) as error:
+            target = link.filename if isinstance(link, h5py.ExternalLink) else getattr(link, "path", part)
+            reason = f"which {error}" if isinstance(error, _Refused) else "which is missing or damaged"
+            raise FileError(
+                f"{path.name} links {part} to {target}, {reason}; put that file where the link expects it."
+            ) from error
+    return item
+
+
+def get(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
+    """Return the dataset of a group at a path in it.
+
+    Raises
+    ------
+    FileError
+        If it is missing, a group, or behind a broken link.
+    """
+    item = lookup(group, name, path)
+    if not isinstance(item, h5py.Dataset):
+        known = listed(name for name, _ in numeric_datasets(group.file))
+        raise FileError(f"dataset: {path.name} holds no data set {name}; it has {known}.")
+    return item
+
+
+def deferred(dataset: h5py.Dataset, path: Path) -> Stored:
+    """Return a dataset to be read in parts while its file is open; a complex compound (real, imag) is complex.
+
+    Raises
+    ------
+    FileError
+        If its values lie outside HDF5, are compressed in a way that needs another package, or it is a virtual dataset
+        whose sources are missing (HDF5 would fill in zeros) or itself.
+    """
+    _Sources(path).require(dataset)
+    _require_filters(dataset, path)
+
+    def read(part: Part) -> AnyArray:
+        return np.asarray(dataset[part if dataset.shape else ()])
+
+    return Stored(dataset.shape or (), dataset.dtype, read, path, f"HDF5 ({dataset.name})").joined()
+
+
+def load(dataset: h5py.Dataset, path: Path) -> npt.NDArray[Any]:
+    """Return all values of a dataset; a complex compound (real, imag) becomes complex.
+
+    Raises
+    ------
+    FileError
+        As `deferred`, or if they cannot be read or do not fit into memory.
+    """
+    return deferred(dataset, path)[()]
+
+
+def text(value: Any) -> str | None:
+    """An attribute or scalar that is text in any of HDF5's ways, else None."""
+    if isinstance(value, np.ndarray):
+        value = value.ravel()[0] if value.size == 1 else None
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value if isinstance(value, str) else None
+
+
+def attribute(item: Item, name: str) -> str | None:
+    """Text attribute, or None."""
+    return text(item.attrs.get(name))
+
+
+def last(dataset: h5py.Dataset) -> str:
+    """Name of a dataset without the groups it is in."""
+    return str(dataset.name).rsplit("/", 1)[-1]
+
+
+def numeric_datasets(group: h5py.Group) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Path and dataset of all numeric data below a group, each once; links that lead nowhere good are passed over."""
+    for name, item in walk(group):
+        if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiubcV" and item.ndim:
+            yield name, item
+
+
+def walk(group: h5py.Group, depth: int = _DEPTH) -> Iterator[tuple[str, Item]]:
+    """Path and item of all that is below a group, each once, whatever links lead to it."""
+    yield from _walk(group, "", depth, {address(group)})
+
+
+def _walk(group: h5py.Group, above: str, depth: int, seen: set[tuple[int, int]]) -> Iterator[tuple[str, Item]]:
+    names = list(group)
+    # Of several names for one object the one it has itself comes before links by a path.
+    names.sort(key=lambda name: not isinstance(group.get(name, getlink=True), h5py.HardLink))
+    for name in names:
+        item = member(group, name)
+        if item is None or (place := address(item)) in seen:
+            continue
+        seen.add(place)
+        yield f"{above}{name}", item
+        if isinstance(item, h5py.Group) and depth > 1:
+            yield from _walk(item, f"{above}{name}/", depth - 1, seen)
+
+
+def address(item: Item) -> tuple[int, int]:
+    """Return what tells an object from all others that are open, whatever it is called."""
+    known = h5py.h5o.get_info(item.id)
+    return int(known.fileno), int(known.addr)
+
+
+def _follow(group: h5py.Group, name: str, links: int = 0) -> Item:
+    """Direct member of a group, once it is clear that the link to it can be followed.
+
+    Raises
+    ------
+    _Refused
+        If it runs in a circle or to what is no regular file.
+    KeyError or OSError
+        If it leads nowhere.
+    """
+    if links > _MOST_LINKS:
+        raise _Refused("leads in a circle")
+    link = group.get(name, getlink=True)
+    if isinstance(link, h5py.SoftLink):
+        _descend(group.file["/"] if link.path.startswith("/") else group, link.path, links + 1)
+    elif isinstance(link, h5py.ExternalLink):
+        places = [place for place in _places(link.filename, group.file) if place.exists()]
+        if not all(is_regular(place) for place in places):
+            raise _Refused("is no regular file")
+        if places:
+            with h5py.File(places[0], "r") as file:
+                _descend(file, link.path, links + 1)
+    item: Item = group[name]
+    if not isinstance(item, h5py.Dataset | h5py.Group):
+        raise KeyError(name)  # A named type.
+    return item
+
+
+def _descend(item: Item, path: str, links: int) -> None:
+    for part in path.strip("/").split("/"):
+        if part and part != "." and isinstance(item, h5py.Group):
+            item = _follow(item, part, links)
+
+
+def _places(name: str, file: h5py.File) -> list[Path]:
+    """Where HDF5 may look for another file that this one names; that may itself lie behind a link."""
+    beside = Path(file.filename).parent
+    return [Path(name), beside / name, beside / Path(name).name]
+
+
+def _require_filters(dataset: h5py.Dataset, path: Path) -> None:
+    """Check that the compression is one that is there; that of many beamlines comes with a package."""
+    layout = dataset.id.get_create_plist()
+    for number in range(layout.get_nfilters()):
+        code, _, _, name = layout.get_filter(number)
+        if not h5py.h5z.filter_avail(code):
+            with contextlib.suppress(ImportError):
+                importlib.import_module("hdf5plugin")  # It registers its filters.
+        if not h5py.h5z.filter_avail(code):
+            raise FileError(
+                f"{path.name} has {dataset.name} compressed with filter {code} ({name.decode(errors='replace')}), "
+                "which needs the package hdf5plugin; install it (python -m pip install hdf5plugin)."
+            )
+
+
+@dataclass
+class _Sources:
+    """Which virtual datasets, as file and name, are being looked at, and which have been."""
+
+    path: Path
+    above: list[tuple[str, str]] = field(default_factory=list)
+    done: set[tuple[str, str]] = field(default_factory=set)
+
+    def require(self, dataset: h5py.Dataset) -> None:
+        """Check that the values lie in HDF5 files that are there, and do not depend on themselves."""
+        if dataset.external:
+            raise FileError(
+                f"{self.path.name} keeps {dataset.name} outside itself, in {dataset.external[0][0]}, which is not "
+                "read; copy the values into the file, for instance with h5repack."
+            )
+        own = (str(Path(dataset.file.filename).resolve()), str(dataset.name))
+        if own in self.above or len(self.above) > _MOST_LINKS:
+            raise FileError(f"{self.path.name} takes {dataset.name} from itself; give the file with its values.")
+        if not dataset.is_virtual or own in self.done:
+            return
+        self.above.append(own)
+        for name, source in dict.fromkeys((one.file_name, one.dset_name) for one in dataset.virtual_sources()):
+            self._require_source(dataset, name, source)
+        self.done.add(self.above.pop())
+
+    def _require_source(self, dataset: h5py.Dataset, name: str, source: str) -> None:
+        if name == ".":
+            self._require_named(dataset.file, source)
+            return
+        found = [place for place in _places(name, dataset.file)[:2] if is_regular(place)]
+        if not found:
+            raise FileError(
+                f"{self.path.name} takes {dataset.name} from {name}, which is missing; put that file where it is "
+                "expected."
+            )
+        for place in dict.fromkeys(place.resolve() for place in found):  # HDF5 may take either.
+            if h5py.is_hdf5(place):
+                with h5py.File(place, "r") as file:
+                    self._require_named(file, source)
+
+    def _require_named(self, file: h5py.File, name: str) -> None:
+        item = lookup(file, name, self.path)
+        if isinstance(item, h5py.Dataset):
+            self.require(item)

@@ -1,0 +1,96 @@
+"""Arrays in NumPy's files, of which nothing but the headers is read until a part is asked for.
+
+Pickled objects are passed over: opening them runs code.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from napari_d3ip.errors import FileError
+from napari_d3ip.files import open_regular
+from napari_d3ip.io.arrays.stored import Stored, from_bytes
+from napari_d3ip.io.guard import reading
+
+_SKIPPED = 2**17  # Bytes of an entry that are unpacked at once on the way to those that are wanted.
+
+
+def stored(path: Path, what: str = "npy file") -> Stored:
+    """Return the array of an npy file; pairs of a real and an imaginary part are complex.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    what : str
+        What it is, for messages.
+
+    Raises
+    ------
+    FileError
+        If it is no such file, truncated, or holds objects.
+    """
+    with reading(path, what):
+        with open_regular(path) as file:
+            shape, fortran, dtype = _header(file)
+            offset = file.tell()
+            size = file.seek(0, 2)
+        if dtype.hasobject:
+            raise FileError(f"{path.name} holds Python objects, which are not opened; save an array of numbers.")
+        array = from_bytes(lambda: open_regular(path), offset, shape, dtype, path, what, fortran=fortran)
+        _require_complete(path, array, size - offset)
+    return array.joined()
+
+
+def archived(path: Path) -> dict[str, Stored]:
+    """Return the arrays of an npz archive by name, as `stored`, without what is no array and without objects.
+
+    Raises
+    ------
+    FileError
+        If it is no such archive, or an array is truncated.
+    """
+    arrays = {}
+    with reading(path, "npz archive"), open_regular(path) as file, zipfile.ZipFile(file) as archive:
+        for entry in {entry.filename: entry for entry in archive.infolist()}.values():
+            if not entry.filename.endswith(".npy"):
+                continue
+            with archive.open(entry) as content:
+                shape, fortran, dtype = _header(cast(BinaryIO, content))
+                offset = content.tell()
+            if dtype.hasobject:
+                continue
+            name = entry.filename.removesuffix(".npy")
+            entry_of = partial(_entry, path, entry.filename)
+            array = from_bytes(entry_of, offset, shape, dtype, path, "npz archive", fortran=fortran)
+            _require_complete(path, array, entry.file_size - offset)
+            arrays[name] = array.joined()
+    return arrays
+
+
+@contextmanager
+def _entry(path: Path, name: str) -> Iterator[BinaryIO]:
+    """One entry of an archive, open."""
+    with open_regular(path) as file, zipfile.ZipFile(file) as archive, archive.open(name) as content:
+        content.MAX_SEEK_READ = _SKIPPED  # type: ignore[attr-defined]  # a constant of the class
+        yield cast(BinaryIO, content)
+
+
+def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether the first axis changes fastest, and type; the file is left where the values begin."""
+    version = np.lib.format.read_magic(file)
+    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return reader(file)
+
+
+def _require_complete(path: Path, array: Stored, size: int) -> None:
+    expected = array.size * array.dtype.itemsize
+    if expected > size:
+        raise FileError(f"{path.name} is truncated ({size} bytes of {expected} of an array); copy it again.")

@@ -1,0 +1,77 @@
+"""K-space of BART (.cfl and .hdr), Cartesian or along a trajectory.
+
+BART's axes are (readout, phase, second phase or slice encoding, coil), or (1, sample, readout, coil) along a
+trajectory; `napari_d3ip.io.arrays.cfl` says which way up the images are. ``bart fft -u`` is the transform of `KSpace`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from napari_d3ip.errors import FileError
+from napari_d3ip.files import is_regular
+from napari_d3ip.io.arrays.cfl import AVERAGE, AXES, COIL, MAPS, SLICE, is_cfl, load
+from napari_d3ip.io.layout.kspace import RawKSpace
+from napari_d3ip.io.options import ReadOptions
+from napari_d3ip.io.question import LayoutQuestion
+from napari_d3ip.measurement import ComplexArray, KSpace
+
+suffixes = (".cfl", ".hdr")
+
+
+def matches(path: Path) -> bool:
+    """Whether this is one of BART's pair of files; they do not say what is in them."""
+    return is_regular(path) and is_cfl(path)
+
+
+def read(path: Path, options: ReadOptions) -> KSpace:
+    """Read k-space; of a scan in three dimensions, slices along an axis that is fully sampled.
+
+    Raises
+    ------
+    D3IPError
+        See `napari_d3ip.io.read`.
+    """
+    array = load(path)
+    if array.shape[MAPS] > 1:
+        raise FileError(
+            f"{path.name} holds {array.shape[MAPS]} sets of maps (axis {MAPS}), which k-space has not; give the file "
+            "of k-space, and one set of maps as coil_maps=FILE."
+        )
+    along_trajectory = array.shape[0] == 1 and array.shape[1] > 1
+    if along_trajectory and options.trajectory is None:
+        raise LayoutQuestion(
+            f"trajectory: {path.name} has no readout axis (dimensions {array.shape[:4]}), as BART's data along a "
+            "trajectory; give trajectory=FILE.",
+            needs="trajectory",
+            shape=array.shape,
+        )
+    encodes_z = array.shape[2] > 1 and not along_trajectory
+    if encodes_z and array.shape[SLICE] > 1:
+        raise FileError(f"{path.name} holds {array.shape[SLICE]} slabs (axis {SLICE}); extract one with bart slice.")
+    return RawKSpace(
+        path,
+        "BART",
+        _as_rzcyx(_averaged(array), along_trajectory),
+        axes="rzcyx",
+        axes_from="the BART layout",
+        readout="y",
+        encodes_z=encodes_z,
+        notes={"dimensions": list(array.shape)},
+    ).to_kspace(options)
+
+
+def _averaged(array: ComplexArray) -> ComplexArray:
+    """Mean over the averages that measured a sample."""
+    counts = np.count_nonzero(array, axis=AVERAGE, keepdims=True)
+    return np.asarray(array.sum(axis=AVERAGE, keepdims=True) / np.maximum(counts, 1), dtype=np.complex64)
+
+
+def _as_rzcyx(array: ComplexArray, along_trajectory: bool) -> ComplexArray:
+    """Frames of all sorts in one axis, the one that BART counts first changing fastest."""
+    z, y, x = (SLICE, 2, 1) if along_trajectory else (2 if array.shape[2] > 1 else SLICE, 0, 1)
+    frames = [axis for axis in reversed(range(AXES)) if axis not in (z, COIL, y, x)]
+    ordered = array.transpose([*frames, z, COIL, y, x])
+    return ordered.reshape(-1, *ordered.shape[-4:])

@@ -1,0 +1,227 @@
+"""ISMRMRD (.h5, .mrd): the vendor-neutral raw data of MRI, readout by readout.
+
+Images are as the field shows them: rows along the phase encoding, columns along the readout.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from napari_d3ip.errors import FileError, MeasurementError
+from napari_d3ip.io.arrays import hdf5
+from napari_d3ip.io.formats import ismrmrd_header
+from napari_d3ip.io.formats.ismrmrd_header import Encoding, Header
+from napari_d3ip.io.guard import listed, needed
+from napari_d3ip.io.layout.readouts import ONE_WAY_ONLY, Readout, ReadoutScan, Role
+from napari_d3ip.io.options import ReadOptions
+from napari_d3ip.io.question import LayoutQuestion
+from napari_d3ip.measurement import FloatArray, KSpace
+
+suffixes = (".mrd", ".h5")
+_IMAGE = ("image", "both")
+# Lines that are no image, whatever else they are.
+_NO_IMAGE = (
+    "ACQ_IS_NAVIGATION_DATA",
+    "ACQ_IS_PHASECORR_DATA",
+    "ACQ_IS_HPFEEDBACK_DATA",
+    "ACQ_IS_DUMMYSCAN_DATA",
+    "ACQ_IS_RTFEEDBACK_DATA",
+    "ACQ_IS_SURFACECOILCORRECTIONSCAN_DATA",
+    "ACQ_IS_PHASE_STABILIZATION_REFERENCE",
+    "ACQ_IS_PHASE_STABILIZATION",
+)
+
+
+def matches(path: Path) -> bool:
+    """Whether an HDF5 file holds acquisitions and a header."""
+    if not hdf5.is_hdf5(path):
+        return False
+    with hdf5.opened(path, "ISMRMRD") as file:
+        return bool(_scans(file))
+
+
+def read(path: Path, options: ReadOptions) -> KSpace:
+    """Read a scan; ``options.dataset`` names its group if there are several.
+
+    Raises
+    ------
+    D3IPError
+        See `napari_d3ip.io.read`.
+    """
+    with hdf5.opened(path, "ISMRMRD") as file:
+        group = _scans(file)[_chosen(file, path, options.dataset)]
+        header = ismrmrd_header.parse(hdf5.load(hdf5.get(group, "xml", path), path)[0], path)
+        acquisitions = hdf5.load(hdf5.get(group, "data", path), path)
+    heads = acquisitions["head"]
+    roles = _roles(heads["flags"], path)
+    image = heads[np.isin(roles, _IMAGE)]
+    encoding = _encoding(image, header, path)
+    if encoding.trajectory == "epi" or _set(image["flags"], path, "ACQ_IS_REVERSE").any():
+        raise MeasurementError(ONE_WAY_ONLY.format(path.name))
+    readouts = [
+        _readout(acquisition, role, header, path)
+        for acquisition, role in zip(acquisitions, roles, strict=True)
+        if role != "skipped"
+    ]
+    voxel_size, image_shape = encoding.encoded.pixel_size, None
+    if encoding.trajectory != "cartesian":
+        image_shape = encoding.recon.matrix[1:]
+        voxel_size = (voxel_size[0], *encoding.recon.pixel_size[1:])
+        _add_trajectories(readouts, acquisitions[roles != "skipped"], image_shape, path)
+    return (
+        ReadoutScan(
+            path,
+            "ISMRMRD",
+            readouts,
+            encoding.encoded.matrix,
+            encoding.wanted,
+            voxel_size,
+            image_shape=image_shape,
+            noise_bandwidth=header.noise_bandwidth,
+            notes={"trajectory": encoding.trajectory},
+        )
+        .sort(options)
+        .to_kspace(options)
+    )
+
+
+def _scans(file: h5py.File) -> dict[str, h5py.Group]:
+    """Groups with acquisitions and a header, by name."""
+    return {name: item for name, item in hdf5.members(file).items() if isinstance(item, h5py.Group) and _is_scan(item)}
+
+
+def _is_scan(group: h5py.Group) -> bool:
+    data = hdf5.member(group, "data")
+    return "xml" in group and isinstance(data, h5py.Dataset) and "head" in (data.dtype.names or ())
+
+
+def _chosen(file: h5py.File, path: Path, wanted: str | None) -> str:
+    found = _scans(file)
+    if wanted is not None and wanted.strip("/") in found:
+        return wanted.strip("/")
+    if wanted is not None or not found:
+        raise FileError(f"dataset: {path.name} holds no such scan of ISMRMRD; it has {listed(found)}.")
+    if len(found) > 1:
+        raise LayoutQuestion(
+            f"dataset: {path.name} holds several scans ({listed(found)}); give dataset=NAME of one.",
+            needs="dataset",
+            candidates=tuple(found),
+            kind="kspace",
+        )
+    return next(iter(found))
+
+
+def _set(flags: Any, path: Path, *names: str) -> Any:
+    """Whether one of some flags is set, for each acquisition."""
+    constants = needed("ismrmrd.constants", path)
+    return flags & np.uint64(sum(1 << (getattr(constants, name) - 1) for name in names)) != 0
+
+
+def _roles(flags: Any, path: Path) -> Any:
+    """Role of a readout, or ``"skipped"``, for each acquisition."""
+    kinds = {
+        "noise": ("ACQ_IS_NOISE_MEASUREMENT",),
+        "skipped": _NO_IMAGE,
+        "both": ("ACQ_IS_PARALLEL_CALIBRATION_AND_IMAGING",),
+        "calibration": ("ACQ_IS_PARALLEL_CALIBRATION",),
+    }
+    return np.select([_set(flags, path, *names) for names in kinds.values()], list(kinds), "image")
+
+
+def _encoding(image: Any, header: Header, path: Path) -> Encoding:
+    spaces = set(image["encoding_space_ref"].tolist())
+    if not spaces:
+        raise FileError(f"{path.name} holds no image readouts; it may have been interrupted, so give another scan.")
+    if len(spaces) > 1 or max(spaces) >= len(header.encodings):
+        raise MeasurementError(f"data: {path.name} mixes several encodings; give a file with one of them.")
+    encoding: Encoding = header.encodings[spaces.pop()]
+    return encoding
+
+
+def _readout(acquisition: Any, role: Role, header: Header, path: Path) -> Readout:
+    head, counters = acquisition["head"], acquisition["head"]["idx"]
+    coils, count = int(head["active_channels"]), int(head["number_of_samples"])
+    numbers = np.asarray(acquisition["data"], np.float32)
+    if numbers.size != 2 * coils * count or not count:
+        raise FileError(
+            f"{path.name} is truncated: acquisition {int(head['scan_counter'])} holds {numbers.size // 2} of "
+            f"{coils * count} samples; copy or export it again."
+        )
+    samples = numbers.view(np.complex64)
+    kept, encoding = _kept(head), header.encodings[min(int(head["encoding_space_ref"]), len(header.encodings) - 1)]
+    if kept.start >= min(kept.stop, count):
+        raise FileError(
+            f"{path.name} marks all samples of acquisition {int(head['scan_counter'])} as void; convert the scan "
+            "again."
+        )
+    x, y, z = (float(value) for value in head["position"])
+    return Readout(
+        samples.reshape(coils, count)[:, kept],
+        role,
+        ky=int(counters["kspace_encode_step_1"]) - encoding.centre[1],
+        kz=int(counters["kspace_encode_step_2"]) - encoding.centre[0],
+        start=kept.start - int(head["center_sample"]),
+        slice=int(counters["slice"]),
+        frame=(
+            int(counters["contrast"]),
+            int(counters["phase"]),
+            int(counters["set"]),
+            int(counters["repetition"]),
+        ),
+        position=(x, y, z),
+        dwell=float(head["sample_time_us"]),
+    )
+
+
+def _kept(head: Any) -> slice:
+    """Samples that the scanner did not mark as void."""
+    first = int(head["discard_pre"])
+    return slice(first, max(first, int(head["number_of_samples"]) - int(head["discard_post"])))
+
+
+def _add_trajectories(readouts: list[Readout], acquisitions: Any, shape: tuple[int, int], path: Path) -> None:
+    """Positions of image readouts, in grid units.
+
+    The format leaves their unit open. In use are cycles per pixel (up to 1/2), radians per pixel (up to pi) and grid
+    units (up to half the matrix); which it is shows in how far they reach.
+    """
+    images = [
+        (readout, acquisition)
+        for readout, acquisition in zip(readouts, acquisitions, strict=True)
+        if readout.role in _IMAGE
+    ]
+    paths = [_positions(acquisition, path) for _, acquisition in images]
+    reach = max(float(np.abs(positions).max()) for positions in paths)
+    half = max(shape) / 2
+    for limit in (0.5, np.pi, half):
+        if limit / 2 < reach <= limit * (1 + 1e-3):
+            break
+    else:
+        raise MeasurementError(
+            f"trajectory: positions in {path.name} reach {reach:.4g}, which is neither half a cycle per pixel nor "
+            f"half of its matrix ({half:g}); give trajectory=FILE with (ky, kx) in grid units."
+        )
+    scale = np.array(shape, np.float32) / (2 * limit) if limit != half else np.float32(1)
+    for (readout, _), positions in zip(images, paths, strict=True):
+        readout.trajectory = positions * scale
+
+
+def _positions(acquisition: Any, path: Path) -> FloatArray:
+    """Positions (sample, 2), (ky, kx), as in the file."""
+    head, stated = acquisition["head"], np.asarray(acquisition["traj"], np.float32)
+    dimensions, count = int(head["trajectory_dimensions"]), int(head["number_of_samples"])
+    if dimensions < 2 or stated.size != dimensions * count:
+        raise MeasurementError(
+            f"trajectory: {path.name} is not Cartesian, but its readouts hold no positions; convert the scan again "
+            "with its trajectory."
+        )
+    positions = stated.reshape(count, dimensions)[_kept(head)]
+    if dimensions > 2 and positions[:, 2].any():
+        raise MeasurementError(
+            f"trajectory: {path.name} is a scan in three dimensions that is not Cartesian; give one of slices."
+        )
+    return positions[:, 1::-1]

@@ -1,0 +1,138 @@
+"""NeXus NXtomo (ESRF, Diamond, SOLEIL and others): projections, flats and darks interleaved in one stack.
+
+``image_key`` tells them apart: 0 projection, 1 flat, 2 dark, 3 invalid; -1 in ``image_key_control`` marks repeats at
+angles seen before. Frames are (row, column); there is an angle for every frame.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from napari_d3ip.errors import FileError, MeasurementError
+from napari_d3ip.io.arrays import hdf5
+from napari_d3ip.io.formats.hdf5 import stated_angle_unit
+from napari_d3ip.io.guard import listed
+from napari_d3ip.io.layout.sinogram import RawScan
+from napari_d3ip.io.options import ReadOptions
+from napari_d3ip.io.question import LayoutQuestion
+from napari_d3ip.io.units import convert_length, length_unit
+from napari_d3ip.measurement import Sinogram
+
+suffixes = (".nx", ".nxs", ".h5", ".hdf5")
+PROJECTION, FLAT, DARK = 0, 1, 2
+_DROPPED = (-1, 3)
+_DEPTH = 5
+
+
+def matches(path: Path) -> bool:
+    """Whether an HDF5 file has a detector with image keys."""
+    if not hdf5.is_hdf5(path):
+        return False
+    with hdf5.opened(path) as file:
+        return bool(_detectors(file))
+
+
+def read(path: Path, options: ReadOptions) -> Sinogram:
+    """Read an NXtomo file; ``options.dataset`` names the entry (or its data) if there are several.
+
+    Raises
+    ------
+    D3IPError
+        See `napari_d3ip.io.read`.
+    """
+    with hdf5.opened(path, "NXtomo") as file:
+        detector = _choose(_detectors(file), options.dataset, path)
+        dataset = hdf5.get(detector, "data", path)
+        keys = _image_keys(detector, path)
+        if dataset.ndim == 3 and len(keys) != len(dataset):
+            raise MeasurementError(
+                f"image_key: {len(keys)} values for {len(dataset)} frames in {path.name}; write it anew with one key "
+                "per frame."
+            )
+        if not np.any(keys == PROJECTION):
+            raise MeasurementError(f"image_key: {path.name} holds no projections (key 0); choose another file.")
+        frames = hdf5.deferred(dataset, path)
+        scan = RawScan(path, "NXtomo", frames, dataset=dataset.name, axes="azd", axes_from="the NXtomo definition")
+        if frames.ndim == 3:
+            scan.data = frames.chosen(keys == PROJECTION)
+            scan.flats = frames.chosen(keys == FLAT) if np.any(keys == FLAT) else None
+            scan.darks = frames.chosen(keys == DARK) if np.any(keys == DARK) else None
+        _read_angles(scan, detector, keys, path)
+        _read_pixel_size(scan, detector, path)
+        return scan.to_sinogram(options)
+
+
+def _detectors(file: h5py.File) -> list[h5py.Group]:
+    """Detector groups with image keys: ``<entry>/instrument/<detector>``, the entry at any depth up to three."""
+    found = []
+    for name, item in hdf5.walk(file, _DEPTH):
+        above = name.split("/")[:-1]
+        if isinstance(item, h5py.Group) and above and above[-1] == "instrument":
+            found += [item] if "image_key" in item or "image_key_control" in item else []
+    return found
+
+
+def _choose(detectors: list[h5py.Group], wanted: str | None, path: Path) -> h5py.Group:
+    names = [str(detector.parent.parent.name).strip("/") for detector in detectors]
+    entries = {
+        str(detector.name).strip("/") if names.count(name) > 1 else name: detector
+        for name, detector in zip(names, detectors, strict=True)
+    }
+    if wanted is not None:
+        chosen = [d for entry, d in entries.items() if (wanted.strip("/") + "/").startswith(entry + "/")]
+        if not chosen:
+            raise FileError(f"dataset: {path.name} has no entry {wanted}; it has {listed(entries)}.")
+        return chosen[0]
+    if len(entries) > 1:
+        raise LayoutQuestion(
+            f"dataset: {path.name} holds {len(entries)} scans ({listed(entries)}); give dataset=NAME of one.",
+            needs="dataset",
+            candidates=tuple(entries),
+        )
+    return detectors[0]
+
+
+def _image_keys(detector: h5py.Group, path: Path) -> npt.NDArray[np.int64]:
+    """One key a frame; the control keys tell repeats from projections, so they come first."""
+    name = "image_key_control" if "image_key_control" in detector else "image_key"
+    keys = hdf5.load(hdf5.get(detector, name, path), path).ravel()
+    known = (PROJECTION, FLAT, DARK, *_DROPPED)
+    bad = keys[~np.isin(keys, known)]
+    if bad.size:
+        raise FileError(
+            f"image_key: {path.name} has the value {bad[0]}, which is none of 0 (projection), 1 (flat), 2 (dark), 3 "
+            "(invalid) and -1 (repeat); correct it."
+        )
+    return keys.astype(np.int64)
+
+
+def _read_angles(scan: RawScan, detector: h5py.Group, keys: npt.NDArray[np.int64], path: Path) -> None:
+    """Angles of the projections, from one for every frame (or, in some files, for every projection)."""
+    dataset = hdf5.lookup(detector.parent.parent, "sample/rotation_angle", path)
+    if not isinstance(dataset, h5py.Dataset) or not dataset.size:
+        return
+    angles = hdf5.load(dataset, path).ravel()
+    scan.angles = angles[keys == PROJECTION] if len(angles) == len(keys) else angles
+    scan.angles_from, scan.angle_unit = str(dataset.name), stated_angle_unit(dataset)
+
+
+def _read_pixel_size(scan: RawScan, detector: h5py.Group, path: Path) -> None:
+    """Pixel sizes in the sample plane if the file has them, else the detector's; metres unless stated (NeXus)."""
+    entry = detector.parent.parent
+    places = ((entry, "sample/{}_pixel_size"), (detector, "{}_magnified_pixel_size"), (detector, "{}_pixel_size"))
+    for group, pattern in places:
+        sizes = []
+        for axis in "yx":
+            item = hdf5.lookup(group, pattern.format(axis), path)
+            if isinstance(item, h5py.Dataset) and item.size == 1:
+                unit = length_unit(hdf5.attribute(item, "units") or "m")
+                value = float(hdf5.load(item, path).ravel()[0])
+                if unit and np.isfinite(value) and value > 0:
+                    sizes.append(convert_length(value, unit, "micrometer"))
+        if len(sizes) == 2:
+            scan.pixel_sizes, scan.unit = (None, *sizes), "micrometer"
+            return

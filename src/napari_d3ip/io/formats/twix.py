@@ -1,0 +1,203 @@
+"""Siemens raw data (twix, .dat), through the ``twixtools`` package.
+
+Images have rows along the phase encoding and columns along the readout. Of several measurements in a file the last is
+the scan; those before it are adjustments, among them the noise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+
+from napari_d3ip.errors import FileError, MeasurementError
+from napari_d3ip.files import is_regular, open_regular
+from napari_d3ip.io.guard import needed, reading
+from napari_d3ip.io.layout.readouts import ONE_WAY_ONLY, Readout, ReadoutScan, Role
+from napari_d3ip.io.options import ReadOptions
+from napari_d3ip.measurement import KSpace
+
+suffixes = (".dat",)
+_CARTESIAN, _THREE_DIMENSIONS = 1, 4  # Codes of ucTrajectory and ucDimension.
+_NOISE_BANDWIDTH = 0.793  # Of Siemens receivers, as converters to ISMRMRD state it.
+_LARGEST_IDENTIFIER, _MOST_MEASUREMENTS = 10_000, 64
+_SHORTEST_BLOCK = 128  # Bytes, as the library has it.
+_TRUNCATED = "{} is truncated: it ends before the measurement does; copy or export it again."
+_NO_IMAGE = (
+    "SYNCDATA",
+    "ACQEND",
+    "RTFEEDBACK",
+    "HPFEEDBACK",
+    "PHASCOR",
+    "PHASESTABSCAN",
+    "REFPHASESTABSCAN",
+    "noname60",
+)
+
+
+def matches(path: Path) -> bool:
+    """Whether a .dat file begins as twix files do."""
+    if path.suffix.lower() not in suffixes or not is_regular(path):
+        return False
+    with reading(path, "twix"):
+        return _version(path) is not None
+
+
+def read(path: Path, options: ReadOptions) -> KSpace:
+    """Read the last measurement.
+
+    Raises
+    ------
+    D3IPError
+        See `napari_d3ip.io.read`.
+    """
+    twixtools = needed("twixtools", path)
+    # The library prints its warnings.
+    with reading(path, "twix"), contextlib.redirect_stdout(sys.stderr):
+        _check_length(path)
+        measurements = twixtools.read_twix(
+            str(path), parse_pmu=False, parse_geometry=False, verbose=False, keep_acqend=True, keep_syncdata=False
+        )
+        scan = _scan(path, measurements)
+    return scan.sort(options).to_kspace(options)
+
+
+def _version(path: Path) -> Literal["VB", "VD"] | None:
+    """VD and later begin with an identifier and the number of measurements, VB with its header's length and parts."""
+    with open_regular(path) as file:
+        start = np.frombuffer(file.read(8), "<u4")
+    if len(start) < 2 or not 0 < start[1] <= _MOST_MEASUREMENTS:
+        return None
+    if start[0] < _LARGEST_IDENTIFIER:
+        return "VD"
+    return "VB" if start[0] < path.stat().st_size else None
+
+
+def _check_length(path: Path) -> None:
+    version = _version(path)
+    if version is None:
+        raise ValueError("no measurement in it")
+    if version == "VD":
+        structure = needed("twixtools.hdr_def", path).MultiRaidFileHeader
+        header = np.fromfile(path, structure, count=1)[0]
+        entries = header["entry"][: header["hdr"]["count_"]]
+        starts = [int(entry["off_"]) for entry in entries]
+        ends = [start + int(entry["len_"]) for start, entry in zip(starts, entries, strict=True)]
+        if max(ends) > path.stat().st_size:
+            raise FileError(_TRUNCATED.format(path.name))
+        if min(starts) < structure.itemsize:
+            raise FileError(f"{path.name} is damaged: it has a measurement inside its own table; export it again.")
+    else:
+        starts, ends = [0], [path.stat().st_size]
+    with open_regular(path) as file:
+        for start, end in zip(starts, ends, strict=True):
+            _require_advance(file, range(start, end if end > start else path.stat().st_size), version == "VD", path)
+
+
+def _require_advance(file: BinaryIO, extent: range, is_new: bool, path: Path) -> None:
+    """Check that every block of a measurement leads to a later one; the library waits for ever where one does not.
+
+    Parameters
+    ----------
+    file : file
+        Open.
+    extent : range
+        Bytes of the measurement.
+    is_new : bool
+        Whether it is of version VD or later.
+    path : Path
+        For messages.
+
+    Raises
+    ------
+    FileError
+        If one does not.
+    """
+    library = needed("twixtools.mdb", path)
+    file.seek(extent.start)
+    place = extent.start + int.from_bytes(file.read(4), "little")
+    while place + _SHORTEST_BLOCK < extent.stop:
+        file.seek(place)
+        try:
+            block = library.Mdb(file, is_new)
+        except ValueError:  # The file ends; the library stops here, too.
+            return
+        if block.is_flag_set("ACQEND"):
+            return
+        length = int(block.dma_len)
+        if length <= 0:
+            raise FileError(f"{path.name} is damaged: its block at byte {place} has no length; export it again.")
+        place += length
+
+
+def _scan(path: Path, measurements: list[Any]) -> ReadoutScan:
+    last, protocol = measurements[-1], measurements[-1]["hdr"]["MeasYaps"]
+    if not last["mdb"] or not last["mdb"][-1].is_flag_set("ACQEND"):
+        raise FileError(_TRUNCATED.format(path.name))
+    space, geometry = protocol["sKSpace"], protocol["sSliceArray"]["asSlice"][0]
+    if space.get("ucTrajectory", _CARTESIAN) != _CARTESIAN:
+        raise MeasurementError(
+            f"trajectory: {path.name} is not Cartesian, and twix files do not hold trajectories; convert it to "
+            "ISMRMRD with its trajectory."
+        )
+    readouts = []
+    for measurement in measurements:
+        dwell = measurement["hdr"]["MeasYaps"]["sRXSPEC"]["alDwellTime"][0] / 1000
+        for block in measurement["mdb"]:
+            role = _role(block)
+            if role is None or (role != "noise" and measurement is not last):
+                continue
+            if role in ("image", "both") and block.is_flag_set("REFLECT"):
+                raise MeasurementError(ONE_WAY_ONLY.format(path.name))
+            readouts.append(_readout(block, role, dwell))
+    encodes_z = space["ucDimension"] == _THREE_DIMENSIONS
+    depth = space["lPartitions"] if encodes_z else 1
+    height, width = space["lPhaseEncodingLines"], space["lBaseResolution"]
+    columns = round(width * last["hdr"]["Meas"].get("flReadoutOSFactor", 2.0))
+    # Oversampling of lines and partitions enlarges the encoded field of view.
+    denser = [1 + space.get(f"d{axis}OversamplingForDialog", 0.0) for axis in ("Slice", "Phase")]
+    slices = round(depth / denser[0]) if encodes_z else 1
+    return ReadoutScan(
+        path,
+        "twix",
+        readouts,
+        (depth, height, columns),
+        (slices, height, width),
+        (
+            geometry["dThickness"] / slices,
+            geometry["dPhaseFOV"] * denser[1] / height,
+            geometry["dReadoutFOV"] / width,
+        ),
+        noise_bandwidth=_NOISE_BANDWIDTH,
+        notes={"measurements": len(measurements)},
+    )
+
+
+def _role(block: Any) -> Role | None:
+    if any(block.is_flag_set(flag) for flag in _NO_IMAGE):
+        return None
+    if block.is_flag_set("NOISEADJSCAN"):
+        return "noise"
+    if block.is_flag_set("PATREFANDIMASCAN"):
+        return "both"
+    return "calibration" if block.is_flag_set("PATREFSCAN") else "image"
+
+
+def _readout(block: Any, role: Role, dwell: float) -> Readout:
+    header = block.mdh
+    counters, place = header.Counter, header.SliceData.SlicePos
+    first, end = header.CutOff.Pre, header.SamplesInScan - header.CutOff.Post
+    return Readout(
+        np.asarray(block.data, np.complex64)[:, first:end],
+        role,
+        ky=counters.Lin - header.CenterLin,
+        kz=counters.Par - header.CenterPar,
+        start=first - header.CenterCol,
+        slice=counters.Sli,
+        frame=(counters.Eco, counters.Phs, counters.Set, counters.Rep),
+        position=(place.Sag, place.Cor, place.Tra),
+        dwell=dwell,
+    )

@@ -1,0 +1,192 @@
+"""Projection angles: from an argument, the scan's own file or a file beside it; always degrees afterwards.
+
+Knows no scan format. Degrees or radians are never guessed where the numbers could be either.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_d3ip.errors import FileError
+from napari_d3ip.files import is_regular, read_text
+from napari_d3ip.io.arrays.numpy_files import stored
+from napari_d3ip.io.options import AngleUnit
+from napari_d3ip.io.question import LayoutQuestion
+from napari_d3ip.io.units import angle_unit
+from napari_d3ip.measurement.directions import covered
+
+AngleArray = npt.NDArray[np.float64]
+
+# Files written for nothing else; a plain .txt or .csv beside a scan may be a log and counts only if it is numbers.
+_SIDECARS = (".angles.txt", "_angles.txt", "_angles.npy", ".tlt", ".rawtlt")
+_LOOSE_SIDECARS = (".txt", ".csv")
+_FOLDER_SIDECARS = ("angles.txt", "angles.csv", "angles.npy")
+# Degrees or radians within which nothing has turned.
+_STANDSTILL = 0.01
+# Degrees of a half circle that cover all of it, and those that are a small part of it.
+_FULL, _SMALL = 170.0, 60.0
+# Half turns by which a number of them is whole.
+_WHOLE = 0.01
+_NAMES = re.compile(r"ang|theta|tilt|rot", re.IGNORECASE)
+_UNIT_IN_NAME = re.compile(r"(?:^|[^a-z])(deg(?:rees?|s)?|rad(?:ians?|s)?)(?![a-z])", re.IGNORECASE)
+
+
+def read_angles(path: Path) -> tuple[AngleArray, AngleUnit | None]:
+    """Angles in a text, csv or npy file, with the unit if a column title states it (``angle_deg``).
+
+    A table needs a title that contains angle, theta, tilt or rot over the column meant; otherwise one number a line,
+    or all in one line. Lines that begin with ``#`` or ``%`` are skipped.
+
+    Returns
+    -------
+    angles : ndarray
+        As in the file, float64.
+    unit : {"degree", "radian"} or None
+
+    Raises
+    ------
+    FileError
+        If the file is missing or not such a list.
+    """
+    if path.suffix.lower() == ".npy":
+        return _real(stored(path, "angles"), path.name), None
+    text = read_text(path)
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and line[0] not in "#%"]
+    separator = r"[,;\t]+" if any(mark in line for line in lines for mark in ",;\t") else r"\s+"
+    rows = [row for line in lines if (row := [cell for cell in re.split(separator, line) if cell.strip()])]
+    if not rows:
+        raise FileError(f"angles: {path.name} holds no numbers; give one angle per line.")
+    title = None if _is_number(rows[0][0]) else [cell.strip() for cell in rows.pop(0)]
+    column, unit = _column(path, title, rows)
+    try:
+        return np.array([float(cell) for cell in column]), unit
+    except ValueError as error:
+        raise FileError(f"angles: {path.name} holds text among its numbers; give one angle per line.") from error
+
+
+def _column(path: Path, title: list[str] | None, rows: list[list[str]]) -> tuple[list[str], AngleUnit | None]:
+    """The cells that are angles, and the unit in their title."""
+    widths = {len(row) for row in rows}
+    if title and len(title) > 1 and widths == {len(title)}:
+        named = [index for index, name in enumerate(title) if _NAMES.search(name)]
+        if len(named) == 1:
+            return [row[named[0]] for row in rows], unit_in_name(title[named[0]])
+    elif len(rows) == 1 or widths == {1}:
+        return [cell for row in rows for cell in row], unit_in_name(" ".join(title or ()))
+    raise FileError(
+        f"angles: {path.name} has several columns; give one angle per line, or a title with the word angle over its "
+        "column."
+    )
+
+
+def unit_in_name(name: str) -> AngleUnit | None:
+    """Unit at the start of a word in a column or variable name such as ``theta_rad``."""
+    match = _UNIT_IN_NAME.search(name)
+    return angle_unit(match[1]) if match else None
+
+
+def find_sidecar(path: Path) -> tuple[Path, AngleArray, AngleUnit | None] | None:
+    """Angles in a file beside a scan (same stem), or inside a folder of images.
+
+    Raises
+    ------
+    FileError
+        If a file named as a list of angles is none.
+    """
+    if path.is_dir():
+        strict, loose = [path / name for name in _FOLDER_SIDECARS], []
+    else:
+        strict = [path.with_name(path.stem + ending) for ending in _SIDECARS]
+        loose = [path.with_name(path.stem + ending) for ending in _LOOSE_SIDECARS]
+    for candidate in (*strict, *loose):
+        if is_regular(candidate) and candidate != path:
+            try:
+                return (candidate, *read_angles(candidate))
+            except FileError:
+                if candidate in strict:
+                    raise
+    return None
+
+
+def in_degrees(values: npt.ArrayLike, unit: AngleUnit | None, source: str) -> AngleArray:
+    """Degrees from angles whose unit may be stated.
+
+    Without a unit they are degrees, unless more than 2 of them span no more than a turn in radians, or make half turns
+    of radians but a small part of one in degrees.
+
+    Parameters
+    ----------
+    values : array_like
+        Angles, any shape; flattened.
+    unit : {"degree", "radian"} or None
+        As stated.
+    source : str
+        Where they come from, for the message.
+
+    Raises
+    ------
+    LayoutQuestion
+        If they could be radians.
+    """
+    angles = _real(values, source)
+    if unit is None and _could_be_radians(angles):
+        raise LayoutQuestion(
+            f"angle_unit: the {len(angles)} angles of {source} run from {angles.min():g} to {angles.max():g} without "
+            "a unit and could be radians; give angle_unit=radian or angle_unit=degree.",
+            needs="angle_unit",
+            candidates=("radian", "degree"),
+        )
+    return cast(AngleArray, np.rad2deg(angles)) if unit == "radian" else angles
+
+
+def are_missing(values: npt.ArrayLike) -> bool:
+    """Return whether several angles are all the same, as programs write that know none."""
+    angles = np.asarray(values)
+    # Less than an encoder's noise is no movement.
+    return angles.dtype.kind in "fiu" and angles.size > 1 and bool(np.ptp(angles.astype(np.float64)) <= _STANDSTILL)
+
+
+def _could_be_radians(angles: AngleArray) -> bool:
+    """Whether angles without a unit may be radians; those that cannot are degrees."""
+    span = float(np.ptp(angles))
+    if len(angles) <= 2 or not np.isfinite(span):
+        return False
+    if span <= 2 * math.pi + 0.1:
+        return True
+    if span >= 180.0 or covered(np.rad2deg(angles)) < _FULL:
+        return False
+    # In degrees a small part of a turn, in radians many of them: written degrees are round, or evenly so.
+    steps = np.diff(np.sort(angles))
+    if np.allclose(steps, steps.mean(), atol=1e-4) and _is_round(steps.mean()):
+        return False
+    half_turns = np.array((span, span + float(np.median(steps)))) / math.pi
+    is_whole = bool(np.any(np.abs(half_turns - half_turns.round()) < _WHOLE))
+    return is_whole or (span < _SMALL and not all(map(_is_round, angles)))
+
+
+def _is_round(number: float) -> bool:
+    """Whether a number has two decimals at most, as degrees in files and single precision have them."""
+    return bool(abs(100 * number - round(100 * number)) < 0.002)
+
+
+def _real(values: npt.ArrayLike, source: str) -> AngleArray:
+    kind: np.dtype[Any] = getattr(values, "dtype", None) or np.asarray(values).dtype
+    if kind.kind not in "fiu":
+        raise FileError(f"angles: {source} holds {kind} where angles should be; give angles=FILE.")
+    array: npt.NDArray[Any] = np.asarray(values)
+    return array.astype(np.float64).ravel()
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,383 @@
+"""What a format module found of k-space in a file, and how that becomes a measurement.
+
+The counterpart of `napari_d3ip.io.layout.sinogram`: axes, repetitions, oversampling, the third encoded axis, and what the caller
+adds are settled here, for all formats alike. Knows no file format.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_d3ip.errors import MeasurementError
+from napari_d3ip.io.arrays.stored import AnyArray, Values, parts_of_complex
+from napari_d3ip.io.layout import companions
+from napari_d3ip.io.layout.grid import Grid, mean
+from napari_d3ip.io.options import SINOGRAM_ONLY, ReadOptions, is_kspace_order
+from napari_d3ip.io.question import LayoutQuestion
+from napari_d3ip.measurement import ComplexArray, KSpace, is_measured
+from napari_d3ip.measurement.arrays import frozen
+
+ORDER = "rzcyx"
+KSPACE_NAMES = ("kspace", "k_space", "kdata", "ksp", "kspace_data", "k_data", "raw_kspace")
+_ORDERS = {
+    2: ("yx", "xy"),
+    3: ("cyx", "zyx", "yxc", "yxz"),
+    4: ("zcyx", "czyx", "yxcz", "yxzc"),
+    5: ("rzcyx", "yxzcr"),
+}
+_EXPLAINED = {"r": "repetition", "z": "slice", "c": "coil", "y": "ky", "x": "kx"}
+_AXIS_NUMBER = {"z": 0, "y": 1, "x": 2}
+
+
+@dataclass
+class RawKSpace:
+    """Content of a file before axes, repetition and slices are settled.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    format : str
+        Name of the format, for provenance and messages.
+    data : ndarray or Stored
+        As in the file; of what is stored, only the slices that are wanted are read, unless they are encoded.
+    axes : str, optional
+        Meaning of the axes of ``data`` (letters r, z, c, y, x), if the file or its format states it.
+    axes_from : str
+        What states it.
+    dataset : str, optional
+        Path or variable name inside the file.
+    mask : ndarray, optional
+        What was measured, shape (x,), (y, x) or (z, y, x); default: what is not zero.
+    coil_maps, trajectory, image_shape, noise_level, voxel_size
+        As in `KSpace`.
+    calibration : ndarray or Grid, optional
+        As in `KSpace`, or on a grid like that of ``data``, to be cut out.
+    unit : str, optional
+        Unit of ``voxel_size``.
+    wanted : tuple of int, optional
+        Pixels (z, y, x) of the image without oversampling.
+    readout : {"x", "y"}
+        Axis of the readout.
+    encodes_z : bool
+        Whether z is encoded (kz) instead of a list of slices.
+    is_padded : bool
+        Whether columns of zeros pad the data, whatever the mask says of them.
+    whitening : ndarray, optional
+        Matrix (coil, coil) that ``data`` were multiplied with, and so must be coil maps from elsewhere.
+    repetition : int or "mean", optional
+        What ``data`` are of, if the format module had the choice.
+    notes : dict
+        What the format module did, for provenance.
+    provenance : dict, optional
+        Kept from an earlier save.
+    in_memory : bool
+        Whether ``path`` is but a name, which cannot be read again.
+    """
+
+    path: Path
+    format: str
+    data: Values
+    axes: str | None = None
+    axes_from: str = "the file"
+    dataset: str | None = None
+    mask: Values | None = None
+    coil_maps: Values | None = None
+    trajectory: Values | None = None
+    image_shape: tuple[int, int] | None = None
+    calibration: Values | Grid | None = None
+    noise_level: float | None = None
+    voxel_size: tuple[float, float, float] | None = None
+    unit: str | None = None
+    wanted: tuple[int, int, int] | None = None
+    readout: Literal["x", "y"] = "x"
+    encodes_z: bool = False
+    is_padded: bool = False
+    whitening: ComplexArray | None = None
+    repetition: int | Literal["mean"] | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] | None = None
+    in_memory: bool = False
+
+    @property
+    def name(self) -> str:
+        """File name, for messages and layers."""
+        return self.path.name
+
+    def to_kspace(self, options: ReadOptions) -> KSpace:
+        """Settle what the file leaves open with the options, or ask.
+
+        Raises
+        ------
+        LayoutQuestion
+            If axes, repetition or image shape remain open.
+        MeasurementError
+            If the data or geometry cannot be right.
+        SettingsError
+            If an option does not fit.
+        """
+        options.refuse(SINOGRAM_ONLY, self.name, "k-space")
+        if self.data.dtype.kind != "c" or self.data.size == 0:
+            # Type and size are checked first: raises the right sentence.
+            KSpace(np.broadcast_to(np.zeros((), self.data.dtype), self.data.shape), source=self.name)
+        axes = self._settle_axes(options)
+        trajectory = None if self.trajectory is None else np.asarray(self.trajectory)
+        if options.trajectory is not None:
+            trajectory = companions.read_trajectory(options.trajectory)
+        if trajectory is not None and np.iscomplexobj(trajectory):
+            raise MeasurementError(
+                f"trajectory: that of {self.name} is complex; give real (ky, kx) in grid units, shape (readout, "
+                "sample, 2)."
+            )
+        shape, whole = list(self.data.shape), self._read_slices(options, axes)
+        grid = self._settle_repetition(_ordered(np.asarray(self.data), axes), options, cartesian=trajectory is None)
+        calibration, along = self.calibration, "z"
+        if trajectory is None:
+            grid, calibration, along = self._settle_grid(grid, options)
+        elif isinstance(calibration, Grid):
+            calibration = calibration.centre()
+        self.notes["slices_along"] = along
+        given = self._given(options, along, grid if trajectory is None else None, whole)
+        part = slice(None) if whole is not None else options.slice_range(len(grid.data), self.name)
+        data = grid.data[part]
+        return KSpace(
+            # A view would keep the whole scan in memory; what nobody else has need not be copied again.
+            frozen(data if len(data) == len(grid.data) else data.copy()),
+            trajectory=trajectory,
+            image_shape=None if trajectory is None else self._settle_shape(options),
+            calibration=None if calibration is None else np.asarray(_part(calibration, part, len(grid.data))),
+            mask=_part(given.pop("mask"), part, len(grid.data)),
+            coil_maps=_part(given.pop("coil_maps"), part, len(grid.data)),
+            source=self.name,
+            provenance=self._provenance(options, axes, shape),
+            origin=None if self.in_memory else options.origin(self.path),
+            **given,
+        )
+
+    def _settle_axes(self, options: ReadOptions) -> str:
+        axes, shape = options.axes or self.axes, self.data.shape
+        if options.axes is not None:
+            self.axes_from = "the axes option"
+        if axes is None and len(shape) in _ORDERS:
+            meanings = " or ".join(f"axes={order} ({_in_words(order)})" for order in _ORDERS[len(shape)])
+            raise LayoutQuestion(
+                f"axes: {self.name} has shape {shape}, which leaves the axis order of k-space open; give for instance "
+                f"{meanings}.",
+                needs="axes",
+                candidates=_ORDERS[len(shape)],
+                shape=shape,
+                kind="kspace",
+            )
+        if axes is None:
+            raise MeasurementError(
+                f"data: {self.name} has shape {shape}, but k-space has two to five axes; choose another dataset."
+            )
+        if not is_kspace_order(axes) or len(axes) != len(shape):
+            raise MeasurementError(
+                f"axes: {axes} does not fit {self.name} of shape {shape}; give one letter for each of these axes, out "
+                "of r, z, c, y and x."
+            )
+        return axes
+
+    def _read_slices(self, options: ReadOptions, axes: str) -> tuple[slice, int] | None:
+        """Read the slices that are wanted, if the file has them as such; they, and how many it has, or None."""
+        if "z" not in axes or self.encodes_z:
+            return None
+        count = self.data.shape[axes.index("z")]
+        whole = options.slice_range(count, self.name), count
+        data = self.data[tuple(whole[0] if letter == "z" else slice(None) for letter in axes)]
+        # A view would keep the whole scan in memory.
+        self.data = data.copy() if isinstance(self.data, np.ndarray) and data.size < self.data.size else data
+        self.mask, self.coil_maps = _cut(self.mask, whole), _cut(self.coil_maps, whole)
+        if not isinstance(self.calibration, Grid):
+            self.calibration = _cut(self.calibration, whole)
+        elif whole[0] != slice(0, count):
+            grid = self.calibration
+            self.calibration = Grid(grid.data[whole[0]], grid.mask[whole[0]]) if len(grid.data) == count else grid
+        return whole
+
+    def _settle_repetition(self, data: ComplexArray, options: ReadOptions, *, cartesian: bool) -> Grid:
+        """One repetition, or the mean of what was measured."""
+        chosen: int | Literal["mean"] = 0
+        if self.repetition is None:
+            self.repetition = chosen = choose_repetition(len(data), options, self.name, shape=self.data.shape)
+        mask = sampled = (data != 0).any(axis=2)
+        if self.mask is not None and cartesian:
+            mask = np.broadcast_to(_fitting_mask(np.asarray(self.mask), mask.shape[1:], self.name), mask.shape)
+        if self.is_padded:
+            mask = mask & sampled.any(axis=(0, 1, 2))
+        if chosen != "mean":
+            return Grid(data[chosen], mask[chosen])
+        merged, counts = mean(data, mask if cartesian else np.ones_like(mask))
+        if self.noise_level is not None:
+            self.noise_level *= noise_after_mean(counts)
+        return merged
+
+    def _settle_grid(self, grid: Grid, options: ReadOptions) -> tuple[Grid, Values | None, str]:
+        """Grid and calibration without oversampling, slices apart, and the axis these are along."""
+        along = grid.slicing_axis(self.readout, self.name) if self.encodes_z else "z"
+        calibration = self.calibration
+        for letter in dict.fromkeys((self.readout, along) if self.encodes_z else (self.readout,)):
+            size = None if self.wanted is None else self.wanted[_AXIS_NUMBER[letter]]
+            before = grid.mask.shape[_AXIS_NUMBER[letter]]
+            if size is None or size >= before or options.keep_oversampling:
+                continue
+            grid = grid.cropped(letter, size)
+            if isinstance(calibration, Grid):
+                calibration = calibration.cropped(letter, size)
+            self.notes.setdefault("oversampling_removed", {})[letter] = [before, size]
+        if self.encodes_z:
+            grid = grid.stacked(along)
+            if isinstance(calibration, Grid):
+                calibration = calibration.stacked(along)
+        return grid, calibration.centre() if isinstance(calibration, Grid) else calibration, along
+
+    def _given(
+        self, options: ReadOptions, along: str, grid: Grid | None, whole: tuple[slice, int] | None
+    ) -> dict[str, Any]:
+        """Fields of `KSpace` that options may replace; what they give has all slices, if there were more."""
+        mask: AnyArray | None = None if grid is None else grid.mask
+        if options.mask is not None:
+            mask = _cut(companions.read_mask(options.mask, along), whole)
+            mask = mask if grid is None else _fitting_mask(mask, grid.mask.shape, self.name)
+        coil_maps = None if self.coil_maps is None else np.asarray(self.coil_maps)
+        if options.coil_maps is not None:
+            coil_maps = _cut(companions.read_coil_maps(options.coil_maps, along), whole)
+            if self.whitening is not None and coil_maps.shape[1] == len(self.whitening):
+                coil_maps = np.einsum("ij,zjyx->ziyx", self.whitening, coil_maps)
+        voxel_size: Any = options.voxel_size
+        if voxel_size is None and self.voxel_size is not None:
+            order = along + "zyx".replace(along, "")
+            voxel_size = tuple(self.voxel_size[_AXIS_NUMBER[letter]] for letter in order)
+        return {
+            "mask": mask,
+            "coil_maps": coil_maps,
+            "noise_level": options.noise_level or self.noise_level,
+            "voxel_size": voxel_size,
+            "unit": options.unit or self.unit or "pixel",
+        }
+
+    def _settle_shape(self, options: ReadOptions) -> tuple[int, int]:
+        shape = options.image_shape or self.image_shape
+        if shape is None:
+            raise LayoutQuestion(
+                f"image_shape: {self.name} does not say how large the images of its trajectory are; give "
+                "image_shape=HEIGHT,WIDTH in pixels.",
+                needs="image_shape",
+                shape=self.data.shape,
+            )
+        return shape
+
+    def _provenance(self, options: ReadOptions, axes: str, shape: list[int]) -> dict[str, Any]:
+        if self.provenance is not None and options == ReadOptions():
+            return self.provenance
+        added = {name: getattr(options, name) for name in ("mask", "coil_maps", "trajectory")}
+        note = {
+            "file": str(self.path),
+            "format": self.format,
+            "dataset": self.dataset,
+            "shape": shape,
+            "axes": {"order": axes, "from": self.axes_from},
+            "repetition": self.repetition,
+            "slices": options.slices,
+            "added": {name: str(path) for name, path in added.items() if path is not None},
+            **self.notes,
+        }
+        return {**(self.provenance or {}), "read": note}
+
+
+def is_kspace(data: Values, options: ReadOptions, *, name: str = "", has_angles: bool = False) -> bool:
+    """Whether an array is to be read as k-space: the caller's axes, its name, or complex values without angles say."""
+    if options.axes is not None:
+        return is_kspace_order(options.axes)
+    if name.lower() in KSPACE_NAMES:
+        return True
+    return np.iscomplexobj(data) and not has_angles and options.angles is None
+
+
+def could_be_kspace(array: Any) -> bool:
+    """Whether an array (or anything with shape and dtype) has the shape and type of a scan's k-space."""
+    return array.ndim in (3, 4, 5) and _is_complex(array)
+
+
+def could_be_slice(array: Any) -> bool:
+    """Whether it may be one slice of k-space of one coil, (ky, kx)."""
+    return array.ndim == 2 and min(array.shape) > 1 and _is_complex(array)
+
+
+def _is_complex(array: Any) -> bool:
+    """Whether it holds complex numbers, or pairs that HDF5 has in their place."""
+    return bool(array.dtype.kind == "c") or parts_of_complex(array.dtype) is not None
+
+
+def choose_repetition(
+    count: int,
+    options: ReadOptions,
+    name: str,
+    *,
+    what: str = "repetitions",
+    shape: tuple[int, ...] | None = None,
+) -> int | Literal["mean"]:
+    """Which of several repetitions to read.
+
+    Raises
+    ------
+    LayoutQuestion
+        If there are several and none was chosen.
+    MeasurementError
+        If the one that was chosen is not there.
+    """
+    chosen = options.repetition
+    if count > 1 and chosen is None:
+        raise LayoutQuestion(
+            f"repetition: {name} holds {count} {what}; give repetition=0 to {count - 1} for one of them, or "
+            "repetition=mean if they show the same.",
+            needs="repetition",
+            candidates=("mean", *(str(number) for number in range(count))),
+            shape=shape,
+        )
+    if chosen is None:
+        return 0
+    if chosen != "mean" and chosen >= count:
+        raise MeasurementError(f"repetition: {chosen} is not in {name}; it holds {what} 0 to {count - 1}.")
+    return chosen
+
+
+def noise_after_mean(counts: npt.NDArray[np.intp]) -> float:
+    """Root mean square of the noise of means of ``counts`` samples, where there are any, in units of one sample's."""
+    return float(np.sqrt(np.mean(1 / counts[counts > 0]))) if counts.any() else 1.0
+
+
+def _ordered(data: AnyArray, axes: str) -> ComplexArray:
+    """Data as (r, z, c, y, x), axes that are not there with length 1."""
+    present = data.transpose([axes.index(letter) for letter in ORDER if letter in axes])
+    absent = [number for number, letter in enumerate(ORDER) if letter not in axes]
+    return np.asarray(np.expand_dims(present, absent), dtype=np.complex64)
+
+
+def _fitting_mask(mask: AnyArray, shape: tuple[int, ...], name: str) -> AnyArray:
+    try:
+        return np.broadcast_to(is_measured(mask, name), shape)
+    except ValueError as error:
+        raise MeasurementError(
+            f"mask: shape {mask.shape} does not fit {name}; give {shape[-2:]} (ky, kx) or {shape} (z, ky, kx)."
+        ) from error
+
+
+def _part(array: Any, part: slice, count: int) -> Any:
+    """Some slices of an array that has all; one of another length is left to the checks of `KSpace`."""
+    return array[part] if array is not None and array.ndim > 2 and len(array) == count else array
+
+
+def _cut(array: Any, whole: tuple[slice, int] | None) -> Any:
+    """As `_part`, if some slices were read already."""
+    return array if whole is None else _part(array, *whole)
+
+
+def _in_words(order: str) -> str:
+    return ", ".join(_EXPLAINED[letter] for letter in order)

@@ -1,0 +1,306 @@
+"""Scans held readout by readout, as scanners write them (ISMRMRD, twix): from a list of readouts to k-space.
+
+What a flag or counter is called the format modules know; what follows from it is here: noise and calibration lines,
+averages, repetitions, slices, places on the grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_d3ip.errors import FileError, MeasurementError
+from napari_d3ip.io.layout.grid import Grid
+from napari_d3ip.io.layout.kspace import RawKSpace, choose_repetition, noise_after_mean
+from napari_d3ip.io.memory import require_memory
+from napari_d3ip.io.options import ReadOptions
+from napari_d3ip.measurement import ComplexArray, FloatArray
+
+Role = Literal["image", "calibration", "both", "noise"]
+ONE_WAY_ONLY = (
+    "data: {} is an EPI scan with readouts in both directions, which must first be corrected for how they differ; "
+    "give a scan after that correction, or one of another sequence."
+)
+_FRAMES = ("contrast", "phase", "set", "repetition")
+
+
+@dataclass(slots=True)
+class Readout:
+    """One readout of all coils.
+
+    Parameters
+    ----------
+    samples : ndarray
+        Shape (coil, sample), complex.
+    role : {"image", "calibration", "both", "noise"}
+        Image, calibration of parallel imaging, or both.
+    ky, kz : int
+        Encoded line and partition, counted from the centre of k-space.
+    start : int
+        Place of the first sample, counted from the centre of k-space.
+    slice : int
+        Slice counter.
+    frame : tuple of int
+        Counters of contrast, phase, set and repetition.
+    position : tuple of float
+        Centre of the slice in millimetres.
+    dwell : float
+        Time of a sample in microseconds, 0 if unknown.
+    trajectory : ndarray, optional
+        Shape (sample, 2), (ky, kx) in grid units.
+    """
+
+    samples: ComplexArray
+    role: Role = "image"
+    ky: int = 0
+    kz: int = 0
+    start: int = 0
+    slice: int = 0
+    frame: tuple[int, int, int, int] = (0, 0, 0, 0)
+    position: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    dwell: float = 0.0
+    trajectory: FloatArray | None = None
+
+
+@dataclass
+class ReadoutScan:
+    """Readouts of a file and the grid they belong on.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    format : str
+        Name of the format.
+    readouts : list of Readout
+        In any order.
+    matrix : tuple of int
+        Encoded grid (z, y, x).
+    wanted : tuple of int
+        Pixels (z, y, x) without oversampling.
+    voxel_size : tuple of float
+        Millimetres (z, y, x) of a pixel of the encoded grid.
+    image_shape : tuple of int, optional
+        Height and width of a slice, for trajectories.
+    noise_bandwidth : float
+        Mean of the receiver's response to noise over that in the passband.
+    """
+
+    path: Path
+    format: str
+    readouts: list[Readout]
+    matrix: tuple[int, int, int]
+    wanted: tuple[int, int, int]
+    voxel_size: tuple[float, float, float]
+    image_shape: tuple[int, int] | None = None
+    noise_bandwidth: float = 1.0
+    notes: dict[str, object] = field(default_factory=dict)
+
+    def sort(self, options: ReadOptions) -> RawKSpace:
+        """K-space of one frame, or of the mean of them, prewhitened if there are noise readouts.
+
+        Raises
+        ------
+        FileError
+            If there is no image.
+        LayoutQuestion
+            If one of several frames must be chosen.
+        MeasurementError
+            If the readouts do not fit together or the grid.
+        """
+        name = self.path.name
+        image, calibration = self._of("image", "both"), self._of("calibration")
+        if any(readout.role == "both" for readout in image):
+            # Embedded calibration: all of its lines were measured along with the image, and are part of it.
+            image, calibration = image + calibration, []
+        if not image:
+            raise FileError(f"{name} holds no image readouts; it may have been interrupted, so give another scan.")
+        if len({len(readout.samples) for readout in image}) > 1:
+            raise MeasurementError(
+                f"data: the readouts of {name} differ in their coils; give a scan of one set of coils."
+            )
+        image, repetition = self._chosen_frame(image, options)
+        whitening = self._whitening(image)
+        slices, spacing = _slice_order(image)
+        encodes_z = self.matrix[0] > 1 and len({readout.kz for readout in image}) > 1
+        if encodes_z and len(slices) > 1:
+            raise MeasurementError(
+                f"data: {name} holds {len(slices)} slabs encoded in three dimensions; give a file with one of them."
+            )
+        stack = _Stack(
+            name, slices, self.matrix if encodes_z else (len(slices), *self.matrix[1:]), encodes_z, whitening
+        )
+        along_trajectory = image[0].trajectory is not None
+        fields = stack.along_trajectory(image) if along_trajectory else stack.on_grid(image, calibration)
+        return RawKSpace(
+            self.path,
+            self.format,
+            **fields,
+            axes="zcyx",
+            axes_from=f"the {self.format} layout",
+            image_shape=self.image_shape,
+            wanted=self.wanted,
+            encodes_z=encodes_z,
+            whitening=whitening,
+            repetition=repetition,
+            voxel_size=(self.voxel_size[0] if encodes_z or spacing is None else spacing, *self.voxel_size[1:]),
+            unit="millimeter",
+            notes={**self.notes, "readouts": len(image), "prewhitened": whitening is not None},
+        )
+
+    def _of(self, *roles: Role) -> list[Readout]:
+        return [readout for readout in self.readouts if readout.role in roles]
+
+    def _chosen_frame(self, image: list[Readout], options: ReadOptions) -> tuple[list[Readout], int | Literal["mean"]]:
+        frames = sorted({readout.frame for readout in image})
+        varying = [
+            name for name, counters in zip(_FRAMES, zip(*frames, strict=True), strict=True) if len(set(counters)) > 1
+        ]
+        what = f"combinations of {' and '.join(varying)}" if len(varying) > 1 else f"{(varying or ['repetition'])[0]}s"
+        chosen = choose_repetition(len(frames), options, self.path.name, what=what)
+        if chosen == "mean":
+            return image, chosen
+        return [readout for readout in image if readout.frame == frames[chosen]], chosen
+
+    def _whitening(self, image: list[Readout]) -> ComplexArray | None:
+        """Matrix that makes the noise of the coils independent and of power 1, from the noise readouts.
+
+        The noise power of a sample is inverse to its dwell time. Pruessmann et al., Magn. Reson. Med. 46 (2001) 638,
+        appendix.
+        """
+        noise = [readout for readout in self._of("noise") if len(readout.samples) == len(image[0].samples)]
+        if not noise:
+            return None
+        samples = np.concatenate([readout.samples for readout in noise], axis=1).astype(np.complex128)
+        covariance = samples @ samples.conj().T / samples.shape[1]
+        if noise[0].dwell > 0 and image[0].dwell > 0:
+            covariance *= noise[0].dwell / image[0].dwell
+        try:
+            inverse = np.linalg.inv(np.linalg.cholesky(covariance / self.noise_bandwidth))
+        except np.linalg.LinAlgError:
+            self.notes["noise_readouts"] = "not independent between coils, so not used"
+            return None
+        dead = np.flatnonzero(~np.any([readout.samples.any(axis=1) for readout in image], axis=0))
+        if len(dead):  # Whitening would mix other coils into it.
+            raise MeasurementError(
+                f"data: coil {dead[0]} of {len(inverse)} in {self.path.name} is all zeros; leave that coil out."
+            )
+        return inverse.astype(np.complex64)
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """Slices, or partitions, and where readouts belong in them.
+
+    Parameters
+    ----------
+    name : str
+        The file's, for messages.
+    slices : dict of int
+        Place of each slice counter.
+    shape : tuple of int
+        Grid (z, y, x).
+    encodes_z : bool
+        Whether z is encoded.
+    whitening : ndarray, optional
+        Matrix (coil, coil) to multiply data with.
+    """
+
+    name: str
+    slices: dict[int, int]
+    shape: tuple[int, int, int]
+    encodes_z: bool
+    whitening: ComplexArray | None
+
+    def on_grid(self, image: list[Readout], calibration: list[Readout]) -> dict[str, Any]:
+        """Image and calibration readouts at their places on the grid, as fields of `RawKSpace`."""
+        grid, counts = self._gridded(image)
+        calibration = [
+            readout
+            for readout in calibration
+            if readout.slice in self.slices and len(readout.samples) == len(image[0].samples)
+        ]
+        is_complete = {readout.slice for readout in calibration} == set(self.slices)
+        return {
+            "data": grid.data,
+            "mask": grid.mask,
+            "calibration": self._gridded(calibration)[0] if is_complete else None,
+            "noise_level": None if self.whitening is None else noise_after_mean(counts),
+        }
+
+    def _gridded(self, readouts: list[Readout]) -> tuple[Grid, npt.NDArray[np.intp]]:
+        """Mean of the readouts at every place of the grid, and their numbers."""
+        depth, height, width = self.shape
+        require_memory(2 * np.dtype(np.complex64).itemsize * prod(self.shape) * len(readouts[0].samples), self.name)
+        total = np.zeros((depth, len(readouts[0].samples), height, width), np.complex64)
+        counts = np.zeros(self.shape, np.intp)
+        for readout in readouts:
+            z = readout.kz + depth // 2 if self.encodes_z else self.slices[readout.slice]
+            y, length = readout.ky + height // 2, readout.samples.shape[1]
+            # A whole readout fills the grid whatever the header says of its centre.
+            x = 0 if length == width else readout.start + width // 2
+            if not (0 <= z < depth and 0 <= y < height and 0 <= x <= width - length):
+                raise MeasurementError(
+                    f"data: {self.name} has a readout of {length} samples at line {y}, partition {z}, outside its "
+                    f"encoded matrix of {depth} × {height} × {width}; header and data do not belong together, so "
+                    "convert the scan again."
+                )
+            total[z, :, y, x : x + length] += readout.samples
+            counts[z, y, x : x + length] += 1
+        total /= np.maximum(counts, 1)[:, None]
+        return Grid(self._whitened(total), counts > 0), counts
+
+    def along_trajectory(self, image: list[Readout]) -> dict[str, Any]:
+        """Readouts of each slice in their order, which share one trajectory, as fields of `RawKSpace`."""
+        if self.encodes_z:
+            raise MeasurementError(
+                f"trajectory: {self.name} is a scan in three dimensions that is not Cartesian; give one of slices."
+            )
+        stacks: list[list[Readout]] = [[] for _ in self.slices]
+        for readout in image:
+            stacks[self.slices[readout.slice]].append(readout)
+        if len({readout.samples.shape for readout in image}) > 1 or len({len(stack) for stack in stacks}) > 1:
+            raise MeasurementError(
+                f"trajectory: the slices of {self.name} differ in their number of readouts or samples; give a scan in "
+                "which they are alike."
+            )
+        paths = np.array([[readout.trajectory for readout in stack] for stack in stacks])
+        if not np.allclose(paths, paths[:1], atol=1e-3):
+            raise MeasurementError(
+                f"trajectory: it differs from slice to slice in {self.name}; give a scan in which the slices share it."
+            )
+        data = np.array([[readout.samples for readout in stack] for stack in stacks]).swapaxes(1, 2)
+        return {
+            "data": self._whitened(data),
+            "trajectory": paths[0],
+            "noise_level": None if self.whitening is None else 1.0,
+        }
+
+    def _whitened(self, data: ComplexArray) -> ComplexArray:
+        if self.whitening is not None:
+            data = np.einsum("ij,zjyx->ziyx", self.whitening, data)
+        return np.asarray(data, dtype=np.complex64)
+
+
+def _slice_order(image: Sequence[Readout]) -> tuple[dict[int, int], float | None]:
+    """Place of each slice in the stack, and their distance, if positions are stated.
+
+    The stack runs along the line through the slices, towards positive coordinates.
+    """
+    positions = {readout.slice: np.array(readout.position) for readout in image}
+    counters = sorted(positions)
+    places = np.array([positions[counter] for counter in counters])
+    line = places[np.argmax(np.linalg.norm(places - places[0], axis=1))] - places[0]
+    if len(counters) < 2 or not np.isfinite(places).all() or not line.any():
+        return {counter: number for number, counter in enumerate(counters)}, None
+    line *= np.sign(line[np.argmax(np.abs(line))]) / np.linalg.norm(line)
+    along = places @ line
+    order = np.argsort(along, kind="stable")
+    spacing = float(np.median(np.diff(along[order])))
+    return {counters[index]: number for number, index in enumerate(order)}, spacing if spacing > 0 else None

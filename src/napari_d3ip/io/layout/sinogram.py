@@ -1,0 +1,428 @@
+"""What a format module found in a file, and how that becomes a measurement: axes, angles, values, units.
+
+The one place where the file's own statements and the caller's options meet, and where questions are asked. Knows no
+file format.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_d3ip.errors import MeasurementError
+from napari_d3ip.io import angle_ranges
+from napari_d3ip.io.arrays.stored import AnyArray
+from napari_d3ip.io.arrays.stored import Values as Content
+from napari_d3ip.io.layout import angles as angle_files
+from napari_d3ip.io.layout.frames import read_frames
+from napari_d3ip.io.layout.preprocess import minus_log, transmission
+from napari_d3ip.io.options import KSPACE_ONLY, AngleUnit, ReadOptions, Values, is_sinogram_order
+from napari_d3ip.io.question import LayoutQuestion
+from napari_d3ip.measurement import Sinogram
+from napari_d3ip.measurement.arrays import frozen
+
+# Values as stated, their unit if it is, where they come from in full, and in short.
+FoundAngles = tuple[Any, AngleUnit | None, str, str]
+# Median of transmissions that are none; noise and scatter stay below.
+_BRIGHTER_THAN_THE_BEAM = 2.0
+_EXPLAINED = {"a": "angle", "z": "slice", "d": "detector"}
+_LOOKED_AT, _SPREAD = 2**22, 8
+
+
+@dataclass
+class RawScan:
+    """Content of a file before its axes, angles and values are settled.
+
+    Parameters
+    ----------
+    path : Path
+        The file or folder.
+    format : str
+        Name of the format, for provenance and messages.
+    data : ndarray or Stored
+        As in the file; of what is stored, only the slices that are wanted are read.
+    dataset : str, optional
+        Path or variable name inside the file.
+    axes : str, optional
+        Meaning of the axes (letters z, a, d), if the file or its format states it.
+    axes_from : str
+        What states it.
+    angle_axis : int, optional
+        The angle axis, if the file states that one only.
+    angles : ndarray, optional
+        As in the file, with `angle_unit` and `angles_from`.
+    values : {"counts", "transmission", "line_integrals"}, optional
+        What the numbers are, if the file states it.
+    plain : bool
+        The format is a bare array: floats are taken as line integrals (recorded), integers are asked about.
+    flats, darks : ndarray or Stored, optional
+        As in the file.
+    center, geometry, source_distance, detector_distance, detector_pitch, slice_shape, voxel_size
+        As in `Sinogram`; `geometry` None if the file does not state it.
+    pixel_sizes : tuple, optional
+        Size of a pixel along each axis of `data`, None where unknown, in `unit`.
+    provenance : dict, optional
+        Kept from an earlier save.
+    in_memory : bool
+        Whether ``path`` is but a name: nothing lies beside it, and it cannot be read again.
+    files : dict, optional
+        Of a folder: the first and the last file, and what their order follows.
+    """
+
+    path: Path
+    format: str
+    data: Content
+    dataset: str | None = None
+    axes: str | None = None
+    axes_from: str = "the file"
+    angle_axis: int | None = None
+    angles: AnyArray | None = None
+    angle_unit: AngleUnit | None = None
+    angles_from: str = "the file"
+    values: Values | None = None
+    plain: bool = False
+    flats: Content | None = None
+    darks: Content | None = None
+    center: float | None = None
+    geometry: str | None = None
+    source_distance: float | None = None
+    detector_distance: float | None = None
+    voxel_size: tuple[float, float, float] | None = None
+    pixel_sizes: tuple[float | None, ...] | None = None
+    unit: str | None = None
+    detector_pitch: float = 1.0
+    slice_shape: tuple[int, int] | None = None
+    provenance: dict[str, Any] | None = None
+    in_memory: bool = False
+    files: dict[str, str] | None = None
+
+    @property
+    def name(self) -> str:
+        """File name, for messages and layers."""
+        return self.path.name
+
+    def to_sinogram(self, options: ReadOptions) -> Sinogram:
+        """Settle what the file leaves open with the options, or ask.
+
+        Raises
+        ------
+        LayoutQuestion
+            If axes, angles, their unit or the kind of values remain open.
+        MeasurementError
+            If the data or geometry cannot be right.
+        """
+        _require_stack(self)
+        options.refuse(KSPACE_ONLY, self.name, "a sinogram")
+        options = _spread_angles(self, options)
+        angles, angles_from = _settle_angles(self, options)
+        axes, axes_from = _settle_axes(self, options, len(angles))
+        views = self.data.shape[axes.index("a")]
+        if len(angles) != views:
+            raise MeasurementError(
+                f"angles: {len(angles)} values for {views} projections in {self.name} (shape "
+                f"{self.data.shape} read as {axes}); give one angle per projection, or correct the axis order."
+            )
+        integrals, values_note = _settle_values(self, options, axes)  # Of the slices that are wanted.
+        pitch = self.detector_pitch if options.detector_pitch is None else options.detector_pitch
+        voxel_size, unit = _settle_voxel(self, options, axes, pitch)
+        note = {
+            "file": str(self.path),
+            "format": self.format,
+            "dataset": self.dataset,
+            **({} if self.files is None else {"files": self.files}),
+            "shape": list(self.data.shape),
+            "axes": {"order": axes, "from": axes_from},
+            "angles": {"from": angles_from},
+            "values": values_note,
+        }
+        own = self.provenance is not None and options == ReadOptions()
+        return Sinogram(
+            frozen(integrals),  # Nobody else has it, so that it need not be copied.
+            angles,
+            center=self.center if options.center is None else options.center,
+            **_settle_beam(self, options),
+            voxel_size=voxel_size,
+            unit=unit,
+            detector_pitch=pitch,
+            slice_shape=self.slice_shape,
+            source=self.name,
+            provenance=(self.provenance or {}) if own else {**(self.provenance or {}), "read": note},
+            origin=None if self.in_memory else options.origin(self.path),
+        )
+
+
+def _require_stack(scan: RawScan) -> None:
+    data = scan.data
+    if data.dtype.kind not in "fiub" or data.ndim != 3 or data.size == 0:
+        # Type and shape are checked first: raises the right sentence.
+        stand_in = np.broadcast_to(np.zeros((), data.dtype), data.shape)
+        Sinogram(stand_in, np.zeros(0), source=scan.name)
+
+
+def _spread_angles(scan: RawScan, options: ReadOptions) -> ReadOptions:
+    """The options with as many angles between two ends as there are projections."""
+    if not isinstance(options.angles, str):
+        return options
+    axes = options.axes or scan.axes
+    if axes is None or not is_sinogram_order(axes):
+        raise LayoutQuestion(
+            f"axes: {scan.name} has shape {scan.data.shape}, and how many angles lie in {options.angles} depends on "
+            "its axis order; give for instance axes=zad or axes=azd.",
+            needs="axes",
+            candidates=("zad", "azd", "zda", "dza", "adz", "daz"),
+            shape=scan.data.shape,
+        )
+    views = scan.data.shape[axes.index("a")]
+    return options.model_copy(update={"angles": angle_ranges.spread(options.angles, views)})
+
+
+def list_of_angles(path: Path, options: ReadOptions) -> npt.NDArray[np.float64] | None:
+    """Return the angles (degrees) that are given or lie beside a scan, or None if there are none.
+
+    Raises
+    ------
+    LayoutQuestion
+        If their unit remains open.
+    MeasurementError
+        If they are all the same.
+    """
+    if isinstance(options.angles, str):
+        return None  # Two ends, which say nothing of the order.
+    found = _given_angles(path.name, options) or _angles_beside(path)
+    return None if found is None else _in_degrees(found, options)[0]
+
+
+def _settle_angles(scan: RawScan, options: ReadOptions) -> tuple[npt.NDArray[np.float64], str]:
+    """Degrees, and where they come from: the option, the file, a file beside it."""
+    stated: FoundAngles | None = None
+    if scan.angles is not None and not angle_files.are_missing(scan.angles):
+        stated = scan.angles, scan.angle_unit, scan.angles_from, scan.name
+    found = _given_angles(scan.name, options) or stated or (None if scan.in_memory else _angles_beside(scan.path))
+    if found is None:
+        what = "holds no projection angles"
+        if scan.angles is not None:
+            what = f"states the angle {scan.angles.flat[0]:g} for all of its {scan.angles.size} projections"
+        raise LayoutQuestion(
+            f"angles: {scan.name} {what}; give angles=FILE (text, csv or npy, one angle per projection).",
+            needs="angles",
+            shape=scan.data.shape,
+        )
+    degrees, unit = _in_degrees(found, options)
+    return degrees, f"{found[2]}, {unit or 'no unit stated, taken as degree'}"
+
+
+def _in_degrees(found: FoundAngles, options: ReadOptions) -> tuple[npt.NDArray[np.float64], AngleUnit | None]:
+    """Degrees, and the unit as given or stated."""
+    values, unit, _, source = found
+    unit = options.angle_unit or unit
+    return angle_files.in_degrees(values, unit, source), unit
+
+
+def _given_angles(name: str, options: ReadOptions) -> FoundAngles | None:
+    """Angles of the options for a file of this name."""
+    values: Any = options.angles
+    if values is None:
+        return None
+    found: FoundAngles = (values, None, "the angles option", "the angles option")
+    if isinstance(options.angles, Path):
+        values, unit = angle_files.read_angles(options.angles)
+        found = (values, unit, str(options.angles), options.angles.name)
+    if angle_files.are_missing(values):
+        raise MeasurementError(
+            f"angles: all {len(values)} values of {found[-1]} for {name} are {values[0]:g}, but a scan turns; give "
+            "one angle per projection."
+        )
+    return found
+
+
+def _angles_beside(path: Path) -> FoundAngles | None:
+    """Angles in a file beside a scan; one and the same for all projections says nothing."""
+    sidecar = angle_files.find_sidecar(path)
+    if sidecar is None or angle_files.are_missing(sidecar[1]):
+        return None
+    beside, values, unit = sidecar
+    return values, unit, str(beside), beside.name
+
+
+def _settle_axes(scan: RawScan, options: ReadOptions, views: int) -> tuple[str, str]:
+    """Axis letters, and what says so: the option, the file, or the only leading axis as long as the angles."""
+    if options.axes is not None:
+        if not is_sinogram_order(options.axes):
+            raise MeasurementError(
+                f"axes: {options.axes} is an order of k-space, but {scan.name} is a sinogram; give an order of z, a "
+                "and d, for instance zad."
+            )
+        return options.axes, "the axes option"
+    if scan.axes is not None:
+        return scan.axes, scan.axes_from
+    shape = scan.data.shape
+    if scan.angle_axis is not None:
+        matches, why = [scan.angle_axis], "states the angle axis only"
+    else:
+        matches, why = [i for i in range(3) if shape[i] == views], f"has shape {shape} and {views} angles"
+        if not matches:
+            raise MeasurementError(
+                f"angles: {views} values, but no axis of {scan.name} (shape {shape}) is that long; give one angle per "
+                "projection, or the right dataset."
+            )
+        if matches in ([0], [1]):
+            order = ("azd", "zad")[matches[0]]
+            return order, f"the number of angles ({views}), which only axis {matches[0]} has"
+    if matches == [0, 1]:
+        candidates = ["zad", "azd"]
+    else:
+        orders = map("".join, permutations("zad"))
+        candidates = [order for order in orders if order.index("a") in matches]
+    meanings = " or ".join(f"axes={order} ({', '.join(_EXPLAINED[k] for k in order)})" for order in candidates)
+    raise LayoutQuestion(
+        f"axes: {scan.name} {why}, which leaves its axis order open; give {meanings}.",
+        needs="axes",
+        candidates=candidates,
+        shape=shape,
+    )
+
+
+def _settle_values(scan: RawScan, options: ReadOptions, axes: str) -> tuple[AnyArray, dict[str, Any]]:
+    """Line integrals (z, angle, detector) of the slices that are wanted, and what was done to get them."""
+    flats = scan.flats if options.flats is None else read_frames(options.flats, "flats")
+    darks = scan.darks if options.darks is None else read_frames(options.darks, "darks")
+    kind, why = _kind_of_values(scan, options, axes, flats)
+    note: dict[str, Any] = {"in_file": kind, "from": why}
+    shape = tuple(scan.data.shape[axes.index(letter)] for letter in "zad")
+    slices = options.slice_range(shape[0], scan.name)
+    if kind == "line_integrals":
+        options.refuse(("flats", "darks", "clip_transmission"), scan.name, "a scan of line integrals")
+        return _part(scan.data, axes, slices), note
+    if kind == "transmission":
+        options.refuse(("flats", "darks"), scan.name, "a scan of transmissions")
+        share = _part(scan.data, axes, slices).astype(np.float32)
+        if np.median(share) > _BRIGHTER_THAN_THE_BEAM:
+            raise MeasurementError(
+                f"values: {scan.name} has values about {np.median(share):.3g}, which are no transmissions but counts; "
+                "give flats=FILE and values=counts."
+            )
+    elif flats is None:
+        raise LayoutQuestion(
+            f"flats: {scan.name} holds counts without flat fields; give flats=FILE, or values=transmission or "
+            "values=line_integrals if that is what the numbers are.",
+            needs="flats",
+            shape=scan.data.shape,
+        )
+    else:
+        flats = _frames(flats, axes, shape, slices, "flats", scan.name)
+        note["flats"] = 1 if flats.ndim == 2 else len(flats)
+        note["darks"] = "none, taken as zero"
+        if darks is not None:
+            darks = _frames(darks, axes, shape, slices, "darks", scan.name)
+            note["darks"] = 1 if darks.ndim == 2 else len(darks)
+        share = transmission(_part(scan.data, axes, slices), flats, darks)
+    clip = options.clip_transmission
+    if clip is not None:
+        note |= {"clip_transmission": clip, "clipped_values": int(np.count_nonzero(share < clip))}
+    return minus_log(share, clip, scan.name), note
+
+
+def _part(data: Content, axes: str, slices: slice, views: slice = slice(None)) -> AnyArray:
+    """Some slices, (z, angle, detector); only they are read, and a view of others would keep these in memory."""
+    wanted = data[tuple({"z": slices, "a": views}.get(letter, slice(None)) for letter in axes)]
+    ordered = wanted.transpose([axes.index(letter) for letter in "zad"])
+    return ordered.copy() if isinstance(data, np.ndarray) and ordered.size < data.size else ordered
+
+
+def _kind_of_values(scan: RawScan, options: ReadOptions, axes: str, flats: Content | None) -> tuple[Values, str]:
+    """What the numbers are and what says so; asks rather than guesses."""
+    if options.values is not None:
+        return options.values, "the values option"
+    if scan.values is not None:
+        return scan.values, "the file"
+    if flats is not None:
+        return "counts", "flat fields"
+    if not scan.plain:
+        doubt = "has no flat fields, so its numbers may be counts, transmission or line integrals"
+    elif scan.data.dtype.kind != "f":
+        doubt = f"holds whole numbers ({scan.data.dtype}) without flat fields, which may be counts"
+    elif _brighter_beside_the_sample(scan.data, axes):
+        doubt = "is brighter beside the sample than in it, as counts and transmission are but line integrals are not"
+    else:
+        return "line_integrals", "no statement: floating-point numbers taken as line integrals"
+    raise LayoutQuestion(
+        f"values: {scan.name} {doubt}; give flats=FILE, or values=transmission or values=line_integrals.",
+        needs="values",
+        candidates=("counts", "transmission", "line_integrals"),
+        shape=scan.data.shape,
+    )
+
+
+def _brighter_beside_the_sample(data: Content, axes: str) -> bool:
+    """Whether positive values are largest at the detector's edges, or are about 1 there and lower inside.
+
+    Of a large scan some views of some slices are looked at, wherever the slices are that are wanted.
+    """
+    slices, views, count = (data.shape[axes.index(letter)] for letter in "zad")
+    is_large = data.size > _LOOKED_AT
+    every_slice = -(-slices // _SPREAD) if is_large else max(1, slices // 16)
+    every_view = -(-views // _SPREAD) if is_large else 1
+    sparse = _part(data, axes, slice(None, None, every_slice), slice(None, None, every_view))
+    margin = max(1, count // 32)
+    edges = np.median(np.concatenate([sparse[..., :margin], sparse[..., count - margin :]], axis=-1))
+    middle = np.median(sparse[..., count // 4 : count - count // 4])
+    if not sparse.min() > 0:
+        return False
+    return bool(edges > 1.25 * middle or (0.9 < edges < 1.1 and middle < 0.98 * edges and sparse.max() < 1.5))
+
+
+def _frames(frames: Content, axes: str, shape: tuple[int, ...], slices: slice, name: str, source: str) -> AnyArray:
+    """Wanted slices of flat or dark frames as (frame, z, detector) or (z, detector).
+
+    In the file they are in the order of the data, or frames first.
+    """
+    frame_axes = axes.replace("a", "")
+    for order in (frame_axes, axes, "a" + frame_axes):
+        if len(order) == frames.ndim:
+            sizes = dict(zip(order, frames.shape, strict=True))
+            if (sizes["z"], sizes["d"]) == (shape[0], shape[2]):
+                wanted = frames[tuple(slices if letter == "z" else slice(None) for letter in order)]
+                return wanted.transpose([order.index(letter) for letter in "azd" if letter in order])
+    raise MeasurementError(
+        f"{name}: shape {frames.shape} does not fit the projections of {source} ({shape[0]} rows, {shape[2]} "
+        "columns); give frames of the same detector region."
+    )
+
+
+def _settle_beam(scan: RawScan, options: ReadOptions) -> dict[str, Any]:
+    """Geometry and distances; parallel rays unless the file or the options say otherwise."""
+    geometry = options.geometry or scan.geometry
+    if geometry is None and scan.source_distance is not None:
+        raise MeasurementError(
+            f"geometry: {scan.name} states a source_distance but not its beam; give geometry=fan, or parallel."
+        )
+    geometry = geometry or "parallel"
+    distances = {}
+    for name in ("source_distance", "detector_distance"):
+        given = getattr(options, name)
+        # What the file says of a fan means nothing for the parallel rays that an option makes of it.
+        stated = getattr(scan, name) if geometry == "fan" else None
+        distances[name] = stated if given is None else given
+    return {"geometry": geometry, **distances}
+
+
+def _settle_voxel(
+    scan: RawScan, options: ReadOptions, axes: str, pitch: float
+) -> tuple[tuple[float, float, float] | None, str]:
+    """Voxel size (z, y, x) and its unit; the file's pixel sizes belong to detector pixels."""
+    unit = options.unit or scan.unit or "pixel"
+    if options.voxel_size is not None:
+        size = options.voxel_size
+        return (size if isinstance(size, tuple) else (size, size, size)), unit
+    if scan.voxel_size is not None:
+        return scan.voxel_size, unit
+    if scan.pixel_sizes is not None:
+        z, d = (scan.pixel_sizes[axes.index(letter)] for letter in "zd")
+        if z and d:
+            return (z, d / pitch, d / pitch), unit
+    return None, unit

@@ -1,0 +1,178 @@
+"""Stacks of images with blur or missing voxels: volume files taken as measurements, and an archive of our own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_d3ip.errors import FileError, MeasurementError
+from napari_d3ip.io.arrays.numpy_files import archived
+from napari_d3ip.io.atomic import replacing
+from napari_d3ip.io.layout.companions import read_mask
+from napari_d3ip.io.lookup import (
+    Arrays,
+    as_json,
+    find,
+    floats,
+    numbers_only,
+    provenance,
+    save_arrays,
+    voxel_size,
+    word,
+)
+from napari_d3ip.io.options import SINOGRAM_ONLY, ReadOptions
+from napari_d3ip.io.units import convert_length, length_unit
+from napari_d3ip.io.volumes import Volume, load_volume
+from napari_d3ip.measurement import FloatArray, ImageStack
+from napari_d3ip.measurement.psf import gaussian_psf
+
+STACK = "stack"
+"""Name of the data in an archive that `save_stack` wrote."""
+_SAME_SIZE = 0.01
+_NOT_OF_STACKS = ("axes", "dataset", "repetition", "coil_maps", "trajectory", "image_shape", "keep_oversampling")
+
+
+def read_stack(path: Path, options: ReadOptions) -> ImageStack:
+    """Read a volume file (or an archive of `save_stack`) as a stack to deconvolve or to fill in.
+
+    Raises
+    ------
+    FileError
+        If a file cannot be read.
+    MeasurementError
+        If a point spread function is needed but not given, or nothing is missing that could be filled in.
+    SettingsError
+        If options were given that a stack has no use for.
+    """
+    if path.suffix.lower() == ".npz":
+        arrays = archived(path)
+        if find(arrays, (STACK,)) is None:
+            raise FileError(f"{path.name} holds no array named {STACK}; give a TIFF, zarr, npy, HDF5 or NIfTI file.")
+        return stack_from_arrays(path, arrays, options)
+    count = 0
+
+    def wanted(slices: int) -> slice:
+        nonlocal count
+        count = slices
+        return options.slice_range(slices, path.name)
+
+    volume = load_volume(path, wanted=wanted)
+    stack = ImageStack(volume.data, voxel_size=volume.voxel_size, unit=volume.unit)
+    return _completed(stack, path, options, count)
+
+
+def stack_from_arrays(path: Path, arrays: Arrays, options: ReadOptions) -> ImageStack:
+    """Stack of the arrays of an archive that `save_stack` wrote."""
+    noise = floats(arrays, "noise_level")
+    stack = ImageStack(
+        np.asarray(numbers_only(arrays, STACK, path)),
+        psf=_optional(path, arrays, "psf"),
+        mask=_optional(path, arrays, "mask"),
+        noise_level=noise[0] if noise else None,
+        boundary="zero" if word(arrays, "boundary") == "zero" else "reflect",
+        voxel_size=voxel_size(arrays),
+        unit=word(arrays, "unit") or "pixel",
+        provenance=provenance(arrays) or {},
+    )
+    return _completed(stack, path, options, len(stack.data))
+
+
+def _optional(path: Path, arrays: Arrays, name: str) -> Any:
+    return np.asarray(numbers_only(arrays, name, path)) if name in arrays else None
+
+
+def _completed(stack: ImageStack, path: Path, options: ReadOptions, count: int) -> ImageStack:
+    """The slices that are wanted, with what the options add.
+
+    Parameters
+    ----------
+    stack : ImageStack
+        All slices, or those that are wanted.
+    path, options
+        As for `read_stack`.
+    count : int
+        How many slices the file has.
+    """
+    options.refuse((*SINOGRAM_ONLY, *_NOT_OF_STACKS), path.name, "a stack")
+    if options.mask is not None:
+        mask = read_mask(options.mask, "z")
+        if len(mask) == count != len(stack.data):
+            mask = mask[options.slice_range(count, path.name)]
+        stack = replace(stack, data=np.where(np.asarray(stack.mask), stack.data, np.nan), mask=mask)
+    if options.slices is not None and len(stack.data) == count:
+        stack = stack.select(slices=options.slice_range(count, path.name))
+    stack = stack.with_slices_between(options.upsample) if options.upsample > 1 else stack
+    size = stack.voxel_size if options.voxel_size is None else options.voxel_size
+    given = options.psf
+    psf = stack.psf if given is None else _read_psf(given, stack) if isinstance(given, Path) else gaussian_psf(given)
+    if options.kind == "deconvolution" and psf is None:
+        raise MeasurementError(
+            f"psf: {path.name} is to be deconvolved; give psf=FILE, or widths in voxels (z, y, x), for instance "
+            "psf=4,2,2."
+        )
+    if options.kind == "inpainting" and stack.measured == 1:
+        raise MeasurementError(
+            f"mask: nothing is missing in {path.name}; give mask=FILE, upsample=N for slices between, or NaN in the "
+            "data."
+        )
+    return replace(
+        stack,
+        psf=psf,
+        boundary=options.boundary or stack.boundary,
+        noise_level=options.noise_level or stack.noise_level,
+        voxel_size=size,  # type: ignore[arg-type]  # one number is filled in
+        unit=options.unit or stack.unit,
+        source=path.name,
+        provenance={**stack.provenance, "read": {"file": str(path), "kind": options.kind}},
+        origin=options.origin(path),
+        slice_range=None,
+    )
+
+
+def _read_psf(path: Path, stack: ImageStack) -> FloatArray:
+    """Point spread function in a volume file, whose voxels must be those of the stack if both are known."""
+    volume: Volume = load_volume(path)
+    own, its = length_unit(stack.unit), length_unit(volume.unit)
+    known = volume.voxel_size is not None and stack.voxel_size is not None
+    known = known and ((own is not None and its is not None) or volume.unit == stack.unit)
+    factor = convert_length(1.0, its, own) if own is not None and its is not None else 1.0
+    sizes = factor * np.array(volume.voxel_size or 0)
+    if known and not np.allclose(sizes, stack.voxel_size or 0, rtol=_SAME_SIZE):
+        raise MeasurementError(
+            f"psf: voxels of {path.name} measure {volume.voxel_size} {volume.unit}, those of the stack "
+            f"{stack.voxel_size}; resample it to the grid of the stack."
+        )
+    return np.asarray(volume.data, dtype=np.float32)
+
+
+def save_stack(path: str | Path, stack: ImageStack) -> None:
+    """Write a stack with its point spread function and what was measured.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.npz``.
+    stack : ImageStack
+        Read back, it is the same but for ``source``, which becomes the file's name.
+
+    Raises
+    ------
+    FileError
+        If the ending is another or the file cannot be written; no partial file is left.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".npz":
+        raise FileError(f"{path.name} has no ending of a stack with its geometry; use .npz.")
+    fields = {name: getattr(stack, name) for name in ("psf", "mask", "noise_level", "voxel_size")}
+    with replacing(path) as part:
+        save_arrays(
+            part,
+            stack=stack.data,
+            unit=stack.unit,
+            boundary=stack.boundary,
+            provenance=as_json(stack.provenance),
+            **{name: value for name, value in fields.items() if value is not None},
+        )

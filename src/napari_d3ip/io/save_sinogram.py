@@ -1,0 +1,84 @@
+"""Measurements out: Data Exchange HDF5 and npz, which `napari_d3ip.io.read` gives back unchanged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from napari_d3ip.errors import FileError
+from napari_d3ip.io.atomic import replacing
+from napari_d3ip.io.lookup import as_json, save_arrays
+from napari_d3ip.measurement import Sinogram
+
+
+def save_sinogram(path: str | Path, sinogram: Sinogram) -> None:
+    """Write a measurement as line integrals.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.h5`` or ``.hdf5`` (Data Exchange, projections in view order, which TomoPy reads too) or ``.npz``.
+    sinogram : Sinogram
+        Read back, it is the same but for ``source``, which becomes the file's name.
+
+    Raises
+    ------
+    FileError
+        If the ending is unknown or the file cannot be written; no partial file is left.
+    """
+    path = Path(path)
+    ending = path.suffix.lower()
+    if ending not in (".h5", ".hdf5", ".npz"):
+        raise FileError(f"{path.name} has no ending of a measurement; use .h5 or .npz.")
+    with replacing(path) as part:
+        if ending == ".npz":
+            _write_npz(part, sinogram)
+        else:
+            _write_data_exchange(part, sinogram)
+
+
+def _attributes(sinogram: Sinogram) -> dict[str, Any]:
+    """What the Data Exchange format has no place for."""
+    optional = {
+        "center": sinogram.center,
+        "geometry": None if sinogram.geometry == "parallel" else sinogram.geometry,
+        "source_distance": sinogram.source_distance,
+        "detector_distance": sinogram.detector_distance,
+        "voxel_size": sinogram.voxel_size,
+        "slice_shape": sinogram.slice_shape,
+    }
+    return {
+        "values": "line_integrals",
+        "unit": sinogram.unit,
+        "detector_pitch": sinogram.detector_pitch,
+        "source": sinogram.source,
+        **{name: value for name, value in optional.items() if value is not None},
+    }
+
+
+def _write_npz(path: Path, sinogram: Sinogram) -> None:
+    save_arrays(
+        path,
+        data=sinogram.data,
+        axes="zad",
+        angles=sinogram.angles,
+        angle_unit="degree",
+        provenance=as_json(sinogram.provenance),
+        **_attributes(sinogram),
+    )
+
+
+def _write_data_exchange(path: Path, sinogram: Sinogram) -> None:
+    from napari_d3ip.io.arrays.hdf5 import written
+    from napari_d3ip.io.formats.dxchange import AXES, PROVENANCE
+
+    with written(path) as file:
+        file["implements"] = "exchange:process"
+        data = file.create_dataset("exchange/data", data=sinogram.data.transpose(1, 0, 2))
+        data.attrs["axes"] = AXES
+        data.attrs["description"] = "line integrals, -log done"
+        for name, value in _attributes(sinogram).items():
+            data.attrs[name] = value
+        theta = file.create_dataset("exchange/theta", data=sinogram.angles)
+        theta.attrs["units"] = "degree"
+        file[PROVENANCE] = as_json(sinogram.provenance)

@@ -1,0 +1,225 @@
+"""State of an interrupted run on disk, so that it can go on."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_d3ip.adaptation.adapt import AdapterState
+from napari_d3ip.adaptation.splitting import Splits
+from napari_d3ip.device import is_out_of_memory
+from napari_d3ip.errors import D3IPError, FileError
+from napari_d3ip.files import is_regular
+from napari_d3ip.io.atomic import replacing
+from napari_d3ip.io.guard import one_line
+from napari_d3ip.measurement import LinearMeasurement, Measurement
+from napari_d3ip.methods.sampling import SamplerState
+from napari_d3ip.prior.saving import load_tensors, save_tensors
+from napari_d3ip.settings import Settings
+from napari_d3ip.solvers.problem import Problem
+from napari_d3ip.solvers.total_variation import Duals
+
+# Of the content; runs do not go on with that of versions which kept something else.
+_FORMAT = 4
+# What a probe of an operator may differ by between machines.
+_PROBE_TOLERANCE = 1e-4
+# A file that was moved or renamed is still the same scan.
+_NOT_GEOMETRY = ("provenance", "source", "origin", "slice_range")
+
+
+def fingerprint(measurement: Measurement, settings: Settings) -> str:
+    """What tells runs apart: the scan's content and the settings, wherever they came from and run, in any batches.
+
+    Of somebody's operator, which may say nothing of itself, the type.
+    """
+    digest = hashlib.sha256(settings.model_dump_json(exclude={"device", "backend", "batch_slices"}).encode())
+    for name, value in sorted(vars(measurement).items()):
+        if name in _NOT_GEOMETRY:
+            continue
+        digest.update(name.encode())
+        if isinstance(value, np.ndarray):
+            digest.update(f"{value.dtype}{value.shape}".encode())
+            digest.update(np.ascontiguousarray(value).data)
+        else:
+            digest.update((type(value).__qualname__ if name == "operator" else repr(value)).encode())
+    return digest.hexdigest()
+
+
+def probe(problem: Problem) -> float:
+    """Norm of what the operator makes of a random volume, which tells operators of one type apart."""
+    shape = problem.zeros().shape
+    volume = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32).to(
+        problem.measured.device
+    )
+    return float(torch.linalg.vector_norm(problem.operator(volume.to(problem.operator.domain_dtype))))
+
+
+class Checkpoint:
+    """File with the state of sampling, so that an interrupted run can go on.
+
+    Raises
+    ------
+    FileError
+        If ``path`` cannot be written, or is a file of something else.
+    """
+
+    def __init__(self, path: str | Path | None, measurement: Measurement, settings: Settings) -> None:
+        self._path = None if path is None else Path(path)
+        self._fingerprint = ""
+        self._is_linear = isinstance(measurement, LinearMeasurement)
+        if self._path is not None:
+            if self._path.exists() and not _is_checkpoint(self._path):
+                raise FileError(f"checkpoint: {self._path} holds something else; choose another file, or delete it.")
+            with _named(), replacing(self._path):  # Its place is tried before the long computation.
+                pass
+            self._fingerprint = fingerprint(measurement, settings)
+
+    def save(self, state: SamplerState, problem: Problem, history: list[dict[str, Any]]) -> None:
+        """Write the state, and what led to it; a file from before is replaced only when the new one is complete.
+
+        Raises
+        ------
+        FileError
+            If it cannot be written; the file from before is kept.
+        """
+        if self._path is None:
+            return
+        content = {
+            "format": _FORMAT,
+            "fingerprint": self._fingerprint,
+            "probe": probe(problem) if self._is_linear else 0.0,
+            "history": history,
+            "x_t": state.x_t,
+            "volume": state.volume,
+            "first": state.first,
+            "generator": state.generator.get_state(),
+            "adaptation_generator": state.adaptation_generator.get_state(),
+            "duals": None if state.duals is None else vars(state.duals),
+            "adapters": [vars(adapter) for adapter in state.adapters],
+            "groups": state.groups,
+            "splits": [None if splits is None else splits.tensors() for splits in state.splits],
+            "index": state.index,
+        }
+        with _named():
+            save_tensors(content, self._path)
+
+    def load(self, problem: Problem) -> tuple[SamplerState, list[dict[str, Any]]] | None:
+        """State and history of an earlier run on the same problem, or None if there is no file.
+
+        Raises
+        ------
+        FileError
+            If the file belongs to another scan or other settings, or cannot be read.
+        """
+        if self._path is None or not self._path.exists():
+            return None
+        try:
+            content = load_tensors(self._path, problem.measured.device)
+        except FileError as error:
+            raise FileError(f"resume: {error}; delete it and start again.") from error
+        if content.get("format") != _FORMAT:
+            raise FileError(f"resume: {self._path} was written by another version; delete it and start again.")
+        try:
+            found = probe(problem) if self._is_linear else 0.0
+            is_same = math.isclose(content["probe"], found, rel_tol=_PROBE_TOLERANCE)
+            if content["fingerprint"] != self._fingerprint or not is_same:
+                raise FileError(
+                    f"resume: {self._path} was written for another scan or other settings; delete it or give the same."
+                )
+            return _state(content, problem), _history(content["history"])
+        except D3IPError:
+            raise
+        except Exception as error:  # Of whatever somebody else put there.
+            if is_out_of_memory(error):
+                raise
+            raise FileError(
+                f"resume: {self._path} holds no state of this run ({one_line(error)}); delete it and start again."
+            ) from error
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Errors of files say what the file is for."""
+    try:
+        yield
+    except FileError as error:
+        raise FileError(f"checkpoint: {error}") from error
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a file is one of ours, of this version or another; nothing of it is copied into memory."""
+    if not is_regular(path):  # To open a pipe would wait for somebody to write to it.
+        return False
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # noqa: BLE001 - torch.load raises many types for other files.
+        return False
+    return isinstance(content, dict) and {"format", "fingerprint"} <= content.keys()
+
+
+def _state(content: dict[str, Any], problem: Problem) -> SamplerState:
+    """State of sampling from a checkpoint's content.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be that of a run on this problem.
+    """
+    generator, adaptation_generator = torch.Generator(), torch.Generator()
+    generator.set_state(content["generator"].cpu())
+    adaptation_generator.set_state(content["adaptation_generator"].cpu())
+    adapters = [AdapterState(**adapter) for adapter in content["adapters"]]
+    groups = [group.cpu() for group in content["groups"]]
+    zeros, index = problem.zeros(), content["index"]
+    for name in ("x_t", "volume", "first"):
+        value = content[name]
+        if value.shape != zeros.shape or value.dtype != zeros.dtype or not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{name} is no volume of this scan")
+    if type(index) is not int or not 0 <= index <= (problem.settings.steps or 0):
+        raise ValueError(f"{index} is no number of steps done")
+    if groups and sorted(int(z) for z in torch.cat(groups)) != list(range(len(zeros))):
+        raise ValueError("its groups are not those of the slices")
+    if len(adapters) not in (0, len(groups)) or len(content["splits"]) not in (0, len(groups)):
+        raise ValueError("its groups have no adapters or splits")
+    if any(len(adapter.parameters) != len(adapter.average) for adapter in adapters):
+        raise ValueError("its adapters are not complete")
+    return SamplerState(
+        x_t=content["x_t"],
+        volume=content["volume"],
+        first=content["first"],
+        generator=generator,
+        adaptation_generator=adaptation_generator,
+        duals=_duals(content["duals"]),
+        adapters=adapters,
+        groups=groups,
+        splits=_splits(content["splits"], groups, problem),
+        index=index,
+    )
+
+
+def _history(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Entries that a run can go on from; raises ValueError if they are none."""
+    if not all(isinstance(entry["phase"], str) and math.isfinite(entry["seconds"]) for entry in entries):
+        raise ValueError("its history is none")
+    return list(entries)
+
+
+def _duals(values: dict[str, Any] | None) -> Duals | None:
+    return None if values is None else Duals(**values)
+
+
+def _splits(saved: list[Any], groups: list[Tensor], problem: Problem) -> list[Splits | None]:
+    """Splits of every group of slices."""
+    splits: list[Splits | None] = []
+    for group, values in zip(groups, saved, strict=True):
+        own = problem if len(groups) == 1 else problem.of_slices(group)
+        splits.append(None if values is None else Splits.of(own, **{**values, "duals": _duals(values["duals"])}))
+    return splits

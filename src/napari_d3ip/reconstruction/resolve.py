@@ -1,0 +1,288 @@
+"""What settings that are left open become for a scan, by its kind and the directions that it covers.
+
+Knows measurements, settings and folders of adapters; no torch, so that forms can say what a run will use before it
+starts.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_d3ip.adaptation.folders import describe_adapter, settings_of_adapter
+from napari_d3ip.errors import PriorError, SettingsError
+from napari_d3ip.measurement import KSpace, Measurement, Sinogram
+from napari_d3ip.prior.library import find_prior, train_steps
+from napari_d3ip.reconstruction.estimate import Extent, fitting_backend
+from napari_d3ip.settings import (
+    COUPLED_IN_3D,
+    DIFFUSION_METHODS,
+    DIRECT_METHODS,
+    PAPER_MRI,
+    SLICEWISE_METHODS,
+    Settings,
+    methods_for,
+    tasks_for,
+)
+
+# Starting times for an even half circle and for half of it missing.
+_START_FULL, _START_HALF = 20, 300
+_STEPS_FULL, _STEPS_HALF = 4, 24
+# Iterations of classical methods; total variation converges slowly where directions are missing.
+_ITERATIONS, _TV_ITERATIONS_FULL, _TV_ITERATIONS_HALF = 100, 300, 2000
+# Sparse views: the prior learns the scan's own structure from coarser scales, and what lies between views from those
+# that are left out.
+_SPARSE = {
+    "start_iterations": 80,
+    "adapt_loss": "both",
+    "adapt_leave_out": 0.33,
+    "adapt_pattern": "interleaved",
+    "adapt_splits": 4,
+    "adapt_steps": 20,
+    "adapt_every": 1,
+    "adapt_admm_steps": 1,
+    "adapt_cg_steps": 1,
+    "learning_rate": 6e-3,
+}
+# Slices by themselves are not split; there the loss on views that x_t has seen does harm. In MRI a little of the
+# paper's does none.
+_BY_THEMSELVES: dict[str, dict[str, Any]] = {
+    "both": {"adapt_loss": "scales", "adapt_leave_out": 0.0},
+    "equivariance": {"adapt_loss": "fidelity", "adapt_steps": 5, "learning_rate": 5e-4},
+}
+# Where less than so many degrees of the half circle are covered, it learns to fill in directions instead, what is
+# denoised early, of much noise, is nothing to stay close to, and total variation, which starts it, converges slowly.
+_FEW_DIRECTIONS = 135.0
+_LIMITED = {
+    "start_iterations": 400,
+    "proximal_weight": 0.0,
+    "adapt_loss": "fidelity",
+    "adapt_leave_out": 0.33,
+    "adapt_pattern": "adjacent",
+    "adapt_splits": 6,
+    "adapt_steps": 10,
+    "adapt_every": 1,
+    "adapt_admm_steps": 3,
+    "adapt_cg_steps": 3,
+    "learning_rate": 8e-3,
+}
+# Where sampling starts from much noise, all of it is drawn afresh in every step, and for every slice by itself: what
+# the prior draws is then looked at again and again. Not in methods whose own direction that would hide.
+_NOISE = {"eta": 0.85, "noise_correlation": 0.9}
+_FRESH = {"eta": 1.0, "noise_correlation": 0.0}
+_DIRECTED = ("scd", "ddnm", "diffpir", "dps")
+# In MRI neither helps, but slices of the volume that are turned and scanned anew do. Folded images overlap, and come
+# apart in many steps.
+_KSPACE_DEFAULTS = {
+    "start_iterations": 80,
+    "start_t": 20,
+    "steps": 16,
+    "tv_factor": 0.5,
+    "adapt_loss": "equivariance",
+    "adapt_leave_out": 0.0,
+    "adapt_pattern": "interleaved",
+    "adapt_splits": 0,
+    "adapt_steps": 20,
+    "adapt_every": 4,
+    "adapt_admm_steps": 1,
+    "adapt_cg_steps": 1,
+    "learning_rate": 4e-3,
+}
+# Stacks of images, and data of other operators: as in sparse views, but that there are no views to leave out.
+_NO_VIEWS = {
+    "adapt_loss": "scales",
+    "adapt_leave_out": 0.0,
+    "adapt_splits": 0,
+    "adapt_steps": 25,
+    "learning_rate": 5e-3,
+}
+_FULL = {"start_t": _START_FULL, "steps": _STEPS_FULL, "tv_factor": 1.0, **_NOISE}
+_HALF = {"start_t": _START_HALF, "steps": _STEPS_HALF, "tv_factor": 1.0, **_FRESH}
+TASKS: dict[str, dict[str, Any]] = {
+    "sparse-view": {**_FULL, **_SPARSE},
+    "limited-angle": {**_HALF, **_LIMITED},
+    "accelerated-mri": {**_NOISE, **_KSPACE_DEFAULTS},
+    "images": {**_FULL, **_SPARSE, **_NO_VIEWS},
+}
+"""What settings left open become for each task; what is not named here follows from the data."""
+_NAMES = {
+    "sinogram": "a sinogram",
+    "kspace": "k-space",
+    "stack": "a stack of images",
+    "linear": "data of another operator",
+}
+_PRIORS = dict.fromkeys(_NAMES, "phantom")
+
+
+def task_of(measurement: Measurement) -> str:
+    """Task that ``auto`` stands for."""
+    if not isinstance(measurement, Sinogram):
+        return "accelerated-mri" if isinstance(measurement, KSpace) else "images"
+    return "limited-angle" if measurement.angular_range < _FEW_DIRECTIONS else "sparse-view"
+
+
+def resolve(settings: Settings, measurement: Measurement) -> Settings:
+    """Fill in what is chosen from the scan's geometry.
+
+    Raises
+    ------
+    SettingsError
+        If the method, the task or the loss of adaptation is not one of this kind of measurement, or more sampling
+        steps are asked for than there are times.
+    PriorError
+        If there are no adapters where they are said to be.
+    """
+    _check_kind("method", settings.method, methods_for(measurement.kind), measurement)
+    _check_kind("task", settings.task, tasks_for(measurement.kind), measurement)
+    defaults = _defaults(settings, measurement)
+    overrides = _kspace_overrides(settings) if isinstance(measurement, KSpace) else _real_overrides(settings)
+    if measurement.kind in ("stack", "linear"):
+        if settings.adapt_loss == "equivariance":
+            raise SettingsError("adapt_loss: equivariance is for sinograms and k-space; choose scales.")
+        overrides |= {"adapt_leave_out": 0.0, "adapt_splits": 0}
+    if settings.method in DIRECT_METHODS:
+        overrides |= {"held_out_fraction": 0.0}  # They choose nothing that held-out rays would have to judge.
+    fields = {name: value for name, value in defaults.items() if getattr(settings, name) is None} | overrides
+    if settings.iterations is None:
+        fields["iterations"] = _iterations(settings.method, measurement)
+    if settings.backend == "auto" and isinstance(measurement, Sinogram):
+        fields["backend"] = fitting_backend(Extent.of(measurement))
+    if settings.method in DIFFUSION_METHODS:
+        if settings.task == "auto":
+            fields["task"] = task_of(measurement)
+        if settings.prior == "auto":
+            fields["prior"] = _PRIORS[measurement.kind]
+        if settings.adapter is not None:
+            fields |= settings_of_adapter(settings.adapter)
+    if settings.method == "d3ip-mbir":
+        settings = settings.updated(coupling="tv-z")
+    if settings.planes == "auto":
+        slices, _, _ = measurement.volume_shape
+        z, y, x = measurement.voxel_size or (1.0, 1.0, 1.0)
+        isotropic = max(z, y, x) <= 2 * min(z, y, x)
+        fields["planes"] = "all" if isotropic and slices >= 16 and settings.coupling in COUPLED_IN_3D else "axial"
+    return settings.updated(**fields) if fields else settings
+
+
+def foresee(settings: Settings, measurement: Measurement) -> Settings:
+    """`resolve`, and refuse now what a run would refuse once it has loaded its prior and split the scan.
+
+    Raises
+    ------
+    SettingsError, PriorError
+        As the run would; naming the field first.
+    """
+    used = resolve(settings, measurement)
+    if isinstance(measurement, Sinogram):
+        left_out_views(len(measurement.angles), used.held_out_views)
+    if used.method not in DIFFUSION_METHODS:
+        return used
+    folder = find_prior(used.prior)
+    times = train_steps(folder)
+    if times is not None:
+        check_start(used, times)
+    if used.adapter is not None:
+        _check_prior_of_adapter(used.adapter, folder)
+    return used
+
+
+def check_start(settings: Settings, times: int) -> None:
+    """Refuse to start sampling above the last of a prior's times.
+
+    Raises
+    ------
+    SettingsError
+        If it does.
+    """
+    if (settings.start_t or 0) >= times:
+        raise SettingsError(f"start_t: {settings.start_t} is not below the prior's {times} times; lower it.")
+
+
+def left_out_views(views: int, every: int) -> npt.NDArray[np.bool_]:
+    """Which projections ``held_out_views`` leaves out of the reconstruction, shape (angle,).
+
+    Raises
+    ------
+    SettingsError
+        If too few would be left.
+    """
+    if not every:
+        return np.zeros(views, bool)
+    left_out: npt.NDArray[np.bool_] = np.arange(views) % every == every // 2
+    if views - left_out.sum() < 2:
+        raise SettingsError(
+            f"held_out_views: leaving out every {every}th of {views} projections leaves too few; give a larger "
+            "number, or 0."
+        )
+    return left_out
+
+
+def _check_prior_of_adapter(adapter: str, folder: Path) -> None:
+    name = describe_adapter(adapter)[1].get("prior")
+    if not isinstance(name, str):
+        return
+    try:
+        own = find_prior(name)
+    except PriorError:  # Moved, or renamed: the network's layout will tell.
+        return
+    if own != folder:
+        raise PriorError(f"adapter: {adapter} is of the prior '{name}'; choose that prior.")
+
+
+def _check_kind(field: str, value: str, allowed: tuple[str, ...], measurement: Measurement) -> None:
+    if value not in allowed:
+        what = {"method": "does not reconstruct from", "task": "is not for"}[field]
+        raise SettingsError(f"{field}: {value} {what} {_NAMES[measurement.kind]}; choose {', '.join(allowed)}.")
+
+
+def _defaults(settings: Settings, measurement: Measurement) -> dict[str, Any]:
+    """Values of settings that are left open."""
+    defaults = dict(TASKS[task_of(measurement) if settings.task == "auto" else settings.task])
+    if settings.method in SLICEWISE_METHODS:
+        defaults |= {"adapt_splits": 0, **_BY_THEMSELVES.get(defaults["adapt_loss"], {})}
+    if settings.method in _DIRECTED:
+        defaults |= _NOISE
+    if settings.preset == "fast":
+        defaults["adapt_every"] *= 2
+    if settings.task != "auto" or not isinstance(measurement, Sinogram):
+        return defaults
+    # The more directions are missing, the more the prior has to add: sampling starts earlier, in more steps.
+    missing = _missing_directions(measurement)
+    return {
+        **defaults,
+        "start_t": round(_START_FULL + (_START_HALF - _START_FULL) * missing),
+        "steps": round(_STEPS_FULL + (_STEPS_HALF - _STEPS_FULL) * missing),
+    }
+
+
+def _missing_directions(measurement: Sinogram) -> float:
+    """Return 0 for a half circle, 1 for half of it."""
+    return min(1.0, max(0.0, 170.0 - measurement.angular_range) / 80.0)
+
+
+def _iterations(method: str, measurement: Measurement) -> int:
+    """Return the iterations of a classical method; those of total variation are a limit, which it seldom reaches."""
+    if method not in ("tv", "tgv"):
+        return _ITERATIONS
+    missing = _missing_directions(measurement) if isinstance(measurement, Sinogram) else 0.0
+    return round(_TV_ITERATIONS_FULL + (_TV_ITERATIONS_HALF - _TV_ITERATIONS_FULL) * missing)
+
+
+def _real_overrides(settings: Settings) -> dict[str, Any]:
+    """Settings that have another value for real images than the one they have."""
+    # Real images have no imaginary part, and wavelets beside total variation are for k-space.
+    return {name: 0.0 for name in ("phase_constraint", "wavelet_factor") if getattr(settings, name)}
+
+
+def _kspace_overrides(settings: Settings) -> dict[str, Any]:
+    """Settings that have another value for k-space than the one they have."""
+    fields: dict[str, Any] = {}
+    if settings.preset == "paper":
+        # What was given explicitly stays.
+        fields = {name: value for name, value in PAPER_MRI.items() if name not in settings.model_fields_set}
+    if settings.nonnegative:
+        fields["nonnegative"] = False  # Complex images have no sign.
+    return fields

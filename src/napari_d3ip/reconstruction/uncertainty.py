@@ -1,0 +1,96 @@
+"""Several runs of the engine that differ in the sampler's random numbers alone, and their mean and spread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_d3ip.errors import SettingsError
+from napari_d3ip.measurement import Measurement
+from napari_d3ip.reconstruction import Cancelled, Control, Reconstruction, Step, Uncertainty
+from napari_d3ip.reconstruction.engine import run
+from napari_d3ip.settings import DIFFUSION_METHODS, MOST_SEED, UNTRAINED_METHODS, Settings
+
+FloatArray = npt.NDArray[np.float32]
+# Wavelets are shifted at random.
+_RANDOM_METHODS = (*UNTRAINED_METHODS, *DIFFUSION_METHODS, "l1-wavelet")
+
+
+def sample_repeatedly(
+    measurement: Measurement, settings: Settings, seeds: int, control: Control
+) -> Generator[Step, None, Uncertainty]:
+    """Body of `napari_d3ip.iter_uncertainty`, which documents it."""
+    if seeds < 2:
+        raise SettingsError(f"seeds: {seeds} tell no spread; give 2 or more.")
+    if settings.seed + seeds > MOST_SEED:
+        raise SettingsError(f"seed: {seeds} seeds from {settings.seed} reach beyond {MOST_SEED - 1}; begin lower.")
+    began, spread = time.monotonic(), Spread()
+    numbers = range(settings.seed, settings.seed + (seeds if settings.method in _RANDOM_METHODS else 1))
+    first: Reconstruction | None = None
+    for sampler_seed in numbers:
+        used = settings if first is None else first.settings  # With the weights that the first sample chose.
+        run_of_one = run(measurement, used, None, control, None, False, sampler_seed)
+        result = yield from _counted(run_of_one, spread.count, len(numbers), began)
+        if control.kept:
+            break  # Ended early, it is no sample of what the others are samples of.
+        spread.add(result.volume)
+        first = first or result
+    if first is None or spread.count < min(2, len(numbers)):
+        raise Cancelled
+    return Uncertainty(
+        spread.mean.astype(np.float32),
+        spread.deviation.astype(np.float32),
+        tuple(numbers[: spread.count]),
+        first.settings,
+        first.metrics,
+        first.history,
+        measurement,
+    )
+
+
+class Spread:
+    """Mean and standard deviation of volumes that come one by one (Welford 1962)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: npt.NDArray[np.float64] = np.zeros(())
+        self._squares: npt.NDArray[np.float64] = np.zeros(())
+
+    @property
+    def deviation(self) -> npt.NDArray[np.float64]:
+        """Standard deviation of the samples; 0 of a single one."""
+        return np.asarray(np.sqrt(self._squares / max(1, self.count - 1)))
+
+    def add(self, volume: FloatArray) -> None:
+        """One more."""
+        self.count += 1
+        difference = volume - self.mean
+        self.mean = self.mean + difference / self.count
+        self._squares = self._squares + difference * (volume - self.mean)
+
+
+def _counted(
+    steps: Generator[Step, None, Reconstruction], done: int, total: int, began: float
+) -> Generator[Step, None, Reconstruction]:
+    """Steps of one of several runs, counted over all of them."""
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as end:
+            result: Reconstruction = end.value
+            return result
+        left = step.eta_seconds
+        if left is not None:
+            left += (total - done - 1) * (time.monotonic() - began + left) / (done + 1)
+        yield replace(
+            step,
+            index=done * step.total + step.index,
+            total=total * step.total,
+            phase=f"{step.phase}, sample {done + 1} of {total}",
+            eta_seconds=left,
+            preview=None,
+        )

@@ -1,0 +1,336 @@
+"""Splits: slices that never see what is hidden of them, and adaptation that learns from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from napari_d3ip.adaptation import adapt as adaptation
+from napari_d3ip.adaptation.adapt import Adapter, estimate_as_turned, noised_split, split_loss
+from napari_d3ip.adaptation.splitting import Split, Splits, draw_splits
+from napari_d3ip.methods.sampling import METHODS, SamplerState, follow, initial_state, timesteps
+from napari_d3ip.prior.network import DiffusionPrior, load_prior
+from napari_d3ip.reconstruction import reconstruct
+from napari_d3ip.reconstruction.checkpoint import Checkpoint
+from napari_d3ip.solvers.problem import Problem
+
+SPLIT: dict[str, Any] = {"adapt_leave_out": 0.33, "adapt_pattern": "interleaved", "adapt_splits": 4, "steps": 3}
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def problem(make_scan: Callable[..., Any], make_problem: Callable[..., Problem]) -> Problem:
+    return make_problem(make_scan(12).measurement, **SPLIT)
+
+
+def one_split(problem: Problem, seed: int = 0) -> Splits:
+    """Of a problem whose settings ask for more."""
+    settings = problem.settings.updated(adapt_splits=1, guard=False)
+    splits = draw_splits(replace(problem, settings=settings), generator(seed))
+    assert splits is not None
+    return splits
+
+
+def loss_of(prior: DiffusionPrior) -> Tensor:
+    noisy = torch.linspace(-1, 1, 256).reshape(1, 1, 16, 16)
+    return prior.epsilon(noisy, 100).square().mean()
+
+
+def changed(problem: Problem, mask: Tensor) -> Problem:
+    """The same scan with other numbers where ``mask`` is 1."""
+    return replace(problem, measured=problem.measured + 10 * mask)
+
+
+def sampled(problem: Problem, prior: DiffusionPrior, method: str = "d3ip", steps: int | None = None) -> SamplerState:
+    """State after a run, or after some of its sampling steps."""
+    state = initial_state(problem, prior, problem.zeros() + 0.1)
+    for event in METHODS[method](problem, prior, state):
+        if event.phase == "sampling" and event.index == steps:
+            break
+    return state
+
+
+class TestSplit:
+    def test_hides_whole_views_of_adjacent_slices(self, problem: Problem) -> None:
+        for seed in range(4):
+            splits = one_split(problem, seed)
+            (split,) = splits.learning
+            assert (split.index.diff() == 1).all()
+            assert len(split.index) == len(split.volume) == 8
+            assert split.question.any()
+            assert not (split.seen.used * splits.hidden).any()
+            together = split.seen.used + split.question
+            assert torch.equal(together, problem.used[split.index])
+
+    @pytest.mark.parametrize(("slices", "length"), [(3, 8), (10, 10), (99, 12)])
+    def test_is_no_shorter_than_the_loss_takes(self, problem: Problem, slices: int, length: int) -> None:
+        problem = replace(problem, settings=problem.settings.updated(adapt_slices=slices))
+        assert one_split(problem).index.shape == (1, length)
+
+    def test_the_loss_takes_some_of_it(self, problem: Problem) -> None:
+        (split,) = one_split(problem).learning
+        some = split.some(3, generator(3))
+        first = int(some.index[0] - split.index[0])
+        at = torch.arange(first, first + 3)
+        assert torch.equal(some.index, split.index[at])
+        assert torch.equal(some.volume, split.volume[at])
+        assert torch.equal(some.question, split.question[at])
+        assert torch.equal(some.seen.measured, split.seen.measured[at])
+        assert torch.equal(some.seen.used, split.seen.used[at])
+        # Its slices are regularised as one run: each of them reaches its neighbours.
+        other = some.volume.clone()
+        other[0] += 1
+        (near, _), (far, _) = (some.seen.make_consistent(volume, 1, 3) for volume in (some.volume, other))
+        assert not torch.allclose(near[2], far[2])
+
+    def test_is_reconstructed_without_what_is_hidden(self, problem: Problem) -> None:
+        split = one_split(problem)
+        other = one_split(changed(problem, split.hidden))
+        assert torch.equal(split.hidden, other.hidden)
+        assert torch.equal(split.volume, other.volume)
+        visible = changed(problem, 1 - split.hidden)
+        assert not torch.equal(split.volume, one_split(visible).volume)
+        assert float(split.seen.residual(split.volume, split.seen.used)) < float(
+            split.seen.residual(torch.zeros_like(split.volume), split.seen.used)
+        )
+
+    @pytest.mark.parametrize("planes", ["axial", "all"])
+    def test_together_they_are_what_each_is_alone(
+        self, problem: Problem, prior: DiffusionPrior, planes: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        problem = replace(problem, settings=problem.settings.updated(planes=planes))
+        together = draw_splits(problem, generator())
+        assert together is not None
+        alone = [
+            Splits.of(problem, together.index[n : n + 1], together.hidden[n : n + 1], 1) for n in range(len(together))
+        ]
+        torch.testing.assert_close(together.volume, torch.cat([each.volume for each in alone]), rtol=1e-4, atol=1e-5)
+        # Without noise, which each draws for itself.
+        monkeypatch.setattr("napari_d3ip.adaptation.adapt.correlated_noise", lambda like, *_: torch.zeros_like(like))
+        monkeypatch.setattr("napari_d3ip.methods.sampling.white_noise", lambda like, *_: torch.zeros_like(like))
+        adapter = Adapter(prior, rank=2, learning_rate=1e-3)
+        before = together.volume
+        for each in (together, *alone):
+            follow(each, prior, adapter, 100, 50, generator())
+        assert not torch.equal(together.volume, before)
+        torch.testing.assert_close(together.volume, torch.cat([each.volume for each in alone]), rtol=1e-3, atol=1e-4)
+
+    @pytest.mark.parametrize(("guard", "judges"), [(True, 1), (False, 0)])
+    def test_some_only_judge(self, scan: Any, make_problem: Callable[..., Problem], guard: bool, judges: int) -> None:
+        splits = draw_splits(make_problem(scan.measurement, **SPLIT, guard=guard), generator())
+        assert splits is not None
+        assert (len(splits.learning), len(splits.judging)) == (4, judges)
+
+    @pytest.mark.parametrize("slices", [8, 12, 40])
+    @pytest.mark.parametrize("pattern", ["interleaved", "adjacent"])
+    def test_no_teacher_asks_for_what_a_judge_asks_for(
+        self, make_scan: Callable[..., Any], make_problem: Callable[..., Problem], slices: int, pattern: str
+    ) -> None:
+        problem = make_problem(make_scan(slices).measurement, **{**SPLIT, "adapt_pattern": pattern, "adapt_splits": 8})
+        for seed in range(10):
+            splits = draw_splits(problem, generator(seed))
+            assert splits is not None
+            judged = torch.zeros_like(problem.used)
+            for judge in splits.judging:
+                judged[judge.index] += judge.question
+                assert judge.question[2:6].any()
+            assert judged.any()
+            for number, teacher in enumerate(splits.learning):
+                assert not (judged[teacher.index] * teacher.question).any()
+                hidden = problem.used[teacher.index] * splits.hidden[number]
+                assert teacher.question.sum() > 0.7 * hidden.sum()
+                assert not (teacher.seen.used * splits.hidden[number]).any(), "what is not asked for stays hidden"
+
+    @pytest.mark.parametrize("coupling", ["tv-z", "none"])
+    def test_is_reconstructed_as_the_volume_is(self, problem: Problem, coupling: str) -> None:
+        """By total variation in 3D, whatever data consistency is coupled by."""
+        part = replace(problem.regulariser, axes=(0,), weight=1e-3 if coupling == "tv-z" else 0.0)
+        split = one_split(replace(problem, regulariser=part))
+        assert torch.equal(split.volume, one_split(problem).volume)
+        assert split.duals is None
+
+    @pytest.mark.parametrize("off", [{"adapt_splits": 0}, {"adapt_leave_out": 0.0}])
+    def test_none_where_nothing_is_left_out(
+        self, scan: Any, make_problem: Callable[..., Problem], off: dict[str, Any]
+    ) -> None:
+        assert draw_splits(make_problem(scan.measurement, **{**SPLIT, **off}), generator()) is None
+
+    def test_of_kspace(self, mr_scan: Any, make_problem: Callable[..., Problem]) -> None:
+        problem = make_problem(mr_scan.measurement, **SPLIT)
+        split = one_split(problem)
+        assert split.volume.is_complex()
+        assert split.question.any()
+        assert not (split.seen.used * split.hidden).any()
+
+
+class TestLoss:
+    def test_is_of_k_slices(self, problem: Problem, prior: DiffusionPrior, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen = []
+        original = adaptation.tweedie_estimate
+
+        def spied(prior: DiffusionPrior, x_t: Tensor, t: int) -> Tensor:
+            seen.append(len(x_t))
+            return original(prior, x_t, t)
+
+        monkeypatch.setattr(adaptation, "tweedie_estimate", spied)
+        problem = replace(problem, settings=problem.settings.updated(adapt_slices=3))
+        split_loss(problem, prior, one_split(problem).learning, 100, generator())
+        assert seen == [3]
+
+    def test_is_on_what_is_hidden_and_only_that_gives_it_the_answer(
+        self, problem: Problem, prior: DiffusionPrior
+    ) -> None:
+        """The loss changes with the hidden rays; what the network and data consistency see does not."""
+        splits = one_split(problem)
+        other_problem = changed(problem, splits.hidden)
+        (split,) = splits.learning
+        (other,) = Splits.of(
+            other_problem, splits.index, splits.hidden, 1, splits.volume, splits.first, splits.duals
+        ).learning
+        losses = [float(split_loss(problem, prior, [each], 100, generator(1)).detach()) for each in (split, other)]
+        assert losses[0] != losses[1]
+        estimates = [
+            adaptation.consistent_estimate(
+                each.seen, prior, noised_split(each, prior, 100, 0.5, generator(1)), 100, 1, 1
+            )
+            for each in (split, other)
+        ]
+        assert torch.equal(*estimates)
+
+    def test_the_network_sees_slices_turned_and_mirrored(
+        self, problem: Problem, prior: DiffusionPrior, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """All eight ways round; and what it says is turned back."""
+        x_t = torch.rand((2, 12, 16), generator=generator())
+        monkeypatch.setattr(prior, "tweedie", lambda noisy, *_: noisy)
+        shapes: dict[tuple[int, ...], set[float]] = {}
+
+        def epsilon(noisy: Tensor, _: int) -> Tensor:
+            shapes.setdefault(tuple(noisy.shape), set()).add(float(noisy[0, 0, 0, 0]))
+            return noisy
+
+        monkeypatch.setattr(prior, "epsilon", epsilon)
+        for seed in range(40):
+            assert torch.equal(estimate_as_turned(prior, x_t, 100, generator(seed)), x_t)
+        assert {shape: len(corners) for shape, corners in shapes.items()} == {(2, 1, 12, 16): 4, (2, 1, 16, 12): 4}
+
+    def test_steps_lower_it(self, problem: Problem, prior: DiffusionPrior) -> None:
+        adapter = Adapter(prior, rank=4, learning_rate=1e-2)
+        (split,) = one_split(problem).learning
+        losses = []
+        for _ in range(12):
+            loss = split_loss(problem, prior, [split], 100, generator(3))
+            adapter.step(loss)
+            losses.append(float(loss.detach()))
+        assert losses[-1] < 0.95 * losses[0]
+
+    def test_both_is_a_sum(
+        self,
+        make_scan: Callable[..., Any],
+        make_problem: Callable[..., Problem],
+        prior: DiffusionPrior,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        problem = make_problem(make_scan(12).measurement, **SPLIT, adapt_loss="both", adapt_steps=1, guard=False)
+        adapter = Adapter(prior, rank=2, learning_rate=1e-3)
+        nothing = 0 * sum(parameter.sum() for parameter in adapter.parameters) + 1e-9 * loss_of(prior)
+        monkeypatch.setattr(adaptation, "split_loss", lambda *_: 3.0 + nothing)
+        monkeypatch.setattr(adaptation, "scale_loss", lambda *_: 0.5 + nothing)
+        volume = problem.zeros()
+        splits = one_split(problem)
+        fit = adaptation.adapt(problem, prior, adapter, volume, volume, 100, generator(), splits)
+        assert fit.loss == pytest.approx(0.5 + 3.0 * adaptation._FIDELITY_IN_BOTH)
+
+
+class TestRun:
+    @pytest.mark.parametrize("method", ["d3ip", "d3ip-meta"])
+    def test_splits_follow_the_volume_and_never_see_what_is_hidden(
+        self, problem: Problem, prior_folder: Path, method: str
+    ) -> None:
+        state = sampled(problem, load_prior(prior_folder), method)
+        (splits,) = state.splits
+        first = draw_splits(problem, generator(problem.settings.seed))
+        assert splits is not None
+        assert first is not None
+        assert torch.equal(splits.index, first.index)
+        for number in range(len(first)):
+            assert not torch.equal(splits[number].volume, first[number].volume)
+        # Without adaptation nothing but the split's own rays steers it.
+        quiet = replace(problem, settings=problem.settings.updated(learning_rate=1e-12, adapt_splits=1, guard=False))
+        (split,) = sampled(quiet, load_prior(prior_folder), method).splits
+        assert split is not None
+        (other,) = sampled(changed(quiet, split.hidden), load_prior(prior_folder), method).splits
+        assert other is not None
+        torch.testing.assert_close(split.volume, other.volume, rtol=0, atol=1e-5)
+
+    def test_splits_that_nothing_learns_from_judge(
+        self, problem: Problem, prior: DiffusionPrior, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        taught: list[Split] = []
+        original = adaptation.split_loss
+
+        def spied(problem: Problem, prior: DiffusionPrior, splits: list[Split], *rest: Any) -> Tensor:
+            taught.extend(splits)
+            return original(problem, prior, splits, *rest)
+
+        monkeypatch.setattr(adaptation, "split_loss", spied)
+        adapter = Adapter(prior, rank=2, learning_rate=1e-2)
+        splits = draw_splits(problem, generator())
+        assert splits is not None
+        x_t = problem.zeros()
+        fit = adaptation.adapt(problem, prior, adapter, x_t, x_t, 100, generator(5), splits)
+        assert len(taught) == (problem.settings.adapt_steps or 0) * len(splits.learning)
+        for split, learnt in zip(taught, splits.learning * (problem.settings.adapt_steps or 0), strict=True):
+            assert torch.equal(split.index, learnt.index)
+            assert torch.equal(split.question, learnt.question)
+        assert fit.held_out is not None
+        assert fit.held_out_without is not None
+        assert fit.held_out != fit.held_out_without
+        assert fit.accepted == (fit.held_out < fit.held_out_without)
+        # The bare prior's verdict, by hand: noise is drawn for the judges after the steps.
+        after = generator(5)
+        for _ in range(problem.settings.adapt_steps or 0):
+            original(problem, prior, splits.learning, 100, after)
+        (judge,) = splits.judging
+        x_t = noised_split(judge, prior, 100, problem.settings.noise_correlation, after)
+        with adapter.in_use(accepted=False), torch.no_grad():
+            estimate = adaptation.consistent_estimate(judge.seen, prior, x_t, 100, 2, 2)
+        assert fit.held_out_without == pytest.approx(float(judge.seen.residual(estimate, judge.question)), rel=1e-5)
+
+    def test_a_checkpoint_goes_on_with_them(
+        self, make_scan: Callable[..., Any], problem: Problem, prior_folder: Path, tmp_path: Path
+    ) -> None:
+        expected = sampled(problem, load_prior(prior_folder))
+        store = Checkpoint(tmp_path / "run.checkpoint", make_scan(12).measurement, problem.settings)
+        store.save(sampled(problem, load_prior(prior_folder), steps=2), problem, [])
+        loaded = store.load(problem)
+        assert loaded is not None
+        resumed, _ = loaded
+        list(METHODS["d3ip"](problem, load_prior(prior_folder), resumed))
+        assert resumed.index == len(timesteps(200, 3))
+        torch.testing.assert_close(resumed.volume, expected.volume, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("coupling", ["none", "tv-z", "tgv"])
+@pytest.mark.parametrize("nonnegative", [True, False])
+def test_any_coupling(make_scan: Callable[..., Any], tiny: dict[str, Any], coupling: str, nonnegative: bool) -> None:
+    """Splits begin with total variation, whose solver's state others cannot go on with."""
+    fields = {"adapt_leave_out": 0.33, "adapt_splits": 2, "adapt_loss": "fidelity", "steps": 2, "adapt_steps": 1}
+    result = reconstruct(
+        make_scan(4).measurement, **{**tiny, **fields, "coupling": coupling, "nonnegative": nonnegative}
+    )
+    assert result.metrics["adaptations"] == 2
+
+
+def test_nothing_is_left_out_where_there_are_no_groups(problem: Problem) -> None:
+    """Of k-space all of whose lines were measured."""
+    assert draw_splits(replace(problem, groups=()), generator()) is None

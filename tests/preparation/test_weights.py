@@ -1,0 +1,121 @@
+"""Weights chosen from the scan: those that depend on each other together, and none that does not pay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_d3ip.measurement import KSpace
+from napari_d3ip.preparation.weights import (
+    WAVELET_FACTOR,
+    beside_wavelets,
+    choose_wavelet_factor,
+    choose_weight,
+    choose_weight_and_phase_constraint,
+)
+from napari_d3ip.reconstruction import reconstruct
+from napari_d3ip.solvers.problem import Problem
+from napari_d3ip.solvers.terms import TotalVariation, Wavelets
+from napari_d3ip.solvers.total_variation import Regulariser
+
+
+@pytest.fixture
+def make_rough_scan(
+    scene: Callable[[float], Any],
+    make_coil_maps: Callable[..., np.ndarray],
+    by_definition: Callable[[np.ndarray], np.ndarray],
+) -> Callable[[float], KSpace]:
+    """Scans of images whose phase has fine structure of so many radians, as that of fat in water."""
+
+    def make(radians: float) -> KSpace:
+        size, index = 32, np.arange(32) - 16
+        magnitude = np.stack([scene(size * scale).image(size, size) for scale in (0.9, 1.0)])
+        rough = np.random.default_rng(2).choice([-radians, radians], (1, size // 2, size // 2))
+        image = magnitude * np.exp(1j * rough.repeat(2, axis=1).repeat(2, axis=2))
+        coils = make_coil_maps(2, 4, size, size)
+        noise = np.random.default_rng(1).normal(0, 0.01, (2, 2, 4, size, size))
+        lines = (index % 2 == 0) | (np.abs(index) < 6)
+        mask = np.broadcast_to(lines[:, None], (size, size))
+        data = by_definition(coils * image[:, None]) + noise[0] + 1j * noise[1]
+        return KSpace(np.where(mask, data, 0), mask=mask, noise_level=0.014)
+
+    return make
+
+
+OPEN: dict[str, Any] = {"tv_weight": None, "phase_constraint": None, "held_out_fraction": 0.1, "method": "dds"}
+
+
+class TestPhaseConstraint:
+    def test_the_weight_is_that_of_the_constraint_that_is_taken(
+        self, make_rough_scan: Callable[[float], KSpace], make_problem: Callable[..., Problem]
+    ) -> None:
+        problem = make_problem(make_rough_scan(1.2), **{**OPEN, "tv_weight": 0.01})
+        weight, constraint = choose_weight_and_phase_constraint(problem)
+        assert constraint == 0.0
+        assert weight == pytest.approx(choose_weight(problem), rel=1e-3)
+
+    def test_nearly_real_images_keep_it(
+        self, make_rough_scan: Callable[[float], KSpace], make_problem: Callable[..., Problem]
+    ) -> None:
+        _, constraint = choose_weight_and_phase_constraint(make_problem(make_rough_scan(0.0)))
+        assert constraint > 0
+
+    def test_sampling_uses_the_weight_that_total_variation_alone_has(
+        self, make_rough_scan: Callable[[float], KSpace], tiny: dict[str, Any]
+    ) -> None:
+        scan, fields = make_rough_scan(1.2), {**tiny, **OPEN, "steps": 1, "planes": "axial"}
+        used = reconstruct(scan, **fields).settings
+        alone = reconstruct(scan, **{**fields, "method": "tv"}).settings
+        assert used.phase_constraint == 0.0
+        assert used.tv_weight == pytest.approx(alone.tv_weight, rel=1e-3)
+
+
+class TestWavelets:
+    def test_share_the_weight_with_total_variation(self) -> None:
+        terms = beside_wavelets(Regulariser(weight=0.02, nonnegative=False), 1.5).terms()
+        variation, wavelets = terms
+        assert isinstance(variation, TotalVariation)
+        assert isinstance(wavelets, Wavelets)
+        assert variation.rho * variation.threshold == pytest.approx(0.01)
+        assert wavelets.rho * wavelets.threshold == pytest.approx(0.03)
+
+    def test_none_leave_total_variation_alone(self) -> None:
+        regulariser = Regulariser(weight=0.02)
+        assert beside_wavelets(regulariser, 0.0) is regulariser
+
+    def test_are_taken_only_where_they_pay(
+        self, make_rough_scan: Callable[[float], KSpace], make_problem: Callable[..., Problem]
+    ) -> None:
+        problem = make_problem(make_rough_scan(0.0), held_out_fraction=0.1)
+        assert choose_wavelet_factor(problem, choose_weight(problem)) in (0.0, WAVELET_FACTOR)
+        assert choose_wavelet_factor(problem, 0.0) == 0.0
+        blind = make_problem(make_rough_scan(0.0), held_out_fraction=0.0)
+        assert choose_wavelet_factor(blind, 0.01) == 0.0
+
+    def test_are_recorded_in_mri_and_not_in_tomography(
+        self, make_rough_scan: Callable[[float], KSpace], scan: Any, tiny: dict[str, Any]
+    ) -> None:
+        fields = {**tiny, "method": "dds", "planes": "axial"}
+        assert reconstruct(make_rough_scan(0.0), **fields).settings.wavelet_factor in (0.0, WAVELET_FACTOR)
+        assert reconstruct(scan.measurement, **fields).settings.wavelet_factor is None
+
+
+class TestSettling:
+    def test_total_variation_ends_once_it_has_settled(self, scan: Any, tiny: dict[str, Any]) -> None:
+        fields = {**tiny, "method": "tv", "iterations": None, "tv_weight": 1e-3}
+        settled = reconstruct(scan.measurement, **fields)
+        longer = reconstruct(scan.measurement, **{**fields, "iterations": 10000})
+        assert settled.settings.iterations == 300
+        assert len(settled.history) % 10 == 0
+        difference = np.linalg.norm(settled.volume - longer.volume) / np.linalg.norm(longer.volume)
+        assert difference < 0.01
+
+    def test_limit_grows_with_the_missing_directions(
+        self, make_scan: Callable[..., Any], tiny: dict[str, Any]
+    ) -> None:
+        fields = {**tiny, "method": "tv", "iterations": None}
+        few = reconstruct(make_scan(span=60.0).measurement, **fields).settings.iterations
+        assert few == 2000

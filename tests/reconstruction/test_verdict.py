@@ -1,0 +1,132 @@
+"""What a run says of its volume: better or worse than its start, and whether it explains the scan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_d3ip.measurement import KSpace, Sinogram
+from napari_d3ip.reconstruction import reconstruct
+from napari_d3ip.reconstruction.verdict import Comparison
+
+# A prior of random weights makes of a scan what no validation data bear out.
+_HARM = {"start_t": 900, "coupling": "none", "proximal_weight": 1e4, "planes": "axial", "steps": 2}
+_KEYS = {"verdict", "returned", "gain", "gain_deviation", "misfit"}
+
+
+def comparison(gain: float, deviation: float, margin: float = 0.02) -> Comparison:
+    return Comparison(gain, deviation, "views hidden from it", margin)
+
+
+class TestComparison:
+    @pytest.mark.parametrize(
+        ("gain", "deviation", "worse"),
+        [(-0.1, 0.01, False), (0.01, 0.001, False), (0.1, 0.01, True), (0.1, 0.06, False), (float("nan"), 0.1, True)],
+    )
+    def test_is_worse_beyond_margin_and_chance(self, gain: float, deviation: float, worse: bool) -> None:
+        assert comparison(gain, deviation).is_worse is worse
+
+    @pytest.mark.parametrize(
+        ("gain", "says"),
+        [(-0.1, "better than tv"), (0.005, "no better than tv"), (0.3, "the volume of tv is returned")],
+    )
+    def test_sentence(self, gain: float, says: str) -> None:
+        sentence = comparison(gain, 0.01).sentence("d3ip", "tv")
+        assert says in sentence
+        assert sentence.endswith(".")
+
+
+class TestReturned:
+    @pytest.mark.parametrize("method", ["dds", "ddnm", "diffpir", "dps", "scd", "ddip", "d3ip"])
+    def test_start_where_the_prior_harms(self, scan: Any, tiny: dict[str, Any], method: str) -> None:
+        fields = {**tiny, **_HARM, "noise_level": 0.05, "guidance": 50.0, "preset": "default"}
+        harmed = reconstruct(scan.measurement, method=method, guard=False, **fields)
+        kept = reconstruct(scan.measurement, method=method, **fields)
+        if harmed.metrics["held_out_residual"] < 3:
+            pytest.skip("data consistency undid the harm")
+        start = reconstruct(scan.measurement, method="tv", **{**fields, "iterations": tiny["start_iterations"]})
+        assert kept.metrics["returned"] == "tv"
+        assert "tv is returned" in kept.metrics["verdict"]
+        assert kept.metrics["gain"] > 0.25
+        np.testing.assert_allclose(kept.volume, start.volume, rtol=1e-4, atol=1e-5)
+        assert kept.adapter is None
+
+    def test_method_where_the_guard_is_off(self, scan: Any, tiny: dict[str, Any]) -> None:
+        result = reconstruct(scan.measurement, method="dds", guard=False, **{**tiny, **_HARM})
+        assert result.metrics["returned"] == "dds"
+        assert result.metrics["gain"] is None
+        assert "guard is off" in result.metrics["verdict"]
+
+    @pytest.mark.parametrize("method", ["fbp", "cg", "tv"])
+    def test_classical_methods_are_returned_as_they_are(self, scan: Any, tiny: dict[str, Any], method: str) -> None:
+        metrics = reconstruct(scan.measurement, method=method, **tiny).metrics
+        assert metrics.keys() >= _KEYS
+        assert (metrics["returned"], metrics["gain"]) == (method, None)
+
+    def test_splits_end_where_the_volume_does(self, make_scan: Callable[..., Any], tiny: dict[str, Any]) -> None:
+        fields = {**tiny, "adapt_leave_out": 0.33, "adapt_pattern": "interleaved", "adapt_splits": 1}
+        metrics = reconstruct(make_scan(slices=9).measurement, method="d3ip", **fields).metrics
+        assert "views hidden from it" in metrics["verdict"]
+        assert metrics["gain_deviation"] > 0
+
+    def test_nothing_held_out(self, scan: Any, tiny: dict[str, Any]) -> None:
+        metrics = reconstruct(scan.measurement, method="d3ip", held_out_fraction=0.0, **tiny).metrics
+        assert "no data were held out" in metrics["verdict"]
+        assert metrics["gain"] is None
+
+    def test_kspace_is_compared_on_held_out_samples(
+        self, mr_scan: Any, tiny: dict[str, Any], complex_prior_folder: Any
+    ) -> None:
+        fields = {**tiny, "prior": str(complex_prior_folder)}
+        metrics = reconstruct(mr_scan.measurement, method="dds", **fields).metrics
+        assert "held-out samples" in metrics["verdict"]
+
+    def test_nearly_all_directions_missing(self, make_scan: Callable[..., Any], tiny: dict[str, Any]) -> None:
+        scan = make_scan(span=30.0).measurement
+        kept = reconstruct(scan, method="dds", **tiny)
+        assert kept.metrics["returned"] == "tv"
+        assert "guard=false" in kept.metrics["verdict"]
+        assert [entry["phase"] for entry in kept.history] == ["first reconstruction"]
+        assert reconstruct(scan, method="dds", guard=False, **tiny).metrics["returned"] == "dds"
+
+
+class TestMisfit:
+    def test_none_where_the_description_is_right(self, make_scan: Callable[..., Any], tiny: dict[str, Any]) -> None:
+        scan = make_scan(slices=2, size=24, views=40)
+        assert reconstruct(scan.measurement, **{**tiny, "method": "tv", "iterations": 60}).metrics["misfit"] is None
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            lambda scan: replace(scan, center=scan.data.shape[2] / 2 + 3),
+            lambda scan: replace(scan, angles=np.deg2rad(scan.angles)),
+            lambda scan: replace(scan, angles=np.roll(scan.angles[::-1], 9)[np.argsort(np.arange(40) % 2)]),
+            lambda scan: replace(scan, data=np.where(np.arange(scan.data.shape[2]) == 9, 30.0, scan.data)),
+            lambda scan: replace(scan, data=scan.data + 6.0 * (np.arange(40)[:, None] == 7)),
+        ],
+        ids=["center", "unit of angles", "order", "dead column", "blank view"],
+    )
+    def test_said_where_it_is_wrong(
+        self, make_scan: Callable[..., Any], tiny: dict[str, Any], spoil: Callable[[Sinogram], Sinogram]
+    ) -> None:
+        scan = spoil(make_scan(slices=2, size=24, views=40).measurement)
+        sentence = reconstruct(scan, **{**tiny, "method": "tv", "iterations": 60}).metrics["misfit"]
+        assert sentence is not None
+        assert "angles" in sentence
+        assert "center" in sentence
+
+    def test_said_of_a_wrong_trajectory(self, radial: Callable[..., Any], tiny: dict[str, Any]) -> None:
+        trajectory = radial(20, 24)
+        data = np.random.default_rng(0).standard_normal((1, 1, *trajectory.shape[:2])) * (1 + 1j)
+        scan = KSpace(data.astype(np.complex64), trajectory=trajectory, image_shape=(24, 24), noise_level=1e-3)
+        sentence = reconstruct(scan, **{**tiny, "method": "tv"}).metrics["misfit"]
+        assert sentence is not None
+        assert "trajectory" in sentence
+
+    def test_not_of_direct_methods(self, scan: Any, tiny: dict[str, Any]) -> None:
+        spoilt = replace(scan.measurement, center=1.0)
+        assert reconstruct(spoilt, **{**tiny, "method": "fbp"}).metrics["misfit"] is None

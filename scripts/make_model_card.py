@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from napari_d3ip.prior.description import draw_samples
-from napari_d3ip.prior.network import load_prior
+from napari_d3ip.prior.loading import load_prior
 from napari_d3ip.prior.phantoms import phantoms_of
 
 

@@ -24,15 +24,17 @@ import numpy as np
 import torch
 
 import napari_d3ip as d3
-from napari_d3ip.adaptation.adapt import Adapter, adapt
+from napari_d3ip.adaptation.adapt import adapt
+from napari_d3ip.adaptation.adapter import Adapter
 from napari_d3ip.adaptation.splitting import draw_splits
 from napari_d3ip.measurement import Sinogram
-from napari_d3ip.methods.sampling import follow, initial_state
+from napari_d3ip.methods.d3ip import follow
+from napari_d3ip.methods.sampling import initial_state
 from napari_d3ip.operators.beams import Beam
 from napari_d3ip.operators.projector import projector
 from napari_d3ip.preparation import prepare
 from napari_d3ip.preparation.noise import estimate_noise
-from napari_d3ip.prior.network import load_prior
+from napari_d3ip.prior.loading import load_prior
 from napari_d3ip.reconstruction.resolve import resolve
 from napari_d3ip.samples import load_reference, load_sample
 
@@ -59,7 +61,7 @@ def load(path: Path) -> tuple[Sinogram, np.ndarray]:
 
 def relative_weight(scan: Sinogram, weight: float) -> float:
     """TV weight at unit norm and intensity over the noise level there."""
-    return weight / prepare(scan, d3.Settings(), torch.device("cpu"), d3.Control()).problem.noise
+    return weight / prepare(scan, d3.Settings(), torch.device("cpu"), d3.Control().check).problem.noise
 
 
 def tune(data: Path, task: str) -> float:
@@ -89,7 +91,7 @@ def quality(data: Path, names: list[str]) -> list[dict[str, Any]]:
         task = name.split("_")[1]
         if task not in tuned:
             tuned[task] = tune(data, task)
-        unit = prepare(scan, d3.Settings(), torch.device("cpu"), d3.Control()).problem.noise
+        unit = prepare(scan, d3.Settings(), torch.device("cpu"), d3.Control().check).problem.noise
         methods = dict(_METHODS)
         methods["tv, tuned on the abdomen"] = {"method": "tv", "iterations": 200, "tv_weight": tuned[task] * unit}
         for label, settings in methods.items():
@@ -208,7 +210,7 @@ def one_round(count: int, size: int, rounds: int) -> dict[str, Any]:
     scan = replace(scan, data=np.tile(scan.data, (repeats, 1, 1))[:count, :, first : first + size], center=None)
     # Thin volumes would be seen along one axis alone, which is cheaper.
     settings = resolve(d3.Settings(method="d3ip", planes="all"), scan)
-    problem = prepare(scan, settings, torch.device("cpu"), d3.Control()).problem
+    problem = prepare(scan, settings, torch.device("cpu"), d3.Control().check).problem
     problem = replace(
         problem,
         regulariser=replace(problem.regulariser, weight=3e-4, proximal_weight=0.01),

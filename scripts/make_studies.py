@@ -34,13 +34,13 @@ from make_results import growth
 from skimage.transform import downscale_local_mean
 
 import napari_d3ip as d3
-from napari_d3ip.adaptation.adapt import Adapter
+from napari_d3ip.adaptation.adapter import Adapter
 from napari_d3ip.adaptation.saved import SavedAdapter
 from napari_d3ip.evaluate.figures import middle_slice
 from napari_d3ip.evaluate.folder import Rows
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.metrics import slice_psnr
-from napari_d3ip.prior.network import load_prior
+from napari_d3ip.prior.loading import load_prior
 from napari_d3ip.prior.train import held_out_loss
 
 Fields = dict[str, Any]

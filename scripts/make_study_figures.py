@@ -168,7 +168,7 @@ def bare_loss() -> float:
     """Epsilon-loss of the prior as it was trained, on the same phantoms as those in the rows."""
     from make_studies import PHANTOMS
 
-    from napari_d3ip.prior.network import load_prior
+    from napari_d3ip.prior.loading import load_prior
     from napari_d3ip.prior.train import held_out_loss
 
     return held_out_loss(load_prior("phantom"), 64, count=PHANTOMS)

@@ -28,7 +28,9 @@ import torch
 from napari_d3ip.measurement import KSpace, Measurement, Sinogram
 from napari_d3ip.operators.beams import Beam
 from napari_d3ip.preparation import prepare
-from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet, linear_schedule, load_prior
+from napari_d3ip.prior.loading import load_prior
+from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet
+from napari_d3ip.prior.schedules import linear_schedule
 from napari_d3ip.reconstruction import Control
 from napari_d3ip.reconstruction.resolve import resolve
 from napari_d3ip.settings import Settings
@@ -343,7 +345,7 @@ def make_problem(tiny: dict[str, Any]) -> Callable[..., Problem]:
 
     def make(measurement: Measurement, **fields: Any) -> Problem:
         settings = resolve(Settings.create({"proximal_weight": 0.01, **tiny}, **fields), measurement)
-        problem = prepare(measurement, settings, torch.device("cpu"), Control()).problem
+        problem = prepare(measurement, settings, torch.device("cpu"), Control().check).problem
         regulariser = Regulariser(
             weight=0.0 if settings.coupling == "none" else settings.tv_weight,
             nonnegative=settings.nonnegative,

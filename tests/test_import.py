@@ -25,8 +25,8 @@ def _loaded(code: str) -> set[str]:
     [
         "import napari_d3ip; dir(napari_d3ip)",
         "from napari_d3ip import Settings, Sinogram, reconstruct, read",
-        "from napari_d3ip.cli import main; main(['--help'])",
-        "from napari_d3ip.cli import main; main(['reconstruct', '--help'])",
+        "from napari_d3ip.cli.main import main; main(['--help'])",
+        "from napari_d3ip.cli.main import main; main(['reconstruct', '--help'])",
     ],
 )
 def test_loads_nothing_heavy(code: str) -> None:

@@ -8,7 +8,7 @@ from napari_d3ip.cli.interruption import ended_at_once
 def main() -> int:
     """Run the command line and return its exit code."""
     with ended_at_once():
-        from napari_d3ip.cli import main as run
+        from napari_d3ip.cli.main import main as run
     return run()
 
 

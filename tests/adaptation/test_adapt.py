@@ -13,10 +13,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_d3ip.adaptation.adapt import Adapter, Fit, adapt, consistent_estimate
+from napari_d3ip.adaptation.adapt import adapt
+from napari_d3ip.adaptation.adapter import Adapter
+from napari_d3ip.adaptation.losses import consistent_estimate
 from napari_d3ip.adaptation.splitting import draw_slices
+from napari_d3ip.adaptation.validation import Fit
 from napari_d3ip.errors import D3IPError
-from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet, linear_schedule, load_prior
+from napari_d3ip.prior.loading import load_prior
+from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet
+from napari_d3ip.prior.schedules import linear_schedule
 from napari_d3ip.solvers.problem import Problem
 
 T = 200

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from napari_d3ip import ImageStack, Settings
-from napari_d3ip.adaptation.adapt import Adapter, adapt, equivariance_loss
+from napari_d3ip.adaptation.adapt import adapt
+from napari_d3ip.adaptation.adapter import Adapter
 from napari_d3ip.adaptation.equivariance import Rescans, rescan, turned
+from napari_d3ip.adaptation.losses import equivariance_loss
 from napari_d3ip.errors import SettingsError
 from napari_d3ip.prior.network import DiffusionPrior
 from napari_d3ip.reconstruction.resolve import resolve
@@ -138,7 +140,7 @@ class TestLoss:
         tomography = whole(tomography)
         truth = images(tomography)[None, :3]
         drawn = torch.full_like(truth[0], 0.3)
-        monkeypatch.setattr("napari_d3ip.adaptation.adapt.correlated_noise", lambda *_: drawn)
+        monkeypatch.setattr("napari_d3ip.adaptation.losses.correlated_noise", lambda *_: drawn)
         with torch.no_grad():
             loss = equivariance_loss(tomography, prior, Rescans(truth, truth), 100, generator())
             predicted = prior.epsilon(prior.noised(truth[0], drawn, 100)[:, None], 100)[:, 0]

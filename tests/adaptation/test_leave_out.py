@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_d3ip.adaptation import adapt as adaptation
-from napari_d3ip.adaptation.adapt import Adapter, adapt
+from napari_d3ip.adaptation import losses, validation
+from napari_d3ip.adaptation.adapt import adapt
+from napari_d3ip.adaptation.adapter import Adapter
 from napari_d3ip.prior.network import DiffusionPrior
 from napari_d3ip.solvers.problem import Problem
 
@@ -109,16 +110,17 @@ class TestAdapt:
     def seen(self, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
         """Rays in the data consistency of every estimate."""
         masks: list[Tensor] = []
-        original = adaptation.consistent_estimate
+        original = losses.consistent_estimate
 
         def spied(problem: Problem, *arguments: Any, **options: Any) -> Tensor:
             masks.append(problem.used)
             return original(problem, *arguments, **options)
 
-        monkeypatch.setattr(adaptation, "consistent_estimate", spied)
+        monkeypatch.setattr(losses, "consistent_estimate", spied)
+        monkeypatch.setattr(validation, "consistent_estimate", spied)
         return masks
 
-    def run(self, problem: Problem, prior: DiffusionPrior) -> adaptation.Fit:
+    def run(self, problem: Problem, prior: DiffusionPrior) -> validation.Fit:
         adapter = Adapter(prior, rank=2, learning_rate=1e-3)
         x_t = torch.randn((len(problem.measured), *problem.operator.domain_shape), generator=generator(5))
         return adapt(problem, prior, adapter, x_t, x_t, T, generator())

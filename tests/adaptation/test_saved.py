@@ -13,12 +13,13 @@ import torch
 from peft import PeftModel
 
 from napari_d3ip import Settings, reconstruct
-from napari_d3ip.adaptation.adapt import Adapter
+from napari_d3ip.adaptation.adapter import Adapter
 from napari_d3ip.adaptation.folders import settings_of_adapter
 from napari_d3ip.adaptation.saved import SavedAdapter, average_adapters, load_adapter
-from napari_d3ip.cli import main
+from napari_d3ip.cli.main import main
 from napari_d3ip.errors import D3IPError, PriorError, SettingsError
-from napari_d3ip.prior.network import DiffusionPrior, load_prior
+from napari_d3ip.prior.loading import load_prior
+from napari_d3ip.prior.network import DiffusionPrior
 from napari_d3ip.reconstruction import Reconstruction
 
 

@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from napari_d3ip.adaptation.adapt import Adapter, adapt, coarser, scale_loss
-from napari_d3ip.methods.sampling import METHODS, initial_state
+from napari_d3ip.adaptation.adapt import adapt
+from napari_d3ip.adaptation.adapter import Adapter
+from napari_d3ip.adaptation.losses import coarser, scale_loss
+from napari_d3ip.methods.diffusion import METHODS
+from napari_d3ip.methods.sampling import initial_state
 from napari_d3ip.prior.complex_images import ComplexPrior
-from napari_d3ip.prior.network import DiffusionPrior, load_prior
+from napari_d3ip.prior.loading import load_prior
+from napari_d3ip.prior.network import DiffusionPrior
 from napari_d3ip.solvers.problem import Problem
 
 
@@ -137,7 +141,7 @@ class TestLoss:
             return coarser(volume, scale)
 
         sides = [(20, 32), (9, 32), (9, 20)]
-        monkeypatch.setattr("napari_d3ip.adaptation.adapt.coarser", look)
+        monkeypatch.setattr("napari_d3ip.adaptation.losses.coarser", look)
         for seed in range(20):
             scale_loss(problem, prior, torch.zeros(9, 20, 32), generator(seed))
         assert seen == axes

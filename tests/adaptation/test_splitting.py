@@ -12,10 +12,15 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.adaptation import adapt as adaptation
-from napari_d3ip.adaptation.adapt import Adapter, estimate_as_turned, noised_split, split_loss
+from napari_d3ip.adaptation import losses
+from napari_d3ip.adaptation.adapter import Adapter
+from napari_d3ip.adaptation.losses import estimate_as_turned, noised_split, split_loss
 from napari_d3ip.adaptation.splitting import Split, Splits, draw_splits
-from napari_d3ip.methods.sampling import METHODS, SamplerState, follow, initial_state, timesteps
-from napari_d3ip.prior.network import DiffusionPrior, load_prior
+from napari_d3ip.methods.d3ip import follow
+from napari_d3ip.methods.diffusion import METHODS
+from napari_d3ip.methods.sampling import SamplerState, initial_state, timesteps
+from napari_d3ip.prior.loading import load_prior
+from napari_d3ip.prior.network import DiffusionPrior
 from napari_d3ip.reconstruction import reconstruct
 from napari_d3ip.reconstruction.checkpoint import Checkpoint
 from napari_d3ip.solvers.problem import Problem
@@ -115,7 +120,7 @@ class TestSplit:
         ]
         torch.testing.assert_close(together.volume, torch.cat([each.volume for each in alone]), rtol=1e-4, atol=1e-5)
         # Without noise, which each draws for itself.
-        monkeypatch.setattr("napari_d3ip.adaptation.adapt.correlated_noise", lambda like, *_: torch.zeros_like(like))
+        monkeypatch.setattr("napari_d3ip.adaptation.losses.correlated_noise", lambda like, *_: torch.zeros_like(like))
         monkeypatch.setattr("napari_d3ip.methods.sampling.white_noise", lambda like, *_: torch.zeros_like(like))
         adapter = Adapter(prior, rank=2, learning_rate=1e-3)
         before = together.volume
@@ -175,13 +180,13 @@ class TestSplit:
 class TestLoss:
     def test_is_of_k_slices(self, problem: Problem, prior: DiffusionPrior, monkeypatch: pytest.MonkeyPatch) -> None:
         seen = []
-        original = adaptation.tweedie_estimate
+        original = losses.tweedie_estimate
 
         def spied(prior: DiffusionPrior, x_t: Tensor, t: int) -> Tensor:
             seen.append(len(x_t))
             return original(prior, x_t, t)
 
-        monkeypatch.setattr(adaptation, "tweedie_estimate", spied)
+        monkeypatch.setattr(losses, "tweedie_estimate", spied)
         problem = replace(problem, settings=problem.settings.updated(adapt_slices=3))
         split_loss(problem, prior, one_split(problem).learning, 100, generator())
         assert seen == [3]
@@ -196,12 +201,10 @@ class TestLoss:
         (other,) = Splits.of(
             other_problem, splits.index, splits.hidden, 1, splits.volume, splits.first, splits.duals
         ).learning
-        losses = [float(split_loss(problem, prior, [each], 100, generator(1)).detach()) for each in (split, other)]
-        assert losses[0] != losses[1]
+        values = [float(split_loss(problem, prior, [each], 100, generator(1)).detach()) for each in (split, other)]
+        assert values[0] != values[1]
         estimates = [
-            adaptation.consistent_estimate(
-                each.seen, prior, noised_split(each, prior, 100, 0.5, generator(1)), 100, 1, 1
-            )
+            losses.consistent_estimate(each.seen, prior, noised_split(each, prior, 100, 0.5, generator(1)), 100, 1, 1)
             for each in (split, other)
         ]
         assert torch.equal(*estimates)
@@ -303,7 +306,7 @@ class TestRun:
         (judge,) = splits.judging
         x_t = noised_split(judge, prior, 100, problem.settings.noise_correlation, after)
         with adapter.in_use(accepted=False), torch.no_grad():
-            estimate = adaptation.consistent_estimate(judge.seen, prior, x_t, 100, 2, 2)
+            estimate = losses.consistent_estimate(judge.seen, prior, x_t, 100, 2, 2)
         assert fit.held_out_without == pytest.approx(float(judge.seen.residual(estimate, judge.question)), rel=1e-5)
 
     def test_a_checkpoint_goes_on_with_them(

@@ -11,7 +11,7 @@ import ismrmrd
 import numpy as np
 import pytest
 
-from napari_d3ip.cli import main
+from napari_d3ip.cli.main import main
 from napari_d3ip.io import save_sinogram
 from napari_d3ip.measurement import Sinogram
 
@@ -41,7 +41,7 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     def started(*_: Any, **__: Any) -> None:
         raise AssertionError("the reconstruction started")
 
-    monkeypatch.setattr("napari_d3ip.reconstruction.iter_reconstruct", started)
+    monkeypatch.setattr("napari_d3ip.reconstruction.run.iter_reconstruct", started)
 
     def run(scan: Path, *options: str, out: Path | None = None) -> str:
         before = sorted(path.name for path in tmp_path.rglob("*"))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_d3ip.cli import main
+from napari_d3ip.cli.main import main
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.io import load_volume, read, save_kspace, save_sinogram, save_volume
 from napari_d3ip.measurement import KSpace, Sinogram
@@ -23,7 +23,7 @@ from napari_d3ip.reconstruction import Reconstruction, Step
 from napari_d3ip.settings import Settings
 
 # The package's `reconstruct` is the function; this is the module of that name.
-reconstruct_module = importlib.import_module("napari_d3ip.reconstruction")
+reconstruct_module = importlib.import_module("napari_d3ip.reconstruction.run")
 
 
 class FakeEngine:
@@ -403,14 +403,14 @@ class TestReconstruct:
     def test_signal_interrupts_a_running_process(self, scan: Path, tmp_path: Path) -> None:
         code = (
             "import importlib, signal, sys, time\n"
-            "from napari_d3ip.cli import main\n"
+            "from napari_d3ip.cli.main import main\n"
             "signal.signal(signal.SIGINT, signal.default_int_handler)  # A job in the background ignores it.\n"
             "def run(measurement, settings, *, checkpoint, **options):\n"
             "    checkpoint.touch()\n"
             "    print('running', file=sys.stderr, flush=True)\n"
             "    time.sleep(60)\n"
             "    yield\n"
-            "importlib.import_module('napari_d3ip.reconstruction').iter_reconstruct = run\n"
+            "importlib.import_module('napari_d3ip.reconstruction.run').iter_reconstruct = run\n"
             "sys.exit(main(sys.argv[1:]))\n"
         )
         command = [sys.executable, "-c", code, *arguments(scan, tmp_path / "v.npy")]

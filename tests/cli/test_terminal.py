@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from napari_d3ip.cli import main
+from napari_d3ip.cli.main import main
 from napari_d3ip.errors import D3IPError, printable, shortened
 from napari_d3ip.measurement import Sinogram
 

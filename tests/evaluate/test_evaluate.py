@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import zarr
 
-from napari_d3ip.cli import main
+from napari_d3ip.cli.main import main
 from napari_d3ip.errors import D3IPError, SettingsError
 from napari_d3ip.evaluate import identity
 from napari_d3ip.evaluate.confidence import drawn_psnr, interval, relative_errors, volume_psnr
@@ -33,12 +33,13 @@ from napari_d3ip.evaluate.tasks import EXAMPLES, SETS, Task, parse_tasks
 from napari_d3ip.evaluate.tuning import Tuning, tune
 from napari_d3ip.io import save_kspace, save_volume
 from napari_d3ip.metrics import psnr, slice_psnr
-from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet, linear_schedule
+from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet
+from napari_d3ip.prior.schedules import linear_schedule
 from napari_d3ip.reconstruction import Step, reconstruct
 from napari_d3ip.samples import load_reference, load_sample
 from napari_d3ip.simulate import simulate_kspace, simulate_sinogram
 
-reconstruction_module = importlib.import_module("napari_d3ip.reconstruction")
+reconstruction_module = importlib.import_module("napari_d3ip.reconstruction.run")
 QUICK = ["--set", "iterations=3", "--device", "cpu"]
 
 

@@ -585,12 +585,14 @@ def test_what_a_reader_leaves_unsaid(tmp_path, monkeypatch, failure, error, expe
         read(tmp_path / "scan.npy")
     assert expected in failure(info, "scan.npy")
     assert can_read(tmp_path / "scan.npy") is (where == "read")
-    assert {module.__name__.rpartition(".")[2] for module in registry.formats()} == set(registry.FORMATS)
+    assert {module.__name__ for module in registry.formats()} == {
+        f"napari_d3ip.io.{name}" for name in registry.FORMATS
+    }
 
 
 def test_virtual_data_of_itself_ends_no_process(tmp_path):
     virtual(tmp_path / "scan.h5", ".")
-    program = "import sys; from napari_d3ip.cli import main; sys.exit(main(['info', sys.argv[1]]))"
+    program = "import sys; from napari_d3ip.cli.main import main; sys.exit(main(['info', sys.argv[1]]))"
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "scan.h5")], capture_output=True, text=True, check=False
     )

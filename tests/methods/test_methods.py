@@ -11,19 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_d3ip.adaptation.adapt import consistent_estimate
-from napari_d3ip.methods.sampling import (
-    METHODS,
-    Event,
-    SamplerState,
-    alike,
-    denoise,
-    groups_of_slices,
-    initial_state,
-    predict_noise,
-    timesteps,
-)
-from napari_d3ip.prior.network import DiffusionPrior, correlated_noise, load_prior
+from napari_d3ip.adaptation.losses import consistent_estimate
+from napari_d3ip.methods.d3ip import alike, groups_of_slices
+from napari_d3ip.methods.diffusion import METHODS
+from napari_d3ip.methods.sampling import Event, SamplerState, denoise, initial_state, predict_noise, timesteps
+from napari_d3ip.prior.loading import load_prior
+from napari_d3ip.prior.network import DiffusionPrior
+from napari_d3ip.prior.noise import correlated_noise
 from napari_d3ip.settings import ADAPTIVE_METHODS, DIFFUSION_METHODS, SLICEWISE_METHODS, VOLUME_METHODS
 from napari_d3ip.solvers.problem import Problem
 

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.measurement import Sinogram
+from napari_d3ip.operators.backends import Extent, fitting_backend, matrix_bytes
 from napari_d3ip.operators.base import LinearOperator, Masked, Scaled
 from napari_d3ip.operators.beams import Beam
 from napari_d3ip.operators.on_the_fly import OnTheFly
 from napari_d3ip.operators.projector import projector
 from napari_d3ip.operators.tomography import JosephMatrix, ParallelBeam, joseph_matrix
 from napari_d3ip.reconstruction import Cancelled, Control
-from napari_d3ip.reconstruction.estimate import Extent, fitting_backend, matrix_bytes
 
 EVEN = np.arange(9) * 20.0
 IRREGULAR = np.array([-3.7, 11.0, 12.5, 60.2, 61.0, 133.3, 179.9, 200.1, 355.0])

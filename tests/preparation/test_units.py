@@ -184,7 +184,7 @@ class TestFinite:
         self, scan: Any, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(DiffusionPrior, "epsilon", lambda self, noisy, t: noisy * float("nan"))
-        monkeypatch.setattr("napari_d3ip.prior.network.check_prior", lambda prior, where: None)
+        monkeypatch.setattr("napari_d3ip.prior.loading.check_prior", lambda prior, where: None)
         steps: list[str] = []
         with pytest.raises(PriorError, match="not finite"):
             reconstruct(

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from napari_d3ip.errors import PriorError
 from napari_d3ip.prior.complex_images import ComplexPrior
-from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet, linear_schedule, load_prior
+from napari_d3ip.prior.loading import load_prior
+from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet
 from napari_d3ip.prior.phantoms import ComplexPhantoms, EllipsePhantoms, MixedPhantoms, phantoms_of
+from napari_d3ip.prior.schedules import linear_schedule
 from napari_d3ip.prior.train import TrainingSettings, epsilon_loss, train
 
 SMALL = TrainingSettings(steps=2, batch=2, size=16, width=8, warmup=1, ema=0.5)

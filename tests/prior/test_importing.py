@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from napari_d3ip.adaptation.adapt import Adapter
+from napari_d3ip.adaptation.adapter import Adapter
 from napari_d3ip.errors import PriorError
 from napari_d3ip.prior.guided_diffusion import AttentionHeads, GuidedDiffusionUNet
 from napari_d3ip.prior.importing import ImportOptions, import_guided_diffusion
-from napari_d3ip.prior.network import linear_schedule, load_prior
+from napari_d3ip.prior.loading import load_prior
+from napari_d3ip.prior.schedules import linear_schedule
 
 
 @dataclass(frozen=True)

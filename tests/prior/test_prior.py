@@ -14,17 +14,10 @@ from napari_d3ip.errors import PriorError
 from napari_d3ip.prior import library
 from napari_d3ip.prior.description import describe_prior, draw_samples
 from napari_d3ip.prior.grey import GreyPrior
-from napari_d3ip.prior.network import (
-    CONFIG_NAME,
-    DiffusionPrior,
-    PriorConfig,
-    build_unet,
-    cosine_schedule,
-    linear_schedule,
-    load_prior,
-    schedule_name,
-)
+from napari_d3ip.prior.loading import load_prior
+from napari_d3ip.prior.network import CONFIG_NAME, DiffusionPrior, PriorConfig, build_unet
 from napari_d3ip.prior.phantoms import EllipsePhantoms
+from napari_d3ip.prior.schedules import cosine_schedule, linear_schedule, schedule_name
 
 
 class TestSchedule:

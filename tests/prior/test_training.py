@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from napari_d3ip.errors import FileError, PriorError, SettingsError
-from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet, linear_schedule, load_prior
+from napari_d3ip.prior.loading import load_prior
+from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet
 from napari_d3ip.prior.phantoms import EllipsePhantoms, MixedPhantoms
+from napari_d3ip.prior.schedules import linear_schedule
 from napari_d3ip.prior.train import TrainingProgress, TrainingSettings, epsilon_loss, held_out_loss, train
 
 SMALL = TrainingSettings(steps=12, batch=4, size=16, width=8, warmup=4, ema=0.9, learning_rate=2e-3)

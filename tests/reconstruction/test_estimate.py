@@ -13,20 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from napari_d3ip.measurement import ImageStack, KSpace, Measurement, Sinogram
+from napari_d3ip.operators.backends import Extent, matrix_bytes
 from napari_d3ip.reconstruction import estimate as cost
 from napari_d3ip.reconstruction import reconstruct
-from napari_d3ip.reconstruction.engine import plan
-from napari_d3ip.reconstruction.estimate import (
-    Extent,
-    count,
-    estimate,
-    learn,
-    learn_memory,
-    matrix_bytes,
-    slices_at_once,
-    total,
-    trial,
-)
+from napari_d3ip.reconstruction.estimate import count, estimate, learn, learn_memory, slices_at_once, total, trial
+from napari_d3ip.reconstruction.plan import plan
 from napari_d3ip.reconstruction.resolve import resolve
 from napari_d3ip.settings import METHODS, Settings, methods_for
 

@@ -18,7 +18,7 @@ from napari_d3ip.measurement.psf import gaussian_psf
 from napari_d3ip.operators.convolution import Convolution
 from napari_d3ip.operators.external import as_operator, device_of
 from napari_d3ip.preparation import prepare
-from napari_d3ip.preparation.images import _noise_of_stack, filled_in
+from napari_d3ip.preparation.images import estimate_stack_noise, filled_in
 from napari_d3ip.preparation.noise import estimate_image_noise
 from napari_d3ip.reconstruction import Control, reconstruct
 from napari_d3ip.reconstruction.resolve import resolve
@@ -43,7 +43,7 @@ def blurred(**fields: Any) -> ImageStack:
 
 def problem_of(measurement: Measurement, **fields: Any) -> Problem:
     settings = resolve(Settings.create({"method": "tv", **fields}), measurement)
-    return prepare(measurement, settings, torch.device("cpu"), Control()).problem
+    return prepare(measurement, settings, torch.device("cpu"), Control().check).problem
 
 
 class Physics:
@@ -295,7 +295,7 @@ class TestStack:
         y, x = np.mgrid[:48, :48] - 24
         data = 0.5 + (np.hypot(y, x) < 15) + 0.01 * generator.standard_normal((8, 48, 48))
         stack = ImageStack(data.astype(np.float32), mask=generator.random(data.shape) >= missing)
-        assert _noise_of_stack(stack) == pytest.approx(0.01, rel=0.5)
+        assert estimate_stack_noise(stack) == pytest.approx(0.01, rel=0.5)
 
     def test_noise_is_told_from_edges_and_slopes(self) -> None:
         generator = np.random.default_rng(0)

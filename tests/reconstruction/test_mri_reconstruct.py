@@ -18,17 +18,12 @@ from napari_d3ip.operators.mri import NonCartesianSense
 from napari_d3ip.preparation import prepare
 from napari_d3ip.preparation.mri import zero_filled
 from napari_d3ip.preparation.weights import choose_weight, tv_iterates, wavelet_iterates
-from napari_d3ip.prior.network import (
-    DiffusionPrior,
-    PriorConfig,
-    build_unet,
-    correlated_noise,
-    linear_schedule,
-    white_noise,
-)
+from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet
+from napari_d3ip.prior.noise import correlated_noise, white_noise
+from napari_d3ip.prior.schedules import linear_schedule
 from napari_d3ip.reconstruction import Control, Reconstruction, Step, iter_reconstruct, reconstruct
-from napari_d3ip.reconstruction.engine import first_reconstruction
 from napari_d3ip.reconstruction.resolve import resolve
+from napari_d3ip.reconstruction.start import first_reconstruction
 from napari_d3ip.settings import (
     ADAPTIVE_METHODS,
     DIFFUSION_METHODS,
@@ -237,7 +232,7 @@ class TestResult:
     @pytest.mark.parametrize("method", ["sense", "tv", "l1-wavelet", "dds"])
     def test_held_out_samples_are_not_fitted(self, mr_scan: Any, tiny: dict[str, Any], method: str) -> None:
         settings = Settings.create(tiny, method=method, noise_level=0.01, iterations=4)
-        prepared = prepare(mr_scan.measurement, resolve(settings, mr_scan.measurement), CPU, Control())
+        prepared = prepare(mr_scan.measurement, resolve(settings, mr_scan.measurement), CPU, Control().check)
         held_out = prepared.problem.held_out.numpy()
         changed = replace(mr_scan.measurement, data=mr_scan.measurement.data + 0.3 * held_out)
         one, other = reconstruct(mr_scan.measurement, settings), reconstruct(changed, settings)
@@ -280,7 +275,7 @@ class TestPhase:
         shares = []
         for remove in (True, False):
             settings = resolve(Settings.create(method="tv", remove_phase=remove), scan.measurement)
-            prepared = prepare(scan.measurement, settings, CPU, Control())
+            prepared = prepare(scan.measurement, settings, CPU, Control().check)
             image = prepared.direct()
             shares.append(float(image.imag.square().sum() / image.abs().square().sum()))
             assert (prepared.phase is not None) == remove
@@ -291,7 +286,7 @@ class TestPhase:
 class TestPreparation:
     def test_unit_norm_and_intensity(self, mr_scan: Any) -> None:
         scaled = replace(mr_scan.measurement, data=300 * mr_scan.measurement.data, coil_maps=5 * mr_scan.coil_maps)
-        prepared = prepare(scaled, resolve(Settings.create(method="tv"), scaled), CPU, Control())
+        prepared = prepare(scaled, resolve(Settings.create(method="tv"), scaled), CPU, Control().check)
         largest = np.abs(mr_scan.image).max()
         assert prepared.intensity == pytest.approx(60 * largest, rel=0.1)
         assert prepared.problem.noise == pytest.approx(prepared.noise_level / (5 * prepared.intensity), rel=1e-4)
@@ -304,7 +299,7 @@ class TestPreparation:
     def test_noise_as_set_as_the_file_says_or_estimated(self, mr_scan: Any) -> None:
         def level(measurement: KSpace, **fields: Any) -> float:
             settings = resolve(Settings.create(method="tv", **fields), measurement)
-            return prepare(measurement, settings, CPU, Control()).noise_level
+            return prepare(measurement, settings, CPU, Control().check).noise_level
 
         stated = replace(mr_scan.measurement, noise_level=0.02)
         assert level(stated, noise_level=0.07) == 0.07
@@ -314,7 +309,7 @@ class TestPreparation:
     def test_weights_predict_held_out_samples(self, make_mr_scan: Callable[..., Any]) -> None:
         scan = make_mr_scan(slices=2, size=32, step=2, centre=8, noise=0.05)
         settings = resolve(Settings.create(method="tv", held_out_fraction=0.3), scan.measurement)
-        problem = prepare(scan.measurement, settings, CPU, Control()).problem
+        problem = prepare(scan.measurement, settings, CPU, Control().check).problem
         for iterates in (tv_iterates, wavelet_iterates):
             weight = choose_weight(problem, iterates)
 
@@ -347,7 +342,7 @@ class TestPreparation:
     def test_the_first_reconstruction_hands_its_duals_on(self, mr_scan: Any, tiny: dict[str, Any]) -> None:
         for coupling, expected in (("tv3d", True), ("none", False)):
             settings = resolve(Settings.create(tiny, coupling=coupling), mr_scan.measurement)
-            prepared = prepare(mr_scan.measurement, settings, CPU, Control())
+            prepared = prepare(mr_scan.measurement, settings, CPU, Control().check)
             sampled = Regulariser(weight=2e-3 if expected else 0.0, nonnegative=False)
             volume, duals = first_reconstruction(prepared, replace(prepared.problem, regulariser=sampled))
             assert volume.is_complex()

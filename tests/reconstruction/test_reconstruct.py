@@ -21,7 +21,8 @@ from napari_d3ip.operators.tomography import JosephMatrix
 from napari_d3ip.preparation import prepare
 from napari_d3ip.preparation.tomography import Rays
 from napari_d3ip.preparation.weights import choose_weight, tv_iterates
-from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet, linear_schedule
+from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet
+from napari_d3ip.prior.schedules import linear_schedule
 from napari_d3ip.reconstruction import Cancelled, Control, Step, iter_reconstruct, reconstruct
 from napari_d3ip.reconstruction.resolve import resolve
 from napari_d3ip.settings import (
@@ -191,7 +192,7 @@ class TestIndependence:
 class TestPreparation:
     def test_unit_norm_and_intensity(self, scan: Any) -> None:
         scaled = replace(scan.measurement, data=300 * scan.measurement.data)
-        prepared = prepare(scaled, Settings(), torch.device("cpu"), Control())
+        prepared = prepare(scaled, Settings(), torch.device("cpu"), Control().check)
         assert prepared.problem.operator.norm() == pytest.approx(1, rel=1e-3)
         assert prepared.intensity == pytest.approx(300 * scan.reference.max(), rel=0.35)
         assert prepared.problem.noise == pytest.approx(

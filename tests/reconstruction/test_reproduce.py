@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_d3ip import cli
+from napari_d3ip.cli import main as cli
 from napari_d3ip.io import read, save_sinogram
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.reconstruction import Reconstruction, reconstruct

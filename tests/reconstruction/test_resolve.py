@@ -14,8 +14,8 @@ import pytest
 from napari_d3ip.errors import D3IPError, SettingsError
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.reconstruction import reconstruct
-from napari_d3ip.reconstruction.engine import _proximal_weight
 from napari_d3ip.reconstruction.resolve import TASKS, foresee, resolve
+from napari_d3ip.reconstruction.start import proximal_weight
 from napari_d3ip.settings import Settings, tasks_for
 from napari_d3ip.solvers.problem import Problem
 
@@ -161,5 +161,5 @@ def _prior_of_fewer_times(folder: Path, copy: Path) -> Path:
 
 def test_the_more_noise_the_more_the_denoised_image_counts(scan: Any, make_problem: Callable[..., Problem]) -> None:
     problem = make_problem(scan.measurement)
-    weights = [_proximal_weight(replace(problem, noise=noise)) for noise in (0.01, 0.02)]
+    weights = [proximal_weight(replace(problem, noise=noise)) for noise in (0.01, 0.02)]
     assert weights[1] == pytest.approx(4 * weights[0])

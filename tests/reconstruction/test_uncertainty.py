@@ -9,7 +9,7 @@ import pytest
 
 from napari_d3ip.errors import SettingsError
 from napari_d3ip.reconstruction import Cancelled, Control, Step, Uncertainty, reconstruct, uncertainty
-from napari_d3ip.reconstruction.uncertainty import Spread
+from napari_d3ip.reconstruction.seeds import Spread
 from napari_d3ip.settings import Settings
 
 

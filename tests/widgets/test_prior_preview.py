@@ -11,7 +11,8 @@ import torch
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog, QDialogButtonBox, QFileDialog, QLabel, QWidget
 
-from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet, linear_schedule
+from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet
+from napari_d3ip.prior.schedules import linear_schedule
 from napari_d3ip.settings import Settings
 from napari_d3ip.widgets.settings_form import ADD, SettingsForm
 
@@ -107,11 +108,11 @@ def test_no_folder_chosen(hands: Hands, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_pictures_of_all_kinds_of_images(channels: int) -> None:
-    from napari_d3ip.widgets.prior_preview import _mosaic
+    from napari_d3ip.widgets.prior_preview import mosaic
 
     samples = torch.zeros((4, channels, 5, 6))
     samples[1] = 1
-    picture = _mosaic(samples)
+    picture = mosaic(samples)
     assert picture.shape == (10, 12)
     assert picture[:5, 6:].min() == 255
     assert picture[:5, :6].max() == picture[5:].max() == 0

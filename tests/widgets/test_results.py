@@ -15,7 +15,7 @@ from napari.layers import Layer
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
 
-from napari_d3ip import cli
+from napari_d3ip.cli import main as cli
 from napari_d3ip.io import load_volume, read, save_sinogram
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.reconstruction import Cancelled, Control, Reconstruction, Step

@@ -124,7 +124,8 @@ def test_prior_from_a_folder(
     docked: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notifications: list[Any]
 ) -> None:
     """*Add prior…* takes any diffusers model; here an untrained one."""
-    from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet, linear_schedule
+    from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet
+    from napari_d3ip.prior.schedules import linear_schedule
 
     unet = build_unet(width=8, patch_size=4, channels=1, sample_size=64)
     DiffusionPrior(unet, linear_schedule(), PriorConfig(patch_size=4)).save(tmp_path)

@@ -9,19 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from napari_d3ip.evaluate.figures import Panel, draw_comparison, middle_slice
 from napari_d3ip.evaluate.folder import make_folder
 from napari_d3ip.evaluate.plan import default_methods
 from napari_d3ip.evaluate.side_by_side import in_processes
-from napari_d3ip.measurement import Measurement
+from napari_d3ip.measurement import FloatArray, Measurement
 from napari_d3ip.reconstruction import reconstruct
 from napari_d3ip.samples import load_reference, load_sample
 from napari_d3ip.settings import METHODS
 
-FloatArray = npt.NDArray[np.float32]
 Wanted = tuple[str, str]
 """Sample and method."""
 Made = tuple[dict[str, Any], FloatArray]

@@ -14,9 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from napari_d3ip.evaluate.tables import Difference, Line
-from napari_d3ip.measurement import Measurement
+from napari_d3ip.measurement import FloatArray, Measurement
 
-FloatArray = npt.NDArray[np.float32]
 _QUALITY = {"psnr": "PSNR / dB", "held_out_residual": "held-out residual", "seconds": "seconds"}
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_d3ip.device import resolve_device
 from napari_d3ip.evaluate.figures import middle_slice
@@ -15,13 +14,11 @@ from napari_d3ip.evaluate.folder import Row
 from napari_d3ip.evaluate.identity import row_key
 from napari_d3ip.evaluate.plan import Plan, Wanted
 from napari_d3ip.evaluate.scans import Scan
-from napari_d3ip.measurement import Measurement
+from napari_d3ip.measurement import FloatArray, Measurement
 from napari_d3ip.metrics import slice_psnr
 from napari_d3ip.preparation import prepare
 from napari_d3ip.reconstruction import Control, Step, reconstruct
 from napari_d3ip.settings import Settings
-
-FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass
@@ -38,7 +35,7 @@ class LoadedScan:
         """Noise at unit norm and intensity, as `Plan.fields` let it be; the unit of weights that say so."""
         fields = {name: value for name, value in self.plan.fields.items() if "*" not in str(value)}
         settings = Settings.create({**fields, "device": self.plan.device})
-        return prepare(self.measurement, settings, resolve_device(settings.device), Control()).problem.noise
+        return prepare(self.measurement, settings, resolve_device(settings.device), Control().check).problem.noise
 
     def settings(self, wanted: Wanted) -> Settings:
         """Settings of a run on this scan."""

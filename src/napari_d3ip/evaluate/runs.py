@@ -7,9 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from napari_d3ip.errors import D3IPError, SettingsError
 from napari_d3ip.evaluate.figures import Panel, draw_comparison, draw_differences, draw_sweep
 from napari_d3ip.evaluate.folder import Row, Rows
@@ -20,10 +17,10 @@ from napari_d3ip.evaluate.scans import Scan, check_names
 from napari_d3ip.evaluate.side_by_side import Job, run_side_by_side
 from napari_d3ip.evaluate.tables import Difference, Line, differences, summarise, write_csv, write_markdown
 from napari_d3ip.evaluate.tuning import Tuning, check_tuning, tune
+from napari_d3ip.measurement import FloatArray
 from napari_d3ip.reconstruction import Step
 from napari_d3ip.settings import Settings
 
-FloatArray = npt.NDArray[np.float32]
 OnStep = Callable[[str, Step], None]
 
 

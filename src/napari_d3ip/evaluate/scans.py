@@ -17,10 +17,9 @@ from napari_d3ip.evaluate.tasks import Task, parse_tasks
 from napari_d3ip.io import ReadOptions, Volume, load_volume, read
 from napari_d3ip.io.arrays.numpy_files import archived
 from napari_d3ip.io.guard import one_line
-from napari_d3ip.measurement import Measurement
+from napari_d3ip.measurement import FloatArray, Measurement
 from napari_d3ip.metrics import check_reference
 
-FloatArray = npt.NDArray[np.float32]
 Content = tuple[Measurement, FloatArray | None]
 _DEFAULT_TASK = "views30"
 

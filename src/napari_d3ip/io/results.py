@@ -203,8 +203,8 @@ def _norm(data: npt.NDArray[Any]) -> float:
 def _note_in_tiff(path: Path) -> Any:
     import tifffile
 
+    from napari_d3ip.io.arrays.tiff import own_metadata
     from napari_d3ip.io.arrays.tiff_pages import require_pages
-    from napari_d3ip.io.formats.tiff import own_metadata
 
     require_pages(path)
     with tifffile.TiffFile(path) as tif:
@@ -222,7 +222,7 @@ def _note_in_zarr(path: Path) -> Any:
 
 
 def _note_of_npy(path: Path) -> Any:
-    from napari_d3ip.io.formats.numpy_files import sidecar
+    from napari_d3ip.io.arrays.sidecar import sidecar
 
     return read_json(sidecar(path)) if is_regular(path) and is_regular(sidecar(path)) else None
 

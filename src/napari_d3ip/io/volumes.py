@@ -24,7 +24,6 @@ from napari_d3ip.io.position import Belongings
 from napari_d3ip.io.units import SHORT_NAMES, convert_length, length_unit
 from napari_d3ip.measurement import checked_voxel_size
 
-FloatArray = npt.NDArray[np.float32]
 VoxelSize = tuple[float, float, float]
 Wanted = Callable[[int], slice]
 
@@ -268,7 +267,7 @@ def _write_tiff(path: Path, volume: Volume, note: str) -> None:
 
 
 def _read_tiff(path: Path, wanted: Wanted) -> Volume:
-    from napari_d3ip.io.formats.tiff import read_stack
+    from napari_d3ip.io.arrays.tiff import read_stack
 
     stack = read_stack(path)
     note = None if stack.metadata is None else json.dumps(stack.metadata)
@@ -332,7 +331,7 @@ def _in_zarr(array: Any, path: Path) -> Stored:
 
 
 def _write_npy(path: Path, volume: Volume, note: str) -> None:
-    from napari_d3ip.io.formats.numpy_files import sidecar
+    from napari_d3ip.io.arrays.sidecar import sidecar
 
     with path.open("wb") as file:  # To a path in capitals numpy adds an ending.
         np.save(file, volume.data)
@@ -341,7 +340,7 @@ def _write_npy(path: Path, volume: Volume, note: str) -> None:
 
 def _read_npy(path: Path, wanted: Wanted) -> Volume:
     from napari_d3ip.io.arrays.numpy_files import stored
-    from napari_d3ip.io.formats.numpy_files import sidecar
+    from napari_d3ip.io.arrays.sidecar import sidecar
 
     note = read_text(sidecar(path)) if is_regular(sidecar(path)) else None
     return _loaded(stored(path), path, note, wanted=wanted)
@@ -349,7 +348,7 @@ def _read_npy(path: Path, wanted: Wanted) -> Volume:
 
 def _write_hdf5(path: Path, volume: Volume, note: str) -> None:
     from napari_d3ip.io.arrays.hdf5 import written
-    from napari_d3ip.io.formats.hdf5 import VOLUME_MARK
+    from napari_d3ip.io.arrays.names import VOLUME_MARK
 
     with written(path) as file:
         dataset = file.create_dataset("volume", data=volume.data)
@@ -375,7 +374,7 @@ def _read_hdf5(path: Path, wanted: Wanted) -> Volume:
     import h5py
 
     from napari_d3ip.io.arrays import hdf5 as hdf5_access
-    from napari_d3ip.io.formats.hdf5 import ANGLE_NAMES
+    from napari_d3ip.io.arrays.names import ANGLE_NAMES
 
     with hdf5_access.opened(path) as file:
         datasets = dict(hdf5_access.numeric_datasets(file))

@@ -14,14 +14,9 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.prior.complex_images import ComplexPrior
-from napari_d3ip.prior.network import (
-    BUILDING,
-    DiffusionPrior,
-    PriorConfig,
-    build_unet,
-    correlated_noise,
-    linear_schedule,
-)
+from napari_d3ip.prior.network import BUILDING, DiffusionPrior, PriorConfig, build_unet
+from napari_d3ip.prior.noise import correlated_noise
+from napari_d3ip.prior.schedules import linear_schedule
 from napari_d3ip.solvers.differences import gradient
 from napari_d3ip.solvers.problem import Problem, draw_slices
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 
 from napari_d3ip.errors import DeviceError
+from napari_d3ip.operators.backends import Extent, fitting_backend
 from napari_d3ip.operators.base import Check, LinearOperator, no_check
 from napari_d3ip.operators.beams import Beam
 from napari_d3ip.operators.on_the_fly import OnTheFly
 from napari_d3ip.operators.tomography import JosephMatrix
 from napari_d3ip.operators.torch_radon import TorchRadon
-from napari_d3ip.reconstruction.estimate import Extent, fitting_backend
 from napari_d3ip.settings import Backend
 
 

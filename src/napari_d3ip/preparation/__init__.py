@@ -7,13 +7,10 @@ from dataclasses import replace
 import torch
 
 from napari_d3ip.errors import SettingsError
-from napari_d3ip.measurement import ImageStack, LinearMeasurement, Measurement, Sinogram
-from napari_d3ip.preparation.base import Preparation
-from napari_d3ip.preparation.images import prepare_linear, prepare_stack
-from napari_d3ip.preparation.mri import prepare_kspace
+from napari_d3ip.measurement import Measurement
+from napari_d3ip.preparation import images, mri, tomography  # noqa: F401 - they register their kinds
+from napari_d3ip.preparation.base import Check, Preparation, prepare_kind
 from napari_d3ip.preparation.scaling import near_one, require_single
-from napari_d3ip.preparation.tomography import prepare_sinogram
-from napari_d3ip.reconstruction import Control
 from napari_d3ip.settings import Settings
 
 __all__ = ["Preparation", "prepare"]
@@ -22,7 +19,7 @@ __all__ = ["Preparation", "prepare"]
 _LEAST_NOISE = 1e-15
 
 
-def prepare(measurement: Measurement, settings: Settings, device: torch.device, control: Control) -> Preparation:
+def prepare(measurement: Measurement, settings: Settings, device: torch.device, check: Check) -> Preparation:
     """Normalise a measurement; what that takes depends on its kind, and not on its unit.
 
     Raises
@@ -35,7 +32,7 @@ def prepare(measurement: Measurement, settings: Settings, device: torch.device, 
     scan, factor = near_one(measurement)
     stated = settings.noise_level
     scaled = settings if stated is None else settings.model_copy(update={"noise_level": stated / factor})
-    prepared = _of_kind(scan, scaled, device, control)
+    prepared = prepare_kind(scan, scaled, device, check)
     intensity, noise_level = prepared.intensity * factor, prepared.noise_level * factor
     require_single(intensity, measurement.source)
     if not _LEAST_NOISE < prepared.problem.noise < 1 / _LEAST_NOISE:
@@ -45,13 +42,3 @@ def prepare(measurement: Measurement, settings: Settings, device: torch.device, 
         )
     problem = replace(prepared.problem, settings=settings)
     return replace(prepared, problem=problem, intensity=intensity, noise_level=noise_level)
-
-
-def _of_kind(measurement: Measurement, settings: Settings, device: torch.device, control: Control) -> Preparation:
-    if isinstance(measurement, Sinogram):
-        return prepare_sinogram(measurement, settings, device, control)
-    if isinstance(measurement, ImageStack):
-        return prepare_stack(measurement, settings, device, control)
-    if isinstance(measurement, LinearMeasurement):
-        return prepare_linear(measurement, settings, device, control)
-    return prepare_kspace(measurement, settings, device, control)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import singledispatch
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from napari_d3ip.errors import MeasurementError
+from napari_d3ip.measurement import Measurement
 from napari_d3ip.operators.base import LinearOperator, Masked, Scaled
-from napari_d3ip.reconstruction import Control
 from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.classical import last, least_squares
 from napari_d3ip.solvers.problem import Problem
@@ -19,6 +20,9 @@ from napari_d3ip.solvers.total_variation import Regulariser
 
 _SCALING_ITERATIONS = 6
 _LEAST_OF_MAXIMUM = 1e-4
+
+
+Check = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,12 @@ class Preparation:
     samples_stand_alone: bool = False
 
 
+@singledispatch
+def prepare_kind(measurement: Measurement, settings: Settings, device: torch.device, check: Check) -> Preparation:
+    """Normalise a measurement of one kind; each kind registers its own function."""
+    raise TypeError(f"measurement: {type(measurement).__name__} has no preparation; register one with prepare_kind.")
+
+
 def normalised(
     operator: LinearOperator,
     data: Tensor,
@@ -66,7 +76,7 @@ def normalised(
     held_out: Tensor,
     noise_level: float,
     settings: Settings,
-    control: Control,
+    check: Check,
     *,
     regulariser: Regulariser | None = None,
     groups: Sequence[Tensor] = (),
@@ -82,12 +92,12 @@ def normalised(
     MeasurementError
         If nothing that is measured depends on the volume.
     """
-    unit = _of_unit_norm(operator, data.device, control)
+    unit = _of_unit_norm(operator, data.device, check)
     measured = data * unit.factor
     begin = start
     if begin is None:
         begin = torch.zeros(len(data), *operator.domain_shape, dtype=operator.domain_dtype, device=data.device)
-    rough = least_squares(Masked(unit, used), measured * used, begin, _SCALING_ITERATIONS, check=control.check)
+    rough = least_squares(Masked(unit, used), measured * used, begin, _SCALING_ITERATIONS, check=check)
     intensity = robust_maximum(last(rough))
     problem = Problem(
         operator=unit,
@@ -97,16 +107,16 @@ def normalised(
         noise=noise_level * unit.factor / intensity,
         regulariser=regulariser or Regulariser(nonnegative=settings.nonnegative, huber=settings.tv_huber),
         settings=settings,
-        check=control.check,
+        check=check,
         groups=groups,
         initial=None if start is None else start / intensity,
     )
     return problem, intensity
 
 
-def _of_unit_norm(operator: LinearOperator, device: torch.device, control: Control) -> Scaled:
+def _of_unit_norm(operator: LinearOperator, device: torch.device, check: Check) -> Scaled:
     """The operator, scaled."""
-    norm = operator.norm(device, check=control.check)
+    norm = operator.norm(device, check=check)
     if not 0 < norm < float("inf"):
         raise MeasurementError(
             "geometry: what was measured does not depend on the volume, as if all rays missed it or coil maps were "

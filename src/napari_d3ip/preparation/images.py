@@ -12,13 +12,13 @@ from napari_d3ip.measurement import ImageStack, LinearMeasurement
 from napari_d3ip.operators.base import Identity, LinearOperator
 from napari_d3ip.operators.convolution import Convolution
 from napari_d3ip.operators.external import as_operator
-from napari_d3ip.preparation.base import Preparation, normalised
+from napari_d3ip.preparation.base import Check, Preparation, normalised, prepare_kind
 from napari_d3ip.preparation.noise import estimate_image_noise, estimate_noise
-from napari_d3ip.reconstruction import Control
 from napari_d3ip.settings import Settings
 
 
-def prepare_stack(measurement: ImageStack, settings: Settings, device: torch.device, control: Control) -> Preparation:
+@prepare_kind.register(ImageStack)
+def prepare_stack(measurement: ImageStack, settings: Settings, device: torch.device, check: Check) -> Preparation:
     """Normalise a stack; its direct reconstruction is the stack itself, filled in where voxels are missing."""
     operator: LinearOperator = Identity(measurement.volume_shape[1:])
     if measurement.psf is not None:
@@ -27,16 +27,17 @@ def prepare_stack(measurement: ImageStack, settings: Settings, device: torch.dev
     data = torch.tensor(measurement.data, device=device)
     mask = torch.tensor(measurement.mask, dtype=data.dtype, device=device)
     used, held_out = _split(mask, settings)
-    noise = settings.noise_level or measurement.noise_level or _noise_of_stack(measurement)
+    noise = settings.noise_level or measurement.noise_level or estimate_stack_noise(measurement)
 
     def direct() -> Tensor:
         return filled_in(data, used)
 
-    return _prepared(operator, data, used, held_out, direct, noise, settings, control)
+    return _prepared(operator, data, used, held_out, direct, noise, settings, check)
 
 
+@prepare_kind.register(LinearMeasurement)
 def prepare_linear(
-    measurement: LinearMeasurement, settings: Settings, device: torch.device, control: Control
+    measurement: LinearMeasurement, settings: Settings, device: torch.device, check: Check
 ) -> Preparation:
     """Normalise data of someone's operator; its direct reconstruction is the back-projection at the best scale.
 
@@ -55,7 +56,7 @@ def prepare_linear(
         explained = operator.forward(back) * used
         return back * float((back * back).sum() / (explained * explained.conj()).real.sum())
 
-    return _prepared(operator, data, used, held_out, direct, noise, settings, control)
+    return _prepared(operator, data, used, held_out, direct, noise, settings, check)
 
 
 def _prepared(
@@ -66,10 +67,10 @@ def _prepared(
     direct: Callable[[], Tensor],
     noise_level: float,
     settings: Settings,
-    control: Control,
+    check: Check,
 ) -> Preparation:
     """Normalised, and begun with the direct reconstruction."""
-    problem, intensity = normalised(operator, data, used, held_out, noise_level, settings, control, start=direct())
+    problem, intensity = normalised(operator, data, used, held_out, noise_level, settings, check, start=direct())
     return Preparation(problem, unseen=held_out, direct=problem.start, intensity=intensity, noise_level=noise_level)
 
 
@@ -101,7 +102,7 @@ def filled_in(data: Tensor, seen: Tensor) -> Tensor:
     return torch.where((before < 0) & (after >= slices), mean, filled)
 
 
-def _noise_of_stack(measurement: ImageStack) -> float:
+def estimate_stack_noise(measurement: ImageStack) -> float:
     """Noise of the voxels that were measured."""
     mask = np.asarray(measurement.mask)
     slices = mask.any(axis=(1, 2))

@@ -13,7 +13,7 @@ from napari_d3ip.errors import MeasurementError
 from napari_d3ip.measurement import KSpace
 from napari_d3ip.operators.base import LinearOperator
 from napari_d3ip.operators.mri import NonCartesianSense, Sense, centred_ifft
-from napari_d3ip.preparation.base import Preparation, normalised
+from napari_d3ip.preparation.base import Check, Preparation, normalised, prepare_kind
 from napari_d3ip.preparation.coils import (
     LARGEST_CENTRE,
     calibration_data,
@@ -26,7 +26,6 @@ from napari_d3ip.preparation.coils import (
     smooth_phase,
 )
 from napari_d3ip.preparation.noise import estimate_complex_noise
-from napari_d3ip.reconstruction import Control
 from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.total_variation import Regulariser
 
@@ -57,7 +56,8 @@ class Coils:
 _known: weakref.WeakKeyDictionary[KSpace, dict[tuple[object, ...], Coils]] = weakref.WeakKeyDictionary()
 
 
-def prepare_kspace(measurement: KSpace, settings: Settings, device: torch.device, control: Control) -> Preparation:
+@prepare_kind.register(KSpace)
+def prepare_kspace(measurement: KSpace, settings: Settings, device: torch.device, check: Check) -> Preparation:
     """Coil maps, ``|A| = 1`` and images with magnitudes in about [0, 1], all from the measurement alone.
 
     Raises
@@ -65,7 +65,7 @@ def prepare_kspace(measurement: KSpace, settings: Settings, device: torch.device
     MeasurementError
         If coil maps can neither be found nor made.
     """
-    coils = find_coils(measurement, settings, device, control)
+    coils = find_coils(measurement, settings, device, check)
     maps = coils.maps * coils.phase[:, None] if settings.remove_phase else coils.maps
     operator: LinearOperator = (
         Sense(maps)
@@ -81,7 +81,7 @@ def prepare_kspace(measurement: KSpace, settings: Settings, device: torch.device
         held_out,
         noise_level,
         settings,
-        control,
+        check,
         regulariser=Regulariser(
             nonnegative=False, imaginary_weight=settings.phase_constraint or 0.0, huber=settings.tv_huber
         ),
@@ -100,17 +100,17 @@ def prepare_kspace(measurement: KSpace, settings: Settings, device: torch.device
     )
 
 
-def find_coils(measurement: KSpace, settings: Settings, device: torch.device, control: Control) -> Coils:
+def find_coils(measurement: KSpace, settings: Settings, device: torch.device, check: Check) -> Coils:
     """Coil maps given or by ESPIRiT, of at most ``settings.virtual_coils`` coils; remembered for the measurement."""
     key = (settings.calibration_width, settings.virtual_coils, str(device))
     known = _known.get(measurement, {})
     if key not in known:
         # Of one scan only the last ones: they are as large as it is.
-        known = _known[measurement] = {key: _find_coils(measurement, settings, device, control)}
+        known = _known[measurement] = {key: _find_coils(measurement, settings, device, check)}
     return known[key]
 
 
-def _find_coils(measurement: KSpace, settings: Settings, device: torch.device, control: Control) -> Coils:
+def _find_coils(measurement: KSpace, settings: Settings, device: torch.device, check: Check) -> Coils:
     shape = measurement.volume_shape[1:]
     data = torch.tensor(measurement.data, device=device)
     given = None if measurement.coil_maps is None else torch.tensor(measurement.coil_maps, device=device)
@@ -130,7 +130,7 @@ def _find_coils(measurement: KSpace, settings: Settings, device: torch.device, c
     elif data.shape[1] == 1:
         maps = torch.ones((len(data), 1, *shape), dtype=data.dtype, device=device)
     else:
-        maps = espirit(calibration, shape, control.check)
+        maps = espirit(calibration, shape, check)
     if phase is None:
         phase = smooth_phase(low_resolution_images(calibration, shape), maps)
     return Coils(data, maps, phase)

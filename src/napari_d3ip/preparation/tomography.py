@@ -15,10 +15,8 @@ from napari_d3ip.measurement.directions import Directions
 from napari_d3ip.operators.base import LinearOperator
 from napari_d3ip.operators.beams import Beam
 from napari_d3ip.operators.projector import projector
-from napari_d3ip.preparation.base import Preparation, normalised
+from napari_d3ip.preparation.base import Check, Preparation, normalised, prepare_kind
 from napari_d3ip.preparation.noise import estimate_noise
-from napari_d3ip.reconstruction import Control
-from napari_d3ip.reconstruction.resolve import left_out_views
 from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.classical import angular_weights, ramp_filter
 from napari_d3ip.solvers.fan_beam import fan_beam_reconstruction
@@ -59,16 +57,17 @@ class Rays:
         """
         generator = torch.Generator().manual_seed(settings.seed)
         left_out = torch.zeros(shape, dtype=torch.float32)
-        left_out[:, torch.from_numpy(left_out_views(shape[1], settings.held_out_views))] = 1
+        left_out[:, torch.tensor(settings.left_out_views(shape[1]))] = 1
         drawn = torch.rand(shape, generator=generator, dtype=torch.float32)
         held_out = (drawn < settings.held_out_fraction).float() * (1 - left_out)
         return cls(1 - held_out - left_out, held_out, left_out)
 
 
-def prepare_sinogram(measurement: Sinogram, settings: Settings, device: torch.device, control: Control) -> Preparation:
+@prepare_kind.register(Sinogram)
+def prepare_sinogram(measurement: Sinogram, settings: Settings, device: torch.device, check: Check) -> Preparation:
     """Normalise a scan: ``|A| = 1`` and volumes in about [0, 1], both from the measurement alone."""
     beam, slice_shape = Beam.of(measurement), measurement.volume_shape[1:]
-    operator = projector(beam, slice_shape, settings.backend, device, control.check)
+    operator = projector(beam, slice_shape, settings.backend, device, check)
     rays = Rays.split(measurement.data.shape, settings)
     used, held_out = rays.used.to(device), rays.held_out.to(device)
     noise_level = settings.noise_level or estimate_noise(measurement.data[:, rays.views])
@@ -79,7 +78,7 @@ def prepare_sinogram(measurement: Sinogram, settings: Settings, device: torch.de
         held_out,
         noise_level,
         settings,
-        control,
+        check,
         groups=_directions(rays, measurement, device),
     )
     unseen = rays.left_out if bool(rays.left_out.any()) else rays.held_out

@@ -15,8 +15,9 @@ from torch import Tensor
 from napari_d3ip.errors import FileError, PriorError
 from napari_d3ip.prior.importing import RECORD_NAME
 from napari_d3ip.prior.library import BUNDLED, find_prior
-from napari_d3ip.prior.network import DiffusionPrior, schedule_name
+from napari_d3ip.prior.network import DiffusionPrior
 from napari_d3ip.prior.records import read_record
+from napari_d3ip.prior.schedules import schedule_name
 from napari_d3ip.prior.train import TRAINING_RECORD
 
 

@@ -23,7 +23,8 @@ from napari_d3ip.files import is_regular
 from napari_d3ip.io.guard import one_line
 from napari_d3ip.prior.checks import MOST_TRAIN_STEPS, check_prior, check_range, check_tensors
 from napari_d3ip.prior.guided_diffusion import AttentionHeads, GuidedDiffusionUNet, in_order
-from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, cosine_schedule, linear_schedule
+from napari_d3ip.prior.network import DiffusionPrior, PriorConfig
+from napari_d3ip.prior.schedules import cosine_schedule, linear_schedule
 
 RECORD_NAME = "import.json"
 # Where trainers put weights beside other things, what they would sample with first.

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from napari_d3ip.errors import FileError, PriorError, SettingsError
 from napari_d3ip.prior.library import is_pipeline
-from napari_d3ip.prior.network import NORM_GROUPS, DiffusionPrior, PriorConfig, build_unet, linear_schedule
+from napari_d3ip.prior.network import NORM_GROUPS, DiffusionPrior, PriorConfig, build_unet
 from napari_d3ip.prior.phantoms import phantoms_of
 from napari_d3ip.prior.saving import load_tensors, save_tensors
+from napari_d3ip.prior.schedules import linear_schedule
 
 _HELD_OUT_SEED = 2**31 - 1
 _CHECKPOINT = "checkpoint.pt"

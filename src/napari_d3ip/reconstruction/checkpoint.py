@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_d3ip.adaptation.adapt import AdapterState
+from napari_d3ip.adaptation.adapter import AdapterState
 from napari_d3ip.adaptation.splitting import Splits
 from napari_d3ip.device import is_out_of_memory
 from napari_d3ip.errors import D3IPError, FileError

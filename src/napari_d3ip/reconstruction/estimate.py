@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_d3ip.measurement import KSpace, Measurement, Sinogram
+from napari_d3ip.operators.backends import Extent, matrix_bytes, matrix_entries
 from napari_d3ip.settings import (
     ADAPTIVE_METHODS,
     DIFFUSION_METHODS,
@@ -23,7 +23,6 @@ from napari_d3ip.settings import (
     SLICEWISE_METHODS,
     UNTRAINED_METHODS,
     VOLUME_METHODS,
-    Backend,
     Settings,
     parse_slices,
 )
@@ -31,7 +30,6 @@ from napari_d3ip.settings import (
 Amounts = dict[str, float]
 Speeds = Mapping[str, float]
 PREPARATION = "preparation"
-
 # What the engine's modules do without being told by the settings.
 _SCALING, _NORM, _LOOKS, _GUARD_SLICES, _INVERSE_CG = 6, 30, 20, 8, 30
 _TV_CG, _START_CG, _SLAB, _SLAB_ITERATIONS = 3, 10, 12, 20
@@ -45,69 +43,17 @@ _WITH_GRADIENT = 3.0
 # Memory that one application of a pair of operators goes through: passes of a Fourier transform, and what regularisers
 # and inner products read and write of each voxel.
 _PASSES, _TOUCHES = 20, 20
-# Entries of a Joseph matrix in a ray and pixel that it crosses.
-_ENTRIES = 2
 # Arrays of the volume's and of the scan's size that are held at once.
 _VOLUMES, _SCANS = 24, 6
-_BYTES_PER_ENTRY = 2 * 8
 # What a projector without a stored matrix holds of it at once, and what making it anew takes, in slices' accesses.
 _BLOCK_BYTES, _MAKING = 2e8, 200
 # What training keeps for the way back, in what an evaluation needs.
 _KEPT_FOR_GRADIENT = 4
 _MEGA = 1e6
-LARGEST_MATRIX = 2.5e9
-"""Estimated bytes of the matrix and its transpose up to which they are stored; every ray is counted as if it crossed
-the whole slice, a fifth too much, so in truth they take 2 GB."""
 # How much a new run counts beside what was known, and against reading too much into one run.
 _NEW, _DOUBT, _LEAST_SHARE = 0.7, 0.05, 0.02
 # Steps much shorter than so many seconds measure what is not counted.
 _OVERHEAD = 0.2
-
-
-@dataclass(frozen=True)
-class Extent:
-    """Size of a scan.
-
-    Parameters
-    ----------
-    kind : str
-        ``"sinogram"``, ``"kspace"``, ``"trajectory"`` for k-space that is not on a grid, or ``"stack"`` and
-        ``"linear"``, whose operators are counted as Fourier transforms of the volume.
-    slices, height, width : int
-        Of the volume.
-    samples : int
-        Rays or samples of a slice, of one coil.
-    coils : int
-        Number of coils; 1 for a sinogram.
-    maps_given : bool
-        Whether coil maps need not be made.
-    """
-
-    kind: str
-    slices: int
-    height: int
-    width: int
-    samples: int
-    coils: int = 1
-    maps_given: bool = True
-
-    @classmethod
-    def of(cls, measurement: Measurement) -> Extent:
-        """Size of ``measurement``."""
-        slices, height, width = measurement.volume_shape
-        if not isinstance(measurement, Sinogram | KSpace):
-            return cls(measurement.kind, slices, height, width, measurement.data.size // slices)
-        samples = int(np.prod(measurement.data.shape[-2:]))
-        if isinstance(measurement, Sinogram):
-            return cls("sinogram", slices, height, width, samples)
-        kind = "kspace" if measurement.is_cartesian else "trajectory"
-        given = measurement.coil_maps is not None or measurement.coils == 1
-        return cls(kind, slices, height, width, samples, measurement.coils, given)
-
-    @property
-    def is_complex(self) -> bool:
-        """Whether images are."""
-        return self.kind in ("kspace", "trajectory")
 
 
 @dataclass(frozen=True)
@@ -157,7 +103,7 @@ def estimate(extent: Extent, settings: Settings, speeds: Speeds) -> Estimate | N
     extent : Extent
         Of the scan, or of the part that is reconstructed.
     settings : Settings
-        As `napari_d3ip.reconstruction.resolve.resolve` gives them: what is chosen from the scan's geometry is filled in.
+        As `napari_d3ip.reconstruction.resolve.resolve` gives them.
     speeds : mapping of str to float
         Seconds for a million of each operation, as `learn` gives them.
 
@@ -466,34 +412,19 @@ class _Counter:
         """Operator and adjoint on ``n`` slices, with the arithmetic around them."""
         extent = self._extent
         voxels = extent.height * extent.width
-        accesses = n * (2 * _entries(extent) + _TOUCHES * voxels)
+        accesses = n * (2 * matrix_entries(extent) + _TOUCHES * voxels)
         name = extent.kind
         if extent.kind != "sinogram":
             accesses = 2 * n * (_PASSES * self._coils * max(extent.samples, voxels) + _TOUCHES * voxels)
         elif self._settings.backend not in ("auto", "matrix"):
             name = f"{name} {self._settings.backend}"
             making = _MAKING if self._settings.backend == "on-the-fly" else 0
-            accesses += making * 2 * _entries(extent)
+            accesses += making * 2 * matrix_entries(extent)
         return {name: pairs * accesses / _MEGA}
 
 
 def _sum(*amounts: Amounts) -> Amounts:
     return total(Work("", part) for part in amounts)
-
-
-def matrix_bytes(extent: Extent) -> float:
-    """Of the system matrix of a sinogram and its transpose."""
-    return _BYTES_PER_ENTRY * _entries(extent)
-
-
-def fitting_backend(extent: Extent) -> Backend:
-    """Projector for the size of a scan; the same on every machine, so that results repeat."""
-    return "matrix" if matrix_bytes(extent) <= LARGEST_MATRIX else "on-the-fly"
-
-
-def _entries(extent: Extent) -> float:
-    """Of the system matrix."""
-    return _ENTRIES * extent.samples * (extent.height + extent.width) / 2
 
 
 def _as_planned(asked: Settings, used: Settings) -> Settings:

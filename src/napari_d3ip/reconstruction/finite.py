@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.errors import D3IPError, MeasurementError, PriorError
-from napari_d3ip.prior.network import DiffusionPrior, white_noise
+from napari_d3ip.prior.network import DiffusionPrior
+from napari_d3ip.prior.noise import white_noise
 from napari_d3ip.settings import ADAPTIVE_METHODS, DIFFUSION_METHODS, UNTRAINED_METHODS, Settings
 
 _FIGURES = ("noise_level", "residual", "held_out_residual")

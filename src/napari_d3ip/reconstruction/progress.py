@@ -8,13 +8,12 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from napari_d3ip.measurement import FloatArray
 from napari_d3ip.reconstruction import Step
 
-FloatArray = npt.NDArray[np.float32]
 # Steps of a kind that are still to come from which on the first one does not tell how long they take.
 _MANY = 10
 

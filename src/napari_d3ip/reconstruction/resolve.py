@@ -9,14 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from napari_d3ip.adaptation.folders import describe_adapter, settings_of_adapter
 from napari_d3ip.errors import PriorError, SettingsError
 from napari_d3ip.measurement import KSpace, Measurement, Sinogram
+from napari_d3ip.operators.backends import Extent, fitting_backend
 from napari_d3ip.prior.library import find_prior, train_steps
-from napari_d3ip.reconstruction.estimate import Extent, fitting_backend
 from napari_d3ip.settings import (
     COUPLED_IN_3D,
     DIFFUSION_METHODS,
@@ -177,7 +174,7 @@ def foresee(settings: Settings, measurement: Measurement) -> Settings:
     """
     used = resolve(settings, measurement)
     if isinstance(measurement, Sinogram):
-        left_out_views(len(measurement.angles), used.held_out_views)
+        used.left_out_views(len(measurement.angles))
     if used.method not in DIFFUSION_METHODS:
         return used
     folder = find_prior(used.prior)
@@ -199,25 +196,6 @@ def check_start(settings: Settings, times: int) -> None:
     """
     if (settings.start_t or 0) >= times:
         raise SettingsError(f"start_t: {settings.start_t} is not below the prior's {times} times; lower it.")
-
-
-def left_out_views(views: int, every: int) -> npt.NDArray[np.bool_]:
-    """Which projections ``held_out_views`` leaves out of the reconstruction, shape (angle,).
-
-    Raises
-    ------
-    SettingsError
-        If too few would be left.
-    """
-    if not every:
-        return np.zeros(views, bool)
-    left_out: npt.NDArray[np.bool_] = np.arange(views) % every == every // 2
-    if views - left_out.sum() < 2:
-        raise SettingsError(
-            f"held_out_views: leaving out every {every}th of {views} projections leaves too few; give a larger "
-            "number, or 0."
-        )
-    return left_out
 
 
 def _check_prior_of_adapter(adapter: str, folder: Path) -> None:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.adaptation.splitting import Split, Splits
-from napari_d3ip.methods.sampling import METHODS, SamplerState, initial_state
+from napari_d3ip.methods.diffusion import METHODS
+from napari_d3ip.methods.sampling import SamplerState, initial_state
 from napari_d3ip.preparation.base import Preparation
 from napari_d3ip.prior.network import DiffusionPrior
 from napari_d3ip.settings import DIRECT_METHODS, VOLUME_METHODS

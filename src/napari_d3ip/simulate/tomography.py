@@ -16,10 +16,9 @@ from scipy import ndimage
 
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.io.layout.preprocess import line_integrals
-from napari_d3ip.measurement import Sinogram
+from napari_d3ip.measurement import FloatArray, Sinogram
 
 Array = npt.NDArray[Any]
-FloatArray = npt.NDArray[np.float32]
 
 _FINER = 2
 _FLATS = 10

@@ -14,8 +14,9 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QWidget
 
 from napari_d3ip.errors import D3IPError
 from napari_d3ip.measurement import Measurement
+from napari_d3ip.operators.backends import Extent
 from napari_d3ip.reconstruction import Control, Reconstruction, Step, iter_reconstruct
-from napari_d3ip.reconstruction.estimate import Estimate, Extent, estimate, learn, learn_memory, slices_at_once, trial
+from napari_d3ip.reconstruction.estimate import Estimate, estimate, learn, learn_memory, slices_at_once, trial
 from napari_d3ip.reconstruction.resolve import resolve
 from napari_d3ip.settings import Settings
 from napari_d3ip.widgets import calibration

@@ -6,6 +6,7 @@ Numpy only, no Qt, no torch: good enough to see that axes, angles and centre are
 from __future__ import annotations
 
 import math
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -28,38 +29,66 @@ FINEST = 192
 """Most rows, columns and views of a quick back-projection."""
 
 
+@singledispatch
 def in_words(measurement: Measurement) -> str:
-    """Size and sampling of a measurement."""
-    if not isinstance(measurement, Sinogram | KSpace):
-        return _image_in_words(measurement)
-    slices, second, third = measurement.data.shape[:3]
-    if isinstance(measurement, KSpace):
-        height, width = measurement.volume_shape[1:]
-        coils = "1 coil" if second == 1 else f"{second} coils"
-        sampling = f"{measurement.acceleration:.1f}× accelerated" if measurement.acceleration > 1 else "fully sampled"
-        return f"{_slices(slices)}, {coils}, {height} × {width} pixels, {sampling}"
+    """Describe size and sampling of a measurement in one line."""
+    slices, height, width = measurement.volume_shape
+    return f"{_slices(slices)}, {height} × {width} pixels"
+
+
+@in_words.register
+def _(measurement: Sinogram) -> str:
+    slices, views, detectors = measurement.data.shape
     beam = ", fan beam" if measurement.geometry == "fan" else ""
-    return (
-        f"{_slices(slices)}, {second} views, {third} detector pixels, {measurement.angular_range:.0f}° covered{beam}"
-    )
+    covered = f"{measurement.angular_range:.0f}° covered"
+    return f"{_slices(slices)}, {views} views, {detectors} detector pixels, {covered}{beam}"
 
 
+@in_words.register
+def _(measurement: KSpace) -> str:
+    slices, height, width = measurement.volume_shape
+    coils = "1 coil" if measurement.coils == 1 else f"{measurement.coils} coils"
+    sampling = f"{measurement.acceleration:.1f}× accelerated" if measurement.acceleration > 1 else "fully sampled"
+    return f"{_slices(slices)}, {coils}, {height} × {width} pixels, {sampling}"
+
+
+@in_words.register
+def _(measurement: ImageStack) -> str:
+    slices, height, width = measurement.volume_shape
+    blur = "no blur" if measurement.psf is None else f"blur of {' × '.join(map(str, measurement.psf.shape))} voxels"
+    measured = f"{measurement.measured:.0%} of the voxels measured"
+    return f"{_slices(slices)}, {height} × {width} pixels, {blur}, {measured}"
+
+
+@in_words.register
+def _(measurement: LinearMeasurement) -> str:
+    slices, height, width = measurement.volume_shape
+    return f"{_slices(slices)}, {height} × {width} pixels, operator {type(measurement.operator).__name__}"
+
+
+@singledispatch
 def picture(measurement: Measurement) -> Picture:
-    """Grey picture (row, column) of the middle slice.
+    """Draw a grey picture (row, column) of the middle slice.
 
     A back-projection of a sinogram; the zero-filled image of Cartesian k-space, root of the sum of squares over
     coils; the logarithm of other k-space; a slice of a stack as it is.
     """
+    rows = np.abs(measurement.data)
+    return _grey(rows[len(rows) // 2].reshape(-1, rows.shape[-1]))
+
+
+@picture.register
+def _(measurement: Sinogram) -> Picture:
     middle = len(measurement.data) // 2
-    if not isinstance(measurement, Sinogram | KSpace):
-        rows = np.abs(measurement.data)
-        return _grey(rows[middle].reshape(-1, rows.shape[-1]))
-    scan = measurement.select(slices=slice(middle, middle + 1))
-    if isinstance(scan, Sinogram):
-        return _grey(_back_projection(scan))
-    if scan.is_cartesian:
-        return _grey(_over_coils(inverse_fft(inverse_fft(scan.data[0], -2), -1)))
-    return _grey(log_magnitude(_over_coils(scan.data[0])))
+    return _grey(_back_projection(measurement.select(slices=slice(middle, middle + 1))))
+
+
+@picture.register
+def _(measurement: KSpace) -> Picture:
+    samples = measurement.data[len(measurement.data) // 2]
+    if measurement.is_cartesian:
+        return _grey(_over_coils(inverse_fft(inverse_fft(samples, -2), -1)))
+    return _grey(log_magnitude(_over_coils(samples)))
 
 
 def log_magnitude(samples: npt.NDArray[Any]) -> FloatArray:
@@ -68,15 +97,6 @@ def log_magnitude(samples: npt.NDArray[Any]) -> FloatArray:
     middle = magnitude[len(magnitude) // 2] if magnitude.ndim > 2 else magnitude
     magnitude /= np.median(middle[middle > 0])
     return np.log1p(magnitude, out=magnitude)
-
-
-def _image_in_words(measurement: ImageStack | LinearMeasurement) -> str:
-    slices, height, width = measurement.volume_shape
-    size = f"{_slices(slices)}, {height} × {width} pixels"
-    if isinstance(measurement, LinearMeasurement):
-        return f"{size}, operator {type(measurement.operator).__name__}"
-    blur = "no blur" if measurement.psf is None else f"blur of {' × '.join(map(str, measurement.psf.shape))} voxels"
-    return f"{size}, {blur}, {measurement.measured:.0%} of the voxels measured"
 
 
 def _slices(count: int) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from napari_d3ip.measurement import (
     FloatArray,
     ImageStack,
     KSpace,
-    LinearMeasurement,
     Measurement,
     Sinogram,
     place_in_world,
@@ -63,17 +63,33 @@ def measurement_layer(measurement: Measurement) -> LayerTuple:
     return _stamped(_measurement_layer(measurement))
 
 
+@singledispatch
 def _measurement_layer(measurement: Measurement) -> LayerTuple:
-    attributes = {"name": measurement.source, "metadata": {KEY: {"measurement": measurement}}}
     labels = measurement.describe()["axes"]
-    if isinstance(measurement, Sinogram):
-        return measurement.data, attributes | {"axis_labels": labels} | _sinogram_placement(measurement), "image"
-    if isinstance(measurement, ImageStack):
-        return measurement.data, attributes | volume_placement(measurement), "image"
-    if isinstance(measurement, LinearMeasurement):
-        return np.abs(measurement.data), attributes | {"axis_labels": labels}, "image"
-    data = log_magnitude(measurement.data)
-    return np.moveaxis(data, 1, 0), attributes | _coil_placement(measurement, labels[2:]), "image"
+    return np.abs(measurement.data), _attributes(measurement) | {"axis_labels": labels}, "image"
+
+
+@_measurement_layer.register
+def _(measurement: Sinogram) -> LayerTuple:
+    labels = measurement.describe()["axes"]
+    attributes = _attributes(measurement) | {"axis_labels": labels} | _sinogram_placement(measurement)
+    return measurement.data, attributes, "image"
+
+
+@_measurement_layer.register
+def _(measurement: ImageStack) -> LayerTuple:
+    return measurement.data, _attributes(measurement) | volume_placement(measurement), "image"
+
+
+@_measurement_layer.register
+def _(measurement: KSpace) -> LayerTuple:
+    labels = measurement.describe()["axes"]
+    data = np.moveaxis(log_magnitude(measurement.data), 1, 0)
+    return data, _attributes(measurement) | _coil_placement(measurement, labels[2:]), "image"
+
+
+def _attributes(measurement: Measurement) -> dict[str, Any]:
+    return {"name": measurement.source, "metadata": {KEY: {"measurement": measurement}}}
 
 
 def coil_map_layer(coil_maps: ComplexArray, measurement: KSpace) -> LayerTuple:

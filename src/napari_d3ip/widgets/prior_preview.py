@@ -91,7 +91,7 @@ class _Stopped(Exception):
 def _look(folder: Path, stop: Event) -> Iterator[dict[str, Any] | Picture | Exception]:
     """Body of the thread: the description, then samples, or an error, since napari's workers must not raise."""
     from napari_d3ip.prior.description import describe_prior, draw_samples
-    from napari_d3ip.prior.network import load_prior
+    from napari_d3ip.prior.loading import load_prior
 
     def check() -> None:
         if stop.is_set():
@@ -102,14 +102,14 @@ def _look(folder: Path, stop: Event) -> Iterator[dict[str, Any] | Picture | Exce
         description = describe_prior(prior)
         yield description
         size = min(description["image_size"] or LARGEST, LARGEST)
-        yield _mosaic(draw_samples(prior, _SIDE**2, size, check=check))
+        yield mosaic(draw_samples(prior, _SIDE**2, size, check=check))
     except _Stopped:
         return
     except Exception as error:  # noqa: BLE001 - shown by the dialog
         yield error
 
 
-def _mosaic(samples: Tensor) -> Picture:
+def mosaic(samples: Tensor) -> Picture:
     """Samples side by side: the magnitude of complex ones, the mean of colours."""
     images = samples.norm(dim=1) if samples.shape[1] == 2 else samples.mean(dim=1)
     rows = images.unflatten(0, (_SIDE, _SIDE)).movedim(2, 1).flatten(2).flatten(0, 1)

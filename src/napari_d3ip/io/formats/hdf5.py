@@ -23,6 +23,7 @@ from napari_d3ip.io.arrays.hdf5 import (
     numeric_datasets,
     opened,
 )
+from napari_d3ip.io.arrays.names import ANGLE_NAMES, VOLUME_MARK
 from napari_d3ip.io.guard import listed
 from napari_d3ip.io.layout.angles import unit_in_name
 from napari_d3ip.io.layout.kspace import KSPACE_NAMES, could_be_kspace, could_be_slice, is_kspace
@@ -34,8 +35,6 @@ from napari_d3ip.io.units import angle_unit
 from napari_d3ip.measurement import Measurement
 
 suffixes = (".h5", ".hdf5", ".hdf", ".nx", ".nxs", ".hspy")
-VOLUME_MARK = "napari_d3ip_volume"  # Attribute on volumes that this package wrote.
-ANGLE_NAMES = ("theta", "angles", "angle", "rotation_angle", "tilt_angles", "angles_deg", "angles_rad", "theta_rad")
 
 
 def matches(path: Path) -> bool:

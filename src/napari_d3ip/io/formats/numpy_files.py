@@ -8,6 +8,7 @@ from typing import Any
 from napari_d3ip.errors import FileError
 from napari_d3ip.files import is_regular, read_json
 from napari_d3ip.io.arrays.numpy_files import archived, stored
+from napari_d3ip.io.arrays.sidecar import sidecar
 from napari_d3ip.io.layout.kspace import KSPACE_NAMES, RawKSpace, could_be_kspace, could_be_slice, is_kspace
 from napari_d3ip.io.layout.named import measurement_from_arrays
 from napari_d3ip.io.layout.sinogram import RawScan
@@ -51,11 +52,6 @@ def is_complex(path: Path) -> bool:
     """Whether an npy file holds complex numbers, or pairs of real and imaginary parts, from its header."""
     array = stored(path)
     return could_be_kspace(array) or could_be_slice(array)
-
-
-def sidecar(path: Path) -> Path:
-    """The JSON file that holds what an npy volume cannot: ``volume.npy.json``."""
-    return path.with_name(path.name + ".json")
 
 
 def _is_volume(path: Path) -> bool:

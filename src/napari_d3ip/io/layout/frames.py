@@ -36,7 +36,7 @@ def read_frames(path: Path, name: str) -> Values:
     if path.suffix.lower() == ".npy":
         frames: Values = stored(path, name)
     elif path.is_dir() or path.suffix.lower() in (".tif", ".tiff"):
-        from napari_d3ip.io.formats.tiff import read_images
+        from napari_d3ip.io.arrays.tiff import read_images
 
         frames = read_images(path)
     else:

@@ -1,7 +1,7 @@
 """What a format module found of k-space in a file, and how that becomes a measurement.
 
-The counterpart of `napari_d3ip.io.layout.sinogram`: axes, repetitions, oversampling, the third encoded axis, and what the caller
-adds are settled here, for all formats alike. Knows no file format.
+The counterpart of `napari_d3ip.io.layout.sinogram`: axes, repetitions, oversampling, the third encoded axis, and what
+the caller adds are settled here, for all formats alike. Knows no file format.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_d3ip.errors import MeasurementError
+from napari_d3ip.measurement import FloatArray
 
-FloatArray = npt.NDArray[np.float32]
 AnyArray = npt.NDArray[Any]
 
 

@@ -10,16 +10,13 @@ import numpy as np
 
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io.arrays.numpy_files import archived
-from napari_d3ip.io.atomic import replacing
 from napari_d3ip.io.layout.companions import read_mask
 from napari_d3ip.io.lookup import (
     Arrays,
-    as_json,
     find,
     floats,
     numbers_only,
     provenance,
-    save_arrays,
     voxel_size,
     word,
 )
@@ -146,33 +143,3 @@ def _read_psf(path: Path, stack: ImageStack) -> FloatArray:
             f"{stack.voxel_size}; resample it to the grid of the stack."
         )
     return np.asarray(volume.data, dtype=np.float32)
-
-
-def save_stack(path: str | Path, stack: ImageStack) -> None:
-    """Write a stack with its point spread function and what was measured.
-
-    Parameters
-    ----------
-    path : str or Path
-        ``.npz``.
-    stack : ImageStack
-        Read back, it is the same but for ``source``, which becomes the file's name.
-
-    Raises
-    ------
-    FileError
-        If the ending is another or the file cannot be written; no partial file is left.
-    """
-    path = Path(path)
-    if path.suffix.lower() != ".npz":
-        raise FileError(f"{path.name} has no ending of a stack with its geometry; use .npz.")
-    fields = {name: getattr(stack, name) for name in ("psf", "mask", "noise_level", "voxel_size")}
-    with replacing(path) as part:
-        save_arrays(
-            part,
-            stack=stack.data,
-            unit=stack.unit,
-            boundary=stack.boundary,
-            provenance=as_json(stack.provenance),
-            **{name: value for name, value in fields.items() if value is not None},
-        )

@@ -10,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_d3ip.errors import SettingsError
-from napari_d3ip.measurement import Measurement
+from napari_d3ip.measurement import FloatArray, Measurement
 from napari_d3ip.reconstruction import Cancelled, Control, Reconstruction, Step, Uncertainty
 from napari_d3ip.reconstruction.engine import run
 from napari_d3ip.settings import DIFFUSION_METHODS, MOST_SEED, UNTRAINED_METHODS, Settings
 
-FloatArray = npt.NDArray[np.float32]
 # Wavelets are shifted at random.
 _RANDOM_METHODS = (*UNTRAINED_METHODS, *DIFFUSION_METHODS, "l1-wavelet")
 

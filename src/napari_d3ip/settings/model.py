@@ -1,12 +1,9 @@
-"""One settings object for the widget, the command line and scripts: validated, documented, JSON in and out.
-
-Pydantic only: importing this loads neither torch nor Qt.
-"""
+"""Settings of a reconstruction."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -22,174 +19,19 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from napari_d3ip.errors import FileError, SettingsError
 from napari_d3ip.files import read_json
-
-Method = Literal[
-    "direct",
-    "fbp",
-    "cg",
-    "zero-filled",
-    "sense",
-    "l1-wavelet",
-    "tv",
-    "tgv",
-    "dip",
-    "dip-tv",
-    "self-diffusion",
-    "dds",
-    "ddnm",
-    "diffpir",
-    "dps",
-    "scd",
-    "ddip",
-    "d3ip",
-    "d3ip-mbir",
-    "d3ip-meta",
-]
-METHODS: tuple[str, ...] = get_args(Method)
-Task = Literal["auto", "sparse-view", "limited-angle", "accelerated-mri", "images"]
-MOST_RANK, MOST_SEED = 256, 2**31
-DIRECT_METHODS = ("direct", "fbp", "zero-filled")
-LEAST_SQUARES_METHODS = ("cg", "sense")
-# Networks of random weights: no prior.
-UNTRAINED_METHODS = ("dip", "dip-tv", "self-diffusion")
-# Methods that adapt every slice by itself, and those that adapt the volume as a whole.
-SLICEWISE_METHODS = ("scd", "ddip")
-VOLUME_METHODS = ("d3ip", "d3ip-mbir", "d3ip-meta")
-ADAPTIVE_METHODS = (*SLICEWISE_METHODS, *VOLUME_METHODS)
-DIFFUSION_METHODS = ("dds", "ddnm", "diffpir", "dps", *ADAPTIVE_METHODS)
-_NOT_IMAGES = ("fbp", "zero-filled", "sense", "l1-wavelet", *UNTRAINED_METHODS)
-# Methods that do not reconstruct from a kind of measurement.
-_OTHER_KIND = {
-    "sinogram": ("direct", "zero-filled", "sense", "l1-wavelet"),
-    "kspace": ("direct", "fbp", "cg"),
-    "stack": _NOT_IMAGES,
-    "linear": _NOT_IMAGES,
-}
-_MRI_FIELDS = (
-    "wavelet_weight",
-    "wavelet_factor",
-    "remove_phase",
-    "phase_constraint",
-    "calibration_width",
-    "virtual_coils",
+from napari_d3ip.settings.methods import (
+    ADAPTIVE_METHODS,
+    DIFFUSION_METHODS,
+    FIELDS_OF_OTHER_KIND,
+    METHODS,
+    METHODS_OF_FIELDS,
+    Method,
+    Task,
 )
-_NOT_IMAGE_FIELDS = (*_MRI_FIELDS, "backend", "held_out_views", "adapt_leave_out", "adapt_pattern", "adapt_splits")
-# What a scan lacks, by its kind.
-_TASKS: dict[str, tuple[Task, ...]] = {
-    "sinogram": ("auto", "sparse-view", "limited-angle"),
-    "kspace": ("auto", "accelerated-mri"),
-    "stack": ("auto", "images"),
-    "linear": ("auto", "images"),
-}
-# Settings that mean nothing for a kind of measurement.
-_FIELDS_OF_OTHER_KIND = {
-    "sinogram": _MRI_FIELDS,
-    "kspace": ("nonnegative", "held_out_views", "backend"),
-    "stack": _NOT_IMAGE_FIELDS,
-    "linear": _NOT_IMAGE_FIELDS,
-}
-_REGULARISED_METHODS = ("tv", "tgv", *DIFFUSION_METHODS)
-# Those whose data consistency is the regularised solver.
-COUPLED_METHODS = ("dds", *ADAPTIVE_METHODS)
-COUPLED_IN_3D = ("tv3d", "tgv")
-# Settings that mean something for some methods only; the others do for all.
-_METHODS_OF_FIELDS: dict[str, tuple[str, ...]] = {
-    # The others take all that was measured.
-    "held_out_fraction": tuple(method for method in METHODS if method not in DIRECT_METHODS),
-    "nonnegative": (*UNTRAINED_METHODS, *_REGULARISED_METHODS),
-    "remove_phase": ("l1-wavelet", *UNTRAINED_METHODS, *_REGULARISED_METHODS),
-    "phase_constraint": _REGULARISED_METHODS,
-    **dict.fromkeys(("tv_weight", "tv_huber"), ("dip-tv", *_REGULARISED_METHODS)),
-    "network_steps": UNTRAINED_METHODS,
-    "batch_slices": (*UNTRAINED_METHODS, *DIFFUSION_METHODS),
-    "adapt_slices": (*UNTRAINED_METHODS, *VOLUME_METHODS),
-    "wavelet_weight": ("l1-wavelet",),
-    "iterations": (*LEAST_SQUARES_METHODS, "l1-wavelet", "tv", "tgv"),
-    "planes": tuple(method for method in DIFFUSION_METHODS if method != "dps"),
-    "coupling": tuple(method for method in COUPLED_METHODS if method != "d3ip-mbir"),
-    "guidance": ("dps",),
-    **dict.fromkeys(
-        (
-            "task",
-            "prior",
-            "start_iterations",
-            "steps",
-            "start_t",
-            "start_from",
-            "eta",
-            "noise_correlation",
-            "adapter",
-            "guard",
-        ),
-        DIFFUSION_METHODS,
-    ),
-    **dict.fromkeys(
-        ("tv_factor", "wavelet_factor", "admm_steps", "final_admm_steps", "cg_steps", "proximal_weight"),
-        COUPLED_METHODS,
-    ),
-    **dict.fromkeys(
-        (
-            "adapt_steps",
-            "adapt_every",
-            "adapt_loss",
-            "adapt_leave_out",
-            "adapt_pattern",
-            "adapt_admm_steps",
-            "adapt_cg_steps",
-            "adapt_biases",
-            "adapt_layers",
-            "learning_rate",
-            "lora_rank",
-            "lora_ema",
-        ),
-        ADAPTIVE_METHODS,
-    ),
-    **dict.fromkeys(("adapt_splits", "adapt_groups", "group_by", "refine_steps", "refine_slices"), VOLUME_METHODS),
-    **dict.fromkeys(("meta_groups", "meta_rate", "meta_decay"), ("d3ip-meta",)),
-}
-Preset = Literal["default", "fast", "best", "paper"]
-Backend = Literal["auto", "matrix", "on-the-fly", "torch-radon"]
+from napari_d3ip.settings.presets import PAPER_MRI, PRESETS, Preset
 
-# Section 4 of Chung & Ye, ECCV 2024, and the official code (CT settings).
-_PAPER: dict[str, Any] = {
-    "coupling": "none",
-    "start_from": "fbp",
-    "start_t": 980,
-    "steps": 50,
-    "eta": 0.85,
-    "noise_correlation": 0.0,
-    "nonnegative": False,
-    "planes": "axial",
-    "admm_steps": 5,
-    "final_admm_steps": 5,
-    "cg_steps": 5,
-    "proximal_weight": 0.0,
-    "adapt_steps": 10,
-    "adapt_every": 1,
-    "adapt_slices": 3,
-    "adapt_loss": "fidelity",
-    "adapt_leave_out": 0.0,
-    "adapt_pattern": "adjacent",
-    "adapt_splits": 0,
-    "adapt_admm_steps": 1,
-    "adapt_cg_steps": 1,
-    "adapt_biases": True,
-    "learning_rate": 1e-3,
-    "lora_rank": 4,
-    "lora_ema": 0.0,
-    "guard": False,
-    "held_out_fraction": 0.0,
-    "remove_phase": False,
-}
-# What the same paper does otherwise for MRI: the start is noise and data consistency is proximal with weight
-# gamma = 5 on the data, that is 1 / 5 on staying close.
-PAPER_MRI: dict[str, Any] = {"start_from": "noise", "start_t": 999, "adapt_steps": 5, "proximal_weight": 0.2}
-PRESETS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "fast": {"planes": "axial"},
-    "best": {"adapt_steps": 40},
-    "paper": _PAPER,
-}
+MOST_RANK, MOST_SEED = 256, 2**31
+Backend = Literal["auto", "matrix", "on-the-fly", "torch-radon"]
 
 
 class Settings(BaseModel):
@@ -470,6 +312,23 @@ class Settings(BaseModel):
             )
         return start_t
 
+    def left_out_views(self, views: int) -> list[bool]:
+        """Say of each of a number of projections whether ``held_out_views`` leaves it out of the reconstruction.
+
+        Raises
+        ------
+        SettingsError
+            If too few would be left.
+        """
+        every = self.held_out_views
+        left_out = [bool(every) and view % every == every // 2 for view in range(views)]
+        if every and left_out.count(False) < 2:
+            raise SettingsError(
+                f"held_out_views: leaving out every {every}th of {views} projections leaves too few; give a larger "
+                "number, or 0."
+            )
+        return left_out
+
     def adapts_before(self, index: int) -> bool:
         """Whether the prior is adapted before the sampling step ``index``, counted from 0."""
         return self.method in ADAPTIVE_METHODS and index % (self.adapt_every or 1) == 0
@@ -519,22 +378,12 @@ class Settings(BaseModel):
         return Settings.create(self.model_dump(exclude_unset=True), **fields)
 
 
-def methods_for(kind: str) -> tuple[str, ...]:
-    """Methods that apply to a kind of measurement: ``"sinogram"``, ``"kspace"``, ``"stack"`` or ``"linear"``."""
-    return tuple(method for method in METHODS if method not in _OTHER_KIND[kind])
-
-
-def tasks_for(kind: str) -> tuple[Task, ...]:
-    """Tasks of a kind of measurement, ``"sinogram"`` or ``"kspace"``."""
-    return _TASKS[kind]
-
-
 def fields_for(kind: str, method: str) -> tuple[str, ...]:
     """Settings that apply to a kind of measurement, as in `methods_for`, and a method."""
     return tuple(
         name
         for name in Settings.model_fields
-        if name not in _FIELDS_OF_OTHER_KIND[kind] and method in _METHODS_OF_FIELDS.get(name, METHODS)
+        if name not in FIELDS_OF_OTHER_KIND[kind] and method in METHODS_OF_FIELDS.get(name, METHODS)
     )
 
 

@@ -1,0 +1,52 @@
+"""Entry point of the command line."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import typer
+
+from napari_d3ip.cli import adapters, priors
+from napari_d3ip.cli.app import app
+from napari_d3ip.cli.evaluate import evaluate
+from napari_d3ip.cli.info import demo, info
+from napari_d3ip.cli.interruption import CODE as INTERRUPTED
+from napari_d3ip.cli.interruption import Interrupted, interruptible
+from napari_d3ip.cli.reconstruct import reconstruct
+from napari_d3ip.cli.simulate import simulate
+from napari_d3ip.errors import D3IPError, printable
+
+for _command in (demo, info, reconstruct, simulate, evaluate):
+    app.command()(_command)
+app.add_typer(priors.group, name="priors")
+app.add_typer(adapters.group, name="adapters")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code: the console script ``napari-d3ip``."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # A name it cannot show must not end what is done.
+    try:
+        with interruptible():
+            code = app(arguments or ["--help"], prog_name="napari-d3ip", standalone_mode=False)
+    except Interrupted as stop:
+        return _complain(f"interrupted; {stop}.", INTERRUPTED)
+    except KeyboardInterrupt:
+        return _complain("interrupted.", INTERRUPTED)
+    except typer.TyperException as error:
+        return _complain(error.format_message())
+    except (D3IPError, OSError) as error:
+        return _complain(str(error))
+    except MemoryError:
+        return _complain("memory: there is not enough for this; take fewer slices (--set slices=0:10).")
+    if code == INTERRUPTED:  # Before or after what would have said so.
+        return _complain("interrupted.", INTERRUPTED)
+    return code if isinstance(code, int) else 0
+
+
+def _complain(message: str, code: int = 2) -> int:
+    print(f"napari-d3ip: error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    return code

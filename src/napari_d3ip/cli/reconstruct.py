@@ -1,0 +1,133 @@
+"""Command `reconstruct`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from napari_d3ip.errors import SettingsError, printable
+from napari_d3ip.reconstruction import Part
+from napari_d3ip.settings import DIFFUSION_METHODS, METHODS, VOLUME_METHODS, Settings
+
+if TYPE_CHECKING:
+    from napari_d3ip.reconstruction import Reconstruction
+from napari_d3ip.cli.app import AsJson, Assignments
+from napari_d3ip.cli.output import check_output, interruption, last_written, rehearse_writing, shape_text
+from napari_d3ip.cli.parse import parse_assignments, split_options
+from napari_d3ip.cli.progress import show_progress
+
+
+def reconstruct(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A sinogram or k-space file, or with --set kind=... a stack.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="OUT", help="Volume to write: .tif .zarr .npy .h5 .nii.gz.")
+    ],
+    method: Annotated[str | None, typer.Option(help=f"{', '.join(METHODS)} (default: d3ip)")] = None,
+    prior: Annotated[
+        str | None, typer.Option(help="Name of a prior, folder of a diffusers pipeline, or hub id.")
+    ] = None,
+    settings_file: Annotated[
+        Path | None, typer.Option("--settings", metavar="FILE.json", help="Settings; --set and options win over it.")
+    ] = None,
+    assignments: Assignments = None,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="True volume: only to report PSNR and SSIM.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N (default: auto)")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every random number (default: 0)")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run of the same command.")] = False,
+    part: Annotated[
+        Part,
+        typer.Option(help="What to write of an MR image; TIFF gets a complex one as OUT and OUT_phase."),
+    ] = "magnitude",
+    save_adapter: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Keep the adapters, to start others from: --set adapter=FOLDER."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Reconstruct the volume behind FILE."""
+    from napari_d3ip.io import load_volume, read, save_volume
+
+    given = {**(Settings.load(settings_file) if settings_file else {}), **parse_assignments(assignments)}
+    explicit = {"method": method, "prior": prior, "device": device, "seed": seed}
+    fields, options = split_options(given | {key: value for key, value in explicit.items() if value is not None})
+    settings = Settings.create(fields)
+    written = [[[0j if part == "complex" else 0.0]]]
+    check_output(out, lambda path: save_volume(path, written), file, settings_file, reference, *options.paths())
+    if save_adapter is not None:
+        _check_adapter(save_adapter, settings)
+    measurement = read(file, options)
+    rehearse_writing(
+        out,
+        lambda path: save_volume(path, written, voxel_size=measurement.voxel_size, unit=measurement.unit),
+    )
+    if part != "magnitude" and measurement.kind != "kspace":
+        raise SettingsError(f"part: only MR images have a phase, not the volume of {file.name}; leave --part out.")
+    truth = load_volume(reference).data if reference else None
+    checkpoint = out.with_name(f"{out.name}.checkpoint") if settings.method in DIFFUSION_METHODS else None
+    older = None if resume else last_written(checkpoint)
+
+    from napari_d3ip.reconstruction import reconstruct as run
+
+    try:
+        # Libraries that print must not spoil the one object on standard output.
+        with contextlib.redirect_stdout(sys.stderr), show_progress() as show:
+            result = run(
+                measurement,
+                settings,
+                reference=truth,
+                on_step=lambda step: show(step.phase, step.index, step.total, step.eta_seconds),
+                checkpoint=checkpoint,
+                resume=resume,
+            )
+            result.save(out, part)
+            if save_adapter is not None and result.adapter is not None:
+                result.save_adapter(save_adapter)
+        if checkpoint is not None:
+            checkpoint.unlink(missing_ok=True)  # Only now is nothing lost if it goes.
+    except KeyboardInterrupt:
+        raise interruption(checkpoint, older) from None
+    if save_adapter is not None and result.adapter is None:
+        print(f"{save_adapter} is not written: the guard undid every adaptation.", file=sys.stderr)
+    print(json.dumps(result.summary()) if as_json else _sentence(result, out))
+
+
+def _check_adapter(folder: Path, settings: Settings) -> None:
+    """Find out before the long computation whether the run makes adapters that can be kept, and has a place for them.
+
+    Raises
+    ------
+    D3IPError
+        If not.
+    """
+    from napari_d3ip.adaptation.saved import check_folder
+
+    if settings.method not in VOLUME_METHODS or settings.adapt_groups != 1 or settings.adapt_biases:
+        raise SettingsError(
+            f"save-adapter: only {', '.join(VOLUME_METHODS)} with one adapt_groups and without adapt_biases make "
+            "adapters to keep; leave it out."
+        )
+    check_folder(folder)
+
+
+def _sentence(result: Reconstruction, out: Path) -> str:
+    metrics = result.metrics
+    parts = [f"{metrics['seconds']:.1f} s on {metrics['device']}"]
+    for label, name, form in (
+        ("residual", "residual", ".3f"),
+        ("held-out residual", "held_out_residual", ".3f"),
+        ("PSNR", "psnr", ".2f"),
+        ("SSIM", "ssim", ".3f"),
+    ):
+        if metrics[name] is not None:
+            parts.append(f"{label} {metrics[name]:{form}}")
+    what = f"{out}: {shape_text(result.volume.shape)} voxels by {metrics['returned']}, {', '.join(parts)}."
+    return "\n".join(printable(line) for line in (what, metrics["verdict"], metrics["misfit"]) if line)

@@ -73,6 +73,14 @@ class TestReturned:
         assert "views hidden from it" in metrics["verdict"]
         assert metrics["gain_deviation"] > 0
 
+    @pytest.mark.parametrize("method", ["dds", "ddnm", "diffpir", "dps", "scd", "ddip"])
+    def test_several_slices_of_methods_without_splits(
+        self, make_scan: Callable[..., Any], tiny: dict[str, Any], method: str
+    ) -> None:
+        metrics = reconstruct(make_scan(slices=11).measurement, method=method, **tiny).metrics
+        assert "views hidden from it" in metrics["verdict"]
+        assert metrics["gain_deviation"] > 0
+
     def test_nothing_held_out(self, scan: Any, tiny: dict[str, Any]) -> None:
         metrics = reconstruct(scan.measurement, method="d3ip", held_out_fraction=0.0, **tiny).metrics
         assert "no data were held out" in metrics["verdict"]

@@ -149,10 +149,11 @@ def _rerun(problem: Problem, prior: DiffusionPrior, volume: Tensor) -> Split:
     count = min(_MOST_SLICES, max(1, len(volume) // _SHARE))
     index = draw_slices(len(volume), count, True, generator)
     hidden = problem.leave_out(settings.adapt_leave_out or _LEFT_OUT, generator)
-    splits = Splits.of(problem.around(volume), index[None], hidden[None] if hidden.ndim == 3 else hidden, 0)
-    state = initial_state(splits.seen, prior, splits.volume)
+    splits = Splits.of(problem.around(volume), index[None], hidden, 0)
+    seen = splits.seen.in_runs(0)  # One run, of which methods may take any slices.
+    state = initial_state(seen, prior, splits.volume)
     state.duals = splits.duals
-    for _ in METHODS[settings.method](splits.seen, prior, state):
+    for _ in METHODS[settings.method](seen, prior, state):
         pass
     splits.volume = state.volume
     return splits[0]

@@ -10,12 +10,9 @@ from dataclasses import dataclass
 from enum import Enum
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from napari_d3ip.settings.kinds import KINDS, Task
-
-if TYPE_CHECKING:
-    from napari_d3ip.settings.run import RunSettings
 
 CHECKS = 20
 """How often an untrained network makes the whole volume in a run, to be validated."""
@@ -31,7 +28,27 @@ class Family(Enum):
     DIFFUSION = "diffusion"
 
 
-Phases = Callable[["RunSettings", int], list[str]]
+class Planned(Protocol):
+    """What the plan of a run needs of its `RunSettings`."""
+
+    @property
+    def method(self) -> str:
+        """Name of the method."""
+
+    @property
+    def iterations(self) -> int:
+        """Of a classical method, at most."""
+
+    @property
+    def sampling(self) -> Any:
+        """Group of settings."""
+
+    @property
+    def adaptation(self) -> Any:
+        """Group of settings."""
+
+
+Phases = Callable[[Planned, int], list[str]]
 """From the settings of a run and the number of slices to the phases of the run, in order."""
 
 
@@ -45,8 +62,9 @@ class Method:
         As settings, the command line and results name it.
     summary : str
         What it does, in one sentence.
-    function : str
-        ``"module:function"`` of the generator that runs it, imported when a run starts.
+    function : str or callable
+        Generator that runs it, from a `napari_d3ip.methods.run.Run` to its events; as ``"module:function"`` it is
+        imported when a run starts.
     family : Family
         What kind of algorithm it is.
     kinds : tuple of str
@@ -65,7 +83,7 @@ class Method:
 
     name: str
     summary: str
-    function: str
+    function: str | Callable[[Any], Any]
     family: Family
     kinds: tuple[str, ...]
     fields: tuple[str, ...]
@@ -80,7 +98,9 @@ class Method:
         return self.family is Family.DIFFUSION
 
     def load(self) -> Callable[[Any], Any]:
-        """Import the function that runs it."""
+        """Return the function that runs it."""
+        if callable(self.function):
+            return self.function
         module, _, name = self.function.partition(":")
         function: Callable[[Any], Any] = getattr(import_module(module), name)
         return function
@@ -119,19 +139,19 @@ def names_where(condition: Callable[[Method], bool]) -> tuple[str, ...]:
 # Phases.
 
 
-def _single(settings: RunSettings, slices: int) -> list[str]:
+def _single(settings: Planned, slices: int) -> list[str]:
     return ["iteration"]
 
 
-def _iterations(settings: RunSettings, slices: int) -> list[str]:
+def _iterations(settings: Planned, slices: int) -> list[str]:
     return ["iteration"] * settings.iterations
 
 
-def _checks(settings: RunSettings, slices: int) -> list[str]:
+def _checks(settings: Planned, slices: int) -> list[str]:
     return ["iteration"] * CHECKS
 
 
-def _sampling(settings: RunSettings, slices: int) -> list[str]:
+def _sampling(settings: Planned, slices: int) -> list[str]:
     """First reconstruction, and before each sampling step the adaptation that is due."""
     adapts = METHODS[settings.method].adapts
     phases = ["first reconstruction"]

@@ -186,16 +186,6 @@ class Scans:
         first = (len(truth) - count) // 2
         return replace(scan, data=scan.data[first : first + count]), truth[first : first + count]
 
-    def _stack(self, names: Sequence[str]) -> Content:
-        """Slices of several objects on top of each other, as bright as each other."""
-        data, truths = [], []
-        for name in names:
-            scan, truth = self._middle(f"{name}_45v_90deg", 2 * self._count // len(names))
-            top = np.quantile(truth, 0.99)
-            data.append(scan.data / top)
-            truths.append(truth / top)
-        return replace(scan, data=np.concatenate(data), source="+".join(names)), np.concatenate(truths)
-
     def _weight(self, name: str) -> float:
         return d3.reconstruct(self.load(name)[0], method="tv", iterations=1).settings.tv_weight
 

@@ -43,7 +43,11 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
-    method: str = Field("d3ip", description="Reconstruction method.")
+    method: str = Field(
+        "d3ip",
+        description="Reconstruction method.",
+        json_schema_extra=lambda schema: schema.update(enum=list(METHODS)),
+    )
     preset: Preset = Field("default", description="Named set of defaults; fields given explicitly win.")
     task: Task = Field(
         "auto",

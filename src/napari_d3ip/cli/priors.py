@@ -16,7 +16,7 @@ from napari_d3ip.cli.progress import show_progress
 from napari_d3ip.errors import SettingsError
 
 if TYPE_CHECKING:
-    from napari_d3ip.prior.train import TrainingSettings
+    from napari_d3ip.prior.training_settings import TrainingSettings
 
 group = typer.Typer(help="Diffusion priors: what is there, import from elsewhere, and training of new ones.")
 
@@ -145,7 +145,7 @@ class TrainPrior:
 
     def _settings(self) -> TrainingSettings:
         """Return the usual settings with those that were given; options have the names of their settings."""
-        from napari_d3ip.prior.train import TrainingSettings
+        from napari_d3ip.prior.training_settings import TrainingSettings
 
         given = {each.name: getattr(self, each.name, None) for each in fields(TrainingSettings)}
         return replace(TrainingSettings(), **{name: value for name, value in given.items() if value is not None})

@@ -124,7 +124,6 @@ class Evaluate:
                     else (),
                     tuned=frozen,
                     reuse=self.reuse,
-                    jobs=self.jobs,
                 )
         except KeyboardInterrupt:
             raise Interrupted(f"{self.out} keeps the rows so far, the same command goes on") from None
@@ -140,6 +139,7 @@ class Evaluate:
             sweeps=parse_choices(self.sweeps, "--sweep"),
             seeds=parse_list(self.seeds),
             device=self.device,
+            jobs=self.jobs,
             tuning=parse_choices(self.tune, "--tune"),
         )
 

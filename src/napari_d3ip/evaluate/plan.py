@@ -130,7 +130,15 @@ class Plan:
         SettingsError
             If a setting is given in two ways, or without values, or ``jobs`` is below 1.
         """
-        tuned = [name.rpartition(":")[2] for name in self.tuning]
+        self._check_names([name.rpartition(":")[2] for name in self.tuning])
+        for name, values in {**self.sweeps, **self.tuning, "seeds": self.seeds}.items():
+            if not values:
+                raise SettingsError(f"{name}: no values are given; write them as {name}=V1,V2.")
+        if self.jobs < 1:
+            raise SettingsError(f"jobs: {self.jobs} runs at a time are not possible; give 1 or more.")
+
+    def _check_names(self, tuned: Sequence[str]) -> None:
+        """Refuse settings that are unknown, options of their own, or both tuned and given."""
         for name in (*self.fields, *self.sweeps, *tuned):
             if name in _OPTIONS:
                 raise SettingsError(f"{name}: evaluate has an option for it; give {_OPTIONS[name]} instead.")
@@ -142,11 +150,6 @@ class Plan:
         for name in tuned:
             if name in self.sweeps or name in self.fields:
                 raise SettingsError(f"{name}: it is tuned and given; leave out one of them.")
-        for name, values in {**self.sweeps, **self.tuning, "seeds": self.seeds}.items():
-            if not values:
-                raise SettingsError(f"{name}: no values are given; write them as {name}=V1,V2.")
-        if self.jobs < 1:
-            raise SettingsError(f"jobs: {self.jobs} runs at a time are not possible; give 1 or more.")
 
     def variants(self, scan: Scan) -> list[Variant]:
         """What to run on a scan.

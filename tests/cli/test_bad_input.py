@@ -122,10 +122,14 @@ def changed(values: np.ndarray, value: Any, *index: Any) -> np.ndarray:
         pytest.param(array(DATA[0]), "three axes", id="2D image"),
         pytest.param(
             array(DATA, "--set", "values=line_integrals", "--set", "clip_transmission=0.1"),
-            "clip_transmission: scan.npz is a scan of line integrals, which has none",
+            "clip_transmission: scan.npz is a scan of line integrals, to which this option does not apply",
             id="clip of line integrals",
         ),
-        pytest.param(with_darks, "darks: scan.npy is a scan of transmissions, which has none", id="unused darks"),
+        pytest.param(
+            with_darks,
+            "darks: scan.npy is a scan of transmissions, to which this option does not apply",
+            id="unused darks",
+        ),
     ],
 )
 def test_sinograms(tmp_path: Path, refused: Any, make: Make, expected: str) -> None:

@@ -271,5 +271,5 @@ def test_empty_matlab_variables_are_none(tmp_path, truth):
 
 def test_counts_are_no_transmissions(tmp_path, truth):
     np.savez(tmp_path / "scan.npz", data=truth.counts, theta=truth.angles)
-    with pytest.raises(MeasurementError, match="which are no transmissions but counts"):
+    with pytest.raises(MeasurementError, match="holds counts, not transmissions"):
         read(tmp_path / "scan.npz", values="transmission")

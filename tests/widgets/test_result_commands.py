@@ -215,7 +215,12 @@ class TestWriter:
     @pytest.mark.parametrize(
         ("data", "name", "error", "message"),
         [
-            (np.zeros((4, 4)), "a.npy", MeasurementError, r"^volume: a\.npy would hold shape \(4, 4\) .*z, y, x"),
+            (
+                np.zeros((4, 4)),
+                "a.npy",
+                MeasurementError,
+                r"^volume: data for a\.npy must be .*z, y, x, got shape \(4, 4\)",
+            ),
             (np.zeros((4, 4, 3)), "a.npy", MeasurementError, r"^volume: 'picture' is a colour picture; choose"),
             (np.zeros((4, 4, 4)), "none/a.npy", FileError, r"none does not exist"),
         ],

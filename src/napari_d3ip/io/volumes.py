@@ -1,4 +1,4 @@
-"""Volumes out and back in: TIFF, OME-Zarr, npy, HDF5 and NIfTI.
+"""Read and write volumes: TIFF, OME-Zarr, npy, HDF5 and NIfTI.
 
 Every format keeps the voxel size, its unit and the caller's metadata (settings, history) as JSON.
 """
@@ -18,7 +18,7 @@ from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.files import is_regular, read_text, require_regular, require_regular_tree
 from napari_d3ip.io.arrays.stored import Stored, Values
 from napari_d3ip.io.atomic import replacing
-from napari_d3ip.io.guard import listed, reading
+from napari_d3ip.io.guard import format_names, reading
 from napari_d3ip.io.lookup import as_json
 from napari_d3ip.io.position import Belongings
 from napari_d3ip.io.units import SHORT_NAMES, convert_length, length_unit
@@ -31,7 +31,7 @@ _KEY = "napari_d3ip"
 _IMAGEJ_LIMIT = 2**32 - 2**20  # ImageJ's TIFF has 32-bit offsets; larger volumes become OME-BigTIFF.
 _IMAGEJ_UNITS = {"nanometer": "nm", "micrometer": "micron", "millimeter": "mm", "centimeter": "cm"}
 _ZARR_CHUNK = 128
-# TIFF keeps pixels per unit as a fraction of 32-bit numbers.
+# TIFF stores pixels per unit as a fraction of 32-bit numbers.
 _SMALLEST_FRACTION = 1e-6
 
 
@@ -42,17 +42,17 @@ class Volume:
     Parameters
     ----------
     data : ndarray
-        Shape (z, y, x), float32; complex64 where that was allowed.
+        Shape (z, y, x), float32; complex64 where complex volumes are allowed.
     voxel_size : tuple of float, optional
-        Size (z, y, x) in ``unit``; None if the file does not say.
+        Size (z, y, x) in ``unit``; None if the file does not state it.
     unit : str
-        ``"pixel"`` if the file does not say.
+        ``"pixel"`` if the file does not state it.
     metadata : dict
-        What was given to `save_volume`.
+        As passed to `save_volume`.
     belongings : Belongings
-        What was given to `save_volume`, but for the phase.
+        As passed to `save_volume`, without the phase.
     has_phase : bool
-        Whether a phase was given, which is in the file that `phase_file` names.
+        Whether a phase was passed, which is in the file that `phase_file` names.
     """
 
     data: npt.NDArray[Any]
@@ -72,10 +72,10 @@ def save_volume(
     metadata: dict[str, Any] | None = None,
     belongings: Belongings | None = None,
 ) -> None:
-    """Write a volume; the format follows the ending.
+    """Write a volume; the ending selects the format.
 
     ``.tif`` (ImageJ; ``.ome.tif`` or over 4 GB: OME), ``.zarr`` (OME-Zarr 0.4), ``.npy`` (with a ``.npy.json`` beside
-    it), ``.h5`` (dataset ``volume``), ``.nii`` and ``.nii.gz`` (x, y, z). TIFF holds no complex numbers: it gets the
+    it), ``.h5`` (dataset ``volume``), ``.nii`` and ``.nii.gz`` (x, y, z). TIFF has no complex numbers: it gets the
     magnitude, and ``NAME_phase.tif`` beside it the phase in radians.
 
     Parameters
@@ -91,16 +91,16 @@ def save_volume(
     metadata : dict, optional
         JSON values to keep.
     belongings : Belongings, optional
-        Name, position, scan and phase, kept in every format; other programs see the position in NIfTI, and in OME-Zarr
-        if the axes are those of the world.
+        Name, position, scan and phase, kept in every format; other programs read the position from NIfTI, and from
+        OME-Zarr if the axes are those of the world.
 
     Raises
     ------
     FileError
-        If the ending is unknown or the file cannot be written; then no part of it is left, and an existing file is
+        If the ending is unknown or the file cannot be written; no partial file is left, and an existing file is
         unchanged.
     MeasurementError
-        If ``volume`` is no three-dimensional array of numbers, or ``voxel_size`` is not positive.
+        If ``volume`` is not a three-dimensional array of numbers, or ``voxel_size`` is not positive.
     """
     path = Path(path)
     writer = _by_ending(path, _WRITERS)
@@ -115,14 +115,14 @@ def save_volume(
 
 
 def phase_file(path: Path) -> Path:
-    """Return the path of the phase that belongs to a volume: ``NAME_phase`` with the volume's ending."""
+    """Return the path of a volume's phase: ``NAME_phase`` with the volume's ending."""
     ending = next((end for end in _ENDINGS if path.name.lower().endswith(end)), path.suffix)
     name = path.name[: len(path.name) - len(ending)]
     return path.with_name(f"{name}_phase{path.name[len(name) :]}")
 
 
 def _note(volume: Volume, path: Path, *, is_phase: bool = False) -> str:
-    """JSON of what no format has a place for."""
+    """Return the JSON text of the records that no format has a field for."""
     metadata, belongings = volume.metadata, volume.belongings.note()
     if is_phase:
         belongings = {**belongings, "has_phase": False}
@@ -131,7 +131,7 @@ def _note(volume: Volume, path: Path, *, is_phase: bool = False) -> str:
     try:
         return as_json({**values, **belongings})
     except (TypeError, ValueError) as error:
-        raise FileError(f"metadata: {path.name} can only keep JSON values ({error}); leave the others out.") from error
+        raise FileError(f"metadata: {path.name} must be JSON values ({error}); leave the others out.") from error
 
 
 def load_volume(path: str | Path, *, allow_complex: bool = False, wanted: Callable[[int], slice] = slice) -> Volume:
@@ -142,21 +142,21 @@ def load_volume(path: str | Path, *, allow_complex: bool = False, wanted: Callab
     path : str or Path
         TIFF, zarr, npy, HDF5 or NIfTI, by its ending; z, y, x (NIfTI: x, y, z).
     allow_complex : bool
-        Whether the volume may be complex, as an object to simulate a scan of.
+        Whether the volume may be complex, such as an object to simulate a scan of.
     wanted : callable, optional
-        From the number of slices to those to be read; default: all.
+        Maps the number of slices to those to be read; default: all.
 
     Returns
     -------
     Volume
-        Data as float32 (complex64 if they are complex), with what the file says of voxel size and unit.
+        Data as float32 (complex64 if they are complex), with voxel size and unit if the file states them.
 
     Raises
     ------
     FileError
         If the file is missing, damaged, of unknown ending, or holds several volumes.
     MeasurementError
-        If it holds no three-dimensional array, or a complex one that is not allowed.
+        If it does not hold a three-dimensional array, or holds a complex one that is not allowed.
     """
     path = Path(path)
     reader: Callable[[Path, Wanted], Volume] = _by_ending(path, _READERS)
@@ -164,7 +164,7 @@ def load_volume(path: str | Path, *, allow_complex: bool = False, wanted: Callab
     with reading(path, f"a volume ({path.suffix})"):
         volume = reader(path, wanted)
     if np.iscomplexobj(volume.data) and not allow_complex:
-        raise _no_volume(path, volume.data)
+        raise _volume_error(path, volume.data)
     return volume
 
 
@@ -179,18 +179,18 @@ def _as_volume(values: npt.ArrayLike, path: Path) -> npt.NDArray[Any]:
     array = np.asarray(values)
     if array.ndim != 3 or array.size == 0 or array.dtype.kind not in "fiubc":
         raise MeasurementError(
-            f"volume: {path.name} would hold shape {array.shape} of {array.dtype}, but a volume is an array of "
-            "numbers with axes z, y, x; give such an array."
+            f"volume: data for {path.name} must be an array of numbers with axes z, y, x, got shape "
+            f"{array.shape} of {array.dtype}; give such an array."
         )
     return np.ascontiguousarray(array, dtype=np.complex64 if np.iscomplexobj(array) else np.float32)
 
 
-def _loaded(
+def _build_volume(
     array: Values, path: Path, note: str | None, size: Any = None, unit: str | None = None, *, wanted: Wanted
 ) -> Volume:
-    """The wanted slices of a volume with our own note's voxel size, else the format's."""
+    """Return the requested slices of a volume; this package's note takes precedence over the format's voxel size."""
     if array.ndim != 3 or array.size == 0 or array.dtype.kind not in "fiubc":
-        raise _no_volume(path, array)
+        raise _volume_error(path, array)
     own = _own_note(note)
     if own is not None:
         size, unit = own["voxel_size"], own["unit"]
@@ -203,10 +203,10 @@ def _loaded(
     return Volume(data, _voxel_size(size), unit or "pixel", kept["metadata"], belongings, has_phase)
 
 
-def _no_volume(path: Path, array: Values) -> MeasurementError:
+def _volume_error(path: Path, array: Values) -> MeasurementError:
     return MeasurementError(
-        f"volume: {path.name} has shape {array.shape} of {array.dtype}, but a volume is a real array with axes z, "
-        "y, x; give such a file."
+        f"volume: {path.name} must hold a real array with axes z, y, x, got shape {array.shape} of "
+        f"{array.dtype}; give such a file."
     )
 
 
@@ -246,11 +246,11 @@ def _write_tiff(path: Path, volume: Volume, note: str) -> None:
             volume.data,
             ome=True,
             bigtiff=volume.data.nbytes > _IMAGEJ_LIMIT,
-            photometric="minisblack",  # Three columns are no colours.
+            photometric="minisblack",  # Three columns are not colours.
             metadata=metadata,
         )
         return
-    # ImageJ's own words are ASCII; our note has the unit as it was given.
+    # ImageJ's fields are ASCII; the JSON note keeps the unit as it was given.
     unit = volume.unit if volume.unit.isascii() else length or "pixel"
     if length is not None and min(y, x) < _SMALLEST_FRACTION:
         z, y, x = (convert_length(size, length, "nanometer") for size in (z, y, x))
@@ -271,9 +271,9 @@ def _read_tiff(path: Path, wanted: Wanted) -> Volume:
 
     stack = read_stack(path)
     note = None if stack.metadata is None else json.dumps(stack.metadata)
-    # TIFF has no axis of length one; what we wrote is a volume.
+    # TIFF drops axes of length one; files of this package hold volumes.
     data = np.asarray(stack.data)[None] if note is not None and stack.data.ndim == 2 else stack.data
-    return _loaded(data, path, note, stack.sizes, stack.unit, wanted=wanted)
+    return _build_volume(data, path, note, stack.sizes, stack.unit, wanted=wanted)
 
 
 def _write_zarr(path: Path, volume: Volume, note: str) -> None:
@@ -310,20 +310,20 @@ def _read_zarr(path: Path, wanted: Wanted) -> Volume:
         require_regular_tree(path)
     root: Any = zarr.open(path, mode="r")
     if isinstance(root, zarr.Array):
-        return _loaded(_in_zarr(root, path), path, None, wanted=wanted)
+        return _build_volume(_in_zarr(root, path), path, None, wanted=wanted)
     attributes = dict(root.attrs)
     attributes = {**attributes, **attributes.get("ome", {})}  # OME-Zarr 0.5 keeps them one level down.
     if "multiscales" not in attributes:
-        raise FileError(f"{path.name} is no OME-Zarr image (no multiscales); give the array inside it.")
+        raise FileError(f"{path.name} is not an OME-Zarr image (no multiscales); give the array inside it.")
     image = attributes["multiscales"][0]
     level = image["datasets"][0]
     data = _in_zarr(root[level["path"]], path)
     transforms = [t["scale"] for t in level.get("coordinateTransformations", []) if t["type"] == "scale"]
     units = {length_unit(axis.get("unit")) for axis in image["axes"] if axis.get("type") == "space"}
-    data = data.without_ones(3)  # Time and channel.
+    data = data.without_ones(3)  # Drop time and channel.
     size = transforms[0][-3:] if transforms and len(units) == 1 else None
     note = json.dumps(attributes[_KEY]) if _KEY in attributes else None
-    return _loaded(data, path, note, size, units.pop() if len(units) == 1 else None, wanted=wanted)
+    return _build_volume(data, path, note, size, units.pop() if len(units) == 1 else None, wanted=wanted)
 
 
 def _in_zarr(array: Any, path: Path) -> Stored:
@@ -333,7 +333,7 @@ def _in_zarr(array: Any, path: Path) -> Stored:
 def _write_npy(path: Path, volume: Volume, note: str) -> None:
     from napari_d3ip.io.arrays.sidecar import sidecar
 
-    with path.open("wb") as file:  # To a path in capitals numpy adds an ending.
+    with path.open("wb") as file:  # NumPy appends an ending to a path in capitals.
         np.save(file, volume.data)
     sidecar(path).write_text(note, encoding="utf-8")
 
@@ -343,7 +343,7 @@ def _read_npy(path: Path, wanted: Wanted) -> Volume:
     from napari_d3ip.io.arrays.sidecar import sidecar
 
     note = read_text(sidecar(path)) if is_regular(sidecar(path)) else None
-    return _loaded(stored(path), path, note, wanted=wanted)
+    return _build_volume(stored(path), path, note, wanted=wanted)
 
 
 def _write_hdf5(path: Path, volume: Volume, note: str) -> None:
@@ -358,8 +358,8 @@ def _write_hdf5(path: Path, volume: Volume, note: str) -> None:
         if volume.voxel_size is not None:
             dataset.attrs["voxel_size"] = volume.voxel_size
         if (sizes := _in_micrometers(volume)) is not None:
-            dataset.attrs["element_size_um"] = sizes  # What ilastik and Fiji look for.
-        file["metadata"] = note  # A dataset: attributes end at 64 kB.
+            dataset.attrs["element_size_um"] = sizes  # Read by ilastik and Fiji.
+        file["metadata"] = note  # A dataset, since attributes are limited to 64 kB.
 
 
 def _in_micrometers(volume: Volume) -> VoxelSize | None:
@@ -384,13 +384,13 @@ def _read_hdf5(path: Path, wanted: Wanted) -> Volume:
         elif any(name.rpartition("/")[2] in ANGLE_NAMES for name in datasets):
             raise FileError(f"{path.name} is a scan, for it has projection angles; give a volume, or reconstruct it.")
         if len(found) != 1:
-            raise FileError(f"{path.name} must hold one volume, or one named volume; it has {listed(found)}.")
+            raise FileError(f"{path.name} must hold one volume, or one named volume; got {format_names(found)}.")
         dataset = next(iter(found.values()))
         metadata = hdf5_access.member(file, "metadata")
         note = hdf5_access.text(metadata[()]) if isinstance(metadata, h5py.Dataset) else None
         size = dataset.attrs.get("element_size_um")
         sizes = None if size is None else size.tolist()
-        return _loaded(hdf5_access.deferred(dataset, path), path, note, sizes, "micrometer", wanted=wanted)
+        return _build_volume(hdf5_access.deferred(dataset, path), path, note, sizes, "micrometer", wanted=wanted)
 
 
 def _nibabel() -> Any:
@@ -405,11 +405,11 @@ def _write_nifti(path: Path, volume: Volume, note: str) -> None:
     nibabel = _nibabel()
     length = length_unit(volume.unit)
     sizes, unit = volume.voxel_size or (1.0, 1.0, 1.0), {"millimeter": "mm", "meter": "meter"}.get(length or "")
-    if length is not None and unit is None:  # NIfTI knows metres, millimetres and micrometres.
+    if length is not None and unit is None:  # NIfTI has metres, millimetres and micrometres.
         sizes, unit = _in_micrometers(volume) or sizes, "micron"
     affine = volume.belongings.position.affine(volume.voxel_size)
     affine[:3] *= sizes[0] / (volume.voxel_size or sizes)[0]
-    order = [2, 1, 0, 3]  # x, y, z, of the voxels and of the world.
+    order = [2, 1, 0, 3]  # x, y, z, for voxels and world.
     image = nibabel.Nifti1Image(volume.data.transpose(2, 1, 0), affine[order][:, order])
     image.header.set_xyzt_units(unit or "unknown")
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", note.encode()))
@@ -422,23 +422,23 @@ def _read_nifti(path: Path, wanted: Wanted) -> Volume:
         image = nibabel.load(path)
         data = _in_nifti(image, path)
     except nibabel.filebasedimages.ImageFileError as error:
-        raise FileError(f"{path.name} is no NIfTI file ({error}); export it again.") from error
+        raise FileError(f"{path.name} is not a NIfTI file ({error}); export it again.") from error
     data = data.reversed().without_ones(3)
     notes = [item.get_content() for item in getattr(image.header, "extensions", ()) if item.get_code() == 6]
     own = [text if isinstance(text, str) else text.decode("utf-8", "replace").rstrip("\0") for text in notes]
     unit = length_unit(image.header.get_xyzt_units()[0])
     size = tuple(float(value) for value in image.header.get_zooms()[:3][::-1])
-    return _loaded(data, path, own[0] if own else None, size, unit, wanted=wanted)
+    return _build_volume(data, path, own[0] if own else None, size, unit, wanted=wanted)
 
 
 def _in_nifti(image: Any, path: Path) -> Stored:
-    """Voxels (x, y, z); their type is that of a voxel, for a scale in the header makes floats of whole numbers."""
+    """Return the voxels (x, y, z) as a lazy array; read one to find the type, since a scale makes integers floats."""
     shape = image.shape
     first = np.asarray(image.dataobj[tuple(slice(0, 1) for _ in shape)])
     return Stored(shape, first.dtype, lambda part: np.asarray(image.dataobj[part]), path, "a volume (.nii)")
 
 
-# A longer ending before the one that it ends with.
+# Longer endings come before those that they end with.
 _ENDINGS = (".ome.tif", ".ome.tiff", ".ome.zarr", ".nii.gz", ".tif", ".tiff", ".zarr", ".npy", ".h5", ".hdf5", ".nii")
 _WRITERS: dict[str, Callable[..., Any]] = {
     ".tif": _write_tiff,

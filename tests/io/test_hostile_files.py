@@ -49,8 +49,8 @@ ARCHIVES = [
     ),
     (archive, {"slice_shape": [1.5, 6]}, "positive whole numbers"),
     (archive, {"slice_shape": [-4, 6]}, "positive whole numbers"),
-    (archive, {"center": np.inf}, "center: inf lies outside"),
-    (archive, {"center": np.nan}, "center: nan lies outside"),
+    (archive, {"center": np.inf}, "center: must lie on the detector (0 to"),
+    (archive, {"center": np.nan}, "center: must lie on the detector (0 to"),
     (archive, {"geometry": "x" * 100_000}, "geometry: 'xxx"),
     (archive, {"axes": np.frombuffer(b"\xff\xff\xff\x7f", "<U1")}, "axes: text must be valid Unicode"),
     (archive, {"axes": np.frombuffer(b"\x00\x00\x11\x00z\x00\x00\x00", "<U2")}, "axes: text must be valid Unicode"),
@@ -578,7 +578,7 @@ def test_text_and_json_end_somewhere(tmp_path):
     (tmp_path / "b.json").write_text('{"a": ')
     (tmp_path / "c.json").write_bytes(b'"\xff"')
     (tmp_path / "d.json").write_text(json.dumps({"a": 1}), encoding="utf-8-sig")
-    for name, expected in (("a", "nested too deeply"), ("b", "is no JSON"), ("c", "is no text in UTF-8")):
+    for name, expected in (("a", "nested too deeply"), ("b", "must be valid JSON"), ("c", "must be text in UTF-8")):
         with pytest.raises(FileError, match=expected):
             read_json(tmp_path / f"{name}.json")
     assert read_json(tmp_path / "d.json") == {"a": 1}

@@ -1,4 +1,4 @@
-"""From a stack of images, or data of someone's linear operator, to a problem of unit norm and intensity."""
+"""Prepare image stacks, and data of user-defined linear operators."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from napari_d3ip.settings import Settings
 
 @prepare_kind.register(ImageStack)
 def prepare_stack(measurement: ImageStack, settings: Settings, device: torch.device, check: Check) -> Preparation:
-    """Normalise a stack; its direct reconstruction is the stack itself, filled in where voxels are missing."""
+    """Normalise a stack; its direct reconstruction is the stack with missing voxels interpolated."""
     operator: LinearOperator = Identity(measurement.volume_shape[1:])
     if measurement.psf is not None:
         psf = torch.tensor(measurement.psf, device=device)
@@ -32,19 +32,19 @@ def prepare_stack(measurement: ImageStack, settings: Settings, device: torch.dev
     def direct() -> Tensor:
         return filled_in(data, used)
 
-    return _prepared(operator, data, used, held_out, direct, noise, settings, check)
+    return _normalise(operator, data, used, held_out, direct, noise, settings, check)
 
 
 @prepare_kind.register(LinearMeasurement)
 def prepare_linear(
     measurement: LinearMeasurement, settings: Settings, device: torch.device, check: Check
 ) -> Preparation:
-    """Normalise data of someone's operator; its direct reconstruction is the back-projection at the best scale.
+    """Normalise data of a user-defined operator; its direct reconstruction is the back-projection at the best scale.
 
     Raises
     ------
     MeasurementError
-        If the operator does not fit, or its adjoint is none.
+        If the operator does not match the data, or its adjoint test fails.
     """
     operator = as_operator(measurement, device)
     data = torch.tensor(measurement.data, device=device)
@@ -56,10 +56,10 @@ def prepare_linear(
         explained = operator.forward(back) * used
         return back * float((back * back).sum() / (explained * explained.conj()).real.sum())
 
-    return _prepared(operator, data, used, held_out, direct, noise, settings, check)
+    return _normalise(operator, data, used, held_out, direct, noise, settings, check)
 
 
-def _prepared(
+def _normalise(
     operator: LinearOperator,
     data: Tensor,
     used: Tensor,
@@ -69,13 +69,13 @@ def _prepared(
     settings: Settings,
     check: Check,
 ) -> Preparation:
-    """Normalised, and begun with the direct reconstruction."""
+    """Normalise the problem, and start it from the direct reconstruction."""
     problem, intensity = normalised(operator, data, used, held_out, noise_level, settings, check, start=direct())
     return Preparation(problem, unseen=held_out, direct=problem.start, intensity=intensity, noise_level=noise_level)
 
 
 def _split(measured: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
-    """Masks of the data that are fitted and of those, drawn at random, that are held out."""
+    """Return masks of the training data and of the random validation data."""
     generator = torch.Generator().manual_seed(settings.seed)
     drawn = torch.rand(measured.shape, generator=generator, dtype=torch.float32).to(measured.device)
     held_out = measured * (drawn < settings.held_out_fraction)
@@ -83,7 +83,7 @@ def _split(measured: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
 
 
 def filled_in(data: Tensor, seen: Tensor) -> Tensor:
-    """Voxels that are not ``seen`` (0, else 1), linear along z between those that are; the mean where there are none.
+    """Interpolate voxels that are not ``seen`` (0, else 1) linearly along z; use the mean where there are none.
 
     Parameters
     ----------
@@ -103,14 +103,14 @@ def filled_in(data: Tensor, seen: Tensor) -> Tensor:
 
 
 def estimate_stack_noise(measurement: ImageStack) -> float:
-    """Noise of the voxels that were measured."""
+    """Estimate the noise of the measured voxels."""
     mask = np.asarray(measurement.mask)
     slices = mask.any(axis=(1, 2))
     return estimate_image_noise(np.where(mask[slices], measurement.data[slices], np.float32(np.nan)))
 
 
 def _noise_of_rows(measurement: LinearMeasurement) -> float:
-    """Noise of data that are smooth along their last axis, root mean square if complex."""
+    """Estimate the noise of data that are smooth along their last axis, root mean square if complex."""
     rows = measurement.data.reshape(1, -1, measurement.data.shape[-1])
     if np.iscomplexobj(rows):
         return float(np.hypot(estimate_noise(rows.real), estimate_noise(rows.imag)))

@@ -1,6 +1,6 @@
-"""Training of a prior on phantoms drawn on the fly, with moving average, checkpoints and resume.
+"""Train a prior on random phantoms, with moving average, checkpoints and resume.
 
-Knows phantoms and networks, nothing of scans. A run of the same seed and settings sees the same phantoms.
+Phantoms and networks; no scans. Runs of the same seed and settings use the same phantoms.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from napari_d3ip.prior.schedules import linear_schedule
 
 _HELD_OUT_SEED = 2**31 - 1
 _CHECKPOINT = "checkpoint.pt"
-# What a training may go on with otherwise: how long it is, and how the rate falls until then.
+# Settings that may change on resume: the length of training, and the decay of the rate until then.
 _FREE_TO_CHANGE = ("steps", "minutes", "learning_rate", "decay")
 TRAINING_RECORD = "training.json"
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Everything that decides the weights.
+    """Settings that determine the weights.
 
     Parameters
     ----------
     steps : int
-        Optimizer steps in all.
+        Total number of optimizer steps.
     batch : int
-        Phantoms a step.
+        Phantoms per step.
     size : int
         Height and width of the training images in pixels.
     width : int
@@ -55,26 +55,26 @@ class TrainingSettings:
     decay : float
         Fraction of the steps with decaying rate.
     ema : float
-        Decay of the moving average of the weights, which is what is saved.
+        Decay of the moving average of the weights, which is saved.
     seed : int
         Seed of weights, phantoms and noise.
     channels : int
-        1: real images; 2: real and imaginary parts of complex ones.
+        1: real images; 2: real and imaginary parts of complex images.
     phantoms : str
         ``"ellipses"`` or ``"mixed"``, see `napari_d3ip.prior.phantoms`.
     pool : int
-        Phantoms are drawn for so many steps at once: on a GPU launching the many small operations of a drawing takes
-        longer than they do. Changes which phantoms are drawn.
+        Number of steps for which phantoms are drawn at once: on a GPU, launching the many small operations of a
+        drawing takes longer than computing them. Changes which phantoms are drawn.
     minutes : float, optional
-        End after so long, if ``steps`` are not done by then; the decay of the rate, too.
+        Maximum duration; the decay of the rate ends then, too.
     time_power : float
-        Times are drawn as ``T u**time_power`` with u uniform: 1 is the usual uniform draw, larger ones visit small
-        times, where most of the loss is and where sampling from a first reconstruction happens, more often.
+        Times are drawn as ``T u**time_power`` with u uniform: 1 is the usual uniform draw, larger ones give more small
+        times, where most of the loss is and where sampling from a first reconstruction happens.
 
     Raises
     ------
     SettingsError
-        If the network cannot be built of them, or they are not positive.
+        If they are not positive, or the network cannot be built from them.
     """
 
     steps: int = 9000
@@ -96,32 +96,31 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "size", "width", "patch_size", "warmup", "pool"):
             if getattr(self, name) < 1:
-                raise SettingsError(f"{name}: {getattr(self, name)} is not possible; give 1 or more.")
+                raise SettingsError(f"{name}: must be 1 or more, got {getattr(self, name)}.")
         if self.channels not in (1, 2):
-            raise SettingsError(f"channels: {self.channels} are not possible; give 1, or 2 for complex images.")
+            raise SettingsError(f"channels: must be 1, or 2 for complex images, got {self.channels}.")
         if not (0 <= self.ema < 1 and 0 <= self.decay <= 1):
-            raise SettingsError(f"ema, decay: {self.ema} and {self.decay} are fractions; give 0 to 1.")
+            raise SettingsError(f"ema, decay: must be fractions from 0 to 1, got {self.ema} and {self.decay}.")
         if not 0 < self.time_power < math.inf:
-            raise SettingsError(f"time_power: {self.time_power} must be positive and finite.")
+            raise SettingsError(f"time_power: must be positive and finite, got {self.time_power}.")
         if self.width % NORM_GROUPS:
-            raise SettingsError(f"width: {self.width} channels do not make groups of {NORM_GROUPS}; give a multiple.")
+            raise SettingsError(f"width: must be a multiple of {NORM_GROUPS}, got {self.width}.")
         if self.size % (4 * self.patch_size):
             raise SettingsError(
-                f"size: {self.size} pixels cannot be halved as often as the network does; give a multiple of "
-                f"{4 * self.patch_size}."
+                f"size: must be a multiple of {4 * self.patch_size}, since the network halves images, got {self.size}."
             )
         if not 0 < self.learning_rate < math.inf:
-            raise SettingsError(f"learning_rate: {self.learning_rate} must be positive and finite.")
+            raise SettingsError(f"learning_rate: must be positive and finite, got {self.learning_rate}.")
         if self.minutes is not None and not 0 < self.minutes < math.inf:
-            raise SettingsError(f"minutes: {self.minutes} must be positive and finite.")
+            raise SettingsError(f"minutes: must be positive and finite, got {self.minutes}.")
 
     def left(self, step: int, seconds: float) -> float:
-        """Fraction of the training that is left."""
+        """Return the remaining fraction of the training."""
         of_time = 1.0 if self.minutes is None else 1 - seconds / (60 * self.minutes)
         return min((self.steps - step) / self.steps, of_time)
 
     def rate(self, step: int, seconds: float = 0.0) -> float:
-        """Learning rate at ``step``, ``seconds`` after the start."""
+        """Return the learning rate at ``step``, ``seconds`` after the start."""
         rising = (step + 1) / self.warmup
         falling = self.left(step, seconds) / max(1 / self.steps, self.decay)
         return self.learning_rate * min(1.0, rising, falling)
@@ -138,9 +137,9 @@ class TrainingProgress:
 
 
 def epsilon_loss(prior: DiffusionPrior, image: Tensor, generator: torch.Generator, time_power: float = 1.0) -> Tensor:
-    """Mean squared error of the predicted noise (Ho et al. 2020, eq. 14), t stratified over the batch.
+    """Compute the mean squared error of the predicted noise (Ho et al. 2020, eq. 14), t stratified over the batch.
 
-    ``time_power`` as in `TrainingSettings`; the loss reported of a prior is that of 1, uniform times.
+    ``time_power`` as in `TrainingSettings`; the reported loss of a prior is with 1, uniform times.
     """
     count, total = image.shape[0], prior.train_steps
     offset = torch.rand(1, generator=generator, dtype=torch.float32)
@@ -156,7 +155,7 @@ def epsilon_loss(prior: DiffusionPrior, image: Tensor, generator: torch.Generato
 def held_out_loss(
     prior: DiffusionPrior, size: int, kind: str = "ellipses", *, count: int = 256, batch: int = 32
 ) -> float:
-    """Mean epsilon loss on ``count`` phantoms of a kind, of a seed that training never uses."""
+    """Compute the mean epsilon loss on ``count`` validation phantoms, of a seed that training never uses."""
     generator = torch.Generator().manual_seed(_HELD_OUT_SEED)
     phantoms = phantoms_of(kind, prior.config.channels, size)
     device = prior.alphas_cumprod.device
@@ -182,18 +181,18 @@ def train(
     folder : Path
         Output; also holds ``checkpoint.pt`` (removed at the end) and ``training.json`` (settings, loss curve).
     settings : TrainingSettings
-        What to train.
+        Settings of the training.
     device : torch.device or str
-        Where to train; bfloat16 autocast is used on CUDA.
+        Device; bfloat16 autocast is used on CUDA.
     resume : bool
         Continue from the checkpoint in ``folder``.
     initial : DiffusionPrior, optional
-        Start from its weights instead of random ones (to train on); it must be of the same network, but a prior of
+        Start from its weights instead of random ones (fine-tuning); it must be of the same network, but a prior of
         real images may start one of complex images.
     report_every, checkpoint_every : int
-        Steps between reports, and between checkpoints with a held-out evaluation.
+        Steps between reports, and between checkpoints with a validation loss.
     evaluate : callable
-        Held-out loss of a prior at a size on a kind of phantoms.
+        Computes the validation loss of a prior at a size on a kind of phantoms.
 
     Yields
     ------
@@ -203,31 +202,31 @@ def train(
     Raises
     ------
     PriorError
-        If ``resume`` is asked for without a checkpoint, or with other settings than its, but for ``steps``,
+        If ``resume`` is set without a checkpoint, or with other settings than its own, except for ``steps``,
         ``minutes``, ``learning_rate`` and ``decay``; or ``initial`` has another network; or ``folder`` holds a
         finished prior.
     FileError
-        If ``folder`` is a file, or the checkpoint cannot be written; the one before is kept.
+        If ``folder`` is a file, or the checkpoint cannot be written; the previous one is kept.
     """
     from diffusers.training_utils import EMAModel
 
     if folder.is_file():
         raise FileError(f"{folder} is a file; give a folder for the prior.")
     if not resume and is_pipeline(folder):
-        raise PriorError(f"{folder} holds a prior already; choose another folder, or give it as initial to go on.")
+        raise PriorError(f"{folder} holds a prior already; choose another folder, or pass it as initial to continue.")
     device = torch.device(device)
     phantoms = phantoms_of(settings.phantoms, settings.channels, settings.size)
     torch.manual_seed(settings.seed)
     config = PriorConfig(
         channels=settings.channels,
         patch_size=settings.patch_size,
-        # Parts of complex images are of either sign: 0 is in the middle of the range.
+        # Parts of complex images have either sign: 0 is in the middle of the range.
         low=-1.0 if settings.channels == 1 else 0.0,
     )
     unet = build_unet(settings.width, settings.patch_size, config.channels, settings.size)
     prior = DiffusionPrior(unet, linear_schedule(), config, name=folder.name).to(device)
     if initial is not None:
-        _load_weights(unet, _widened(initial.unet.state_dict(), unet.state_dict()), initial.name)
+        _load_weights(unet, _extend_channels(initial.unet.state_dict(), unet.state_dict()), initial.name)
     optimizer = torch.optim.Adam(unet.parameters(), lr=settings.learning_rate)
     average = EMAModel(unet.parameters(), decay=settings.ema, use_ema_warmup=True, power=3 / 4, foreach=True)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -238,8 +237,8 @@ def train(
     checkpoint = folder / _CHECKPOINT
     if resume:
         if not checkpoint.exists():
-            raise PriorError(f"resume: there is no {checkpoint}; start without --resume.")
-        state = _checked(checkpoint, device, settings)
+            raise PriorError(f"resume: checkpoint {checkpoint} does not exist; start without --resume.")
+        state = _load_checkpoint(checkpoint, device, settings)
         _load_weights(unet, state["unet"], str(checkpoint))
         optimizer.load_state_dict(state["optimizer"])
         average.load_state_dict(state["average"])
@@ -315,7 +314,7 @@ def train(
 def _replay(unet: Any, settings: TrainingSettings) -> None:
     """Record the network's forward and backward pass once, and replay them in training (CUDA graphs).
 
-    Launching its some thousand small kernels one by one takes longer than they do.
+    Launching its about thousand small kernels one by one takes longer than running them.
     """
     original = unet.forward
 
@@ -342,8 +341,8 @@ def _replay(unet: Any, settings: TrainingSettings) -> None:
     unet.forward = forward
 
 
-def _widened(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights whose first and last convolution take more image channels: the new ones start at random."""
+def _extend_channels(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Extend the first and last convolution to more image channels; the new weights are random."""
     widened = dict(weights)
     for name in ("conv_in.weight", "conv_out.weight", "conv_out.bias"):
         given, target = weights[name], wanted[name].clone()
@@ -353,18 +352,18 @@ def _widened(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str,
     return widened
 
 
-def _checked(path: Path, device: torch.device, settings: TrainingSettings) -> dict[str, Any]:
-    """Content of a checkpoint that a training with these settings can go on from."""
+def _load_checkpoint(path: Path, device: torch.device, settings: TrainingSettings) -> dict[str, Any]:
+    """Load a checkpoint, and check that a training with these settings can continue from it."""
     try:
         state = load_tensors(path, device)
     except FileError as error:
-        raise PriorError(f"resume: {error}; delete it and start anew.") from error
+        raise PriorError(f"resume: {error}; delete it and start again.") from error
     before = state.get("settings")
     if not isinstance(before, dict):
-        raise PriorError(f"resume: {path} is the state of no training; delete it and start anew.")
+        raise PriorError(f"resume: {path} is not a training checkpoint; delete it and start again.")
     for name, value in asdict(settings).items():
         if name not in _FREE_TO_CHANGE and before.get(name) != value:
-            raise PriorError(f"resume: {path} was made with {name} {before.get(name)}, not {value}; give the same.")
+            raise PriorError(f"resume: {name} must be {before.get(name)} as in {path}, got {value}.")
     return state
 
 

@@ -1,4 +1,4 @@
-"""The machine a reconstruction runs on: devices, memory, versions of what decides the numbers.
+"""Devices, memory, and versions of the software that affects the numbers.
 
 ``python -m napari_d3ip.device`` prints `available_devices` as JSON.
 """
@@ -17,7 +17,7 @@ import torch
 
 from napari_d3ip.errors import DeviceError
 
-# What torch says of a CPU, on Linux and on Windows, libraries of CUDA and oneDNN do, and Python of constructors in C.
+# Messages of torch about CPU memory on Linux and Windows, of CUDA and oneDNN, and of Python constructors in C.
 _FULL = (
     *("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory", "alloc_failed"),
     *("std::bad_alloc", "could not create a primitive", "could not create a memory object"),
@@ -26,47 +26,49 @@ _NO_OBJECT = ("returned NULL without setting an exception", "returned a result w
 
 
 def resolve_device(name: str) -> torch.device:
-    """Device for a name; ``auto`` takes the first CUDA device or the CPU.
+    """Return the device for a name; ``auto`` selects the first CUDA device, else the CPU.
 
     Raises
     ------
     DeviceError
-        If it is not there.
+        If the device is not available.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "mps":
-        raise DeviceError("device: mps has no sparse matrices, which the projector needs; use cpu or cuda.")
+        raise DeviceError("device: mps does not support the projector's sparse matrices; use cpu or cuda.")
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise DeviceError(f"device: '{name}' is not known; use auto, cpu, cuda or cuda:N.") from error
+        raise DeviceError(f"device: must be auto, cpu, cuda or cuda:N, got '{name}'.") from error
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise DeviceError(f"device: {name} is not there ({torch.cuda.device_count()} CUDA devices); use auto or cpu.")
+        raise DeviceError(
+            f"device: {name} is not available ({torch.cuda.device_count()} CUDA devices); use auto or cpu."
+        )
     return device
 
 
 @contextmanager
 def enough_memory() -> Iterator[None]:
-    """Say in one sentence that memory was not enough.
+    """Translate out-of-memory exceptions to one sentence.
 
     Raises
     ------
     DeviceError
-        If it was not.
+        If the memory was not sufficient.
     """
     try:
         yield
     except Exception as error:
         if is_out_of_memory(error):
             raise DeviceError(
-                "memory: there is not enough for this run; lower batch_slices, or reconstruct some slices at a time."
+                "memory: insufficient for this run; lower batch_slices, or reconstruct fewer slices at a time."
             ) from error
         raise
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error, or one that led to it, says that memory was not enough; torch has a type for that on GPUs."""
+    """Return whether an error, or one of its causes, reports insufficient memory."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -82,28 +84,28 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 def available_devices() -> dict[str, str]:
-    """Names that settings take for the devices of this machine, and what each is; the first is ``auto``.
+    """Return the names of the devices for settings, and their descriptions; the first is ``auto``.
 
-    On CUDA devices this takes some memory until the process ends.
+    On CUDA devices this allocates some memory until the process ends.
     """
     taken = resolve_device("auto").type.replace("cuda", "cuda:0")
     devices = {"auto": taken, "cpu": f"{os.cpu_count() or 1} cores"}
     for index in range(torch.cuda.device_count()):
-        devices[f"cuda:{index}"] = f"{torch.cuda.get_device_name(index)}, {_memory_in_words(index)}"
+        devices[f"cuda:{index}"] = f"{torch.cuda.get_device_name(index)}, {_describe_memory(index)}"
     return devices
 
 
-def _memory_in_words(index: int) -> str:
+def _describe_memory(index: int) -> str:
     total = torch.cuda.get_device_properties(index).total_memory / 2**30
     try:
         free = torch.cuda.mem_get_info(index)[0] / 2**30
-    except RuntimeError:  # Another process has the device to itself.
+    except RuntimeError:  # Another process has exclusive use of the device.
         return f"{total:.0f} GiB, in use"
     return f"{free:.0f} of {total:.0f} GiB free"
 
 
 def describe_device(device: torch.device) -> str:
-    """Device with its hardware, for the record."""
+    """Describe a device and its hardware, for the record."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
@@ -111,19 +113,19 @@ def describe_device(device: torch.device) -> str:
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Peak bytes: allocated by torch on CUDA, resident in the process on the CPU; None where not known."""
+    """Return the peak bytes: allocated by torch on CUDA, resident in the process on the CPU; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "win32":
         return None
-    import resource  # Not there on Windows.
+    import resource  # Not available on Windows.
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB.
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides the numbers."""
+    """Return the versions of the software that affects the numbers."""
     names = ("napari-d3ip", "torch", "diffusers", "peft", "numpy")
     found = {"python": platform.python_version()}
     for name in names:

@@ -1,6 +1,6 @@
-"""The one family of errors a user may see.
+"""Errors for users.
 
-Every message is one sentence that says what is wrong and what to do about it; the command line prints it
+Every message is one sentence that says what is wrong and how to correct it; the command line prints it
 on one line (exit code 2) and napari shows it as a notification.
 """
 
@@ -11,18 +11,18 @@ import unicodedata
 
 _LONGEST, _END = 1500, 400
 _LINE_BREAK = re.compile(r"\s*[\r\n]\s*")
-# Control, format (among them those that reverse the direction of text), surrogate, line and paragraph separator.
+# Control, format (including reversal of the direction of text), surrogate, line and paragraph separator.
 _UNSHOWN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 class D3IPError(Exception):
-    """Base class: something the user can mend.
+    """Base class of errors that the user can correct.
 
     Parameters
     ----------
     message : str
-        One sentence, which is put on one line. What names and texts of files bring into it that no terminal should
-        get is escaped, and its middle is left out where they make it endless.
+        One sentence, which is put on one line. Characters from names and texts of files that are unsafe for terminals
+        are escaped, and the middle of a very long message is omitted.
     """
 
     def __init__(self, message: str) -> None:
@@ -34,15 +34,15 @@ class FileError(D3IPError):
 
 
 class AmbiguousLayoutError(FileError):
-    """A file does not say what its axes mean; the caller must (argument or import widget)."""
+    """A file does not state what its axes mean; the caller must (argument or import widget)."""
 
 
 class MeasurementError(D3IPError):
-    """The data or the geometry of a scan cannot be right."""
+    """The data or the geometry of a scan are invalid."""
 
 
 class SettingsError(D3IPError):
-    """A setting is unknown, out of range, or does not fit the measurement."""
+    """A setting is unknown, out of range, or does not apply to the measurement."""
 
 
 class PriorError(D3IPError):
@@ -50,11 +50,11 @@ class PriorError(D3IPError):
 
 
 class DeviceError(D3IPError):
-    """The requested compute device is not there."""
+    """The requested compute device is not available."""
 
 
 def printable(text: str) -> str:
-    r"""Return text from a file as a terminal may get it: what controls it, line breaks too, as ``\x1b``, ``\n``."""
+    r"""Return text from a file with control characters and line breaks escaped as ``\x1b``, ``\n``."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(
@@ -64,7 +64,7 @@ def printable(text: str) -> str:
 
 
 def shortened(text: str, longest: int = _LONGEST) -> str:
-    """Return a text whose middle is left out if it has more characters than ``longest``."""
+    """Return a text with its middle omitted if it has more characters than ``longest``."""
     if len(text) <= longest:
         return text
     end = min(_END, longest // 3)

@@ -1,7 +1,7 @@
-"""Files as they come from others: only regular ones are opened, and text and JSON only up to a size.
+"""Open files of unknown origin safely: regular files only, text and JSON only up to a size.
 
-Pipes, devices and sockets would block for ever or never end. Knows no format and nothing of this package but its
-errors.
+Pipes, devices and sockets could block for ever or never end. No knowledge of formats, and nothing of this package
+but its errors.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 from napari_d3ip.errors import FileError
 
 TEXT_LIMIT = 2**26
-"""Bytes of the largest text or JSON file that is read."""
+"""Maximum bytes of a text or JSON file."""
 _SPECIAL = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISCHR, "a device"),
@@ -26,12 +26,12 @@ _SPECIAL = (
 
 
 def file_status(path: Path) -> os.stat_result:
-    """Return what the system knows of a file or folder, links followed.
+    """Return the status of a file or folder, following links.
 
     Raises
     ------
     FileError
-        If it does not exist, is out of reach, or its path is impossible.
+        If it does not exist, cannot be accessed, or its path is invalid.
     """
     try:
         return path.stat()
@@ -40,35 +40,35 @@ def file_status(path: Path) -> os.stat_result:
 
 
 def unreachable(path: Path, error: OSError | ValueError | RuntimeError) -> FileError:
-    """Return the error that says why a path leads to no file."""
+    """Return the error for a path that cannot be opened."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return FileError(f"{path} does not exist; check the path.")
     if isinstance(error, PermissionError):
         return FileError(f"{path} may not be read; ask for permission or copy it.")
     code = error.errno if isinstance(error, OSError) else None
-    # Until Python 3.12 a loop of links is a RuntimeError in `Path.resolve`.
+    # Before Python 3.12, `Path.resolve` raises RuntimeError for a loop of links.
     if code == errno.ELOOP or isinstance(error, RuntimeError):
         return FileError(f"{path} is a link that leads back to itself; give the file itself.")
     if code == errno.ENAMETOOLONG:
-        return FileError(f"{path} is longer than file names may be; check the path.")
+        return FileError(f"{path} is too long for a file name; check the path.")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return FileError(f"{path} cannot be opened ({reason}); check the path.")
 
 
 def require_regular(path: Path, *, or_folder: bool = False) -> os.stat_result:
-    """Check, links followed, that a path is a regular file, so that opening it neither blocks nor never ends.
+    """Check that a path is a regular file, following links, so that opening it neither blocks nor never ends.
 
     Parameters
     ----------
     path : Path
-        The file; it is not opened.
+        File; it is not opened.
     or_folder : bool
-        Whether a folder will do, too.
+        Whether a folder is accepted, too.
 
     Raises
     ------
     FileError
-        If it is missing, out of reach, a folder, pipe, device or socket.
+        If it is missing, inaccessible, a folder, pipe, device or socket.
     """
     status = file_status(path)
     special = special_kind(status)
@@ -80,12 +80,12 @@ def require_regular(path: Path, *, or_folder: bool = False) -> os.stat_result:
 
 
 def require_regular_tree(folder: Path) -> None:
-    """Check that a folder, as formats that are folders have it, holds nothing but regular files and folders of them.
+    """Check that a folder, such as a zarr group, contains only regular files and folders of them.
 
     Raises
     ------
     FileError
-        If not, or if it cannot be listed.
+        If it contains others, or cannot be listed.
     """
     waiting = [folder]
     while waiting:
@@ -101,12 +101,12 @@ def require_regular_tree(folder: Path) -> None:
 
 
 def special_kind(status: os.stat_result) -> str | None:
-    """Return what a path is that is neither file nor folder, in words, or None."""
+    """Return a description of a path that is neither file nor folder, else None."""
     return next((words for test, words in _SPECIAL if test(status.st_mode)), None)
 
 
 def is_regular(path: Path) -> bool:
-    """Return whether a path is a regular file within reach; never raises."""
+    """Return whether a path is an accessible regular file; never raises."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError):
@@ -119,11 +119,11 @@ def open_regular(path: Path) -> BinaryIO:
     Raises
     ------
     FileError
-        As `require_regular`, or if it may not be read.
+        As for `require_regular`, or if it must not be read.
     """
     require_regular(path)
     try:
-        # Not blocking, should a pipe have taken its place since.
+        # Non-blocking, in case a pipe has replaced it since.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except OSError as error:
         raise unreachable(path, error) from error
@@ -136,24 +136,26 @@ def read_text(path: Path, *, limit: int = TEXT_LIMIT) -> str:
     Parameters
     ----------
     path : Path
-        The file.
+        File to read.
     limit : int
-        Bytes it may have.
+        Maximum size in bytes.
 
     Raises
     ------
     FileError
-        If it is no regular file, larger than that, or not UTF-8.
+        If it is not a regular file, is too large, or is not UTF-8.
     """
     with open_regular(path) as file:
-        # Python takes memory for all that is asked for.
+        # Python allocates memory for all requested bytes.
         content = file.read(min(os.fstat(file.fileno()).st_size, limit) + 1)
     if len(content) > limit:
         raise FileError(f"{path} is larger than {limit // 2**20} MiB, too large for a text file; check the path.")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise FileError(f"{path} is no text in UTF-8 (byte {error.start}); save it as such.") from error
+        raise FileError(
+            f"{path} must be text in UTF-8, got an invalid byte at {error.start}; save it in UTF-8."
+        ) from error
 
 
 def read_json(path: Path, *, limit: int = TEXT_LIMIT) -> Any:
@@ -162,12 +164,12 @@ def read_json(path: Path, *, limit: int = TEXT_LIMIT) -> Any:
     Raises
     ------
     FileError
-        As `read_text`, or if it is no JSON.
+        As for `read_text`, or if it is not valid JSON.
     """
     text = read_text(path, limit=limit)
     try:
         return json.loads(text)
     except RecursionError as error:
-        raise FileError(f"{path} is nested too deeply for a JSON file; write it anew.") from error
+        raise FileError(f"{path} is nested too deeply for a JSON file; write it again.") from error
     except ValueError as error:
-        raise FileError(f"{path} is no JSON ({error}); correct it or write it anew.") from error
+        raise FileError(f"{path} must be valid JSON ({error}); correct it or write it again.") from error

@@ -23,12 +23,12 @@ import zarr
 from napari_d3ip.cli.main import main
 from napari_d3ip.errors import D3IPError, SettingsError
 from napari_d3ip.evaluate import evaluate, identity
-from napari_d3ip.evaluate.confidence import drawn_psnr, interval, relative_errors, volume_psnr
+from napari_d3ip.evaluate.confidence import bootstrap_psnr, interval, relative_errors, volume_psnr
 from napari_d3ip.evaluate.demo import run_demo
-from napari_d3ip.evaluate.plan import Plan, Wanted
+from napari_d3ip.evaluate.plan import Plan, RunSpec
 from napari_d3ip.evaluate.scans import Scan, open_scans
 from napari_d3ip.evaluate.side_by_side import in_processes
-from napari_d3ip.evaluate.tables import COLUMNS, Line, differences, summarise, write_csv, write_markdown
+from napari_d3ip.evaluate.tables import COLUMNS, TableRow, differences, summarise, write_csv, write_markdown
 from napari_d3ip.evaluate.tasks import EXAMPLES, SETS, Task, parse_tasks
 from napari_d3ip.evaluate.tuning import Tuning, tune
 from napari_d3ip.io import save_kspace, save_volume
@@ -134,7 +134,7 @@ class TestTasks:
         ],
     )
     def test_other_names(self, name: str) -> None:
-        with pytest.raises(SettingsError, match=f"no '{name}'.*views30.*mri"):
+        with pytest.raises(SettingsError, match=f"views30.*mri, got '{name}'"):
             Task.parse(name)
 
     def test_sets_are_tasks_each_once(self) -> None:
@@ -223,7 +223,7 @@ class TestConfidence:
     def test_of_one_slice_and_seed_there_is_no_doubt(self) -> None:
         errors = relative_errors([[30.0]])
         assert volume_psnr(errors) == pytest.approx(30)
-        assert interval(drawn_psnr(errors)) == pytest.approx((30, 30))
+        assert interval(bootstrap_psnr(errors)) == pytest.approx((30, 30))
 
     def test_volume_is_the_mean_over_seeds_of_the_psnr_of_the_mean_error(self) -> None:
         errors = np.array([[0.1, 0.3], [0.02, 0.02]])
@@ -233,7 +233,7 @@ class TestConfidence:
     def test_width_is_that_of_the_mean_of_independent_slices(self, shape: tuple[int, int]) -> None:
         generator = np.random.default_rng(1)
         errors = 0.1 * (1 + 0.2 * generator.uniform(-1, 1, shape))
-        low, high = interval(drawn_psnr(errors))
+        low, high = interval(bootstrap_psnr(errors))
         assert low < volume_psnr(errors) < high
         of_mean = 10 / np.log(10) * 0.2 / np.sqrt(3 * errors.size)  # Of the logarithm of a mean.
         # Nearly four deviations; more for several seeds, whose slices' noise is counted in both directions.
@@ -242,12 +242,12 @@ class TestConfidence:
     def test_alike_slices_count_as_few(self) -> None:
         alike = np.repeat(np.random.default_rng(1).uniform(0.08, 0.12, 16), 4)[None]
         apart = np.random.default_rng(2).permutation(alike[0])[None]
-        (low, high), (low_apart, high_apart) = (interval(drawn_psnr(one)) for one in (alike, apart))
+        (low, high), (low_apart, high_apart) = (interval(bootstrap_psnr(one)) for one in (alike, apart))
         assert high - low > 1.3 * (high_apart - low_apart)
 
     def test_a_constant_difference_is_certain(self) -> None:
         errors = np.random.default_rng(1).uniform(0.08, 0.12, (2, 16))
-        drawn = drawn_psnr(errors) - drawn_psnr(2 * errors)
+        drawn = bootstrap_psnr(errors) - bootstrap_psnr(2 * errors)
         np.testing.assert_allclose(drawn, 10 * np.log10(2))
 
 
@@ -293,7 +293,7 @@ class TestTables:
 
     def test_best_is_bold_and_classical_is_marked(self, tmp_path: Path) -> None:
         tuned = {"tv_weight": "0.7*noise"}
-        lines: list[Line] = summarise(
+        lines: list[TableRow] = summarise(
             [row("tv", 30, held_out_residual=1.5, tuned=tuned), row("dds", 29, held_out_residual=1.25)]
         )
         write_markdown(tmp_path / "t.md", lines)
@@ -462,24 +462,24 @@ class TestEvaluate:
     @pytest.mark.parametrize(
         ("line", "expected"),
         [
-            ("scan.npz body.npy --tasks viewz30", "there is no 'viewz30'"),
+            ("scan.npz body.npy --tasks viewz30", "got 'viewz30'"),
             ("table.txt --tasks views6", "table.txt can be read neither as a measurement"),
             ("none.npz --tasks views6", "none.npz does not exist"),
             ("body.npy --tasks uniform99", "uniform99_noise0.01 of body, acceleration"),
             ("body.npy --tasks views6 --noise 0,x", "noise: '0,x'"),
             ("body.npy --tasks views6 --noise -1", "noise"),
             ("scan.npz --methods magic", "method: 'magic'"),
-            ("scan.npz --methods sense", "none suits scan"),
+            ("scan.npz --methods sense", "none applies to scan"),
             ("scan.npz --sweep steps", "--sweep steps"),
-            ("scan.npz --sweep steps=", "steps: no values"),
+            ("scan.npz --sweep steps=", "steps: values are missing"),
             ("scan.npz --sweep stpes=1", "stpes"),
             ("scan.npz --methods tv --sweep prior=phantom,other", "sweep: none of the methods has prior"),
             ("scan.npz --sweep seed=1,2", "--seeds"),
             ("scan.npz --seeds one", "seed: 'one'"),
-            ("scan.npz --seeds ,", "seeds: no values"),
+            ("scan.npz --seeds ,", "seeds: values are missing"),
             ("scan.npz --reference body.npy --reference body.npy", "2 given for 1"),
-            ("scan.npz --reference small.npy", "scan.npz, reference: shape (1, 2, 2)"),
-            ("scan.npz scan.npz", "2 scans have this name"),
+            ("scan.npz --reference small.npy", "scan.npz, reference: must have the volume's shape"),
+            ("scan.npz scan.npz", "must be unique, got 2 scans"),
         ],
     )
     def test_bad_input(
@@ -612,8 +612,8 @@ class TestTuning:
         assert {"group": "t", "method": "dds", "key": "tv_weight", "value": None, "psnr": 20.0} in tuning.trials
         assert tuning.notes() == [
             "Tuned on a, b, then frozen.",
-            "t, tv: tv_weight=4 is at the end of what was tried.",
-            "t, dds: tv_weight=4 is at the end of what was tried.",
+            "t, tv: tv_weight=4 is at the end of the tried values.",
+            "t, dds: tv_weight=4 is at the end of the tried values.",
         ]
 
     def test_file_keeps_it(self, tmp_path: Path) -> None:
@@ -622,28 +622,34 @@ class TestTuning:
         assert Tuning.load(tmp_path / "tuned.json") == tuning
 
     def test_weights_in_units_of_the_noise(self) -> None:
-        wanted = Wanted.create({"tv_weight": "0.5*noise", "wavelet_weight": 0.1, "steps": 3})
+        wanted = RunSpec.create({"tv_weight": "0.5*noise", "wavelet_weight": 0.1, "steps": 3})
         assert (wanted.at(0.2).tv_weight, wanted.at(0.2).wavelet_weight) == (0.1, 0.1)
-        assert Wanted.create({"tv_weight": None}).at(0.2).tv_weight is None
+        assert RunSpec.create({"tv_weight": None}).at(0.2).tv_weight is None
 
     @pytest.mark.parametrize(
         ("line", "expected"),
         [
             ("--tune tv_weight=1,2", "development: settings to tune are given"),
             ("--development other.npy", "tune: development scans are given"),
-            ("--development other.npy --tune nothing=1", "no setting 'nothing'"),
+            ("--development other.npy --tune nothing=1", "unknown setting 'nothing'"),
             (
                 "--development other.npy --tune fbp:steps=1,2",
-                "no method that suits the development scans has fbp",
+                "no method for the development scans has fbp",
             ),
             ("--development other.npy --tune tv_weight=-1", "tv_weight: '-1' is not possible"),
             ("--development other.npy --tune iterations=3*noise", "iterations: only tv_weight"),
-            ("--development other.npy --tune tv_weight=1 --sweep tv_weight=2", "tv_weight: it is tuned and given"),
+            (
+                "--development other.npy --tune tv_weight=1 --sweep tv_weight=2",
+                "tv_weight: it is both tuned and given",
+            ),
             ("--development other.npy --tune seed=1", "--seeds"),
-            ("--development body.npy --tune tv_weight=1", "2 scans have this name"),
-            ("--development scan.npz --tune tv_weight=1", "nothing was tuned for scans like body_views6_noise0.01"),
-            ("--tuned none.json", "none.json is no tuned.json"),
-            ("--tuned wrong.json", "wrong.json is no tuned.json"),
+            ("--development body.npy --tune tv_weight=1", "must be unique, got 2 scans"),
+            (
+                "--development scan.npz --tune tv_weight=1",
+                "no settings were tuned for scans like body_views6_noise0.01",
+            ),
+            ("--tuned none.json", "none.json must be a tuned.json"),
+            ("--tuned wrong.json", "wrong.json must be a tuned.json"),
             ("--tuned same.json", "body_views6_noise0.01 was tuned on"),
         ],
     )
@@ -678,7 +684,7 @@ class TestTuning:
             np.savez(tmp_path / "blind.npz", data=archive["data"], angles=archive["angles"], center=archive["center"])
         line = ["evaluate", str(scan), "-o", str(tmp_path / "out"), "--methods", "tv", *QUICK]
         assert main([*line, "--development", str(tmp_path / "blind.npz"), "--tune", "tv_weight=0.1,0.2"]) == 2
-        assert "the truth of blind is not known" in capsys.readouterr().err
+        assert "blind has no reference" in capsys.readouterr().err
 
 
 def test_demo_writes_results_volumes_and_figure(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

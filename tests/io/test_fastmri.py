@@ -120,6 +120,6 @@ def test_other_shape(scan, failure):
     with h5py.File(path, "a") as file:
         del file["kspace"]
         file["kspace"] = np.ones((3, 4), np.complex64)
-    with pytest.raises(FileError, match=r"shape \(3, 4\)") as info:
+    with pytest.raises(FileError, match=r"got \(3, 4\)") as info:
         read(path)
     failure(info, "file1000001.h5")

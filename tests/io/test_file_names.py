@@ -8,7 +8,7 @@ import tifffile
 
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io import LayoutQuestion, read
-from napari_d3ip.io.arrays.file_names import in_order, prefix
+from napari_d3ip.io.arrays.file_names import prefix, sort_images
 
 TILTS = np.arange(-72.0, 73.0, 4.0)
 SIXTY = np.arange(3) * 60.0
@@ -64,7 +64,7 @@ def shuffled():
 @pytest.mark.parametrize("series", SERIES)
 def test_names_and_the_list_of_angles_agree(series, shuffled):
     names, angles = SERIES[series]
-    ordered = in_order(shuffled(names), angles)
+    ordered = sort_images(shuffled(names), angles)
     assert [file.name for file in ordered.files] == names
     assert ordered.angles is None
 
@@ -82,7 +82,7 @@ def test_names_and_the_list_of_angles_agree(series, shuffled):
     ],
 )
 def test_angles_in_names_are_taken_where_none_are_given(names, angles, shuffled):
-    ordered = in_order(shuffled(names), None)
+    ordered = sort_images(shuffled(names), None)
     np.testing.assert_allclose(ordered.angles, angles)
     assert ordered.how.startswith("angles in the names")
 
@@ -102,23 +102,23 @@ def test_angles_in_names_are_taken_where_none_are_given(names, angles, shuffled)
     ],
 )
 def test_other_numbers_are_not_taken_for_angles(names, shuffled):
-    assert in_order(shuffled(names), None).angles is None
+    assert sort_images(shuffled(names), None).angles is None
 
 
 def test_numbers_that_disagree_are_asked_about(shuffled, failure):
     names = [f"p_{part}_{i}_x.tif" for i, part in enumerate((7, 3, 9, 1, 5))]
     angles = np.arange(5) * 36.0
     with pytest.raises(LayoutQuestion) as info:
-        in_order(shuffled(names), angles)
+        sort_images(shuffled(names), angles)
     failure(info, "p_")
     assert (info.value.needs, info.value.candidates) == ("dataset", ("p_#_*_x", "p_*_#_x"))
-    assert [file.name for file in in_order(shuffled(names), angles, "p_*_#_x").files] == names
-    by_part = [file.name for file in in_order(shuffled(names), angles, "p_#_*_x").files]
+    assert [file.name for file in sort_images(shuffled(names), angles, "p_*_#_x").files] == names
+    by_part = [file.name for file in sort_images(shuffled(names), angles, "p_#_*_x").files]
     assert by_part == [f"p_{part}_{i}_x.tif" for part, i in ((1, 3), (3, 1), (5, 4), (7, 0), (9, 2))]
-    with pytest.raises(FileError, match=r"p_\*_\*_x is no pattern of names such as p_.*give p_#_\*_x or"):
-        in_order(shuffled(names), angles, "p_*_*_x")
+    with pytest.raises(FileError, match=r"pattern must match names such as p_.*, got p_\*_\*_x; give p_#_\*_x or"):
+        sort_images(shuffled(names), angles, "p_*_*_x")
     # What is asked for, or refused, first.
-    assert len(in_order(shuffled(names), None).files) == len(in_order(shuffled(names), angles[:3]).files) == 5
+    assert len(sort_images(shuffled(names), None).files) == len(sort_images(shuffled(names), angles[:3]).files) == 5
 
 
 @pytest.mark.parametrize(

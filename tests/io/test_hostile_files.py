@@ -37,20 +37,40 @@ def kspace_archive(path, **arrays):
 
 
 ARCHIVES = [
-    (archive, {"slice_shape": [np.nan, 6]}, "slice_shape: scan.npz states nan, 6, but"),
-    (archive, {"slice_shape": [np.inf, 6]}, "slice_shape: scan.npz states inf, 6, but"),
+    (
+        archive,
+        {"slice_shape": [np.nan, 6]},
+        "slice_shape: height and width in scan.npz must be positive whole numbers, got nan, 6",
+    ),
+    (
+        archive,
+        {"slice_shape": [np.inf, 6]},
+        "slice_shape: height and width in scan.npz must be positive whole numbers, got inf, 6",
+    ),
     (archive, {"slice_shape": [1.5, 6]}, "positive whole numbers"),
     (archive, {"slice_shape": [-4, 6]}, "positive whole numbers"),
-    (archive, {"center": np.inf}, "center: inf lies outside"),
-    (archive, {"center": np.nan}, "center: nan lies outside"),
+    (archive, {"center": np.inf}, "center: must lie on the detector (0 to"),
+    (archive, {"center": np.nan}, "center: must lie on the detector (0 to"),
     (archive, {"geometry": "x" * 100_000}, "geometry: 'xxx"),
-    (archive, {"axes": np.frombuffer(b"\xff\xff\xff\x7f", "<U1")}, "axes: its text is no Unicode"),
-    (archive, {"axes": np.frombuffer(b"\x00\x00\x11\x00z\x00\x00\x00", "<U2")}, "axes: its text is no Unicode"),
-    (archive, {"flats": np.array("no flats")}, "flats: flats in scan.npz holds text"),
-    (kspace_archive, {"coil_maps": np.array("none")}, "coil_maps: coil_maps in scan.npz holds text"),
-    (kspace_archive, {"calibration": np.array("none")}, "calibration: calibration in scan.npz holds text"),
-    (kspace_archive, {"mask": np.zeros((6, 4), [("a", "f4")])}, "mask: mask in scan.npz holds [('a', '<f4')]"),
-    (kspace_archive, {"image_shape": [np.nan, 3], "trajectory": np.zeros((6, 4, 2))}, "image_shape: scan.npz states"),
+    (archive, {"axes": np.frombuffer(b"\xff\xff\xff\x7f", "<U1")}, "axes: text must be valid Unicode"),
+    (archive, {"axes": np.frombuffer(b"\x00\x00\x11\x00z\x00\x00\x00", "<U2")}, "axes: text must be valid Unicode"),
+    (archive, {"flats": np.array("no flats")}, "flats: flats in scan.npz must hold numbers, got text"),
+    (kspace_archive, {"coil_maps": np.array("none")}, "coil_maps: coil_maps in scan.npz must hold numbers, got text"),
+    (
+        kspace_archive,
+        {"calibration": np.array("none")},
+        "calibration: calibration in scan.npz must hold numbers, got text",
+    ),
+    (
+        kspace_archive,
+        {"mask": np.zeros((6, 4), [("a", "f4")])},
+        "mask: mask in scan.npz must hold numbers, got [('a', '<f4')]",
+    ),
+    (
+        kspace_archive,
+        {"image_shape": [np.nan, 3], "trajectory": np.zeros((6, 4, 2))},
+        "image_shape: height and width in scan.npz must",
+    ),
 ]
 
 
@@ -95,7 +115,7 @@ def test_matlab_numbers_that_are_none(tmp_path, failure):
     scipy.io.savemat(tmp_path / "scan.mat", {"data": DATA, "angles": ANGLES, "slice_shape": [np.nan, 6.0]})
     with pytest.raises(MeasurementError) as info:
         read(tmp_path / "scan.mat", axes="zad")
-    assert "slice_shape: scan.mat states nan, 6" in failure(info)
+    assert "slice_shape: height and width in scan.mat must be positive whole numbers, got nan, 6" in failure(info)
 
 
 # HDF5.
@@ -220,7 +240,9 @@ def test_links_to_pipes_and_in_circles_are_not_followed(tmp_path, failure, link)
     can_read(tmp_path / "scan.h5")
     with pytest.raises(FileError) as info:
         read(tmp_path / "scan.h5")
-    expected = "leads in a circle" if link.endswith("behind external") and "soft" not in link else "is no regular file"
+    expected = (
+        "leads in a circle" if link.endswith("behind external") and "soft" not in link else "is not a regular file"
+    )
     assert expected in failure(info, "scan.h5")
 
 
@@ -302,13 +324,13 @@ def no_dwell(acquisition):
 @pytest.mark.parametrize(
     ("header", "expected"),
     [
-        ({"width": "NaN"}, "not positive and finite"),
-        ({"width": "INF"}, "not positive and finite"),
+        ({"width": "NaN"}, "must state positive, finite sizes"),
+        ({"width": "INF"}, "must state positive, finite sizes"),
         ({"rows": 2**40}, "states a matrix of 1099511627776"),
         ({"rows": 2**62}, "states a matrix of"),
-        ({"bandwidth": "abc"}, "relativeReceiverNoiseBandwidth of abc"),
-        ({"bandwidth": -1}, "relativeReceiverNoiseBandwidth of -1"),
-        ({"bandwidth": 0}, "relativeReceiverNoiseBandwidth of 0"),
+        ({"bandwidth": "abc"}, "positive relativeReceiverNoiseBandwidth in its header, got abc"),
+        ({"bandwidth": -1}, "positive relativeReceiverNoiseBandwidth in its header, got -1"),
+        ({"bandwidth": 0}, "positive relativeReceiverNoiseBandwidth in its header, got 0"),
         ({"change": void}, "marks all samples of acquisition 0 as void"),
         ({"change": void, "trajectory": "radial"}, "marks all samples of acquisition 0 as void"),
     ],
@@ -361,7 +383,10 @@ def test_twix_that_leads_nowhere(tmp_path, failure):
     table["entry"]["len_"][:, 0] = 60_000
     (tmp_path / "new.dat").write_bytes(table.tobytes() + bytes(60_000))
     (tmp_path / "old.dat").write_bytes(np.array([20_000, 1], "<u4").tobytes() + bytes(60_000))
-    for name, expected in (("new.dat", "inside its own table"), ("old.dat", "its block at byte 20000 has no length")):
+    for name, expected in (
+        ("new.dat", "overlaps the table of measurements"),
+        ("old.dat", "its block at byte 20000 has no length"),
+    ):
         with pytest.raises(FileError) as info:
             read(tmp_path / name)
         assert expected in failure(info, name)
@@ -391,7 +416,7 @@ def test_pages_that_lead_back(tmp_path, failure, is_big, kind):
     for reader in (read, load_volume):
         with pytest.raises(FileError) as info:
             reader(path)
-        assert "has pages that lead back to one before" in failure(info, "scan.tif")
+        assert "its chain of pages is circular" in failure(info, "scan.tif")
 
 
 @pytest.mark.parametrize("imagej", [False, True])
@@ -404,7 +429,7 @@ def test_tags_of_more_values_than_the_file_has_bytes(tmp_path, failure, imagej):
     assert not can_read(path)
     with pytest.raises(FileError) as info:
         read(path)
-    assert "states 4294967295 values of its tag" in failure(info, "scan.tif")
+    assert "states 4294967295 values" in failure(info, "scan.tif")
 
 
 @pytest.mark.parametrize("compression", [5, 50000])
@@ -553,7 +578,7 @@ def test_text_and_json_end_somewhere(tmp_path):
     (tmp_path / "b.json").write_text('{"a": ')
     (tmp_path / "c.json").write_bytes(b'"\xff"')
     (tmp_path / "d.json").write_text(json.dumps({"a": 1}), encoding="utf-8-sig")
-    for name, expected in (("a", "nested too deeply"), ("b", "is no JSON"), ("c", "is no text in UTF-8")):
+    for name, expected in (("a", "nested too deeply"), ("b", "must be valid JSON"), ("c", "must be text in UTF-8")):
         with pytest.raises(FileError, match=expected):
             read_json(tmp_path / f"{name}.json")
     assert read_json(tmp_path / "d.json") == {"a": 1}

@@ -9,7 +9,7 @@ import pytest
 
 from napari_d3ip.errors import MeasurementError, SettingsError
 from napari_d3ip.io import LayoutQuestion, ReadOptions, read
-from napari_d3ip.io.layout.in_memory import Grid, kspace_of, sinogram_of
+from napari_d3ip.io.layout.in_memory import Grid, kspace_from_array, sinogram_from_array
 from napari_d3ip.measurement import PLACE
 
 GRID = Grid((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), ("pixel",) * 3)
@@ -30,7 +30,7 @@ DATA = np.random.default_rng(0).standard_normal((4, 6, 16)).astype(np.float32)
 )
 def test_angles_between_two_ends(text: str, expected: list[float]) -> None:
     options = ReadOptions.create(angles=text, axes="zad", values="line_integrals", angle_unit="degree")
-    np.testing.assert_allclose(sinogram_of(DATA, "mine", options, GRID).angles, expected, atol=1e-9)
+    np.testing.assert_allclose(sinogram_from_array(DATA, "mine", options, GRID).angles, expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("text", ["0:180:-6", "0:180:0"])
@@ -46,14 +46,14 @@ def test_other_text_is_a_file() -> None:
 
 def test_how_many_depends_on_the_axes() -> None:
     with pytest.raises(LayoutQuestion) as question:
-        sinogram_of(DATA, "mine", ReadOptions.create(angles="0..150"), GRID)
+        sinogram_from_array(DATA, "mine", ReadOptions.create(angles="0..150"), GRID)
     assert (question.value.needs, question.value.shape) == ("axes", (4, 6, 16))
     assert question.value.candidates[:2] == ("zad", "azd")
 
 
 def test_wrong_number_of_steps_is_said() -> None:
     with pytest.raises(MeasurementError, match="angles: 5 values for 6 projections"):
-        sinogram_of(DATA, "mine", ReadOptions.create(angles="0:150:30", axes="zad"), GRID)
+        sinogram_from_array(DATA, "mine", ReadOptions.create(angles="0:150:30", axes="zad"), GRID)
 
 
 def test_files_take_them_too_and_can_be_read_again(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_nothing_lies_beside_an_array(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.angles.txt").write_text("\n".join(map(str, range(0, 180, 30))))
     with pytest.raises(LayoutQuestion, match="mine holds no projection angles"):
-        sinogram_of(DATA, "mine", ReadOptions(axes="zad"), GRID)
+        sinogram_from_array(DATA, "mine", ReadOptions(axes="zad"), GRID)
 
 
 @pytest.mark.parametrize("order", ["zad", "azd"])
@@ -78,7 +78,7 @@ def test_voxel_size_and_place(order: str) -> None:
     sizes = {"z": (2.0, 10.0, "millimeter"), "a": (1.0, 0.0, "pixel"), "d": (500.0, 0.0, "micrometer")}
     scale, place, units = zip(*(sizes[letter] for letter in order), strict=True)
     options = ReadOptions.create(angles="0..150", axes=order, values="line_integrals")
-    scan = sinogram_of(data, "a/b", options, Grid(scale, place, units))
+    scan = sinogram_from_array(data, "a/b", options, Grid(scale, place, units))
     np.testing.assert_array_equal(scan.data, DATA)
     assert scan.voxel_size == pytest.approx((2000, 500, 500))
     assert (scan.unit, scan.source, scan.origin) == ("micrometer", "a/b", None)
@@ -88,7 +88,7 @@ def test_voxel_size_and_place(order: str) -> None:
 def test_kspace_of_an_array() -> None:
     data = np.random.default_rng(0).standard_normal((3, 8, 8, 2)) @ np.array([1, 1j])
     grid = Grid((3.0, 1.0, 1.0), (6.0, 0.0, 0.0), ("millimeter",) * 3)
-    scan = kspace_of(data, "mine", ReadOptions(axes="zyx"), grid)
+    scan = kspace_from_array(data, "mine", ReadOptions(axes="zyx"), grid)
     assert scan.data.shape == (3, 1, 8, 8)
     assert (scan.voxel_size, scan.unit) == ((3.0, 1.0, 1.0), "millimeter")
     assert scan.provenance[PLACE] == (6.0, 0.0, 0.0)

@@ -25,7 +25,7 @@ def sinogram():
     return np.random.default_rng(0).random(SHAPE, dtype=np.float32) + 0.5
 
 
-def in_order(data, axes):
+def sort_images(data, axes):
     return np.ascontiguousarray(data.transpose(["zad".index(letter) for letter in axes]))
 
 
@@ -120,7 +120,7 @@ def peak(function):
 @pytest.mark.parametrize(("write", "name"), PLAIN, ids=[f"{write.__name__}" for write, _ in PLAIN])
 def test_slices_of_a_plain_array(tmp_path, write, name, axes):
     data = sinogram()
-    path = write(tmp_path / name, in_order(data, axes))
+    path = write(tmp_path / name, sort_images(data, axes))
     given = GIVEN | {"axes": axes}
     measurement, taken = peak(lambda: read(path, **given, slices="40:42"))
     np.testing.assert_array_equal(measurement.data, data[40:42])
@@ -170,7 +170,7 @@ def test_slices_of_interleaved_frames(tmp_path):
 
 def test_what_values_are_is_seen_from_a_few_of_them(tmp_path, monkeypatch):
     """Slices beside the sample do not say that the scan is one of transmissions."""
-    monkeypatch.setattr(scan, "_LOOKED_AT", 2**10)
+    monkeypatch.setattr(scan, "_LARGEST_SAMPLE", 2**10)
     data = np.ones(SHAPE, np.float32)
     data[:80, :, 30:90] = 0.5
     path = hdf5(tmp_path / "scan.h5", data)

@@ -46,5 +46,5 @@ def test_fields_win_over_options(tmp_path, truth):
     sinogram = read(tmp_path / "scan.npy", options, center=4.0)
     assert sinogram.center == 4.0
     truth.check(sinogram, 1e-6)
-    with pytest.raises(SettingsError, match="no such reading option"):
+    with pytest.raises(SettingsError, match="unknown reading option"):
         read(tmp_path / "scan.npy", colour="red")

@@ -214,9 +214,9 @@ class TestPosition:
     @pytest.mark.parametrize(
         ("affine", "units", "message"),
         [
-            (np.diag([1, 0, 1, 1]), ["mm"] * 3, "flattens"),
-            (np.diag([1, np.inf, 1, 1]), ["mm"] * 3, "flattens"),
-            (np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), ["mm"] * 3, "flattens"),
+            (np.diag([1, 0, 1, 1]), ["mm"] * 3, "finite and invertible"),
+            (np.diag([1, np.inf, 1, 1]), ["mm"] * 3, "finite and invertible"),
+            (np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), ["mm"] * 3, "finite and invertible"),
             (np.eye(4), ["mm", "second", "mm"], "cannot be converted"),
         ],
     )

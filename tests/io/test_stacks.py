@@ -48,7 +48,7 @@ def test_archive_round_trip(tmp_path: Path, data: np.ndarray) -> None:
         assert getattr(back, name) == getattr(stack, name)
     assert back.provenance["by"] == "hand"
     assert back.source == "stack.npz"
-    with pytest.raises(FileError, match=r"use \.npz"):
+    with pytest.raises(FileError, match=r"must end in \.npz"):
         save_stack(tmp_path / "stack.tif", stack)
 
 
@@ -104,7 +104,7 @@ def test_missing_slices(tmp_path: Path, path: Path, data: np.ndarray) -> None:
     ("options", "error", "message"),
     [
         ({"kind": "deconvolution"}, MeasurementError, r"^psf: stack\.tif is to be deconvolved; give psf=FILE"),
-        ({"kind": "inpainting"}, MeasurementError, r"^mask: nothing is missing in stack\.tif"),
+        ({"kind": "inpainting"}, MeasurementError, r"^mask: stack\.tif has no missing voxels"),
         ({"kind": "deconvolution", "psf": "1,2"}, MeasurementError, r"^psf: widths"),
         ({"kind": "deconvolution", "psf": "nowhere.tif"}, FileError, r"nowhere\.tif does not exist"),
         ({"kind": "deconvolution", "psf": "2", "angles": "0,90"}, SettingsError, r"^angles: stack\.tif is a stack"),

@@ -207,7 +207,7 @@ def test_folders_that_are_no_scan(tmp_path, stack, failure):
     with pytest.raises(FileError, match=r"a2\.tif is \(11, 16\)"):
         read(tmp_path)
     tifffile.imwrite(tmp_path / "a1.tif", stack)
-    with pytest.raises(FileError, match="no single image"):
+    with pytest.raises(FileError, match="must hold a single image"):
         read(tmp_path)
 
 

@@ -30,12 +30,12 @@ def test_arrays_stay_the_callers() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"angles": ["a", "b", "c", "d", "e"]}, r"^angles: .* not real numbers; give degrees\.$"),
-        ({"angles": ANGLES + 1j}, r"^angles: .* not real numbers; give degrees\.$"),
-        ({"voxel_size": "a"}, r"^voxel_size: a must be one or three positive numbers\.$"),
-        ({"voxel_size": (1, 2)}, r"^voxel_size: \(1, 2\) must be one or three positive numbers\.$"),
-        ({"voxel_size": np.nan}, r"^voxel_size: nan must be"),
-        ({"detector_pitch": np.inf}, r"^detector_pitch: inf must be positive and finite\.$"),
+        ({"angles": ["a", "b", "c", "d", "e"]}, r"^angles: .* must be real numbers, got .*; give degrees\.$"),
+        ({"angles": ANGLES + 1j}, r"^angles: .* must be real numbers, got .*; give degrees\.$"),
+        ({"voxel_size": "a"}, r"^voxel_size: must be one or three positive numbers, got a\.$"),
+        ({"voxel_size": (1, 2)}, r"^voxel_size: must be one or three positive numbers, got \(1, 2\)\.$"),
+        ({"voxel_size": np.nan}, r"^voxel_size: must be .*, got nan"),
+        ({"detector_pitch": np.inf}, r"^detector_pitch: must be positive and finite, got inf\.$"),
     ],
 )
 def test_fields_that_cannot_be(fields: dict[str, Any], message: str) -> None:

@@ -94,7 +94,7 @@ class TestComplexPrior:
         config = PriorConfig(channels=3)
         bare = DiffusionPrior(build_unet(8, 1, 3, 16), linear_schedule(), config, name="colourful")
         with pytest.raises(
-            PriorError, match=r"^prior: colourful is of 3 channels, but .* need 1 or 2; .*\.$"
+            PriorError, match=r"^prior: colourful must have 1 or 2 channels .*, got 3; .*\.$"
         ) as caught:
             ComplexPrior(bare)
         assert "\n" not in str(caught.value)

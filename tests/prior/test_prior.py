@@ -243,7 +243,7 @@ class TestPlaces:
         prior.save(tmp_path / "old")
         _weights(tmp_path / "old").unlink()
         torch.save({"model": Path}, tmp_path / "old" / "unet" / "diffusion_pytorch_model.bin")
-        with pytest.raises(PriorError, match=r"^prior: .*old does not load .*\.$"):
+        with pytest.raises(PriorError, match=r"^prior: .*old cannot be loaded .*\.$"):
             load_prior(tmp_path / "old")
 
     @pytest.mark.usefixtures("cache")
@@ -319,7 +319,9 @@ class TestGreyFromColour:
         assert grey.config == PriorConfig(channels=1)
 
     def test_only_for_three_channels(self, prior: DiffusionPrior) -> None:
-        with pytest.raises(PriorError, match=r"^prior: .* is of 1 channels, but slices have 1; choose one of .*\.$"):
+        with pytest.raises(
+            PriorError, match=r"^prior: .* must have 1 channel, or 3 colours, got 1; choose another\.$"
+        ):
             GreyPrior(prior)
 
 

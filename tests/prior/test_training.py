@@ -116,7 +116,7 @@ def test_a_pool_is_one_drawing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_unknown_phantoms(tmp_path: Path) -> None:
-    with pytest.raises(PriorError, match=r"^phantoms: there are no 'cubes'; choose ellipses or mixed\.$"):
+    with pytest.raises(PriorError, match=r"^phantoms: must be ellipses or mixed, got 'cubes'\.$"):
         run(tmp_path / "prior", replace(SMALL, phantoms="cubes"))
     assert not (tmp_path / "prior").exists()
 
@@ -188,7 +188,9 @@ def test_a_file_is_no_folder_for_a_prior(tmp_path: Path) -> None:
 
 
 def test_resume_without_a_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(PriorError, match=r"^resume: there is no .*checkpoint\.pt; start without --resume\.$"):
+    with pytest.raises(
+        PriorError, match=r"^resume: checkpoint .*checkpoint\.pt does not exist; start without --resume\.$"
+    ):
         run(tmp_path, resume=True)
 
 
@@ -198,10 +200,10 @@ def test_resume_with_other_settings(tmp_path: Path) -> None:
     started.close()
     for changes in ({"width": 16}, {"seed": 9}, {"batch": 3}):
         (name, value), *_ = changes.items()
-        with pytest.raises(PriorError, match=rf"was made with {name} .*, not {value}; give the same\.$"):
+        with pytest.raises(PriorError, match=rf"^resume: {name} must be .* as in .*, got {value}\.$"):
             run(tmp_path, replace(SMALL, **changes), resume=True)
     (tmp_path / "checkpoint.pt").write_bytes(b"garbage")
-    with pytest.raises(PriorError, match=r"checkpoint\.pt cannot be read \(.*\); delete it and start anew\.$"):
+    with pytest.raises(PriorError, match=r"checkpoint\.pt cannot be read \(.*\); delete it and start again\.$"):
         run(tmp_path, resume=True)
 
 

@@ -388,7 +388,7 @@ class TestSettings:
     def test_prior_of_three_channels(self, mr_scan: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
         config = PriorConfig(channels=3, patch_size=2)
         DiffusionPrior(build_unet(8, 2, 3, 16), linear_schedule(), config).save(tmp_path / "other")
-        with pytest.raises(PriorError, match=r"^prior: .* is of 3 channels, but complex images need 1 or 2; "):
+        with pytest.raises(PriorError, match=r"^prior: .* must have 1 or 2 channels for complex images, got 3; "):
             reconstruct(mr_scan.measurement, Settings.create(tiny, prior=str(tmp_path / "other")))
 
 

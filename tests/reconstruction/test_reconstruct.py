@@ -481,10 +481,10 @@ class TestErrors:
         [
             ({"steps": 40, "start_t": 30}, SettingsError, r"^steps: 40 do not fit below start_t 30; lower steps\.$"),
             ({"held_out_views": 1}, SettingsError, r"^held_out_views: .* give a larger number, or 0\.$"),
-            ({"device": "cuda:63"}, DeviceError, r"^device: cuda:63 is not there .*; use auto or cpu\.$"),
+            ({"device": "cuda:63"}, DeviceError, r"^device: cuda:63 is not available .*; use auto or cpu\.$"),
             ({"prior": "nowhere"}, PriorError, r"^prior: 'nowhere' is neither"),
             ({"stpes": 4}, SettingsError, r"^stpes: there is no such setting"),
-            ({"device": "mps"}, DeviceError, r"^device: mps has no sparse matrices, .*; use cpu or cuda\.$"),
+            ({"device": "mps"}, DeviceError, r"^device: mps does not support .*; use cpu or cuda\.$"),
         ],
     )
     def test_are_one_sentence(
@@ -532,7 +532,9 @@ class TestErrors:
             reconstruct(scan.measurement, **tiny)
 
     def test_reference_of_another_shape(self, scan: Any) -> None:
-        with pytest.raises(SettingsError, match=r"^reference: shape \(2, 16, 16\) is not the volume's \(3, 16, 16\)"):
+        with pytest.raises(
+            SettingsError, match=r"^reference: must have the volume's shape \(3, 16, 16\), got \(2, 16, 16\)"
+        ):
             reconstruct(scan.measurement, method="fbp", device="cpu", reference=scan.reference[:2])
 
     @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from napari_d3ip.operators.beams import Beam
 from napari_d3ip.reconstruction import reconstruct
 from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.fan_beam import view_weights
-from napari_d3ip.widgets.first_look import in_words, picture
+from napari_d3ip.widgets.scan_summary import describe, picture
 
 # That of an encoder, degrees.
 NOISE = np.random.default_rng(3).normal(0, 0.001, 180)
@@ -109,7 +109,7 @@ def test_first_look(disk: Callable[..., Any]) -> None:
     scan = scanned(disk(10.0, 0.8, 12.0, 9.0), ARCS["full circle"])
     expected = disk(10.0, 0.8, 12.0, 9.0).image(64, 64)
     assert np.corrcoef(picture(scan).astype(float).ravel(), expected.ravel())[0, 1] > 0.9
-    assert in_words(scan).endswith("fan beam")
+    assert describe(scan).endswith("fan beam")
 
 
 class TestMeasurement:
@@ -129,12 +129,12 @@ class TestMeasurement:
         ("fields", "sentence"),
         [
             ({"geometry": "cone"}, "geometry: 'cone' is not supported; use 'parallel' or 'fan'"),
-            ({"source_distance": 40.0}, "source_distance: parallel rays have none; give geometry=fan"),
-            ({"detector_distance": 4.0}, "detector_distance: parallel rays have none"),
-            ({"geometry": "fan", "detector_distance": 4.0}, "source_distance: a fan needs it"),
-            ({"geometry": "fan", "source_distance": 40.0}, "detector_distance: a fan needs it"),
-            ({"geometry": "fan", "source_distance": 40.0, "detector_distance": -1.0}, "must not be negative"),
-            ({"geometry": "fan", "source_distance": np.nan, "detector_distance": 1.0}, "must not be negative"),
+            ({"source_distance": 40.0}, "source_distance: does not apply to parallel rays; give geometry=fan"),
+            ({"detector_distance": 4.0}, "detector_distance: does not apply to parallel rays"),
+            ({"geometry": "fan", "detector_distance": 4.0}, "source_distance: missing for a fan"),
+            ({"geometry": "fan", "source_distance": 40.0}, "detector_distance: missing for a fan"),
+            ({"geometry": "fan", "source_distance": 40.0, "detector_distance": -1.0}, "must be 0 or more"),
+            ({"geometry": "fan", "source_distance": np.nan, "detector_distance": 1.0}, "must be 0 or more"),
             ({"geometry": "fan", "source_distance": 12.0, "detector_distance": 40.0}, "the source lies inside"),
         ],
     )

@@ -119,7 +119,7 @@ class FakeEngine:
 def devices(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Devices that the widget finds, without asking another process."""
     there = {"auto": "cuda:0", "cpu": "8 cores", "cuda:0": "Fast GPU, 22 of 24 GiB free"}
-    monkeypatch.setattr(device_finder, "_ask", lambda: there)
+    monkeypatch.setattr(device_finder, "_list_devices", lambda: there)
     return there
 
 
@@ -165,7 +165,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
     for module in (runner, side_by_side):
         monkeypatch.setattr(module, "iter_reconstruct", fake)
     monkeypatch.setattr(runner, "PREVIEW_INTERVAL", 0.0)
-    monkeypatch.setattr(runner, "_thinned", lambda steps: steps)
+    monkeypatch.setattr(runner, "_thin_out", lambda steps: steps)
     yield fake
     for control in fake.controls:
         control.cancel()

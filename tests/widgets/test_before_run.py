@@ -17,8 +17,8 @@ from napari_d3ip.measurement import Sinogram
 from napari_d3ip.widgets import calibration, estimate_line
 from napari_d3ip.widgets.estimate_line import UNKNOWN
 from napari_d3ip.widgets.layers import measurement_layer, measurement_of
+from napari_d3ip.widgets.quick_runs import NO_RECTANGLE, WHOLE_SLICES
 from napari_d3ip.widgets.reconstruction import ReconstructionWidget
-from napari_d3ip.widgets.try_first import NO_RECTANGLE, WHOLE_SLICES
 
 if TYPE_CHECKING:
     from conftest import Bench, FakeEngine
@@ -150,14 +150,14 @@ class TestEstimate:
         self, bench: Bench, notifications: list[Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(*_: Any, **__: Any) -> None:
-            raise DeviceError("device: cuda:0 is not there; use cpu.")
+            raise DeviceError("device: cuda:0 is not available; use cpu.")
 
         monkeypatch.setattr(estimate_line, "iter_reconstruct", fail)
         bench.choose("device", "cpu")
         bench.wait(lambda: line(bench) == UNKNOWN)
         bench.click("estimate")
         bench.wait(lambda: bool(notifications))
-        assert notifications[0].message == "device: cuda:0 is not there; use cpu."
+        assert notifications[0].message == "device: cuda:0 is not available; use cpu."
         bench.wait(lambda: line(bench) == UNKNOWN)
 
     @pytest.mark.parametrize("content", ["{", "[]", '{"version": "0"}', '{"version": 1, "devices": [3]}'])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def answer(devices: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Queue[dict[str, str] | None]:
     """Takes what the other process answers; ask for it before the widget."""
     answers: Queue[dict[str, str] | None] = Queue()
-    monkeypatch.setattr(device_finder, "_ask", lambda: answers.get(timeout=5))
+    monkeypatch.setattr(device_finder, "_list_devices", lambda: answers.get(timeout=5))
     return answers
 
 
@@ -52,7 +52,7 @@ def test_device_that_is_gone_holds_the_run_back(
     assert bench.child("run").isEnabled()
     answer.put(devices)
     bench.wait(lambda: not bench.child("run").isEnabled())
-    assert bench.child("device_reason").text() == "device: cuda:3 is not there; choose another."
+    assert bench.child("device_reason").text() == "device: cuda:3 is not available; choose another."
     assert bench.child("device_reason").isVisible()
     bench.choose("device", "auto")
     assert bench.child("run").isEnabled()

@@ -115,7 +115,7 @@ def test_device_that_is_not_there(form: SettingsForm) -> None:
     assert form.check() == ""  # Nobody knows yet.
     form.show_devices({"auto": "cpu", "cpu": "2 cores"})
     assert form["device"].choices == ("auto", "cpu", "cuda:1")
-    assert form.check() == "device: cuda:1 is not there; choose another."
+    assert form.check() == "device: cuda:1 is not available; choose another."
     form.show_devices({"auto": "cuda:0", "cpu": "2 cores", "cuda:0": "one", "cuda:1": "two"})
     assert form["device"].choices == ("auto", "cpu", "cuda:0", "cuda:1")
     assert form.settings().device == "cuda:1"

@@ -14,9 +14,9 @@ from napari_d3ip.io.options import STACK_ONLY
 from napari_d3ip.measurement import KSpace, Sinogram
 from napari_d3ip.simulate import simulate_sinogram
 from napari_d3ip.widgets import scan_reader
-from napari_d3ip.widgets.first_look import picture
 from napari_d3ip.widgets.import_kspace import ImportKSpaceWidget
 from napari_d3ip.widgets.import_sinogram import ImportSinogramWidget
+from napari_d3ip.widgets.scan_summary import picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -233,7 +233,7 @@ def test_the_other_kind_is_sent_on(open_import: Callable[[type], Bench], k_space
     np.save(tmp_path / "square.npy", k_space.data)
     form = open_import(ImportSinogramWidget)
     form.type("path", str(tmp_path / "square.npy"))
-    form.wait(lambda: said(form) == "This file seems to hold no sinogram; use the other import widget.")
+    form.wait(lambda: said(form) == "This file does not seem to hold a sinogram; use the other import widget.")
 
 
 def test_closed_while_reading(

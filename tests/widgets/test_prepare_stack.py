@@ -86,7 +86,7 @@ def test_a_measured_point_a_mask_and_slices_between(preparer: Bench) -> None:
 def test_what_cannot_be_right_is_said(preparer: Bench) -> None:
     preparer.choose("mask", "point")
     preparer.click("prepare")
-    preparer.wait(lambda: preparer.child("why_not").text().startswith("mask: shape (3, 3, 3) does not fit"))
+    preparer.wait(lambda: preparer.child("why_not").text().startswith("mask: must have shape"))
     assert len(preparer.viewer.layers) == 3
 
 
@@ -124,4 +124,4 @@ def test_why_open_layers_are_not_offered(preparer: Bench) -> None:
     preparer.viewer.add_image(np.zeros((8, 8, 3), np.uint8), name="photo", rgb=True)
     said = preparer.child("why_not").text()
     assert "“series” has 4 axes (3 × 4 × 8 × 8)" in said
-    assert "“photo” is a colour picture" in said
+    assert "“photo” is a colour image" in said

@@ -72,7 +72,7 @@ class TestFile:
     def test_what_cannot_be_written_is_logged(self, settings_file: Path, caplog: pytest.LogCaptureFixture) -> None:
         settings_file.parent.write_text("a file where the folder would be")
         remembered.remember("sinogram", Settings(steps=9))
-        assert "Settings are not remembered" in caplog.text
+        assert "Settings cannot be saved" in caplog.text
         assert remembered.recall("sinogram") is None
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PLUGIN = "napari-d3ip"
 ENDINGS = (".tif", ".tiff", ".zarr", ".npy", ".h5", ".hdf5", ".nii", ".nii.gz")
-NOTHING_SELECTED = "Select the layer of a reconstructed volume first; what was made of one is none."
+NOTHING_SELECTED = "Select the layer of a reconstructed volume first, not a layer derived from one."
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ class TestWriter:
     @pytest.mark.parametrize("ending", ENDINGS)
     def test_scan_is_not_written_without_it(self, viewer: Any, k_space: KSpace, tmp_path: Path, ending: str) -> None:
         viewer.add_layer(Layer.create(*measurement_layer(k_space)))
-        with pytest.raises(FileError, match=r"use \.npz"):
+        with pytest.raises(FileError, match=r"must end in \.npz"):
             viewer.layers.save(str(tmp_path / f"scan{ending}"), selected=True, plugin=PLUGIN)
         assert list(tmp_path.iterdir()) == []
 
@@ -215,8 +215,13 @@ class TestWriter:
     @pytest.mark.parametrize(
         ("data", "name", "error", "message"),
         [
-            (np.zeros((4, 4)), "a.npy", MeasurementError, r"^volume: a\.npy would hold shape \(4, 4\) .*z, y, x"),
-            (np.zeros((4, 4, 3)), "a.npy", MeasurementError, r"^volume: 'picture' is a colour picture; choose"),
+            (
+                np.zeros((4, 4)),
+                "a.npy",
+                MeasurementError,
+                r"^volume: data for a\.npy must be .*z, y, x, got shape \(4, 4\)",
+            ),
+            (np.zeros((4, 4, 3)), "a.npy", MeasurementError, r"^volume: 'picture' is a colour image; choose"),
             (np.zeros((4, 4, 4)), "none/a.npy", FileError, r"none does not exist"),
         ],
     )

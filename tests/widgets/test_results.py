@@ -186,7 +186,7 @@ class TestTexts:
         bench.wait_idle()
         bench.click("copy_command")
         first, *_ = QApplication.clipboard().text().splitlines()
-        assert first == "# The run was stopped early; this goes to its end."
+        assert first == "# The run was stopped early; this code runs to the end."
 
     @pytest.mark.parametrize("fields", [{"method": "tv", "tv_weight": 1.5e-3}, SHORT])
     def test_saved_settings_give_the_same_volume_on_the_command_line(
@@ -207,7 +207,7 @@ class TestTexts:
         reconstruct(bench)
         bench.click("save_settings")
         (message,) = told(notifications)
-        assert message.endswith("s.json cannot be written (No such file or directory); choose another place.")
+        assert message.endswith("s.json cannot be written (No such file or directory); choose another folder.")
 
     def test_dialog_dismissed(self, bench: Bench, monkeypatch: pytest.MonkeyPatch, notifications: list[Any]) -> None:
         monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: ("", ""))
@@ -383,7 +383,7 @@ class TestComparison:
         compared.choose("reference", "truth")
         compared.click("compare")
         wait_for_work(compared)
-        assert told(notifications) == ["reference: it is constant or holds NaN; give the true volume."]
+        assert told(notifications) == ["reference: must be finite and not constant; give a reference volume."]
         compared.viewer.layers.remove("truth")
         assert "truth" not in compared.offers("reference")
 

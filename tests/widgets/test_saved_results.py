@@ -535,7 +535,7 @@ class TestSaveScan:
         answer(monkeypatch, tmp_path / "a.h5")
         docked.click("save_scan")
         (sentence,) = told(notifications)
-        assert "use .npz" in sentence
+        assert "must end in .npz" in sentence
         answer(monkeypatch, tmp_path / "a.npz")
         docked.click("save_scan")
         np.testing.assert_array_equal(read(tmp_path / "a.npz").data, k_space.data)
@@ -579,7 +579,7 @@ class TestNaparisDialog:
         from napari_d3ip.errors import FileError
 
         data, attributes, _ = layer.as_layer_data_tuple()
-        with pytest.raises(FileError, match=r"^a\.tif is there already; choose another name"):
+        with pytest.raises(FileError, match=r"^a\.tif exists already; choose another name"):
             write_volume(str(tmp_path / "a"), data, attributes)
         assert (tmp_path / "a.tif").read_text() == "mine"
 

@@ -8,8 +8,8 @@ from napari_d3ip.measurement import ImageStack, LinearMeasurement
 from napari_d3ip.measurement.psf import gaussian_psf
 from napari_d3ip.operators.base import Identity
 from napari_d3ip.reconstruction import reconstruct
-from napari_d3ip.widgets.first_look import in_words, picture
 from napari_d3ip.widgets.layers import measurement_layer, residual_layer
+from napari_d3ip.widgets.scan_summary import describe, picture
 from napari_d3ip.widgets.side_by_side import direct_method, side_by_side
 
 DATA = np.random.default_rng(0).random((4, 10, 12)).astype(np.float32)
@@ -42,9 +42,9 @@ def test_its_residual_lies_there_too() -> None:
 
 
 def test_in_words() -> None:
-    assert in_words(STACK) == "4 slices, 10 × 12 pixels, blur of 7 × 1 × 1 voxels, 75% of the voxels measured"
-    assert in_words(ImageStack(DATA)) == "4 slices, 10 × 12 pixels, no blur, 100% of the voxels measured"
-    assert in_words(OTHER) == "4 slices, 10 × 12 pixels, operator Identity"
+    assert describe(STACK) == "4 slices, 10 × 12 pixels, blur of 7 × 1 × 1 voxels, 75% of the voxels measured"
+    assert describe(ImageStack(DATA)) == "4 slices, 10 × 12 pixels, no blur, 100% of the voxels measured"
+    assert describe(OTHER) == "4 slices, 10 × 12 pixels, operator Identity"
 
 
 def test_pictures_show_the_middle() -> None:

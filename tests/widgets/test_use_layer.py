@@ -151,7 +151,11 @@ def test_what_is_not_offered_and_why(empty: Bench) -> None:
     viewer.add_labels(np.zeros((4, 8, 8), int), name="cells")
     reasons = empty.child("not_offered").text()
     assert not empty.child("use_as_sinogram").isVisible()
-    for text in ("“series” has 4 axes (3 × 4 × 8 × 8)", "“photo” is a colour picture", "“cells” is a labels layer"):
+    for text in (
+        "“series” has 4 axes (3 × 4 × 8 × 8)",
+        "“photo” is a colour image",
+        "“cells” must be an image layer, got a labels layer",
+    ):
         assert text in reasons
     viewer.add_image(np.ones((4, 8, 8)), name="stack")
     assert empty.offers("use_layer_choice") == ["stack"]
@@ -208,7 +212,7 @@ class TestMenu:
         assert "has 4 axes" in notifications[-1].message
         viewer.layers.selection.clear()
         use_layer.use_as_kspace()
-        assert "Select one image layer" in notifications[-1].message
+        assert "Select the image layer" in notifications[-1].message
 
 
 def test_layers_of_results_are_not_offered(empty: Bench, measurement: Sinogram) -> None:

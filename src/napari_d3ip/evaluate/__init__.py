@@ -1,4 +1,4 @@
-"""Method tables, sweeps and figures: what the methods make of scans, side by side. Knows no Qt."""
+"""Compare methods on scans: tables, sweeps and figures. No Qt."""
 
 from napari_d3ip.evaluate.demo import run_demo
 from napari_d3ip.evaluate.plan import Plan

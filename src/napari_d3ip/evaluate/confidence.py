@@ -1,7 +1,7 @@
-"""How sure a PSNR is, and a difference of two: bootstrap over the slices of the scan and the seeds.
+"""Confidence intervals of PSNR and of PSNR differences: bootstrap over the slices of the scan and the seeds.
 
-Neighbouring slices are alike, so blocks of them are drawn, around the end of the stack (circular block bootstrap,
-Politis & Romano 1992). The interval is about this scan: it says nothing of other objects.
+Neighbouring slices are correlated, so blocks of them are drawn, wrapping around the end of the stack (circular block
+bootstrap, Politis & Romano 1992). The interval is valid for this scan, not for other objects.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ _COVERED = 0.95
 
 
 def relative_errors(slice_psnr: npt.ArrayLike) -> FloatArray:
-    """Mean squared errors over the squared peak, of PSNR in dB."""
+    """Return mean squared errors relative to the squared peak, from PSNR in dB."""
     errors: FloatArray = 10 ** (-np.asarray(slice_psnr, np.float64) / 10)
     return errors
 
 
 def volume_psnr(errors: FloatArray) -> float:
-    """PSNR in dB of the volume, mean over seeds, of errors (seed, slice)."""
+    """Return the PSNR in dB of the volume, averaged over seeds, from errors (seed, slice)."""
     return float((-10 * np.log10(errors.mean(axis=1))).mean())
 
 
-def drawn_psnr(errors: FloatArray) -> FloatArray:
-    """`volume_psnr` of ``DRAWS`` bootstrap samples.
+def bootstrap_psnr(errors: FloatArray) -> FloatArray:
+    """Return `volume_psnr` of ``DRAWS`` bootstrap samples.
 
     Parameters
     ----------
@@ -51,6 +51,6 @@ def drawn_psnr(errors: FloatArray) -> FloatArray:
 
 
 def interval(drawn: FloatArray) -> Interval:
-    """The middle 95 % of bootstrap samples."""
+    """Return the central 95 % interval of bootstrap samples."""
     low, high = np.quantile(drawn, [(1 - _COVERED) / 2, (1 + _COVERED) / 2])
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""The demo: every kind of method on the bundled samples."""
+"""Demo: every kind of method on the bundled samples."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ Made = tuple[dict[str, Any], FloatArray]
 
 # The simulated brain takes as long as the others together.
 DEMO_SAMPLES = ("tilt-series", "chest-ct", "phantom-mri")
-# The tilt series has no truth: every eighth tilt is kept from all methods, which then have to predict it.
-# So that all of it takes less than five minutes on two cores, of few slices, and adapted twice.
+# The tilt series has no reference: every eighth tilt is held out from all methods, which must predict it.
+# For the whole demo to take less than five minutes on two cores: few slices, two adaptations.
 _DEMO_SETTINGS: dict[str, dict[str, Any]] = {"tilt-series": {"held_out_views": 8, "adapt_every": 6}}
 _DEMO_SLICES = {"tilt-series": slice(12, 20)}
-# Small scans do not keep more than one core busy. Each process takes about a gigabyte.
+# Small scans use one core only. Each process takes about a gigabyte.
 _MOST_PROCESSES = 4
 
 
 def run_demo(folder: Path, progress: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Reconstruct the bundled samples with every kind of method, as many at a time as there are cores, up to four.
+    """Reconstruct the bundled samples with every kind of method, in up to four processes.
 
     Writes a TIFF volume per sample and method, ``comparison.png`` and ``results.json`` to ``folder``.
 
     Parameters
     ----------
     folder : Path
-        Made if it is not there.
+        Folder to write to; created if necessary.
     progress : callable
-        Given a line after each reconstruction.
+        Called with a line after each reconstruction.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def run_demo(folder: Path, progress: Callable[[str], None]) -> list[dict[str, An
     scans = {sample: _load(sample) for sample in DEMO_SAMPLES}
     wanted = [(sample, method) for sample, (scan, _) in scans.items() for method in default_methods(scan.kind)]
     made: dict[Wanted, Made] = {}
-    for (sample, method), row_and_slice in _reconstructed(wanted, folder):
+    for (sample, method), row_and_slice in _reconstruct_all(wanted, folder):
         made[sample, method] = row_and_slice
         progress(f"{len(made)} of {len(wanted)}: {sample}, {method}, {row_and_slice[0]['seconds']:.0f} s")
     results = [made[each][0] for each in wanted]
@@ -75,8 +75,8 @@ def _load(sample: str) -> tuple[Measurement, FloatArray | None]:
     return load_sample(sample).select(slices=_DEMO_SLICES.get(sample)), load_reference(sample)
 
 
-def _reconstructed(wanted: list[Wanted], folder: Path) -> Iterator[tuple[Wanted, Made]]:
-    """Sample, method, and what was made of each as it ends."""
+def _reconstruct_all(wanted: list[Wanted], folder: Path) -> Iterator[tuple[Wanted, Made]]:
+    """Yield sample and method with their results as they finish."""
     run = partial(_run, folder)
     count = min(_MOST_PROCESSES, os.cpu_count() or 1, len(wanted))
     if count == 1:
@@ -88,7 +88,7 @@ def _reconstructed(wanted: list[Wanted], folder: Path) -> Iterator[tuple[Wanted,
 
 
 def _run(folder: Path, wanted: Wanted) -> Made:
-    """Row of the results and middle slice; the volume is in the folder."""
+    """Return the row of the results and the middle slice; write the volume to the folder."""
     sample, method = wanted
     scan, reference = _load(sample)
     result = reconstruct(scan, reference=reference, method=method, **_DEMO_SETTINGS.get(sample, {}))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from napari_d3ip.evaluate.tables import Difference, Line
+from napari_d3ip.evaluate.tables import Difference, TableRow
 from napari_d3ip.measurement import FloatArray, Measurement
 
 _QUALITY = {"psnr": "PSNR / dB", "held_out_residual": "held-out residual", "seconds": "seconds"}
@@ -21,16 +21,16 @@ _QUALITY = {"psnr": "PSNR / dB", "held_out_residual": "held-out residual", "seco
 
 @dataclass(frozen=True)
 class Panel:
-    """Middle slice of a scan by every method.
+    """Middle slice of a scan reconstructed by every method.
 
     Parameters
     ----------
     name : str
-        Of the scan.
+        Name of the scan.
     measured : ndarray
-        What was measured of the slice, as an image.
+        Measured data of the slice, as an image.
     reference : ndarray or None
-        The true slice.
+        Reference slice.
     images : dict
         Slice and metrics (psnr, ssim, residual, held_out_residual) by method.
     """
@@ -42,7 +42,7 @@ class Panel:
 
     @classmethod
     def of(cls, name: str, measurement: Measurement, reference: FloatArray | None) -> Panel:
-        """Panel of a scan, without images yet."""
+        """Create the panel of a scan, without images yet."""
         measured = middle_slice(measurement.data)
         if np.iscomplexobj(measured):
             strength = np.abs(measured[0])  # Of the first coil.
@@ -51,30 +51,30 @@ class Panel:
 
     @property
     def best(self) -> str:
-        """Method with the highest PSNR, or the lowest residual on held-out rays; the first if neither is known."""
+        """Return the method with the highest PSNR, or else the lowest held-out residual, or else the first."""
         return max(self.images, key=lambda method: _score(self.images[method][1]))
 
     @property
     def shown(self) -> FloatArray:
-        """Slice that sets window and grey levels: the truth, or the best there is."""
+        """Return the slice that sets window and grey levels: the reference, or the best one."""
         return self.images[self.best][0] if self.reference is None else self.reference
 
 
 def middle_slice(volume: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The slice in the middle of axis z."""
+    """Return the slice in the middle of axis z."""
     middle: npt.NDArray[Any] = volume[len(volume) // 2]
     return middle
 
 
 def draw_comparison(path: Path, panels: Sequence[Panel]) -> None:
-    """Figure of the middle slice by every method, and of its error where the truth is known.
+    """Draw the middle slice by every method, and its error if there is a reference.
 
     Parameters
     ----------
     path : Path
         PNG to write.
     panels : sequence of Panel
-        One block of rows each.
+        Panels, one block of rows each.
     """
     columns = 1 + max(len(panel.images) for panel in panels)
     heights = []
@@ -133,7 +133,7 @@ def _caption(metrics: Mapping[str, Any]) -> str:
 
 
 def _window(image: FloatArray) -> tuple[slice, slice]:
-    """Rows and columns that hold the object, with a margin."""
+    """Return the rows and columns that contain the object, with a margin."""
     strength = np.abs(image)
     inside = strength > 0.1 * np.quantile(strength, 0.995)
     bounds = []
@@ -145,19 +145,19 @@ def _window(image: FloatArray) -> tuple[slice, slice]:
     return bounds[0], bounds[1]
 
 
-def draw_sweep(path: Path, key: str, lines: Sequence[Line]) -> None:
-    """Figure of quality and seconds against a setting, a curve a scan and method, error bars over seeds.
+def draw_sweep(path: Path, key: str, lines: Sequence[TableRow]) -> None:
+    """Draw quality and seconds against a setting, one curve per scan and method, error bars over seeds.
 
     Parameters
     ----------
     path : Path
         PNG to write.
     key : str
-        The setting.
+        Setting that was swept.
     lines : sequence of Line
-        Of which those that swept it are drawn.
+        Rows of the table; only those of this sweep are drawn.
     """
-    curves: dict[str, list[Line]] = {}
+    curves: dict[str, list[TableRow]] = {}
     for line in lines:
         if line.sweep is not None and line.sweep["key"] == key:
             curves.setdefault(f"{line.scan}, {line.method}", []).append(line)
@@ -174,14 +174,14 @@ def draw_sweep(path: Path, key: str, lines: Sequence[Line]) -> None:
 
 
 def draw_differences(path: Path, compared: Sequence[Difference]) -> None:
-    """Figure of the differences of methods, a point with its interval each, the scans below each other.
+    """Draw the differences of methods, one point with its interval each, the scans below each other.
 
     Parameters
     ----------
     path : Path
         PNG to write.
     compared : sequence of Difference
-        From top to bottom.
+        Differences from top to bottom.
     """
     figure = Figure(figsize=(7.5, 0.9 + 0.26 * len(compared)), layout="constrained", facecolor="white")
     axis = figure.subplots()
@@ -197,7 +197,7 @@ def draw_differences(path: Path, compared: Sequence[Difference]) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _draw_curves(axis: Axes, name: str, curves: Mapping[str, Sequence[Line]]) -> None:
+def _draw_curves(axis: Axes, name: str, curves: Mapping[str, Sequence[TableRow]]) -> None:
     for label, curve in curves.items():
         points = [
             (line.sweep["value"], statistic.mean, statistic.deviation or 0.0)
@@ -210,7 +210,7 @@ def _draw_curves(axis: Axes, name: str, curves: Mapping[str, Sequence[Line]]) ->
 
 
 def _positions(values: Sequence[Any]) -> list[float] | list[str]:
-    """Numbers where all values are numbers, else names."""
+    """Return numbers if all values are numbers, else names."""
     try:
         return [float(value) for value in values]
     except ValueError:

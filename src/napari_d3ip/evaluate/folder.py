@@ -1,4 +1,4 @@
-"""The folder of an evaluation: rows and middle slices of what was computed, kept from one call to the next."""
+"""Folder of an evaluation: computed rows and middle slices, kept between calls."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ Row = dict[str, Any]
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder if it is not there.
+    """Create a folder if it does not exist.
 
     Raises
     ------
     FileError
-        If it cannot be made.
+        If it cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(f"{folder} cannot be made ({error.strerror}); choose another folder.") from error
+        raise FileError(f"{folder} cannot be created ({error.strerror}); choose another folder.") from error
 
 
 class Rows:
-    """``rows.jsonl``, one row a line, and ``slices/KEY.npy``, the middle slice of each, for the figures.
+    """Store of ``rows.jsonl``, one row a line, and ``slices/KEY.npy``, the middle slice of each, for the figures.
 
     Parameters
     ----------
     folder : Path
-        Made if it is not there.
+        Folder; created if necessary.
 
     Attributes
     ----------
     rows : dict of str to dict
-        By their keys.
+        Rows by key.
 
     Raises
     ------
     FileError
-        If it cannot be made, or ``rows.jsonl`` is damaged.
+        If it cannot be created, or ``rows.jsonl`` is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -54,13 +54,13 @@ class Rows:
         self.rows = {row["key"]: row for row in self._lines()}
 
     def get(self, key: str) -> tuple[Row, npt.NDArray[np.float32]] | None:
-        """Row of a key and its middle slice, or None."""
+        """Return the row of a key and its middle slice, or None."""
         if key not in self.rows or not self._path(key).exists():
             return None
         return self.rows[key], np.load(self._path(key), allow_pickle=False)
 
     def add(self, row: Row, middle: npt.NDArray[np.float32]) -> None:
-        """Keep a row under its ``"key"``."""
+        """Add a row under its ``"key"``."""
         np.save(self._path(row["key"]), middle)
         with self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -70,7 +70,7 @@ class Rows:
         return self._slices / f"{key}.npy"
 
     def _lines(self) -> list[Row]:
-        """Rows of the file; a last line cut off by a crash is removed."""
+        """Read the rows of the file; remove a last line truncated by a crash."""
         if not self._file.exists():
             return []
         text = self._file.read_text(encoding="utf-8")
@@ -80,4 +80,6 @@ class Rows:
         try:
             return [json.loads(line) for line in whole.splitlines()]
         except ValueError as error:
-            raise FileError(f"{self._file} is damaged ({error}); mend that line, or choose another folder.") from error
+            raise FileError(
+                f"{self._file} is damaged ({error}); correct that line, or choose another folder."
+            ) from error

@@ -1,4 +1,4 @@
-"""What tells rows apart besides the scan and the settings: the weights in use, and the code that computes them."""
+"""Identify rows by scan, settings, weights and code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NO_NUMBERS = ("__main__.py", "_napari_hooks.py", "cli", "evaluate", "widgets")
 
 
 def row_key(measurement: Measurement, settings: Settings, reference: bytes = b"") -> str:
-    """Name of a row: scan, settings, reference, and the contents of the prior and the adapters that it uses.
+    """Return the key of a row: a digest of scan, settings, reference, prior and adapters.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def row_key(measurement: Measurement, settings: Settings, reference: bytes = b""
 
 @functools.cache
 def code_version() -> str:
-    """Digest of the source code that decides the numbers; the version alone stays while one works on it."""
+    """Return a digest of the source code that affects the numbers, which the version alone does not identify."""
     package = Path(napari_d3ip.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
@@ -49,7 +49,7 @@ def code_version() -> str:
 
 
 def _content(folder: Path) -> bytes:
-    """Digest of the weights and configurations in a folder."""
+    """Return a digest of the weights and configurations in a folder."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.suffix in _WEIGHTS:

@@ -1,4 +1,4 @@
-"""What an evaluation runs: methods, values of sweeps and of tuning, seeds; as settings that still need the scan."""
+"""Plan of an evaluation: methods, values of sweeps and of tuning, seeds; settings are completed for each scan."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from napari_d3ip.settings import METHODS, Family, Settings, fields_for, methods_
 _OPTIONS = {"method": "--methods", "seed": "--seeds", "device": "--device"}
 _IN_NOISE = re.compile(r"\s*(.+?)\s*\*\s*noise\s*")
 WEIGHTS = ("tv_weight", "wavelet_weight", "proximal_weight")
-"""Settings that may be given in units of the noise, as ``0.7*noise``: so they carry over from scan to scan."""
+"""Settings that may be given in units of the noise, as ``0.7*noise``, to transfer them between scans."""
 
 Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Settings of a run, some of them in units of the noise of a scan that is not at hand yet.
+class RunSpec:
+    """Settings of a run, some of them in units of the noise of a scan that is not yet known.
 
     Parameters
     ----------
     settings : Settings
-        With multiples of the noise in place of the values in ``in_noise``.
+        Settings with multiples of the noise in place of the values in ``in_noise``.
     in_noise : tuple of str
-        Names of these settings.
+        Names of the settings in units of the noise.
     """
 
     settings: Settings
     in_noise: tuple[str, ...] = ()
 
     @classmethod
-    def create(cls, fields: Values) -> Wanted:
-        """Settings of fields, of which weights may be texts like ``0.7*noise``.
+    def create(cls, fields: Values) -> RunSpec:
+        """Create the settings from fields; weights may be texts such as ``0.7*noise``.
 
         Raises
         ------
         SettingsError
-            If a value is not possible.
+            If a value is invalid.
         """
         multiples = {
             name: found[1]
@@ -54,15 +54,15 @@ class Wanted:
         return cls(Settings.create({**fields, **multiples}), tuple(multiples))
 
     def at(self, noise: float) -> Settings:
-        """Settings for a scan with this noise (at unit norm and intensity, as the weights are)."""
+        """Return the settings for a scan with this noise (at unit norm and intensity, as for the weights)."""
         if not self.in_noise:
             return self.settings
         return self.settings.updated(**{name: getattr(self.settings, name) * noise for name in self.in_noise})
 
 
 @dataclass(frozen=True)
-class Variant:
-    """A line of the table: a method, perhaps with a value of a sweep, with settings for each seed.
+class Condition:
+    """Condition of the table: a method, possibly with a value of a sweep, with settings for each seed.
 
     Parameters
     ----------
@@ -71,19 +71,19 @@ class Variant:
     sweep : dict or None
         ``key`` and ``value`` of the sweep.
     tuned : dict
-        Values that were chosen on development scans.
+        Values selected on development scans.
     runs : tuple of Wanted
-        One for each seed.
+        One run for each seed.
     """
 
     label: str
     sweep: dict[str, Any] | None
     tuned: dict[str, Any]
-    runs: tuple[Wanted, ...]
+    runs: tuple[RunSpec, ...]
 
     @property
     def method(self) -> str:
-        """The method alone."""
+        """Return the method without the sweep."""
         return self.runs[0].settings.method
 
 
@@ -94,7 +94,7 @@ class Plan:
     Parameters
     ----------
     methods : sequence of str, optional
-        Those of them that suit a scan are run; default the classical ones, dds and d3ip.
+        Methods; those that apply to a scan are run; default the classical ones, dds and d3ip.
     fields : mapping
         Settings of all runs. Weights may be in units of the scan's noise, here and below: ``"0.7*noise"``.
     sweeps : mapping of str to sequence
@@ -107,10 +107,10 @@ class Plan:
         Runs at a time, each in a process of its own: several small ones keep a GPU or many cores busy. Their seconds
         are then those of busy ones.
     tuning : mapping of str to sequence
-        Values of a setting to choose from on development scans, for every method that has the setting; a name like
-        ``"tv:tv_weight"`` is for one method only. Settings are tuned one after the other, in this order.
+        Values of a setting to select from on development scans, for every method with the setting; a name such as
+        ``"tv:tv_weight"`` is for one method only. Settings are tuned in this order, one after the other.
     tuned : mapping, optional
-        What was chosen: values by setting, by method, by group of scans; see `Tuning`.
+        Selected values by setting, by method, by group of scans; see `Tuning`.
     """
 
     methods: Sequence[str] | None = None
@@ -123,7 +123,7 @@ class Plan:
     tuned: Mapping[str, Mapping[str, Values]] | None = None
 
     def check(self) -> None:
-        """Refuse what is wrong whatever the scans are.
+        """Validate the plan independent of the scans.
 
         Raises
         ------
@@ -146,43 +146,45 @@ class Plan:
             for name in names:
                 if name not in Settings.model_fields:
                     known = ", ".join(Settings.model_fields)
-                    raise SettingsError(f"{option}: there is no setting '{name}'; known are {known}.")
+                    raise SettingsError(f"{option}: unknown setting '{name}'; known are {known}.")
         for name in tuned:
             if name in self.sweeps or name in self.fields:
                 raise SettingsError(f"{name}: it is tuned and given; leave out one of them.")
 
-    def variants(self, scan: Scan) -> list[Variant]:
-        """What to run on a scan.
+    def variants(self, scan: Scan) -> list[Condition]:
+        """Return what to run on a scan.
 
         Raises
         ------
         SettingsError
-            If a setting is impossible, none of the methods suits the scan, or nothing was tuned for its like.
+            If a setting is invalid, no method applies to the scan, or nothing was tuned for its group.
         """
         if self.tuned is not None and scan.group not in self.tuned:
             raise SettingsError(
-                f"tuned: nothing was tuned for scans like {scan.name} ({scan.group}), only for "
+                f"tuned: no settings were tuned for scans like {scan.name} ({scan.group}), only for "
                 f"{', '.join(self.tuned) or 'none'}; give development scans of this kind."
             )
         frozen = {} if self.tuned is None else self.tuned[scan.group]
-        # Methods that do not suit the scan must be possible too: a slip of the pen is one everywhere.
+        # Methods that do not apply to the scan must be valid, too, to find typing errors early.
         variants = [variant for method in self._wanted(scan) for variant in self._of_method(method, scan.kind, frozen)]
         chosen = [variant for variant in variants if variant.method in methods_for(scan.kind)]
         if not chosen:
-            raise SettingsError(f"methods: none suits {scan.name}; choose of {', '.join(methods_for(scan.kind))}.")
+            raise SettingsError(
+                f"methods: none applies to {scan.name}; choose from {', '.join(methods_for(scan.kind))}."
+            )
         return chosen
 
-    def variants_to_tune(self, scan: Scan, name: str, frozen: Mapping[str, Values]) -> list[Variant]:
-        """A variant for every value of a setting that is tuned and every method that has it.
+    def variants_to_tune(self, scan: Scan, name: str, frozen: Mapping[str, Values]) -> list[Condition]:
+        """Return one condition for every value of a tuned setting and every method with the setting.
 
         Parameters
         ----------
         scan : Scan
-            To be tuned on.
+            Scan to tune on.
         name : str
-            A name in ``tuning``.
+            Name in ``tuning``.
         frozen : mapping
-            What was chosen before, by method.
+            Values selected before, by method.
         """
         only, _, key = name.rpartition(":")
         methods = [
@@ -199,8 +201,8 @@ class Plan:
     def _wanted(self, scan: Scan) -> Sequence[str]:
         return default_methods(scan.kind) if self.methods is None else self.methods
 
-    def _of_method(self, method: str, kind: str, frozen: Mapping[str, Values]) -> list[Variant]:
-        """A variant for every value of a sweep of a setting that the method has, or one."""
+    def _of_method(self, method: str, kind: str, frozen: Mapping[str, Values]) -> list[Condition]:
+        """Return one condition for every value of a sweep of a setting of the method, or a single one."""
         tuned = frozen.get(method, {})
         swept = [
             self._variant(method, tuned, {"key": key, "value": value})
@@ -210,23 +212,23 @@ class Plan:
         ]
         return swept or [self._variant(method, tuned)]
 
-    def _variant(self, method: str, tuned: Values, sweep: dict[str, Any] | None = None) -> Variant:
+    def _variant(self, method: str, tuned: Values, sweep: dict[str, Any] | None = None) -> Condition:
         swept = {} if sweep is None else {sweep["key"]: sweep["value"]}
         fields = {**self.fields, **tuned, **swept, "method": method, "device": self.device}
-        runs = tuple(Wanted.create({**fields, "seed": seed}) for seed in self.seeds)
+        runs = tuple(RunSpec.create({**fields, "seed": seed}) for seed in self.seeds)
         if sweep is None:
-            return Variant(method, None, dict(tuned), runs)
-        value = named(sweep["value"])
-        return Variant(f"{method}, {sweep['key']}={value}", {**sweep, "value": value}, dict(tuned), runs)
+            return Condition(method, None, dict(tuned), runs)
+        value = display_value(sweep["value"])
+        return Condition(f"{method}, {sweep['key']}={value}", {**sweep, "value": value}, dict(tuned), runs)
 
 
-def check_sweeps(plan: Plan, planned: Sequence[Sequence[Variant]]) -> None:
-    """Refuse a sweep that no run has.
+def check_sweeps(plan: Plan, planned: Sequence[Sequence[Condition]]) -> None:
+    """Check that every sweep applies to a run.
 
     Raises
     ------
     SettingsError
-        If no method that suits a scan has the setting.
+        If no method that applies to a scan has the setting.
     """
     swept = {variant.sweep["key"] for variants in planned for variant in variants if variant.sweep is not None}
     for name in plan.sweeps:
@@ -234,8 +236,8 @@ def check_sweeps(plan: Plan, planned: Sequence[Sequence[Variant]]) -> None:
             raise SettingsError(f"sweep: none of the methods has {name}; leave it out, or add a method that has it.")
 
 
-def named(value: Any) -> Any:
-    """Value of a setting as tables show it."""
+def display_value(value: Any) -> Any:
+    """Return the value of a setting as shown in tables."""
     return "null" if value is None else value
 
 

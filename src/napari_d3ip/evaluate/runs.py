@@ -1,4 +1,4 @@
-"""Runs of an evaluation: every method, value of a sweep and seed on every scan, each computed once."""
+"""Run an evaluation: every method, value of a sweep and seed on every scan, each computed once."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from napari_d3ip.errors import D3IPError
 from napari_d3ip.evaluate.figures import Panel, draw_comparison, draw_differences, draw_sweep
 from napari_d3ip.evaluate.folder import Row, Rows
 from napari_d3ip.evaluate.identity import code_version
-from napari_d3ip.evaluate.plan import Plan, Variant, Wanted, check_sweeps
+from napari_d3ip.evaluate.plan import Condition, Plan, RunSpec, check_sweeps
 from napari_d3ip.evaluate.run import LoadedScan
 from napari_d3ip.evaluate.scans import Scan, check_names
 from napari_d3ip.evaluate.side_by_side import Job, run_side_by_side
-from napari_d3ip.evaluate.tables import Difference, Line, differences, summarise, write_csv, write_markdown
+from napari_d3ip.evaluate.tables import Difference, TableRow, differences, summarise, write_csv, write_markdown
 from napari_d3ip.evaluate.tuning import Tuning, check_tuning, tune
 from napari_d3ip.measurement import FloatArray
 from napari_d3ip.reconstruction import Step
@@ -31,18 +31,18 @@ class Evaluation:
     Parameters
     ----------
     lines : list of Line
-        Of the table.
+        Rows of the table.
     differences : list of Difference
-        Of the last method to the others.
+        Differences between the last method and the others.
     computed, kept : int
-        Rows that were computed and that were kept from before, those of tuning too.
+        Rows that were computed and that were reused, including those of tuning.
     outdated : int
-        Of those computed, how many were there, made by other code.
+        Number of computed rows that replace rows of other code.
     tuning : Tuning or None
-        What was tuned.
+        Tuning result.
     """
 
-    lines: list[Line]
+    lines: list[TableRow]
     differences: list[Difference]
     computed: int
     kept: int
@@ -52,7 +52,7 @@ class Evaluation:
 
 @dataclass
 class _Runs:
-    """Makes rows, or finds them in the folder, and counts."""
+    """Computes rows, or finds them in the folder, and counts them."""
 
     folder: Rows
     plan: Plan
@@ -65,12 +65,12 @@ class _Runs:
     def load(self, scan: Scan) -> LoadedScan:
         return LoadedScan(scan, *scan.load(), self.plan)
 
-    def of_scan(self, scan: Scan, variants: Sequence[Variant]) -> Iterator[Row]:
-        """The rows alone."""
+    def of_scan(self, scan: Scan, variants: Sequence[Condition]) -> Iterator[Row]:
+        """Yield the rows without slices."""
         self.ahead([scan], [variants])
         return (row for row, _ in self.rows(self.load(scan), variants))
 
-    def ahead(self, scans: Sequence[Scan], planned: Sequence[Sequence[Variant]]) -> None:
+    def ahead(self, scans: Sequence[Scan], planned: Sequence[Sequence[Condition]]) -> None:
         """Make what is missing of the rows of scans, several at once."""
         if self.plan.jobs == 1:
             return
@@ -86,8 +86,8 @@ class _Runs:
                 self._keep(*made)
             self.on_step(job.name, Step(count, len(jobs), "done"))
 
-    def rows(self, loaded: LoadedScan, variants: Sequence[Variant]) -> Iterator[tuple[Row, FloatArray]]:
-        """A row and its middle slice for each variant and seed."""
+    def rows(self, loaded: LoadedScan, variants: Sequence[Condition]) -> Iterator[tuple[Row, FloatArray]]:
+        """Yield a row and its middle slice for each condition and seed."""
         for variant in variants:
             about = _about(loaded.scan, variant)
             for wanted in variant.runs:
@@ -119,13 +119,13 @@ class _Runs:
         self.made.add(about["key"])
 
 
-def _about(scan: Scan, variant: Variant) -> Row:
-    """What tables call a row."""
+def _about(scan: Scan, variant: Condition) -> Row:
+    """Return the columns that identify a row in tables."""
     about = {"label": variant.label, "sweep": variant.sweep, "tuned": variant.tuned}
     return {"scan": scan.name, "group": scan.group, **about}
 
 
-def _name(scan: Scan, variant: Variant, wanted: Wanted) -> str:
+def _name(scan: Scan, variant: Condition, wanted: RunSpec) -> str:
     return f"{scan.name}, {variant.label}, seed {wanted.settings.seed}"
 
 
@@ -141,26 +141,26 @@ def evaluate(
 ) -> Evaluation:
     """Run a plan on scans and write rows, tables and figures.
 
-    ``rows.jsonl`` gets a row as soon as it is computed; a row that is there, of the same scan, settings, prior and
-    code, is not computed again. What ``plan.tuning`` lists is chosen on the development scans first and written to
-    ``tuned.json``; only then the scans are run. Written at the end of a scan: ``comparison_SCAN.png``; at the end of
+    ``rows.jsonl`` gets a row as soon as it is computed; an existing row of the same scan, settings, prior and code is
+    not computed again. Settings in ``plan.tuning`` are first selected on the development scans and written to
+    ``tuned.json``; then the scans are run. Written at the end of a scan: ``comparison_SCAN.png``; at the end of
     all: ``table.md``, ``table.csv``, ``differences.csv``, ``differences.png`` and, for each setting swept,
     ``sweep_KEY.png``.
 
     Parameters
     ----------
     scans : sequence of Scan
-        See `open_scans`.
+        Scans from `open_scans`.
     plan : Plan
         What to run on each.
     folder : Path
-        Made if it is not there.
+        Folder to write to; created if necessary.
     on_step : callable, optional
         Called with the name of the run and each of its `Step`; with several ``plan.jobs`` at the end of each run only.
     development : sequence of Scan
-        Others with their truth, to tune on.
+        Other scans with a reference, to tune on.
     tuned : Tuning, optional
-        What was tuned before, instead.
+        Earlier tuning result, instead.
     reuse : bool
         Keep rows that other code computed, too.
 
@@ -171,14 +171,14 @@ def evaluate(
     FileError
         If the folder cannot be written.
     D3IPError
-        If a run fails; the rows of those before are kept.
+        If a run fails; rows computed before are kept.
     """
     plan.check()
     check_names([*scans, *development])
     check_tuning(scans, development, plan, tuned)
     if tuned is not None:
         plan = replace(plan, tuned=tuned.chosen)
-    elif plan.tuning:  # What is wrong shows now, not after tuning.
+    elif plan.tuning:  # Report errors before tuning.
         plan = replace(plan, tuned={scan.group: {} for scan in development})
     planned = [plan.variants(scan) for scan in scans]
     check_sweeps(plan, planned)
@@ -195,7 +195,7 @@ def evaluate(
     return _report(rows, plan, runs, tuned, folder)
 
 
-def _count(planned: Sequence[Sequence[Variant]]) -> int:
+def _count(planned: Sequence[Sequence[Condition]]) -> int:
     return sum(len(variant.runs) for variants in planned for variant in variants)
 
 
@@ -203,8 +203,8 @@ def _count_trials(development: Sequence[Scan], plan: Plan) -> int:
     return _count([plan.variants_to_tune(scan, name, {}) for scan in development for name in plan.tuning])
 
 
-def _scan_rows(runs: _Runs, scan: Scan, variants: Sequence[Variant], folder: Path) -> list[Row]:
-    """Rows of a scan, and its figure."""
+def _scan_rows(runs: _Runs, scan: Scan, variants: Sequence[Condition], folder: Path) -> list[Row]:
+    """Compute the rows of a scan, and draw its figure."""
     loaded = runs.load(scan)
     panel = Panel.of(scan.name, loaded.measurement, loaded.reference)
     rows = []
@@ -216,7 +216,7 @@ def _scan_rows(runs: _Runs, scan: Scan, variants: Sequence[Variant], folder: Pat
 
 
 def _report(rows: Sequence[Row], plan: Plan, runs: _Runs, tuned: Tuning | None, folder: Path) -> Evaluation:
-    """Tables and figures of all rows."""
+    """Write tables and figures of all rows."""
     lines, compared = summarise(rows), differences(rows)
     write_csv(folder / "table.csv", lines)
     write_markdown(folder / "table.md", lines, compared, [] if tuned is None else tuned.notes())

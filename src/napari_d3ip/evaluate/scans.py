@@ -1,4 +1,4 @@
-"""The scans of an evaluation: files that hold measurements, and tasks simulated of volumes."""
+"""Scans of an evaluation: files with measurements, and tasks simulated from volumes."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Scan:
     Parameters
     ----------
     name : str
-        For tables and file names.
+        Name for tables and files.
     kind : str
         ``"sinogram"`` or ``"kspace"``.
     load : callable
-        Gives the measurement and the reference volume, or None where the truth is not known; simulations are made
-        then, so that one at a time is held.
+        Returns the measurement and the reference volume, or None without a reference; simulations are computed
+        then, so that one at a time is in memory.
     task : str, optional
-        Name of the task that was simulated; none of what was measured.
+        Name of the simulated task; None for measured scans.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Scan:
 
     @property
     def group(self) -> str:
-        """Scans of one group are alike, so that settings tuned on some serve the others: of a task, else of a kind."""
+        """Return the group of similar scans that can share tuned settings: the task, else the kind."""
         return self.task or self.kind
 
 
@@ -59,9 +59,9 @@ def open_scans(
     noise: Sequence[float] = (0.01,),
     options: ReadOptions | None = None,
 ) -> list[Scan]:
-    """Scans of files and of volumes.
+    """Open measurements, and simulate tasks from volumes.
 
-    A file is a measurement if it says how it was measured (or ``options`` do); any other is a volume, of which each
+    A file is a measurement if it states how it was measured (or ``options`` do); any other is a volume, of which each
     task is simulated with each noise.
 
     Parameters
@@ -69,23 +69,23 @@ def open_scans(
     paths : sequence of Path
         Measurements and volumes.
     references : sequence of Path
-        True volumes of the measurements, one for each; else the truth is sought in the file (array ``reference`` of
-        an npz) and beside it (``NAME_reference.npy``).
+        Reference volumes of the measurements, one for each; default: the array ``reference`` in the file (npz), or
+        the file beside it (``NAME_reference.npy``).
     tasks : sequence of Task
-        What to simulate of volumes (default: 30 views).
+        Tasks to simulate from volumes (default: 30 views).
     noise : sequence of float
-        Fractions, see `simulate_sinogram` and `simulate_kspace`; for tasks that do not say it themselves.
+        Fractions, see `simulate_sinogram` and `simulate_kspace`; for tasks without their own.
     options : ReadOptions, optional
-        What the files of measurements do not say.
+        What the files of measurements do not state.
 
     Raises
     ------
     FileError
         If a file cannot be read.
     MeasurementError
-        If a volume cannot be measured as a task says.
+        If a task cannot be simulated from a volume.
     SettingsError
-        If references are missing or do not fit, or two scans have the same name.
+        If references are missing or do not match, or two scans have the same name.
     """
     contents = [_read(path, options or ReadOptions()) for path in paths]
     tasks = tasks or parse_tasks([_DEFAULT_TASK])
@@ -98,7 +98,7 @@ def open_scans(
     scans: list[Scan] = []
     for path, content in zip(paths, contents, strict=True):
         if isinstance(content, Volume):
-            scans += _simulated(_stem(path), content, tasks, noise)
+            scans += _simulate_tasks(_stem(path), content, tasks, noise)
         else:
             reference = _reference(path, content, next(given) if references else None)
             scans.append(Scan(_stem(path), content.kind, partial(_as_read, content, reference)))
@@ -107,7 +107,7 @@ def open_scans(
 
 
 def check_names(scans: Sequence[Scan]) -> None:
-    """Refuse scans that tables could not tell apart, and tests on what was tuned on.
+    """Check that scans have different names, also between evaluation and development.
 
     Raises
     ------
@@ -116,7 +116,9 @@ def check_names(scans: Sequence[Scan]) -> None:
     """
     name, count = Counter(scan.name for scan in scans).most_common(1)[0]
     if count > 1:
-        raise SettingsError(f"{name}: {count} scans have this name; rename their files, or give each once.")
+        raise SettingsError(
+            f"{name}: must be unique, got {count} scans with this name; rename their files, or give each once."
+        )
 
 
 def _read(path: Path, options: ReadOptions) -> Measurement | Volume:
@@ -134,7 +136,7 @@ def _as_volume(path: Path, not_a_scan: FileError) -> Volume:
     except D3IPError as error:
         raise FileError(
             f"{path.name} can be read neither as a measurement ({one_line(not_a_scan)}) nor as a volume "
-            f"({one_line(error)}); mend it or leave it out."
+            f"({one_line(error)}); correct it or leave it out."
         ) from error
 
 
@@ -142,11 +144,11 @@ def _as_read(measurement: Measurement, reference: FloatArray | None) -> Content:
     return measurement, reference
 
 
-def _simulated(name: str, volume: Volume, tasks: Iterable[Task], noise: Sequence[float]) -> Iterator[Scan]:
+def _simulate_tasks(name: str, volume: Volume, tasks: Iterable[Task], noise: Sequence[float]) -> Iterator[Scan]:
     sample = np.ones((1, *volume.data.shape[1:]), volume.data.dtype)
     noisy = {one.name: one for task in tasks for fraction in noise for one in (task.with_noise(fraction),)}
     for task in noisy.values():
-        try:  # What is impossible shows now, not after hours of other scans.
+        try:  # Report errors before hours of other scans.
             task.measure(sample)
         except MeasurementError as error:
             raise MeasurementError(f"{task.name} of {name}, {error}") from error
@@ -160,7 +162,7 @@ def _simulate(volume: Volume, task: Task) -> Content:
 
 
 def _reference(path: Path, measurement: Measurement, given: Path | None) -> FloatArray | None:
-    """Truth of a measurement, a magnitude in MRI: what was given, else in the file, else beside it."""
+    """Return the reference of a measurement, a magnitude in MRI: the given one, else from the file, else beside it."""
     values: npt.NDArray[Any] | None = None
     is_kspace = measurement.kind == "kspace"
     beside = path.with_name(f"{_stem(path)}_reference.npy")

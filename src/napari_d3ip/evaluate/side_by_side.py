@@ -1,4 +1,4 @@
-"""Runs of an evaluation in processes of their own, several at a time."""
+"""Runs of an evaluation in parallel processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from napari_d3ip.errors import D3IPError
 from napari_d3ip.evaluate.folder import Row
-from napari_d3ip.evaluate.plan import Plan, Wanted
+from napari_d3ip.evaluate.plan import Plan, RunSpec
 from napari_d3ip.evaluate.run import LoadedScan
 from napari_d3ip.evaluate.scans import Scan
 
@@ -27,36 +27,36 @@ Made = tuple[Row, Row, npt.NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Job:
-    """What a process has to run.
+    """Run of one process.
 
     Parameters
     ----------
     scan, plan, wanted
         The run.
     about : dict
-        What tables call it.
+        Columns that identify it in tables.
     name : str
-        For messages.
+        Name for messages.
     """
 
     scan: Scan
     plan: Plan
-    wanted: Wanted
+    wanted: RunSpec
     about: Row
     name: str
 
 
 def run_side_by_side(jobs: Sequence[Job], known: Set[str], count: int) -> Iterator[tuple[Job, Made | None]]:
-    """Run jobs, ``count`` at a time, and give each as it ends.
+    """Run jobs, ``count`` at a time, and yield each when it finishes.
 
     Parameters
     ----------
     jobs : sequence of Job
-        What to run.
+        Jobs to run.
     known : set of str
         Keys of rows that need no run.
     count : int
-        Processes.
+        Number of processes.
 
     Yields
     ------
@@ -67,7 +67,7 @@ def run_side_by_side(jobs: Sequence[Job], known: Set[str], count: int) -> Iterat
     Raises
     ------
     D3IPError
-        If a run fails; the others are ended then.
+        If a run fails; the others are then terminated.
     """
     yield from in_processes(partial(_run, known), jobs, lambda job: job.name, count)
 
@@ -75,12 +75,12 @@ def run_side_by_side(jobs: Sequence[Job], known: Set[str], count: int) -> Iterat
 def in_processes(
     run: Callable[[Wish], Gain], wishes: Sequence[Wish], name: Callable[[Wish], str], count: int
 ) -> Generator[tuple[Wish, Gain]]:
-    """Call ``run`` with each of ``wishes`` in processes that share the cores, and give each with its gain as it ends.
+    """Call ``run`` with each of ``wishes`` in processes that share the cores, and yield each result when it finishes.
 
     Raises
     ------
     D3IPError
-        If one fails, with its ``name``; the others are ended then, as when the caller takes no more of them.
+        If one fails, with its ``name``; the others are then terminated, as when the caller stops iterating.
     """
     # CUDA does not survive a fork.
     context = multiprocessing.get_context("spawn")
@@ -96,7 +96,7 @@ def in_processes(
             except D3IPError as error:
                 raise D3IPError(f"{name(wish)}: {error}") from error
     except BaseException:
-        # Nobody waits for what they do: it may take hours.
+        # Their results are not needed, and may take hours.
         for worker in set(multiprocessing.active_children()) - others:
             worker.terminate()
         raise
@@ -105,7 +105,7 @@ def in_processes(
 
 
 def _begin(threads: int) -> None:
-    # Ctrl-C reaches all processes of a terminal; ours ends these.
+    # Ctrl-C reaches all processes of a terminal; the parent terminates these.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch
 

@@ -1,4 +1,4 @@
-"""Tables of an evaluation: a line a scan and method with means, deviations and intervals; differences of methods."""
+"""Tables of an evaluation: means, deviations and intervals for each scan and method; differences of methods."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from napari_d3ip.evaluate.confidence import (
     FloatArray,
     Interval,
-    drawn_psnr,
+    bootstrap_psnr,
     interval,
     relative_errors,
     volume_psnr,
@@ -30,7 +30,7 @@ _ADAPTIVE = names_where(lambda method: bool(method.adapts))
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table: the rows' name of it, heading, format, how the best is found, and who has it."""
+    """Column of the table: its key in the rows, heading, format, how the best is found, and which methods have it."""
 
     name: str
     heading: str
@@ -50,7 +50,7 @@ COLUMNS = (
     Column("adaptations_accepted", "adaptations accepted", ".3g", methods=_ADAPTIVE),
     Column("lora_shift", "LoRA shift", ".2g"),
 )
-# On the CPU it is the peak of the process so far: to be kept, not to be compared line by line.
+# On the CPU this is the peak of the process so far: recorded, but not comparable between rows.
 _RECORDED_ONLY = (Column("peak_memory_bytes", "peak memory / bytes", ".0f"),)
 _NOTE = (
     "Means ± standard deviations over seeds; of slices, over slices and seeds. PSNR and SSIM are of the whole volume "
@@ -60,7 +60,7 @@ _NOTE = (
 )
 _DIFFERENCES = (
     "PSNR of the last method minus that of each other, slices and seeds paired; intervals of 95 % over slices and "
-    "seeds of these scans, which tell nothing of other objects."
+    "seeds of these scans, not valid for other objects."
 )
 
 
@@ -73,25 +73,25 @@ class Statistic:
 
 
 @dataclass(frozen=True)
-class Line:
-    """A line of the table.
+class TableRow:
+    """Row of the table.
 
     Parameters
     ----------
     scan, label : str
-        Scan; method, perhaps with the value of a sweep.
+        Scan; method, possibly with the value of a sweep.
     method : str
-        The method alone.
+        Method without the sweep.
     sweep : dict or None
         ``key`` and ``value`` of the setting that was swept.
     seeds : int
-        How many runs.
+        Number of runs.
     values : dict
-        Statistic of each column, None where there is nothing to tell.
+        Statistic of each column, None without a value.
     psnr_interval : tuple of float or None
-        What the PSNR lies between, over slices and seeds.
+        Interval of the PSNR over slices and seeds.
     tuned : dict
-        Settings that were chosen on development scans.
+        Settings selected on development scans.
     """
 
     scan: str
@@ -109,7 +109,7 @@ class Line:
         return not METHODS[self.method].needs_prior
 
     def flat(self) -> dict[str, Any]:
-        """Line of the csv: plain values, None where there is nothing to tell."""
+        """Return the row for the csv: plain values, None without a value."""
         line: dict[str, Any] = {"scan": self.scan, "method": self.label, "classical": self.classical}
         line |= {"seeds": self.seeds, "tuned": self.tuned_text}
         for name, statistic in self.values.items():
@@ -121,24 +121,24 @@ class Line:
 
     @property
     def tuned_text(self) -> str:
-        """What was tuned, as ``key=value``."""
+        """Return the tuned settings as ``key=value``."""
         return ", ".join(f"{key}={'null' if value is None else value}" for key, value in self.tuned.items())
 
 
 @dataclass(frozen=True)
 class Difference:
-    """PSNR of one line minus that of another of the same scan, or the mean of that over scans.
+    """PSNR difference of two rows of the same scan, or its mean over scans.
 
     Parameters
     ----------
     scan : str
-        Or how many scans of which task.
+        Name of the scan, or number of scans and their task.
     label, rival : str
-        The two lines.
+        Labels of the two rows.
     mean : float
-        In dB, over seeds.
+        Difference in dB, over seeds.
     interval : tuple of float or None
-        What it lies between, over slices and seeds; None for a single slice and seed.
+        Interval over slices and seeds; None for a single slice and seed.
     """
 
     scan: str
@@ -148,42 +148,42 @@ class Difference:
     interval: Interval | None
 
     def flat(self) -> dict[str, Any]:
-        """Line of the csv."""
+        """Return the row for the csv."""
         low, high = self.interval or (None, None)
         return {**{name: getattr(self, name) for name in ("scan", "label", "rival", "mean")}, "low": low, "high": high}
 
 
-def summarise(rows: Sequence[Row]) -> list[Line]:
-    """Lines of a table, in the order of the rows."""
+def summarise(rows: Sequence[Row]) -> list[TableRow]:
+    """Summarise runs to rows of a table, in their order."""
     return [
-        Line(
+        TableRow(
             scan,
             label,
             runs[0]["method"],
             runs[0]["sweep"],
             len(runs),
             {column.name: _statistic(runs, column.name) for column in (*COLUMNS, *_RECORDED_ONLY)},
-            None if (errors := _errors(runs)) is None or errors.size == 1 else interval(drawn_psnr(errors)),
+            None if (errors := _errors(runs)) is None or errors.size == 1 else interval(bootstrap_psnr(errors)),
             runs[0]["tuned"],
         )
-        for (scan, label), runs in _grouped(rows).items()
+        for (scan, label), runs in _group_rows(rows).items()
     ]
 
 
 def differences(rows: Sequence[Row]) -> list[Difference]:
-    """Differences of the last method to the others: a line a scan, then the means over scans of one group.
+    """Compare the last method with the others: one row per scan, then means over scans of one group.
 
-    Lines of a sweep are compared where they have the same value.
+    Rows of a sweep are compared at the same value.
     """
     found: dict[tuple[str, str, str], dict[str, tuple[float, FloatArray]]] = {}
-    groups = _grouped(rows)
+    groups = _group_rows(rows)
     for (scan, label), runs in groups.items():
         for (other, rival), others in groups.items():
             pair = _errors(runs), _errors(others)
             if other != scan or not _rivals(runs[0], others[0], rows) or pair[0] is None or pair[1] is None:
                 continue
             mean = volume_psnr(pair[0]) - volume_psnr(pair[1])
-            drawn = drawn_psnr(pair[0]) - drawn_psnr(pair[1])
+            drawn = bootstrap_psnr(pair[0]) - bootstrap_psnr(pair[1])
             found.setdefault((runs[0]["group"], label, rival), {})[scan] = mean, drawn
     single = [
         Difference(scan, label, rival, mean, interval(drawn) if np.ptp(drawn) else None)
@@ -204,16 +204,16 @@ def differences(rows: Sequence[Row]) -> list[Difference]:
 
 
 def _rivals(row: Row, other: Row, rows: Sequence[Row]) -> bool:
-    """Whether ``row`` is of the scan's last method, and ``other`` of another one at the same value of a sweep.
+    """Return whether ``row`` is of the scan's last method, and ``other`` of another one at the same value of a sweep.
 
-    A method that does not have the setting is compared with every value.
+    A method without the setting is compared with every value.
     """
     last = [one["method"] for one in rows if one["scan"] == row["scan"]][-1]
     is_comparable = row["sweep"] == other["sweep"] or None in (row["sweep"], other["sweep"])
     return bool(row["method"] == last != other["method"] and is_comparable)
 
 
-def _grouped(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
+def _group_rows(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["scan"], row["label"]), []).append(row)
@@ -221,7 +221,7 @@ def _grouped(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
 
 
 def _errors(runs: Sequence[Row]) -> FloatArray | None:
-    """Errors (seed, slice) of a line, None without a reference."""
+    """Return the errors (seed, slice) of a row, None without a reference."""
     if any(run["slice_psnr"] is None for run in runs):
         return None
     return relative_errors([run["slice_psnr"] for run in runs])
@@ -237,8 +237,8 @@ def _statistic(runs: Sequence[Row], name: str) -> Statistic | None:
     return Statistic(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
 
 
-def write_csv(path: Path, lines: Sequence[Line] | Sequence[Difference]) -> None:
-    """Write lines as comma-separated values, empty where there is nothing to tell."""
+def write_csv(path: Path, lines: Sequence[TableRow] | Sequence[Difference]) -> None:
+    """Write rows as comma-separated values, empty without a value."""
     flat = [line.flat() for line in lines]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(flat[0]))
@@ -247,28 +247,28 @@ def write_csv(path: Path, lines: Sequence[Line] | Sequence[Difference]) -> None:
 
 
 def write_markdown(
-    path: Path, lines: Sequence[Line], compared: Sequence[Difference] = (), notes: Sequence[str] = ()
+    path: Path, lines: Sequence[TableRow], compared: Sequence[Difference] = (), notes: Sequence[str] = ()
 ) -> None:
-    """Write lines as a Markdown table, and below it the notes, and the differences as another."""
+    """Write rows as a Markdown table, and below it the notes, and the differences as another."""
     text = _table(["scan", "method", *(column.heading for column in COLUMNS)])
     for line in lines:
         rivals = [rival for rival in lines if rival.scan == line.scan]
         label = f"{line.label} ({line.tuned_text}, tuned)" if line.tuned else line.label
         label = f"{label} *" if line.classical else label
-        text.append(_joined([line.scan, label, *(_cell(column, line, rivals) for column in COLUMNS)]))
+        text.append(_join_cells([line.scan, label, *(_cell(column, line, rivals) for column in COLUMNS)]))
     text += ["", _NOTE, *(part for note in notes for part in ("", note))]
     if compared:
         text += ["", *_table(["scan", "difference", "PSNR / dB"])]
-        text += [_joined([one.scan, f"{one.label} − {one.rival}", _difference(one)]) for one in compared]
+        text += [_join_cells([one.scan, f"{one.label} − {one.rival}", _difference(one)]) for one in compared]
         text += ["", _DIFFERENCES]
     path.write_text("\n".join(text) + "\n", encoding="utf-8")
 
 
 def _table(headings: Sequence[str]) -> list[str]:
-    return [_joined(headings), _joined(["---"] * len(headings))]
+    return [_join_cells(headings), _join_cells(["---"] * len(headings))]
 
 
-def _joined(cells: Sequence[str]) -> str:
+def _join_cells(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
@@ -277,7 +277,7 @@ def _difference(one: Difference) -> str:
     return f"{one.mean:+.2f}{between}"
 
 
-def _cell(column: Column, line: Line, rivals: Sequence[Line]) -> str:
+def _cell(column: Column, line: TableRow, rivals: Sequence[TableRow]) -> str:
     statistic = line.values[column.name]
     if statistic is None or line.method not in column.methods:
         return "–"

@@ -1,4 +1,4 @@
-"""Tasks: what is measured of a volume to try methods on, by name.
+"""Tasks: acquisitions to simulate from a volume, by name.
 
 =====================  ===============================================================================================
 ``views30``            CT, 30 views over 180 degrees
@@ -13,9 +13,9 @@
 =====================  ===============================================================================================
 
 Scans are simulated on a grid twice as fine as the volume's. CT is projected by rotation with splines and summation
-(`scipy.ndimage.rotate`), not by this package's own projector, which reconstructs: with that, methods would invert the
-very matrix that made their data. Files of scans are evaluated as they are; those of the published tables are projected
-by ASTRA's strip kernel, ``scripts/make_evaluation_data.py`` makes them.
+(`scipy.ndimage.rotate`), not by this package's own projector, since methods would then invert the matrix that
+generated their data. Files of scans are evaluated as they are; those of the published tables are projected by ASTRA's
+strip kernel, see ``scripts/make_evaluation_data.py``.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ SETS = {
     ),
     "mri": ("uniform4_noise0.08", "poisson8_noise0.08"),
 }
-"""Tasks that stand for what scanners lack, the noise varied at one of them."""
+"""Sets of tasks that cover typical undersampling, with varied noise for one of them."""
 _DEGREES_A_VIEW = 2
-_OPTICAL_DEPTH = 4.0  # 2 % come through, as through a body.
+_OPTICAL_DEPTH = 4.0  # 2 % are transmitted, as through a body.
 _NUMBER = r"(\d+(?:\.\d+)?(?:e\d+)?)"
 
 
 @dataclass(frozen=True)
 class Task:
-    """A way to measure a volume.
+    """Simulated acquisition of a volume.
 
     Parameters
     ----------
     name : str
-        As in the table above.
+        Name as in the table above.
     kind : str
         ``"sinogram"`` or ``"kspace"``.
     options : dict
-        For `simulate_sinogram` or `simulate_kspace`.
+        Options of `simulate_sinogram` or `simulate_kspace`.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Task:
 
     @classmethod
     def parse(cls, name: str) -> Task:
-        """Task of a name.
+        """Parse the name of a task.
 
         Raises
         ------
@@ -77,7 +77,7 @@ class Task:
         geometry, spoils = (noisy[1], noisy[2]) if noisy else (name, None)
         kind, options = _geometry(geometry)
         if not kind or (spoils == "photons" and kind == "kspace"):
-            raise SettingsError(f"tasks: there is no '{name}'; write them as {EXAMPLES}, or {', '.join(SETS)}.")
+            raise SettingsError(f"tasks: must be written as {EXAMPLES}, or {', '.join(SETS)}, got '{name}'.")
         if noisy and spoils:
             options[spoils] = float(noisy[3])
         if spoils == "photons":
@@ -85,18 +85,18 @@ class Task:
         return cls(name, kind, options)
 
     def with_noise(self, fraction: float) -> Task:
-        """The task with noise in its name, unless it says itself what its noise is."""
+        """Return the task with noise in its name, unless its name states the noise."""
         if {"noise", "photons"} & self.options.keys():
             return self
         return Task(f"{self.name}_noise{fraction:g}", self.kind, {**self.options, "noise": fraction})
 
     def measure(self, volume: np.ndarray[Any, Any]) -> Measurement:
-        """Scan of a volume (z, y, x); mask and noise are the same at every call.
+        """Simulate the scan of a volume (z, y, x); mask and noise are the same at every call.
 
         Raises
         ------
         MeasurementError
-            If the volume cannot be measured so.
+            If the task cannot be simulated from the volume.
         """
         if self.kind == "kspace":
             return simulate_kspace(volume, **self.options)
@@ -104,7 +104,7 @@ class Task:
 
 
 def parse_tasks(names: Sequence[str]) -> list[Task]:
-    """Tasks of names, those of a set for the name of a set; each once.
+    """Parse the names of tasks and of sets of tasks, without duplicates.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def parse_tasks(names: Sequence[str]) -> list[Task]:
 
 
 def _geometry(name: str) -> tuple[str, dict[str, Any]]:
-    """Kind of measurement and options of a name without noise; no kind if there is none of the name."""
+    """Return kind of measurement and options of a name without noise; an empty kind if the name is unknown."""
     if found := re.fullmatch(rf"views(\d+)(?:@{_NUMBER})?", name):
         return "sinogram", {"views": int(found[1]), "angle_range": float(found[2] or 180)}
     if found := re.fullmatch(rf"angle{_NUMBER}", name):

@@ -1,4 +1,4 @@
-"""Settings chosen on development scans and then frozen: which value of each has the highest mean PSNR there."""
+"""Select settings on development scans and freeze them: the values with the highest mean PSNR."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pydantic import TypeAdapter
 
 from napari_d3ip.errors import FileError, SettingsError
 from napari_d3ip.evaluate.folder import Row
-from napari_d3ip.evaluate.plan import Plan, Variant, named
+from napari_d3ip.evaluate.plan import Condition, Plan, display_value
 from napari_d3ip.evaluate.scans import Scan
 from napari_d3ip.files import read_text
 
-Run = Callable[[Scan, Sequence[Variant]], Iterable[Row]]
+Run = Callable[[Scan, Sequence[Condition]], Iterable[Row]]
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Tuning:
     Parameters
     ----------
     development : list of str
-        The scans tuned on.
+        Names of the development scans.
     chosen : dict
         Value by setting, by method, by group of scans (`Scan.group`).
     trials : list of dict
-        ``group``, ``method``, ``key``, ``value`` and ``psnr``, the mean in dB, of everything that was tried.
+        ``group``, ``method``, ``key``, ``value`` and ``psnr``, the mean in dB, of every trial.
     """
 
     development: list[str]
@@ -39,49 +39,51 @@ class Tuning:
     trials: list[dict[str, Any]] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
-        """Write it as JSON."""
+        """Write the result as JSON."""
         path.write_text(json.dumps(vars(self), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Tuning:
-        """Read what `save` wrote.
+        """Read a file of `save`.
 
         Raises
         ------
         SettingsError
-            If the file cannot be read or holds something else.
+            If the file cannot be read or has other content.
         """
         try:
             return TypeAdapter(cls).validate_json(read_text(path))
         except (FileError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise SettingsError(f"tuned: {path} is no tuned.json as --tune writes it ({reason}).") from error
+            raise SettingsError(
+                f"tuned: {path} must be a tuned.json of --tune ({reason}); give another file."
+            ) from error
 
     def notes(self) -> list[str]:
-        """What a reader of the table must know."""
+        """Return notes for readers of the table."""
         found = [f"Tuned on {', '.join(self.development)}, then frozen."]
         for group, methods in self.chosen.items():
             for method, values in methods.items():
                 for key, value in values.items():
                     if value in self._ends(group, method, key):
-                        found.append(f"{group}, {method}: {key}={value} is at the end of what was tried.")
+                        found.append(f"{group}, {method}: {key}={value} is at the end of the tried values.")
         return found
 
     def _ends(self, group: str, method: str, key: str) -> list[Any]:
-        """The first and the last of three or more values tried."""
+        """Return the first and the last of three or more tried values."""
         about = {"group": group, "method": method, "key": key}
         tried = [trial["value"] for trial in self.trials if about.items() <= trial.items()]
         return [tried[0], tried[-1]] if len(tried) > 2 else []
 
 
 def check_tuning(scans: Sequence[Scan], development: Sequence[Scan], plan: Plan, tuned: Tuning | None) -> None:
-    """Refuse what cannot be tuned, or must not be, before anything is run.
+    """Validate the tuning before anything is run.
 
     Raises
     ------
     SettingsError
-        If development scans or settings to tune are missing, a value is impossible, no method has the setting, or a
-        scan was tuned on.
+        If development scans or settings to tune are missing, a value is invalid, no method has the setting, or a
+        scan to evaluate was tuned on.
     """
     if bool(development) != bool(plan.tuning):
         missing, given = ("tune", "development scans") if development else ("development", "settings to tune")
@@ -89,29 +91,29 @@ def check_tuning(scans: Sequence[Scan], development: Sequence[Scan], plan: Plan,
     if tuned is not None:
         seen = [scan.name for scan in scans if scan.name in tuned.development]
         if seen or plan.tuning:
-            reason = f"{seen[0]} was tuned on and tests nothing" if seen else "it comes with settings to tune"
+            reason = f"{seen[0]} was tuned on and cannot be a test scan" if seen else "it comes with settings to tune"
             raise SettingsError(f"tuned: {reason}; leave out one of them.")
     for name in plan.tuning:
         if not [variant for scan in development for variant in plan.variants_to_tune(scan, name, {})]:
-            raise SettingsError(f"tune: no method that suits the development scans has {name}; leave it out.")
+            raise SettingsError(f"tune: no method for the development scans has {name}; leave it out.")
 
 
 def tune(scans: Sequence[Scan], plan: Plan, run: Run) -> Tuning:
-    """Choose the settings of ``plan.tuning``, one after the other, each with those chosen before.
+    """Select the values of ``plan.tuning``, one setting after the other, each with those selected before.
 
     Parameters
     ----------
     scans : sequence of Scan
-        Development scans, with their truth.
+        Development scans, with their references.
     plan : Plan
-        What to tune.
+        Plan with the values to try.
     run : callable
-        Gives the rows of the variants on a scan.
+        Computes the rows of the conditions on a scan.
 
     Raises
     ------
     SettingsError
-        If the truth of a scan is not known.
+        If a scan has no reference.
     """
     tuning = Tuning([scan.name for scan in scans], {scan.group: {} for scan in scans})
     for name, values in plan.tuning.items():
@@ -119,10 +121,10 @@ def tune(scans: Sequence[Scan], plan: Plan, run: Run) -> Tuning:
         for scan in scans:
             for row in run(scan, plan.variants_to_tune(scan, name, tuning.chosen[scan.group])):
                 if row["psnr"] is None:
-                    raise SettingsError(f"development: the truth of {scan.name} is not known; give its reference.")
+                    raise SettingsError(f"development: {scan.name} has no reference; give its reference.")
                 of_value = scores.setdefault((scan.group, row["method"], row["sweep"]["key"]), {})
                 of_value.setdefault(row["sweep"]["value"], []).append(row["psnr"])
-        by_name = {named(value): value for value in values}
+        by_name = {display_value(value): value for value in values}
         for (group, method, key), of_value in scores.items():
             means = {by_name[value]: statistics.fmean(found) for value, found in of_value.items()}
             about = {"group": group, "method": method, "key": key}

@@ -1,4 +1,4 @@
-"""Files in and out: measurements from the formats people have, volumes to those they look at.
+"""Read measurements and read and write volumes.
 
 Knows no Qt, no torch and no reconstruction. Libraries of file formats are imported when such a file is opened.
 """

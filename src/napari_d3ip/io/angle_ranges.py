@@ -1,6 +1,6 @@
-"""Evenly spaced angles as text: ``0:180`` (without 180), ``0:180:6`` (in steps), ``0..174`` (with both ends).
+"""Parse evenly spaced angles: ``0:180`` (without 180), ``0:180:6`` (in steps), ``0..174`` (with both ends).
 
-Knows no file.
+No file access.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ import numpy as np
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _STEPS = re.compile(rf"\s*({_NUMBER})\s*:\s*({_NUMBER})\s*:\s*({_NUMBER})\s*")
 MOST = 10**6
-"""Angles that a text may stand for."""
+"""Largest number of angles that a text may stand for."""
 
 
 def is_range(text: str) -> bool:
-    """Whether a text gives two ends, so that the number of projections says how many angles lie between."""
+    """Return whether a text gives two ends, ``first..last`` or ``start:stop``, and no step."""
     return _ends(text) is not None
 
 
-def stepped(text: str) -> tuple[float, ...] | None:
-    """Return the angles of ``start:stop:step``, without the stop; None if the text is nothing of the kind.
+def expand_steps(text: str) -> tuple[float, ...] | None:
+    """Return the angles of ``start:stop:step``, without the stop; None if the text has another form.
 
     Raises
     ------
     ValueError
-        If no step leads from start to stop.
+        If the step does not lead from start to stop.
     """
     match = _STEPS.fullmatch(text)
     if match is None:
@@ -34,12 +34,18 @@ def stepped(text: str) -> tuple[float, ...] | None:
     start, stop, step = map(float, match.groups())
     count = np.ceil((stop - start) / step - 1e-9) if step else 0
     if not 0 < count <= MOST:
-        raise ValueError(f"the step must lead from {start:g} to {stop:g}")
+        raise ValueError(f"step must lead from {start:g} to {stop:g}, got {step:g}")
     return tuple(float(start + step * index) for index in range(int(count)))
 
 
-def spread(text: str, views: int) -> tuple[float, ...]:
-    """Return ``views`` evenly spaced angles between the ends that `is_range` found."""
+def expand_range(text: str, views: int) -> tuple[float, ...]:
+    """Return ``views`` evenly spaced angles between the two ends that a text gives.
+
+    Raises
+    ------
+    ValueError
+        If the text does not give two ends.
+    """
     ends = _ends(text)
     if ends is None:
         raise ValueError(f"angles must be first..last or start:stop, got {text!r}")

@@ -1,6 +1,6 @@
-"""Files that are there whole or not at all.
+"""Write files atomically: a file is written completely or not at all.
 
-Knows no file format.
+No knowledge of file formats.
 """
 
 from __future__ import annotations
@@ -29,50 +29,50 @@ except ImportError:  # Windows.
 
 _SUFFIX = ".part"
 _NAME_PART = 100
-_YOUNG_SECONDS = 60.0  # A folder just made may not have its lock yet.
+_YOUNG_SECONDS = 60.0  # A new folder may not be locked yet.
 
 
 @contextmanager
 def replacing(path: Path, *, is_folder: bool = False) -> Iterator[Path]:
-    """Path of the same name in a hidden folder beside ``path``; moved over it when the block ends well.
+    """Yield a temporary path in a hidden folder beside ``path``, and move it to ``path`` when the block succeeds.
 
-    An existing file is kept until then, and kept for good if the block fails. Whatever else the block writes beside
-    the path it is given is moved along.
+    An existing file stays until then, and is unchanged if the block fails. Other files that the block writes beside
+    the temporary path are moved along.
 
     Parameters
     ----------
     path : Path
-        What to write.
+        File or folder to write.
     is_folder : bool
-        Whether a folder is written (zarr); an existing folder of that name is replaced only if it is one too.
+        Whether a folder is written (zarr); an existing path of that name must then be a folder, too.
 
     Raises
     ------
     FileError
-        If it cannot be written there.
+        If the path cannot be written.
     """
     try:
-        path = path.resolve()  # A link stays one.
+        path = path.resolve()  # Write to the target of a link; the link stays.
         _check(path, is_folder)
-        prefix = f".{path.name[:_NAME_PART]}."  # Names end somewhere, and this one is longer than that of the file.
+        prefix = f".{path.name[:_NAME_PART]}."  # Names are limited in length, and the folder's is longer.
         _remove_left_over(path.parent, prefix)
         work = Path(tempfile.mkdtemp(prefix=prefix, suffix=_SUFFIX, dir=path.parent))
     except (OSError, RuntimeError, ValueError) as error:
-        raise _refused(path, error) from error
+        raise _write_error(path, error) from error
     try:
-        with _locked(work):
+        with _lock(work):
             yield work / path.name
             for made in sorted(work.iterdir(), key=lambda item: item.name != path.name):
                 _move(made, path.with_name(made.name), work)
     except OSError as error:
-        raise _refused(path, error) from error
+        raise _write_error(path, error) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Hold a lock on a folder, which the system releases should the process be killed; whether it was to be had."""
+def _lock(folder: Path) -> Iterator[bool]:
+    """Lock a folder until the block or the process ends; yield whether the lock was acquired."""
     if fcntl is None:
         yield False
         return
@@ -89,11 +89,11 @@ def _locked(folder: Path) -> Iterator[bool]:
 
 
 def _remove_left_over(parent: Path, prefix: str) -> None:
-    """Remove what processes that were killed while they wrote the same file have left; the living hold a lock."""
+    """Remove temporary folders of processes that were killed; folders of running processes are locked."""
     for folder in parent.glob(f"{glob.escape(prefix)}*{_SUFFIX}"):
         with contextlib.suppress(OSError):
             if folder.is_dir() and time.time() - folder.stat().st_mtime > _YOUNG_SECONDS:
-                with _locked(folder) as is_left_over:
+                with _lock(folder) as is_left_over:
                     if is_left_over:
                         shutil.rmtree(folder, ignore_errors=True)
 
@@ -112,11 +112,11 @@ def _check(path: Path, is_folder: bool) -> None:
     if path.is_file() and is_folder:
         raise FileError(f"{path} cannot be written: a file of that name is there; choose another name.")
     if path.is_dir() and any(path.iterdir()) and not any((path / name).exists() for name in (".zgroup", "zarr.json")):
-        raise FileError(f"{path} cannot be written: the folder there is no zarr group; choose another name.")
+        raise FileError(f"{path} cannot be written: the existing folder is not a zarr group; choose another name.")
 
 
 def _move(made: Path, target: Path, work: Path) -> None:
-    """Rename; a folder in the way is set aside first and goes with the work folder."""
+    """Rename a file or folder; an existing folder is first moved into the work folder, which is deleted later."""
     if made.is_dir() and target.is_dir():
         aside = work / f"{target.name}.old"
         os.replace(target, aside)
@@ -129,12 +129,12 @@ def _move(made: Path, target: Path, work: Path) -> None:
         os.replace(made, target)
 
 
-def _refused(path: Path, error: OSError | RuntimeError | ValueError) -> FileError:
-    # Until Python 3.12 a loop of links is a RuntimeError.
+def _write_error(path: Path, error: OSError | RuntimeError | ValueError) -> FileError:
+    # Before Python 3.12 a loop of links raises RuntimeError.
     is_loop = isinstance(error, RuntimeError) or getattr(error, "errno", None) == errno.ELOOP
     if is_loop:
         return FileError(f"{path} cannot be written: it is a link that leads back to itself; choose another name.")
     if getattr(error, "errno", None) == errno.ENAMETOOLONG:
-        return FileError(f"{path} cannot be written: its name is longer than names may be; choose a shorter one.")
+        return FileError(f"{path} cannot be written: its name is too long; choose a shorter one.")
     reason = getattr(error, "strerror", None) or one_line(error)
     return FileError(f"{path} cannot be written ({reason}); check permission and space, or choose another folder.")

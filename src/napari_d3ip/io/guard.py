@@ -1,6 +1,6 @@
-"""From the many errors of file libraries to one sentence a user can act on.
+"""Translate the errors of file libraries to one sentence a user can act on.
 
-Knows no file format.
+No knowledge of file formats.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _NEEDS_PACKAGE = re.compile(r"requires the '?([\w-]+)'? package|No module named 
 
 
 def one_line(error: BaseException) -> str:
-    """First sentence of an error's text without its full stop, to be put in brackets; at most 160 characters."""
+    """Return the first sentence of an error's text without its full stop, at most 160 characters."""
     text = re.split(r"\n|\.\s", str(error).strip())[0].rstrip(". ") or type(error).__name__
     text = printable(text)
     return text if len(text) <= 160 else text[:157] + "..."
 
 
-def listed(names: Iterable[str], none: str = "none") -> str:
-    """Names for a message: the first ten of them, and how many more there are."""
+def format_names(names: Iterable[str], none: str = "none") -> str:
+    """Return up to ten names for a message, and the number of the others."""
     known = [str(name) for name in names]
     more = len(known) - _MOST_NAMES
     return ", ".join(known[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "") or none
@@ -36,19 +36,19 @@ def listed(names: Iterable[str], none: str = "none") -> str:
 
 @contextmanager
 def reading(path: Path, what: str) -> Iterator[None]:
-    """Translate what file libraries raise.
+    """Translate the exceptions of file libraries.
 
     Raises
     ------
     FileError
-        In place of any library error; errors of this package pass unchanged.
+        In place of a library's exception; errors of this package pass unchanged.
     """
     try:
         yield
     except D3IPError:
         raise
     except FileNotFoundError as error:
-        if path.exists():  # A folder that lacks what the library looks for.
+        if path.exists():  # A folder without the entries that the library expects.
             raise FileError(f"{path} holds nothing that can be read as {what}; give another path.") from error
         raise unreachable(path, error) from error
     except PermissionError as error:
@@ -69,19 +69,19 @@ def reading(path: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def reading_file(path: Path, what: str) -> Iterator[None]:
-    """Translate as `reading` does what libraries raise that open a file by its path, which must be a regular one."""
+    """Translate exceptions as `reading` does, for libraries that open a path themselves; it must be a regular file."""
     require_regular(path)
     with reading(path, what):
         yield
 
 
 def needed(library: str, path: Path) -> ModuleType:
-    """An optional library that a file needs.
+    """Import an optional library that a file format needs.
 
     Raises
     ------
     FileError
-        If it is not installed.
+        If the library is not installed.
     """
     try:
         return import_module(library)

@@ -1,6 +1,6 @@
-"""Memory that reading a file needs, compared with what is there before it is taken.
+"""Compare the memory that reading a file needs with the memory that is free.
 
-Knows no file format.
+No knowledge of file formats.
 """
 
 from __future__ import annotations
@@ -15,44 +15,46 @@ _ALLOCATED = re.compile(r"allocate ([\d.]+ \w+)")
 
 
 def available_memory() -> int:
-    """Return the bytes that a process can take without making others swap."""
+    """Return the bytes a process can allocate without swapping."""
     return int(psutil.virtual_memory().available)
 
 
 def require_memory(needed: int, name: str, what: str = "values") -> None:
-    """Check that so many bytes of a file fit into memory.
+    """Check that values of a file fit into memory.
 
     Parameters
     ----------
     needed : int
-        Bytes.
+        Size in bytes.
     name : str
-        The file's, for the message.
+        Name of the file, for the message.
     what : str
-        What they are.
+        What the values are, for the message.
 
     Raises
     ------
     FileError
-        If they do not.
+        If they do not fit.
     """
     free = available_memory()
     if needed > free:
-        raise out_of_memory(name, f"{in_words(needed)} for its {what}, more than the {in_words(free)} that are free")
+        raise out_of_memory(
+            name, f"{format_bytes(needed)} for its {what}, more than the {format_bytes(free)} that are free"
+        )
 
 
 def out_of_memory(name: str, detail: str | MemoryError) -> FileError:
-    """Return the error that says that a file does not fit into memory."""
-    if isinstance(detail, MemoryError):  # NumPy's says how much.
+    """Return the error for a file that does not fit into memory."""
+    if isinstance(detail, MemoryError):  # NumPy's message states the size.
         size = _ALLOCATED.search(str(detail))
         detail = f"{size[1]}, more than is free" if size else "more than is free"
     return FileError(
-        f"memory: {name} needs {detail}; give slices=START:STOP to read a part of it, or take a machine with more."
+        f"memory: {name} needs {detail}; give slices=START:STOP to read a part of it, or use a larger machine."
     )
 
 
-def in_words(size: int) -> str:
-    """Return a number of bytes in the largest unit that it has one of."""
+def format_bytes(size: int) -> str:
+    """Format a number of bytes with a binary unit."""
     for power, unit in ((60, "EiB"), (40, "TiB"), (30, "GiB"), (20, "MiB")):
         if size >= 2**power:
             return f"{size / 2**power:.1f} {unit}"

@@ -1,6 +1,6 @@
-"""What a caller may add to, or say against, what a file states: one validated, documented model.
+"""Options for reading a file: what the caller adds to, or says instead of, the statements of the file.
 
-Pydantic only: the import widget and the command line (``--set key=value``) are made from it.
+Pydantic only: the import widget and the command line (``--set key=value``) are generated from this model.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ AngleEnds = Annotated[str, AfterValidator(_two_ends)]
 
 
 class ReadOptions(BaseModel):
-    """How to read a scan; a field left at ``None`` is taken from the file.
+    """Options for reading a scan; a field left at ``None`` is taken from the file.
 
-    What is given here wins over what the file states, and is recorded in the measurement's provenance.
+    A value given here takes precedence over the file, and is recorded in the measurement's provenance.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,7 +60,7 @@ class ReadOptions(BaseModel):
         "there are projections, both ends included), start:stop (the same without the stop) or start:stop:step.",
     )
     angle_unit: AngleUnit | None = Field(
-        None, description="Unit of the angles; as the file states, else degree if their range allows no doubt."
+        None, description="Unit of the angles; default: as the file states, else degree if the range is unambiguous."
     )
     axes: str | None = Field(
         None,
@@ -76,10 +76,16 @@ class ReadOptions(BaseModel):
         None, description="Beam: parallel rays, or a fan on a flat detector (the central plane of a cone)."
     )
     source_distance: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="From the source of a fan to the rotation axis, in image pixels."
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Distance of a fan's source from the rotation axis, in image pixels.",
     )
     detector_distance: float | None = Field(
-        None, ge=0, allow_inf_nan=False, description="From the rotation axis to a fan's detector, in image pixels."
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Distance of a fan's detector from the rotation axis, in image pixels.",
     )
     dataset: str | None = Field(
         None,
@@ -93,7 +99,7 @@ class ReadOptions(BaseModel):
     flats: Path | None = Field(None, description="Flat fields (beam without sample): npy, TIFF or folder of TIFFs.")
     darks: Path | None = Field(None, description="Dark fields (no beam): npy, TIFF or folder of TIFFs.")
     clip_transmission: float | None = Field(
-        None, gt=0, lt=1, description="Raise transmissions below this to it before -log; without it they are an error."
+        None, gt=0, lt=1, description="Raise lower transmissions to this before -log; default: they are an error."
     )
     voxel_size: float | tuple[float, float, float] | None = Field(
         None, description="Voxel size in unit: one number, or z, y, x."
@@ -129,7 +135,7 @@ class ReadOptions(BaseModel):
         None,
         gt=0,
         allow_inf_nan=False,
-        description="Root mean square of the complex noise of a sample of k-space, or deviation of that of a voxel.",
+        description="Root mean square of the complex noise of a k-space sample, or deviation of a voxel's noise.",
     )
     kind: Literal["deconvolution", "inpainting"] | None = Field(
         None,
@@ -144,25 +150,25 @@ class ReadOptions(BaseModel):
     upsample: int = Field(1, ge=1, le=32, description="Slices of the volume for each slice of a stack.")
     boundary: Literal["reflect", "zero"] | None = Field(
         None,
-        description="What the blur of a stack sees beyond the borders: the volume mirrored (if nothing else is said), "
-        "or nothing.",
+        description="Values beyond the borders that the blur of a stack mixes in: the volume mirrored (default), "
+        "or zero.",
     )
 
     @field_validator("angles", mode="before")
     @classmethod
     def _angles(cls, value: Any) -> Any:
-        """Numbers from arrays and from text such as ``0,30,60``, two ends as they are; other text is a path."""
+        """Return numbers from arrays and from text such as ``0,30,60``; keep two ends; other text is a path."""
         if isinstance(value, np.ndarray):
             return tuple(value.ravel().tolist())
         if not isinstance(value, str) or angle_ranges.is_range(value):
             return value
-        numbers = angle_ranges.stepped(value) or _numbers(value)
+        numbers = angle_ranges.expand_steps(value) or _numbers(value)
         return Path(numbers) if isinstance(numbers, str) else numbers
 
     @field_validator("psf", mode="before")
     @classmethod
     def _widths(cls, value: Any) -> Any:
-        """Numbers from text such as ``4,2,2`` or ``2.5``; other text is a path."""
+        """Return numbers from text such as ``4,2,2`` or ``2.5``; other text is a path."""
         numbers = _numbers(f"{value},") if isinstance(value, str | int | float) else value
         return numbers if isinstance(numbers, tuple) else value
 
@@ -203,17 +209,17 @@ class ReadOptions(BaseModel):
         )
 
     def paths(self) -> list[Path]:
-        """Files that are read beside the scan."""
+        """List the files that are read beside the scan."""
         return [value for _, value in self if isinstance(value, Path)]
 
     @classmethod
     def create(cls, given: Mapping[str, Any] | None = None, /, **fields: Any) -> ReadOptions:
-        """Validate, with one clear sentence on failure; strings are parsed (``--set key=value``).
+        """Validate options; strings are parsed (``--set key=value``).
 
         Raises
         ------
         SettingsError
-            Naming the field, what was given and what is allowed.
+            With the field, the value given and the values allowed.
         """
         try:
             return cls.model_validate({**(given or {}), **fields})
@@ -221,50 +227,52 @@ class ReadOptions(BaseModel):
             raise SettingsError(_explain(error)) from error
 
     def origin(self, path: Path) -> Origin:
-        """How to read ``path`` with these options again, from any folder."""
+        """Return the record of reading ``path`` with these options, to read it again from any folder."""
         given = self.model_dump(exclude_defaults=True)
         options = {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in given.items()}
         return Origin(str(path.absolute()), options)
 
     def refuse(self, fields: Iterable[str], name: str, kind: str) -> None:
-        """Say that options were given which a measurement of this kind has no use for.
+        """Check that no option was given that does not apply to this kind of measurement.
 
         Raises
         ------
         SettingsError
-            Naming the first of ``fields`` that was given.
+            With the first of ``fields`` that was given.
         """
         for field in fields:
             if getattr(self, field) != type(self).model_fields[field].default:
-                raise SettingsError(f"{field}: {name} is {kind}, which has none; leave this option out.")
+                raise SettingsError(f"{field}: {name} is {kind}, to which this option does not apply; leave it out.")
 
     def slice_range(self, count: int, name: str) -> slice:
-        """The slices to read out of ``count``.
+        """Return the slices to read out of ``count``.
 
         Raises
         ------
         SettingsError
-            If none or more than there are is asked for.
+            If no slice is selected, or the range exceeds the slices of the file.
         """
         start, _, stop = (self.slices or ":").partition(":")
         first, end = int(start or 0), int(stop or count)
         if not 0 <= first < end <= count:
-            raise SettingsError(f"slices: {self.slices} is no part of the {count} slices in {name}; give start:stop.")
+            raise SettingsError(
+                f"slices: must be within the {count} slices of {name}, got {self.slices}; give start:stop."
+            )
         return slice(first, end)
 
 
 def is_sinogram_order(axes: str) -> bool:
-    """Whether these letters are the axes of a sinogram, in any order."""
+    """Return whether these letters are the axes of a sinogram, in any order."""
     return sorted(axes) == ["a", "d", "z"]
 
 
 def is_kspace_order(axes: str) -> bool:
-    """Whether these letters are axes of k-space, in any order: y, x and some of z, c and r."""
+    """Return whether these letters are axes of k-space, in any order: y, x and some of z, c and r."""
     return {"x", "y"} <= set(axes) <= set("rzcyx") and len(set(axes)) == len(axes)
 
 
 def _numbers(text: str) -> str | tuple[float, ...] | float:
-    """The numbers of a comma-separated text, one number alone, or the text itself if it holds others."""
+    """Return the numbers of a comma-separated text, a single number, or the text itself if it holds others."""
     try:
         numbers = tuple(float(part) for part in text.split(",") if part.strip())
     except ValueError:
@@ -277,6 +285,6 @@ def _explain(error: ValidationError) -> str:
     name = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
         known = ", ".join(sorted(ReadOptions.model_fields))
-        return f"{name}: there is no such reading option; known are {known}."
+        return f"{name}: unknown reading option; known are {known}."
     reason = first["msg"].removeprefix("Value error, ")
     return f"{name}: {first['input']!r} is not possible: {reason[0].lower()}{reason[1:]}."

@@ -1,7 +1,6 @@
-"""Where a volume lies in the world: its first voxel, and which way its axes point; and what else belongs to it.
+"""Position of a volume in world coordinates, and the other records that a volume file keeps.
 
-Measurements keep it in their provenance, files beside the voxel size, napari's layers as a transform. Knows numbers
-only.
+Measurements keep the position in their provenance, files beside the voxel size, napari's layers as a transform.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Position:
-    """Place and directions of a volume (z, y, x).
+    """Position and orientation of a volume (z, y, x).
 
     Parameters
     ----------
     place : tuple of float
-        Where the first voxel (z, y, x) is, in the unit of the voxel size.
+        World coordinates of the first voxel (z, y, x), in the unit of the voxel size.
     orientation : tuple of tuple of float, optional
-        Matrix (3, 3), whose columns are the directions of z, y and x; None if they are those of the world.
+        Matrix (3, 3), whose columns are the directions of z, y and x; None if they are the world axes.
     """
 
     place: Triple = (0.0, 0.0, 0.0)
@@ -38,29 +37,29 @@ class Position:
 
     @classmethod
     def of(cls, measurement: Measurement) -> Position:
-        """Position of the volume that ``measurement`` is of."""
+        """Return the position of the volume that ``measurement`` is of."""
         return cls.from_note({**measurement.provenance, PLACE: place_in_world(measurement)})
 
     @classmethod
     def from_note(cls, note: Mapping[str, Any]) -> Position:
-        """Position that `note` has written down, in a file or in the provenance of a scan."""
+        """Return the position recorded in a file or in the provenance of a scan."""
         z, y, x = np.array(note.get(PLACE) or (0, 0, 0), dtype=np.float64).tolist()
         orientation = note.get(ORIENTATION)
         return cls((z, y, x), None if orientation is None else _rows(np.array(orientation, dtype=np.float64)))
 
     def note(self) -> dict[str, Any]:
-        """JSON values to keep, under the names that provenance has for them."""
+        """Return the JSON values to keep, under the names used in provenance."""
         return {PLACE: self.place} | ({} if self.orientation is None else {ORIENTATION: self.orientation})
 
     def affine(self, voxel_size: Sequence[float] | None) -> Matrix:
-        """Matrix (4, 4) from the index of a voxel (z, y, x) to the world."""
+        """Return the matrix (4, 4) from the index of a voxel (z, y, x) to world coordinates."""
         matrix = np.eye(4)
         matrix[:3, :3] = np.array(self.orientation or np.eye(3)) * np.array(voxel_size or (1.0, 1.0, 1.0))
         matrix[:3, 3] = self.place
         return matrix
 
     def in_napari(self) -> dict[str, Any]:
-        """Attributes of a layer, beside its scale."""
+        """Return the attributes of a napari layer, without its scale."""
         if self.orientation is None:
             return {"translate": self.place}
         return {"affine": self.affine(None)}
@@ -68,18 +67,18 @@ class Position:
 
 @dataclass(frozen=True, eq=False)
 class Belongings:
-    """What a file keeps of a volume beside its voxel size, settings and metrics.
+    """Records that a file keeps of a volume beside its voxel size, settings and metrics.
 
     Parameters
     ----------
     name : str
-        Of its layer; empty if it has none.
+        Name of its layer; empty if it has none.
     position : Position
-        Where it lies.
+        Position of the volume.
     scan : dict
-        Where its scan is, as `napari_d3ip.io.results.scan_note` gives it; empty if there is none.
+        Reference to its scan, from `napari_d3ip.io.results.scan_note`; empty if there is none.
     phase : ndarray, optional
-        Of an MR image in radians, shape (z, y, x); goes into a file beside, whose name `phase_file` says.
+        Phase of an MR image in radians, shape (z, y, x); written to a file of its own, see `phase_file`.
     """
 
     name: str = ""
@@ -88,29 +87,29 @@ class Belongings:
     phase: npt.NDArray[np.float32] | None = None
 
     def note(self) -> dict[str, Any]:
-        """JSON values of what there is."""
+        """Return the records that exist, as JSON values."""
         values = {"name": self.name, "scan": self.scan, "has_phase": self.phase is not None}
         values["position"] = {} if self.position == Position() else self.position.note()
         return {name: value for name, value in values.items() if value}
 
     @classmethod
     def from_note(cls, note: Mapping[str, Any]) -> Belongings:
-        """What `note` has written down, without the phase."""
+        """Return the records in ``note``, without the phase."""
         return cls(note.get("name", ""), Position.from_note(note.get("position", {})), note.get("scan", {}))
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Voxels of a layer: their size, and where they lie.
+    """Voxels of a layer: their size and position.
 
     Parameters
     ----------
     voxel_size : tuple of float or None
-        Size (z, y, x) in ``unit``; None of voxels of 1 pixel, whose size nobody set.
+        Size (z, y, x) in ``unit``; None for voxels of 1 pixel, whose size was not set.
     unit : str
         Unit of length.
     position : Position
-        In the same unit.
+        Position in the same unit.
     """
 
     voxel_size: Triple | None
@@ -119,19 +118,19 @@ class Grid:
 
     @classmethod
     def from_affine(cls, affine: npt.ArrayLike, units: Sequence[object]) -> Grid:
-        """Return the grid of a transform to a world whose axes may each have their own unit.
+        """Return the grid of a transform to a world whose axes may differ in unit.
 
         Parameters
         ----------
         affine : array_like
-            Shape (4, 4), from the index of a voxel (z, y, x).
+            Matrix (4, 4) from the index of a voxel (z, y, x).
         units : sequence
-            Of the axes of the world, as napari's layers have them.
+            Units of the world axes, as napari's layers have them.
 
         Returns
         -------
         Grid
-            In the unit of z, if the units are all lengths.
+            Grid in the unit of z, if all units are lengths.
 
         Raises
         ------
@@ -141,7 +140,7 @@ class Grid:
         matrix = np.array(affine, dtype=np.float64)
         first, *_ = units
         if len({str(unit) for unit in units}) > 1:
-            common_voxel_size((1, 1, 1), units)  # Says what is wrong with units that are no lengths.
+            common_voxel_size((1, 1, 1), units)  # Raises the error for units that are not lengths.
             lengths = [length_unit(str(unit)) or "" for unit in units]
             matrix[:3] *= np.array([convert_length(1.0, length, lengths[0]) for length in lengths])[:, None]
             first = lengths[0]
@@ -149,10 +148,10 @@ class Grid:
         sizes = np.sqrt((linear**2).sum(axis=0))
         if not (np.isfinite(matrix).all() and sizes.all() and np.linalg.det(linear / sizes)):
             raise MeasurementError(
-                "voxel_size: the transform of the layer flattens it or is not finite; reset its scale and affine."
+                "voxel_size: the transform of the layer must be finite and invertible; reset its scale and affine."
             )
         is_plain = np.array_equal(linear, np.diag(sizes))
-        if not is_plain:  # Rotations round: one pixel is to stay one pixel.
+        if not is_plain:  # Keep one pixel one pixel in spite of rounding.
             sizes = np.array([float(f"{size:.12g}") for size in sizes])
         position = Position(_triple(matrix[:3, 3]), None if is_plain else _rows(linear / sizes))
         voxel_size, unit = common_voxel_size(sizes.tolist(), [first] * 3)

@@ -1,6 +1,6 @@
-"""The error that asks: what a file leaves open, in a form an import widget can turn into a form.
+"""Error with which a reader asks the user for a missing statement, such as the axis order.
 
-Knows no file format and no Qt.
+No knowledge of file formats or Qt.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from napari_d3ip.io.options import KSPACE_ONLY
 
 
 class LayoutQuestion(AmbiguousLayoutError):
-    """A file leaves something open that only the user can say.
+    """A file leaves open what only the user can state.
 
     Parameters
     ----------
     message : str
-        One sentence that says what is open and how to answer.
+        One sentence that says what is open and how to state it.
     needs : str
         Field of `ReadOptions` that answers it: ``"axes"``, ``"angles"``, ``"angle_unit"``, ``"values"``,
         ``"flats"``, ``"dataset"``, ``"repetition"``, ``"trajectory"`` or ``"image_shape"``.
     candidates : sequence of str
-        Answers that are possible; empty if they cannot be listed (``"angles"``, ``"flats"``, ``"trajectory"``).
+        Possible answers; empty if they cannot be listed (``"angles"``, ``"flats"``, ``"trajectory"``).
     shape : tuple of int, optional
-        Shape of the data in the file, if it is known already.
+        Shape of the data in the file, if it is known.
     kind : {"sinogram", "kspace"}, optional
-        What the file seems to hold, that is, which import widget to open; default: the kind that has ``needs``.
+        Kind of measurement in the file, which selects the import widget; default: the kind that has ``needs``.
     """
 
     def __init__(

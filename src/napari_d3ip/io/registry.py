@@ -1,6 +1,6 @@
-"""One list of the formats that can be read, and the two ways in: `read` and `can_read`.
+"""Registry of the formats that can be read, with the entry points `read` and `can_read`.
 
-Format modules are imported when a file is opened, and with them their libraries.
+Format modules, and with them their libraries, are imported when a file is opened.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from napari_d3ip.io.layout.stack import read_stack
 from napari_d3ip.io.options import STACK_ONLY, ReadOptions
 from napari_d3ip.measurement import Measurement
 
-# Asked in this order; generic HDF5 comes after the formats built on HDF5.
+# In order of precedence; generic HDF5 comes after the formats built on HDF5.
 FORMATS = (
     "formats.dxchange",
     "formats.nxtomo",
@@ -34,34 +34,34 @@ FORMATS = (
 
 
 class Format(Protocol):
-    """What a format module offers."""
+    """Interface of a format module."""
 
     suffixes: tuple[str, ...]
 
     def matches(self, path: Path) -> bool:
-        """Cheaply, whether the content is of this format and looks like a measurement."""
+        """Return whether the content is of this format and looks like a measurement; must be fast."""
 
     def read(self, path: Path, options: ReadOptions) -> Measurement:
-        """Read it, or raise a `D3IPError` that says why not."""
+        """Read a measurement, or raise a `D3IPError` that says why it cannot be read."""
 
 
 def formats() -> list[Format]:
-    """The format modules, imported."""
+    """Import and return the format modules."""
     return [cast(Format, import_module(f"napari_d3ip.io.{name}")) for name in FORMATS]
 
 
 def read(path: str | Path, options: ReadOptions | None = None, **fields: Any) -> Measurement:
-    """Read a measurement; the format is found from the content.
+    """Read a measurement; the format is detected from the content.
 
     Parameters
     ----------
     path : str or Path
-        Of tomography: Data Exchange, NXtomo, HyperSpy, TIFF or folder of TIFFs. Of MRI: ISMRMRD, fastMRI, BART (.cfl
-        or .hdr) or Siemens twix (.dat). Of both: other HDF5, npy, npz, or MATLAB/Octave file.
+        Tomography: Data Exchange, NXtomo, HyperSpy, TIFF or folder of TIFFs. MRI: ISMRMRD, fastMRI, BART (.cfl or
+        .hdr) or Siemens twix (.dat). Both: other HDF5, npy, npz, or MATLAB/Octave file.
     options : ReadOptions, optional
-        What the file does not say.
+        What the file does not state.
     **fields
-        Fields of `ReadOptions`; they win over ``options``.
+        Fields of `ReadOptions`; they take precedence over ``options``.
 
     Returns
     -------
@@ -72,13 +72,13 @@ def read(path: str | Path, options: ReadOptions | None = None, **fields: Any) ->
     Raises
     ------
     LayoutQuestion
-        If the file leaves something open (an `AmbiguousLayoutError` that says which option answers it).
+        If the file leaves something open (an `AmbiguousLayoutError` that names the option to give).
     FileError
         If the file is missing, damaged or of unknown layout.
     MeasurementError
-        If the data or geometry cannot be right.
+        If the data or geometry are invalid.
     SettingsError
-        If a field is unknown or impossible.
+        If a field is unknown or invalid.
     """
     path = Path(path)
     if fields or options is None:
@@ -93,19 +93,19 @@ def read(path: str | Path, options: ReadOptions | None = None, **fields: Any) ->
     for module in modules:
         if _matches(module, path):
             return _read(module, path, options)
-    # No content matched: the general reader for the ending says what is wrong, or reads what the user points at.
+    # No content matched: the general reader for the ending explains what is wrong, or reads the dataset that is named.
     for module in reversed(modules):
         if path.suffix.lower() in module.suffixes:
             return _read(module, path, options)
     known = ", ".join(sorted({suffix for module in modules for suffix in module.suffixes}))
-    what = "is a folder with less than two TIFF files" if path.is_dir() else "is of no known format"
+    what = "is a folder with less than two TIFF files" if path.is_dir() else "has no known format"
     raise FileError(f"{path.resolve().name} {what}; give one of {known}, or a folder of TIFFs.")
 
 
 def says_scan(path: Path) -> bool:
-    """Whether a file looks like a measurement and is not a bare stack of images, which may be anything.
+    """Return whether a file looks like a measurement rather than a plain stack of images.
 
-    Bare are TIFFs, folders of TIFFs and real npy arrays without angles beside them or in their names.
+    Plain are TIFFs, folders of TIFFs and real npy arrays without angles beside them or in their names.
     """
     if not can_read(path):
         return False
@@ -116,12 +116,12 @@ def says_scan(path: Path) -> bool:
 def _has_angles(path: Path) -> bool:
     try:
         return find_sidecar(path) is not None
-    except FileError:  # Named as a list of angles: reading the scan says what is wrong with it.
+    except FileError:  # Named as a list of angles: reading the scan reports what is wrong with it.
         return True
 
 
 def _says_more(path: Path) -> bool:
-    """Whether there are flat fields or angles in the names of a folder, or complex numbers in a file."""
+    """Return whether a folder has flat fields or angles in its names, or a file holds complex numbers."""
     from napari_d3ip.io.formats.numpy_files import is_complex
     from napari_d3ip.io.formats.tiff import is_named_as_scan
 
@@ -131,7 +131,7 @@ def _says_more(path: Path) -> bool:
 
 
 def can_read(path: str | Path) -> bool:
-    """Whether a file looks like a measurement, from its headers; for napari, which asks for every dropped file."""
+    """Return whether a file looks like a measurement, from its headers; napari calls this for every dropped file."""
     path = Path(path)
     try:
         require_regular(path, or_folder=True)
@@ -146,6 +146,6 @@ def _matches(module: Format, path: Path) -> bool:
 
 
 def _read(module: Format, path: Path, options: ReadOptions) -> Measurement:
-    """As the module; what it and its libraries leave unsaid becomes one sentence."""
+    """Read with a format module; other exceptions of it and its libraries become one sentence."""
     with reading(path, "a scan"):
         return module.read(path, options)

@@ -1,6 +1,6 @@
-"""Results in volume files: what they keep of the scan they were made of, and how both come back.
+"""Results in volume files: the record of the scan they keep, and how result and scan are read again.
 
-Knows volumes and scans; nothing of runs, settings and viewers.
+Volumes and scans only; no runs, settings or viewers.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _SAME_VALUES = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class AbsentScan:
-    """What a saved result says of its scan, where that cannot be read again.
+    """Record of the scan of a saved result, where the scan cannot be read again.
 
-    Stands in the place of the measurement of a result; it has no data, and nothing can be computed of it.
+    Stands in for the measurement of a result; it has no data, and nothing can be computed from it.
 
     Parameters
     ----------
     reason : str
-        One sentence that says why there is no scan.
+        One sentence that says why the scan is missing.
     kind, source, voxel_size, unit, provenance, origin, slice_range
-        As of the measurement.
+        As for the measurement.
     volume_shape : tuple of int
         Shape (z, y, x) of its volume.
     """
@@ -53,7 +53,7 @@ class AbsentScan:
 
 
 def scan_note(measurement: Measurement | AbsentScan) -> dict[str, Any]:
-    """Return what a file of a result keeps of its scan, to find it again (JSON values).
+    """Return the record of the scan that a result file keeps, to find it again (JSON values).
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def scan_note(measurement: Measurement | AbsentScan) -> dict[str, Any]:
     Returns
     -------
     dict
-        Kind, name, path and reading options, slices, place, and a number that tells whether a file still holds it.
+        Kind, name, path, reading options, slices, position, and a norm that identifies the data.
     """
     if isinstance(measurement, AbsentScan):
         return dict(measurement.provenance["scan"])
@@ -80,7 +80,7 @@ def scan_note(measurement: Measurement | AbsentScan) -> dict[str, Any]:
 
 
 def is_own_volume(path: Path) -> bool:
-    """Whether `save_volume` wrote a file, from its headers; False if it cannot be told."""
+    """Return whether `save_volume` wrote a file, from its headers; False if unknown."""
     name = path.name.lower()
     try:
         with reading(path, "a volume"):
@@ -92,19 +92,19 @@ def is_own_volume(path: Path) -> bool:
 
 
 def load_saved(path: Path) -> tuple[Volume, FloatArray | None]:
-    """Read a volume that `save_volume` wrote, and the phase in radians that belongs to it, if there is one.
+    """Read a volume that `save_volume` wrote, and its phase in radians, if there is one.
 
     Returns
     -------
     volume : Volume
-        Magnitudes, if it is complex.
+        Magnitudes, if the volume is complex.
     phase : ndarray or None
         Shape (z, y, x), float32.
 
     Raises
     ------
     D3IPError
-        If it cannot be read.
+        If the file cannot be read.
     """
     volume = load_volume(path, allow_complex=True)
     if np.iscomplexobj(volume.data):
@@ -120,21 +120,21 @@ def load_saved(path: Path) -> tuple[Volume, FloatArray | None]:
 def find_scan(
     volume: Volume, is_open: Iterable[Any] = (), load_sample: Callable[[str], Measurement] | None = None
 ) -> Measurement | AbsentScan:
-    """Return the scan of a saved result: one that is open, or read from where it was, or what is known of it.
+    """Return the scan of a saved result: an open one, or read from its file, or the record of it.
 
     Parameters
     ----------
     volume : Volume
-        Its belongings hold what `scan_note` gave.
+        Its belongings hold the record of `scan_note`.
     is_open : iterable of measurements
-        Scans that are there already.
+        Scans that are open already.
     load_sample : callable, optional
-        Gives a bundled scan by its name.
+        Loads a bundled scan by its name.
 
     Returns
     -------
     Sinogram, KSpace, ImageStack or AbsentScan
-        The scan as it was reconstructed. `AbsentScan` if it cannot be read, or is another one by now.
+        The scan as it was reconstructed; `AbsentScan` if it cannot be read or has changed.
     """
     note: dict[str, Any] = volume.belongings.scan
     slices = None
@@ -142,7 +142,7 @@ def find_scan(
         first, last = note["slices"]
         slices = int(first), int(last)
     for measurement in is_open:
-        if _is_it(measurement, note, slices, volume):
+        if _is_scan_of(measurement, note, slices, volume):
             return measurement  # type: ignore[no-any-return]
     try:
         scan = _read_again(note, slices, load_sample)
@@ -151,10 +151,10 @@ def find_scan(
     else:
         if scan is None:
             reason = "The scan of this result was not read from a file; open it and reconstruct it again."
-        elif _is_it(scan, note, slices, volume):
+        elif _is_scan_of(scan, note, slices, volume):
             return scan
         else:
-            reason = f"{note['path'] or note['sample']} is no longer the scan of this result; reconstruct it anew."
+            reason = f"{note['path'] or note['sample']} is no longer the scan of this result; reconstruct it again."
     path = note.get("path")
     shape: Any = volume.data.shape
     return AbsentScan(
@@ -184,8 +184,8 @@ def _read_again(
     return scan.select(slices=slice(slices[0] - before, slices[1] - before))
 
 
-def _is_it(measurement: Any, note: Mapping[str, Any], slices: tuple[int, int] | None, volume: Volume) -> bool:
-    """Whether a measurement is the one that a note is of."""
+def _is_scan_of(measurement: Any, note: Mapping[str, Any], slices: tuple[int, int] | None, volume: Volume) -> bool:
+    """Return whether a measurement is the one that a note describes."""
     if isinstance(measurement, AbsentScan) or not note:
         return False
     if measurement.volume_shape != volume.data.shape or measurement.slice_range != slices:
@@ -196,7 +196,7 @@ def _is_it(measurement: Any, note: Mapping[str, Any], slices: tuple[int, int] | 
 
 
 def _norm(data: npt.NDArray[Any]) -> float:
-    """Euclidean norm; slice by slice, since double precision of all of it might be too much."""
+    """Return the Euclidean norm, computed slice by slice, since a double-precision copy may not fit into memory."""
     return float(np.sqrt(sum(np.square(np.abs(part), dtype=np.float64).sum() for part in data)))
 
 

@@ -1,4 +1,4 @@
-"""K-space out: npz, which `napari_d3ip.io.read` gives back unchanged."""
+"""Write k-space to npz, which `napari_d3ip.io.read` reads back unchanged."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def save_kspace(path: str | Path, kspace: KSpace) -> None:
     Parameters
     ----------
     path : str or Path
-        ``.npz``.
+        File to write, ``.npz``.
     kspace : KSpace
-        Read back, it is the same but for ``source``, which becomes the file's name.
+        What to write; read back, only ``source`` differs, which becomes the file's name.
 
     Raises
     ------
     FileError
-        If the ending is another or the file cannot be written; no partial file is left.
+        If the ending is not ``.npz`` or the file cannot be written; no partial file is left.
     """
     path = Path(path)
     if path.suffix.lower() != ".npz":
-        raise FileError(f"{path.name} has no ending of k-space; use .npz.")
+        raise FileError(f"{path.name} must end in .npz to hold k-space; change the ending.")
     fields = {name: getattr(kspace, name) for name in _FIELDS}
     with replacing(path) as part:
         save_arrays(

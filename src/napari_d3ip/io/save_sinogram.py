@@ -1,4 +1,4 @@
-"""Measurements out: Data Exchange HDF5 and npz, which `napari_d3ip.io.read` gives back unchanged."""
+"""Write sinograms to Data Exchange HDF5 and npz, which `napari_d3ip.io.read` reads back unchanged."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def save_sinogram(path: str | Path, sinogram: Sinogram) -> None:
     Parameters
     ----------
     path : str or Path
-        ``.h5`` or ``.hdf5`` (Data Exchange, projections in view order, which TomoPy reads too) or ``.npz``.
+        File to write, ``.h5`` or ``.hdf5`` (Data Exchange, projections in view order; TomoPy reads it) or ``.npz``.
     sinogram : Sinogram
-        Read back, it is the same but for ``source``, which becomes the file's name.
+        What to write; read back, only ``source`` differs, which becomes the file's name.
 
     Raises
     ------
@@ -29,7 +29,7 @@ def save_sinogram(path: str | Path, sinogram: Sinogram) -> None:
     path = Path(path)
     ending = path.suffix.lower()
     if ending not in (".h5", ".hdf5", ".npz"):
-        raise FileError(f"{path.name} has no ending of a measurement; use .h5 or .npz.")
+        raise FileError(f"{path.name} must end in .h5, .hdf5 or .npz to hold a sinogram; change the ending.")
     with replacing(path) as part:
         if ending == ".npz":
             _write_npz(part, sinogram)
@@ -38,7 +38,7 @@ def save_sinogram(path: str | Path, sinogram: Sinogram) -> None:
 
 
 def _attributes(sinogram: Sinogram) -> dict[str, Any]:
-    """What the Data Exchange format has no place for."""
+    """Return the attributes that the Data Exchange format does not define."""
     optional = {
         "center": sinogram.center,
         "geometry": None if sinogram.geometry == "parallel" else sinogram.geometry,

@@ -1,4 +1,4 @@
-"""Writer of image stacks."""
+"""Write image stacks."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from napari_d3ip.measurement import ImageStack
 
 
 def save_stack(path: str | Path, stack: ImageStack) -> None:
-    """Write a stack with its point spread function and what was measured.
+    """Write a stack with its point spread function and mask.
 
     Parameters
     ----------
     path : str or Path
-        ``.npz``.
+        File to write, ``.npz``.
     stack : ImageStack
-        Read back, it is the same but for ``source``, which becomes the file's name.
+        What to write; read back, only ``source`` differs, which becomes the file's name.
 
     Raises
     ------
     FileError
-        If the ending is another or the file cannot be written; no partial file is left.
+        If the ending is not ``.npz`` or the file cannot be written; no partial file is left.
     """
     path = Path(path)
     if path.suffix.lower() != ".npz":
-        raise FileError(f"{path.name} has no ending of a stack with its geometry; use .npz.")
+        raise FileError(f"{path.name} must end in .npz to hold a stack with its blur; change the ending.")
     fields = {name: getattr(stack, name) for name in ("psf", "mask", "noise_level", "voxel_size")}
     with replacing(path) as part:
         save_arrays(

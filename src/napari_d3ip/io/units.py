@@ -1,6 +1,6 @@
-"""Names of units as files write them, and the ones this package uses.
+"""Names of units, as in files and as in this package.
 
-Knows no file format.
+No knowledge of file formats.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ AngleUnit = Literal["degree", "radian"]
 
 
 def length_unit(text: str | None) -> str | None:
-    """Singular English name of a unit of length, or None if the text names none (``"pixel"``, ``""``)."""
+    """Return the singular English name of a unit of length, or None for other texts (``"pixel"``, ``""``)."""
     cleaned = (text or "").strip().lower()
     return next((name for name, spellings in _LENGTHS.items() if cleaned in spellings), None)
 
 
 def units_in_napari(text: str) -> tuple[str, str, str]:
-    """Units of z, y and x that napari knows, which refuses words that are none: of length, else ``"pixel"``."""
+    """Return the units of z, y and x for napari, which rejects unknown words: a length, else ``"pixel"``."""
     return (length_unit(text) or "pixel",) * 3
 
 
 def convert_length(value: float, unit: str, to: str) -> float:
-    """Convert between units that `length_unit` gives."""
+    """Convert between units that `length_unit` returns."""
     return value * (_METERS[unit] / _METERS[to])
 
 
 def common_voxel_size(
     scale: Sequence[float], units: Sequence[object]
 ) -> tuple[tuple[float, float, float] | None, str]:
-    """Voxel size in one unit, of axes that may each have their own; None of voxels of 1 pixel, whose size nobody set.
+    """Return the voxel size in one unit; None for voxels of 1 pixel, whose size was not set.
 
     Parameters
     ----------
     scale : sequence of float
-        Of z, y and x.
+        Scale of z, y and x.
     units : sequence
-        Of z, y and x, as napari's layers have them: words, or what `str` makes words of.
+        Units of z, y and x, as napari's layers have them; converted with `str`.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def common_voxel_size(
 
 
 def angle_unit(text: str | None) -> AngleUnit | None:
-    """``"degree"`` or ``"radian"``, or None if the text names neither."""
+    """Return ``"degree"`` or ``"radian"``, or None if the text names neither."""
     cleaned = (text or "").strip().lower()
     if cleaned.startswith("deg") or cleaned == "°":
         return "degree"

@@ -1,6 +1,6 @@
-"""Measurements: data with its geometry and provenance, the one type readers yield and the engine takes.
+"""Measurements: data with geometry and provenance, returned by readers and taken by methods.
 
-A module a kind; numpy only: no files, no torch, no Qt.
+One module per kind; NumPy only: no files, no torch, no Qt.
 """
 
 from napari_d3ip.measurement.base import (

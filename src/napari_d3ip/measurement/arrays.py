@@ -1,6 +1,6 @@
-"""Arrays of what callers hand over, in single precision and read-only; what cannot be one is refused in a sentence.
+"""Validate arrays from callers and convert them to single precision, read-only.
 
-Numpy only: no files, no torch, no Qt.
+NumPy only: no files, no torch, no Qt.
 """
 
 from __future__ import annotations
@@ -18,73 +18,73 @@ _LONGEST = 160
 
 
 def as_array(given: Any, name: str, source: str) -> npt.NDArray[Any]:
-    """Return the array that something is, without a copy where it is one.
+    """Convert to an array, without a copy if it is one.
 
     Parameters
     ----------
     given : array_like
-        An array, nested sequences of numbers, or what numpy can look into.
+        Array, nested sequences of numbers, or other objects that NumPy can convert.
     name, source : str
-        What it is called in messages, and where it came from.
+        Name in messages, and origin of the values.
 
     Raises
     ------
     MeasurementError
-        If values are masked, or numpy makes no array of it: rows of different lengths, tensors that require grad.
+        If values are masked, or NumPy cannot convert it: rows of different lengths, tensors that require grad.
     """
     masked = _masked(given)
     if masked:
         raise MeasurementError(
-            f"{name}: {masked} values of {source} are masked, and a scan keeps no such mask; fill them in, or leave "
+            f"{name}: must not be masked, got {masked} masked values in {source}; fill them in, or leave "
             "them out (.filled(), .compressed())."
         )
     try:
         return np.asarray(given)
     except MemoryError:
         raise
-    except Exception as error:  # Of foreign types, by which __array__ fails.
+    except Exception as error:  # Foreign types, whose __array__ fails.
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")[:_LONGEST]
         raise MeasurementError(
-            f"{name}: {type(given).__name__} of {source} is no array ({reason}); give numbers in one array."
+            f"{name}: must be an array of numbers, got {type(given).__name__} in {source} ({reason}); give one array."
         ) from error
 
 
 def as_single(
     given: Any, name: str, source: str, dtype: type[np.float32] | type[np.complex64] = np.float32
 ) -> npt.NDArray[Any]:
-    """Return numbers in single precision, contiguous, without a copy where they are that.
+    """Convert to a contiguous array in single precision, without a copy if it is one.
 
     Raises
     ------
     MeasurementError
-        As `as_array`, or if it holds no numbers, or such as single precision cannot hold.
+        As for `as_array`, or if it does not hold numbers, or holds values out of range of single precision.
     """
     array = as_array(given, name, source)
     kinds = "fiubc" if dtype is np.complex64 else "fiub"
     if array.dtype.kind not in kinds:
         what = "real numbers" if array.dtype.kind == "c" else "numbers"
-        raise MeasurementError(f"{name}: {source} holds {array.dtype}, not {what}; give another array.")
+        raise MeasurementError(f"{name}: {source} must hold {what}, got {array.dtype}; give another array.")
     with np.errstate(over="ignore", under="ignore"):
         single = np.ascontiguousarray(array, dtype=dtype)
     if single.dtype != array.dtype and array.dtype.kind in "fc":
         _check_range(single, array, name, source)
-    # What numpy makes of a single number has one axis.
+    # NumPy turns a single number into an array with one axis.
     return single.reshape(array.shape)
 
 
 def frozen(array: npt.NDArray[_Number], given: Any = None) -> npt.NDArray[_Number]:
-    """Return the same numbers, read-only, in memory that nobody can write to.
+    """Return the array read-only, in memory that nobody else can write to.
 
     Parameters
     ----------
     array : ndarray
-        What was made of ``given``.
+        Array converted from ``given``.
     given : object, optional
-        What a caller has in hand; ``array`` is copied where it may be the same memory, unless that is read-only.
+        Object of the caller; ``array`` is copied if it may share its memory, unless that is read-only.
     """
     if isinstance(given, np.ndarray):
         alias = _is_writeable(given) and np.may_share_memory(array, given)
-    else:  # A tensor, or whatever else has its numbers somewhere.
+    else:  # A tensor, or another object with its own memory.
         alias = not isinstance(given, list | tuple | None)
     own = array.copy() if alias else array
     base: Any = own
@@ -95,18 +95,18 @@ def frozen(array: npt.NDArray[_Number], given: Any = None) -> npt.NDArray[_Numbe
 
 
 def _is_writeable(array: npt.NDArray[Any]) -> bool:
-    """Whether somebody may write to the memory that an array, or one that it is a view of, looks at."""
+    """Return whether the memory of an array, or of one that it is a view of, can be written to."""
     base: Any = array
     while isinstance(base, np.ndarray):
         if base.flags.writeable:
             return True
         base = base.base
-    # A buffer of somebody else's, unless it is a file that is read or cannot change.
+    # A foreign buffer, unless it is a read-only file or cannot change.
     return not (base is None or isinstance(base, bytes | mmap))
 
 
 def _masked(given: Any) -> int:
-    """Count masked values of an array, or of those in a sequence."""
+    """Count masked values of an array, or of arrays in a sequence."""
     if isinstance(given, np.ma.MaskedArray):
         return int(np.ma.getmaskarray(given).sum())
     if isinstance(given, list | tuple):
@@ -115,7 +115,7 @@ def _masked(given: Any) -> int:
 
 
 def _check_range(single: npt.NDArray[Any], array: npt.NDArray[Any], name: str, source: str) -> None:
-    """Refuse numbers that are finite, or not all zero, in the precision they were given in alone."""
+    """Check that values neither overflow nor vanish in single precision."""
     lost = int(np.count_nonzero(np.isfinite(array) & ~np.isfinite(single)))
     vanished = bool(array.any()) and not single.any()
     if lost or vanished:

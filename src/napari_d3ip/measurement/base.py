@@ -1,4 +1,4 @@
-"""The base class of measurements, and checks that they share."""
+"""Base class of measurements, and shared checks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ BoolArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Origin:
-    """How to read a scan again.
+    """Record of how to read a scan again.
 
     Parameters
     ----------
     path : str
-        The file or folder, absolute.
+        Absolute path of the file or folder.
     options : dict
         Fields of `napari_d3ip.io.ReadOptions` that were given; paths are absolute.
     """
@@ -46,19 +46,19 @@ class Measurement(ABC):
     unit : str
         Unit of ``voxel_size``, for instance ``"micrometer"``.
     source : str
-        Where the data came from, for layer names and messages.
+        Origin of the data, for layer names and messages.
     provenance : dict
-        What was done to the data before it got here (JSON values).
+        Processing of the data so far (JSON values).
     origin : Origin, optional
-        How to read it again; None if it is not as read from a file.
+        How to read it again; None if it differs from the file.
     slice_range : tuple of int, optional
-        First and last + 1 of the slices that these are of a longer scan; None if they are all of it.
+        First and last + 1 slice within a longer scan; None for a whole scan.
     part_of : Origin, optional
-        How to read the longer scan that these slices are of.
+        How to read the longer scan.
     """
 
     kind: ClassVar[str]
-    """Name of the kind of measurement, as settings and readers know it."""
+    """Name of the kind of measurement, as in settings and readers."""
 
     data: npt.NDArray[Any]
     voxel_size: tuple[float, float, float] | None = None
@@ -72,7 +72,7 @@ class Measurement(ABC):
     @property
     @abstractmethod
     def volume_shape(self) -> tuple[int, int, int]:
-        """Shape (z, y, x) of the volume this measures."""
+        """Return the shape (z, y, x) of the measured volume."""
 
     @abstractmethod
     def select(self, *, slices: slice | None = None) -> Self:
@@ -80,17 +80,17 @@ class Measurement(ABC):
 
     @abstractmethod
     def _details(self) -> dict[str, Any]:
-        """Return what `describe` says of this kind of measurement alone, axes first."""
+        """Return the entries of `describe` for this kind of measurement, axes first."""
 
     def _missing(self) -> list[str]:
-        """Return the names of fields that are not known."""
+        """Return the names of fields that are unknown."""
         return ["voxel_size"] if self.voxel_size is None else []
 
     def _value_range(self) -> list[float]:
         return [float(self.data.min()), float(self.data.max())]
 
     def describe(self) -> dict[str, Any]:
-        """Return what is known of the measurement, as JSON values (``napari-d3ip info``)."""
+        """Return the known properties of the measurement, as JSON values (``napari-d3ip info``)."""
         return {
             "kind": self.kind,
             "source": self.source,
@@ -105,9 +105,9 @@ class Measurement(ABC):
         }
 
     def _selected(self, slices: slice) -> dict[str, Any]:
-        """Return the fields that say which slices of the whole scan some of these slices are.
+        """Return the fields that locate the selected slices within the whole scan.
 
-        The range is None where they are not adjacent.
+        The range is None if they are not adjacent.
         """
         chosen = range(len(self.data))[slices]
         before = 0 if self.slice_range is None else self.slice_range[0]
@@ -121,36 +121,34 @@ class Measurement(ABC):
 
 
 def is_measured(mask: Any, source: str) -> BoolArray:
-    """A mask as Booleans: its zeros are False, all others True.
+    """Convert a mask to Booleans: zeros become False, others True.
 
     Raises
     ------
     MeasurementError
-        If the others differ: these are weights, no mask.
+        If the others differ: these are weights, not a mask.
     """
     given = as_array(mask, "mask", source)
     true: BoolArray = given != 0
     if given.dtype != bool and len(np.unique(given[true])) > 1:
-        raise MeasurementError(
-            f"mask: that of {source} has more values than 0 and 1; give 1 for what was measured, 0 for what was not."
-        )
+        raise MeasurementError(f"mask: values in {source} must be 0 or 1; give 1 for measured samples, 0 for others.")
     return true
 
 
 def as_plain_array(data: Any) -> npt.NDArray[Any]:
-    """Array of what numpy reads, of a tensor on any device, or of a deepinv list of tensors (batch, ...)."""
+    """Convert an array, a tensor on any device, or a deepinv list of tensors (batch, ...) to an array."""
     if isinstance(parts := getattr(data, "x", None), list):
         return np.concatenate([(part := as_plain_array(one)).reshape(len(part), -1) for one in parts], axis=1)
     return as_array(data.detach().cpu().resolve_conj() if hasattr(data, "detach") else data, "data", "the measurement")
 
 
 def checked_voxel_size(given: Any) -> tuple[float, float, float] | None:
-    """Size (z, y, x) of what is one number or three, if it is given.
+    """Return a voxel size as (z, y, x) from one number or three, or None.
 
     Raises
     ------
     MeasurementError
-        If it is something else, or not positive and finite.
+        If it has another form, or is not positive and finite.
     """
     if given is None:
         return None
@@ -159,12 +157,12 @@ def checked_voxel_size(given: Any) -> tuple[float, float, float] | None:
     except (TypeError, ValueError):
         z = y = x = 0.0
     if not all(0 < size < np.inf for size in (z, y, x)):
-        raise MeasurementError(f"voxel_size: {given} must be one or three positive numbers.")
+        raise MeasurementError(f"voxel_size: must be one or three positive numbers, got {given}.")
     return z, y, x
 
 
 def checked_noise_level(given: float | None) -> float | None:
-    """Noise level as a float, if it is given.
+    """Return the noise level as a float, or None.
 
     Raises
     ------
@@ -174,11 +172,11 @@ def checked_noise_level(given: float | None) -> float | None:
     if given is None:
         return None
     if not (np.isfinite(given) and given > 0):
-        raise MeasurementError(f"noise_level: {given} must be positive.")
+        raise MeasurementError(f"noise_level: must be positive, got {given}.")
     return float(given)
 
 
 def first_few(numbers: npt.NDArray[np.intp]) -> str:
-    """The first few of some numbers, in words."""
+    """Format the first few of some numbers."""
     few = ", ".join(str(number) for number in numbers[:3])
     return few + (", …" if len(numbers) > 3 else "")

@@ -1,4 +1,4 @@
-"""What an array holds as a short text, to see later whether it still does.
+"""Digest of an array, to detect changes of its content.
 
 NumPy only.
 """
@@ -13,17 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 MOST_BYTES = 2**26
-"""Arrays up to this size are hashed whole, larger ones by so many bytes of rows that are evenly spread."""
+"""Arrays up to this size are hashed completely, larger ones by about as many bytes of evenly spaced rows."""
 
 
 def array_digest(array: npt.NDArray[Any]) -> str:
-    """Return shape, type and a hash of the numbers.
+    """Return a text with shape, type and a hash of the values.
 
     Parameters
     ----------
     array : ndarray
-        Any shape. Above `MOST_BYTES` only every n-th row is hashed, so that it takes a fraction of a second whatever
-        the size: a filter, a crop or another scan is seen, a single voxel may not be.
+        Any shape. Above `MOST_BYTES` only every n-th row is hashed, to take a fraction of a second for any size:
+        a filter, a crop or another scan is detected, a change of a single voxel may not be.
 
     Returns
     -------

@@ -43,7 +43,7 @@ class KSpace(Measurement):
     image_shape : tuple of int, optional
         Height and width of a slice in pixels; Cartesian data have that of their grid.
     calibration : array_like, optional
-        Fully sampled centre of k-space, measured apart; shape (z, coil, cy, cx), DC in the centre, same scale.
+        Separately measured, fully sampled centre of k-space; shape (z, coil, cy, cx), DC in the centre, same scale.
     noise_level : float, optional
         Root mean square of the complex noise of a sample, for instance 1 after prewhitening; estimated if not given.
     voxel_size, unit, source, provenance, origin, slice_range, part_of
@@ -52,7 +52,7 @@ class KSpace(Measurement):
     Raises
     ------
     MeasurementError
-        If the data or the geometry cannot be right; the message says what to do.
+        If the data or the geometry are invalid; the message says how to correct it.
     """
 
     kind: ClassVar[str] = "kspace"
@@ -77,8 +77,7 @@ class KSpace(Measurement):
             data = data * mask[:, None]
             if not data.any(axis=(1, 2, 3)).all():
                 raise MeasurementError(
-                    f"mask: it leaves a slice of {self.source} without any signal; give the samples that were "
-                    "measured."
+                    f"mask: must leave signal in every slice of {self.source}; give the samples that were measured."
                 )
         self._set(
             data=frozen(data, self.data),
@@ -96,16 +95,16 @@ class KSpace(Measurement):
         data = as_array(self.data, "data", where)
         if not np.iscomplexobj(data):
             raise MeasurementError(
-                f"data: {where} is real ({data.dtype}), but k-space is complex; if these are magnitudes or images, "
-                "simulate a measurement of them, if real and imaginary parts are apart, join them."
+                f"data: {where} must be complex, got {data.dtype}; if these are magnitudes or images, "
+                "simulate a measurement of them, if they are separate real and imaginary parts, join them."
             )
         if data.ndim != 4:
             raise MeasurementError(
-                f"data: {where} has shape {data.shape}, but k-space needs four axes (z, coil, ky, kx); for a single "
+                f"data: {where} must have four axes (z, coil, ky, kx), got shape {data.shape}; for a single "
                 "coil give data[:, None], for a single slice data[None]."
             )
         if data.size == 0:
-            raise MeasurementError(f"data: {where} is empty (shape {data.shape}); choose another dataset.")
+            raise MeasurementError(f"data: {where} must not be empty, got shape {data.shape}; choose another dataset.")
         data = as_single(data, "data", where, np.complex64)
         bad = int(np.count_nonzero(~np.isfinite(data)))
         if bad:
@@ -137,11 +136,14 @@ class KSpace(Measurement):
         coil_maps = as_single(self.coil_maps, "coil_maps", self.source, np.complex64)
         if coil_maps.shape != wanted:
             raise MeasurementError(
-                f"coil_maps: shape {coil_maps.shape} does not fit {self.source}; give {wanted} (z, coil, y, x), the "
+                f"coil_maps: must have shape {wanted} (z, coil, y, x) for {self.source}, got {coil_maps.shape}; give "
+                "the "
                 "matrix of the images."
             )
         if not np.isfinite(coil_maps).all() or not coil_maps.any():
-            raise MeasurementError("coil_maps: they hold NaN or nothing but zeros; estimate them from the data.")
+            raise MeasurementError(
+                "coil_maps: must be finite and not all zero; give other maps, or none to estimate them from the data."
+            )
         return frozen(coil_maps, self.coil_maps)
 
     def _checked_calibration(self, data: ComplexArray) -> ComplexArray | None:
@@ -150,31 +152,35 @@ class KSpace(Measurement):
         calibration = as_single(self.calibration, "calibration", self.source, np.complex64)
         if calibration.ndim != 4 or calibration.shape[:2] != data.shape[:2] or not np.isfinite(calibration).all():
             raise MeasurementError(
-                f"calibration: shape {calibration.shape} does not fit {self.source}; give the finite, fully sampled "
-                f"centre of k-space, {data.shape[:2]} slices and coils."
+                f"calibration: must have {data.shape[:2]} slices and coils for {self.source}, got shape "
+                f"{calibration.shape}; give the "
+                "finite, fully sampled centre of k-space."
             )
         return frozen(calibration, self.calibration)
 
     def _checked_trajectory(self, data: ComplexArray) -> tuple[FloatArray | None, tuple[int, int]]:
-        """Trajectory and slice shape."""
+        """Return trajectory and slice shape."""
         grid = (int(data.shape[2]), int(data.shape[3]))
         if self.trajectory is None:
             if self.image_shape is not None and tuple(self.image_shape) != grid:
                 raise MeasurementError(
-                    f"image_shape: {tuple(self.image_shape)} is not the grid {grid} of Cartesian data; leave it out."
+                    f"image_shape: must be the grid {grid} of Cartesian data, got {tuple(self.image_shape)}; leave it "
+                    "out."
                 )
             return None, grid
         trajectory = as_single(self.trajectory, "trajectory", self.source)
         if trajectory.shape != (*grid, 2):
             raise MeasurementError(
-                f"trajectory: shape {trajectory.shape} does not fit samples of shape {grid} in {self.source}; give "
+                f"trajectory: must have shape {(*grid, 2)} for samples in {self.source}, got {trajectory.shape}; give "
                 "one (ky, kx) for each readout and sample."
             )
         if self.image_shape is None:
-            raise MeasurementError("image_shape: non-Cartesian data need the height and width of a slice in pixels.")
+            raise MeasurementError(
+                "image_shape: missing for non-Cartesian data; give the height and width of a slice in pixels."
+            )
         height, width = (int(v) for v in self.image_shape)
         if min(height, width) < 1:
-            raise MeasurementError(f"image_shape: {self.image_shape} must be two positive numbers of pixels.")
+            raise MeasurementError(f"image_shape: must be two positive numbers of pixels, got {self.image_shape}.")
         limit = np.array((height, width)) / 2
         if not np.isfinite(trajectory).all() or bool((np.abs(trajectory) > limit * (1 + 1e-3)).any()):
             largest = float(np.abs(np.nan_to_num(trajectory, nan=np.inf)).max())
@@ -185,10 +191,12 @@ class KSpace(Measurement):
         return frozen(trajectory, self.trajectory), (height, width)
 
     def _checked_mask(self, data: ComplexArray) -> BoolArray | None:
-        """Mask of shape (z, ky, kx); None for non-Cartesian data."""
+        """Return the mask of shape (z, ky, kx); None for non-Cartesian data."""
         if self.trajectory is not None:
             if self.mask is not None:
-                raise MeasurementError("mask: non-Cartesian data have none; leave unwanted readouts out of the data.")
+                raise MeasurementError(
+                    "mask: must not be given for non-Cartesian data; leave unwanted readouts out of the data."
+                )
             return None
         wanted = (data.shape[0], *data.shape[2:])
         if self.mask is None:
@@ -196,33 +204,33 @@ class KSpace(Measurement):
         mask = is_measured(self.mask, self.source)
         if mask.shape not in (wanted, wanted[1:]):
             raise MeasurementError(
-                f"mask: shape {mask.shape} does not fit {self.source}; give {wanted[1:]} (ky, kx) or "
-                f"{wanted} (z, ky, kx)."
+                f"mask: must have shape {wanted[1:]} (ky, kx) or {wanted} (z, ky, kx) for {self.source}, got "
+                f"{mask.shape}."
             )
         mask = np.ascontiguousarray(np.broadcast_to(mask, wanted))
         if not mask.any(axis=(1, 2)).all():
-            raise MeasurementError("mask: it leaves a slice without any sample; give one with measured samples.")
+            raise MeasurementError("mask: must have samples in every slice; give one with measured samples.")
         return mask
 
     @property
     def is_cartesian(self) -> bool:
-        """Whether the samples lie on a grid."""
+        """Return whether the samples lie on a grid."""
         return self.trajectory is None
 
     @property
     def volume_shape(self) -> tuple[int, int, int]:
-        """Shape (z, y, x) of the volume this measures."""
+        """Return the shape (z, y, x) of the measured volume."""
         height, width = self.image_shape or self.data.shape[2:]
         return (self.data.shape[0], height, width)
 
     @property
     def coils(self) -> int:
-        """Number of coils."""
+        """Return the number of coils."""
         return int(self.data.shape[1])
 
     @property
     def acceleration(self) -> float:
-        """Pixels of the images over samples measured by a coil."""
+        """Return the ratio of image pixels to samples measured by a coil."""
         samples = self.data[0, 0].size * len(self.data) if self.mask is None else np.count_nonzero(self.mask)
         return float(np.prod(self.volume_shape)) / float(samples)
 

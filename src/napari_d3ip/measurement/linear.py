@@ -1,4 +1,4 @@
-"""Data of a linear operator of the user's own."""
+"""Data of a user-defined linear operator."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from napari_d3ip.measurement.base import (
 
 @dataclass(frozen=True, eq=False)
 class LinearMeasurement(Measurement):
-    """Data of any linear operator on a volume, whoever wrote it; for Python only.
+    """Data of a linear operator on a volume, from any library; for Python only.
 
     Parameters
     ----------
     data : array_like
-        As the operator gives them, an array or a tensor, real or complex; stored as float32 or complex64. Data of
+        Output of the operator, an array or a tensor, real or complex; stored as float32 or complex64. Data of
         stacked physics are a list of tensors and become one array (batch, values); a single axis gets one in front.
     operator : object
-        Known by what it can do: a deepinv ``LinearPhysics`` (``A`` and ``A_adjoint`` of tensors with batch and channel
-        in front), a sigpy ``Linop`` (``ishape``, ``oshape``, ``H``), or a `LinearOperator` of this package. The volume
-        is real: of complex images, which deepinv has in two channels, it is the real part.
+        Recognized by its methods: a deepinv ``LinearPhysics`` (``A`` and ``A_adjoint`` of tensors with batch and
+        channel in front), a sigpy ``Linop`` (``ishape``, ``oshape``, ``H``), or a `LinearOperator` of this package.
+        The volume is real; for complex images, two channels in deepinv, it is the real part.
     shape : tuple of int, optional
-        Shape (z, y, x) of the volume; a sigpy operator says it itself.
+        Shape (z, y, x) of the volume; default: that of a sigpy operator.
     slicewise : bool, optional
-        The operator is one of slices (batch, 1, y, x), which make the rows of ``data`` one by one; otherwise one of
-        the volume (1, 1, z, y, x). Default: by the shape of a sigpy operator, else True.
+        Whether the operator maps slices (batch, 1, y, x), each to one row of ``data``, or the volume (1, 1, z, y, x).
+        Default: from the shape of a sigpy operator, else True.
     noise_level : float, optional
-        Root mean square of the noise. If not given that of a deepinv physics' ``noise_model`` with a ``sigma``;
-        otherwise estimated, which needs data that are smooth along their last axis.
+        Root mean square of the noise. Default: the ``sigma`` of a deepinv physics' ``noise_model``, else estimated,
+        which needs data that are smooth along their last axis.
     voxel_size, unit, source, provenance, origin, slice_range, part_of
         As in `Measurement`.
 
     Raises
     ------
     MeasurementError
-        If the data or the operator cannot be right; the message says what to do.
+        If the data or the operator are invalid; the message says how to correct it.
     """
 
     kind: ClassVar[str] = "linear"
@@ -60,8 +60,8 @@ class LinearMeasurement(Measurement):
         data = as_plain_array(self.data)
         if data.dtype.kind not in "fiubc" or data.ndim < 1 or not np.isfinite(data).all() or not data.any():
             raise MeasurementError(
-                f"data: {self.source} has shape {data.shape} of {data.dtype}; give finite numbers, not all zero, with "
-                "at least one axis."
+                f"data: {self.source} must hold finite numbers, not all zero, with at least one axis, got shape "
+                f"{data.shape} of {data.dtype}."
             )
         data = np.atleast_2d(np.ascontiguousarray(data, dtype=np.complex64 if np.iscomplexobj(data) else np.float32))
         given = tuple(int(size) for size in getattr(self.operator, "ishape", ()))
@@ -70,14 +70,15 @@ class LinearMeasurement(Measurement):
         shape = tuple(int(size) for size in self.shape or default)
         if len(shape) != 3 or min(shape) < 1 or (slicewise and shape[0] != len(data)):
             raise MeasurementError(
-                f"shape: {shape} is not the (z, y, x) of a volume with data of shape {data.shape}; give that of the "
+                f"shape: must be the (z, y, x) of a volume with data of shape {data.shape}, got {shape}; give that of "
+                "the "
                 "volume, and slicewise=False if the operator is not one of slices."
             )
         known = all(hasattr(self.operator, name) for name in ("A", "A_adjoint")) or bool(given)
         if not known and not all(hasattr(self.operator, name) for name in ("forward", "adjoint", "domain_shape")):
             raise MeasurementError(
-                f"operator: {type(self.operator).__name__} is none; give an object with A and A_adjoint (deepinv), or "
-                "a sigpy Linop."
+                "operator: must have A and A_adjoint (deepinv), or be a sigpy Linop, got "
+                f"{type(self.operator).__name__}."
             )
         noise_level = checked_noise_level(self.noise_level)
         self._set(
@@ -90,7 +91,7 @@ class LinearMeasurement(Measurement):
 
     @property
     def stated_noise(self) -> float | None:
-        """Root mean square of the noise as the measurement or the noise model of its operator says."""
+        """Return the root mean square noise stated by the measurement or its operator's noise model."""
         model = getattr(self.operator, "noise_model", None)
         sigma = getattr(model, "sigma", None)
         if self.noise_level is not None or sigma is None or hasattr(model, "gain"):
@@ -100,12 +101,12 @@ class LinearMeasurement(Measurement):
 
     @property
     def volume_shape(self) -> tuple[int, int, int]:
-        """Shape (z, y, x) of the volume this measures."""
-        z, y, x = self.shape or (0, 0, 0)  # Filled in at the start.
+        """Return the shape (z, y, x) of the measured volume."""
+        z, y, x = self.shape or (0, 0, 0)  # Set in __post_init__.
         return (z, y, x)
 
     def select(self, *, slices: slice | None = None) -> LinearMeasurement:
-        """Some slices, where each makes its own data.
+        """Select slices, if each has its own data.
 
         Raises
         ------
@@ -115,7 +116,9 @@ class LinearMeasurement(Measurement):
         if slices is None:
             return self
         if not self.slicewise:
-            raise MeasurementError("slices: the operator couples them; reconstruct the whole volume.")
+            raise MeasurementError(
+                "slices: cannot be selected, since the operator couples them; reconstruct the whole volume."
+            )
         data = self.data[slices]
         _, height, width = self.volume_shape
         return replace(self, data=data, shape=(len(data), height, width), **self._selected(slices))

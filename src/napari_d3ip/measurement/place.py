@@ -1,4 +1,4 @@
-"""Where a measurement's volume lies in the world."""
+"""Position of a measurement's volume in world coordinates."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import numpy as np
 from napari_d3ip.measurement.base import Measurement
 
 PLACE = "place"
-"""Provenance of scans that are made of a layer: where its first voxel (z, y, x) is in the world."""
+"""Provenance of scans created from a layer: world coordinates of the first voxel (z, y, x)."""
 ORIENTATION = "orientation"
-"""Provenance beside `PLACE`: a 3 x 3 matrix, whose columns are the directions of z, y and x in the world; without it
-they are the world's own."""
+"""Provenance beside `PLACE`: a 3 x 3 matrix, whose columns are the directions of z, y and x in the world; default:
+the world axes."""
 SAMPLE = "sample"
 """Provenance of the bundled scans: the name of the sample."""
 
 
 def place_in_world(measurement: Measurement) -> tuple[float, float, float]:
-    """Where the first voxel (z, y, x) of a measurement's volume is, in its unit; not 0 for part of a longer scan."""
+    """Return the position of the first voxel (z, y, x) of a measurement's volume, not 0 for a part of a scan."""
     place = np.array(measurement.provenance.get(PLACE, (0.0, 0.0, 0.0)), dtype=np.float64)
     if measurement.slice_range is not None:
         thickness, *_ = measurement.voxel_size or (1.0,)

@@ -1,6 +1,6 @@
 """Point spread functions of microscopes: Gaussian, and Born & Wolf's of a perfect lens.
 
-Numpy and scipy only. All have odd shape, their centre in the middle, and sum 1.
+NumPy and SciPy only. All have odd shape, their centre in the middle, and sum 1.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy.typing as npt
 from napari_d3ip.errors import MeasurementError
 
 FloatArray = npt.NDArray[np.float32]
-# Half the size of a Gaussian in standard deviations, and samples of the pupil's radius.
+# Half the width of a Gaussian in standard deviations, and samples of the pupil's radius.
 _SIGMAS, _PUPIL = 3.5, 200
 
 
 def gaussian_psf(fwhm: float | Sequence[float]) -> FloatArray:
-    """Gaussian point spread function.
+    """Compute a Gaussian point spread function.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def gaussian_psf(fwhm: float | Sequence[float]) -> FloatArray:
     """
     widths = np.atleast_1d(np.asarray(fwhm, dtype=np.float64))
     if widths.shape not in ((1,), (3,)) or not (np.isfinite(widths).all() and widths.min() >= 0):
-        raise MeasurementError(f"psf: widths {fwhm} are not possible; give one number of voxels or z, y, x.")
+        raise MeasurementError(f"psf: widths must be one number of voxels, or z, y, x, of 0 or more, got {fwhm}.")
     psf = np.ones((1, 1, 1))
     for axis, width in enumerate(np.broadcast_to(widths, 3)):
         sigma = float(width) / math.sqrt(8 * math.log(2))
@@ -56,7 +56,7 @@ def born_wolf_psf(
     numerical_aperture: float,
     refractive_index: float = 1.0,
 ) -> FloatArray:
-    """Widefield point spread function of a lens without aberrations (Born & Wolf, *Principles of Optics*, 8.8).
+    """Compute the widefield point spread function of an ideal lens (Born & Wolf, *Principles of Optics*, 8.8).
 
     ``|integral_0^1 J_0(k NA r p) exp(i k NA^2 z p^2 / 2 n) p dp|^2`` with ``k = 2 pi / wavelength``, in the scalar
     and paraxial approximation: too narrow for apertures near the refractive index.
@@ -66,9 +66,9 @@ def born_wolf_psf(
     shape : sequence of int
         Number of voxels along z, y, x; odd.
     voxel_size : sequence of float
-        Of a voxel (z, y, x), in the unit of the wavelength.
+        Size of a voxel (z, y, x), in the unit of the wavelength.
     wavelength : float
-        Of the emitted light in vacuum.
+        Wavelength of the emitted light in vacuum.
     numerical_aperture, refractive_index : float
         Of the objective, and of its immersion medium.
 
@@ -80,7 +80,7 @@ def born_wolf_psf(
     Raises
     ------
     MeasurementError
-        If a parameter is impossible.
+        If a parameter is invalid.
     """
     sizes = [float(size) for size in voxel_size]
     odd = len(shape) == 3 and all(int(length) % 2 == 1 for length in shape)
@@ -93,7 +93,7 @@ def born_wolf_psf(
     from scipy.special import j0
 
     z, y, x = ((np.arange(length) - length // 2) * size for length, size in zip(map(int, shape), sizes, strict=True))
-    # Radii that differ by rounding are the same.
+    # Merge radii that differ by rounding.
     radius, place = np.unique((np.hypot(y[:, None], x) / min(sizes)).round(6), return_inverse=True)
     radius *= min(sizes)
     pupil = (np.arange(_PUPIL) + 0.5) / _PUPIL

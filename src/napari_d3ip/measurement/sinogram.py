@@ -35,8 +35,8 @@ class Sinogram(Measurement):
     angles : array_like
         Shape (angle,), degrees.
     center : float, optional
-        Detector coordinate of the rotation axis in pixels; default ``(detectors - 1) / 2``. In a fan the ray that
-        meets it stands upright on the detector.
+        Detector coordinate of the rotation axis in pixels; default ``(detectors - 1) / 2``. The ray of a fan through
+        this point is perpendicular to the detector.
     geometry : {"parallel", "fan"}
         Beam geometry.
     detector_pitch : float
@@ -44,14 +44,14 @@ class Sinogram(Measurement):
     slice_shape : tuple of int, optional
         Height and width of a slice in pixels; default (detectors, detectors).
     source_distance, detector_distance : float, optional
-        Of a fan: from the rotation axis to the source and to the detector, in image pixels.
+        Distance of a fan's source and detector from the rotation axis, in image pixels.
     voxel_size, unit, source, provenance, origin, slice_range, part_of
         As in `Measurement`.
 
     Raises
     ------
     MeasurementError
-        If the data or the geometry cannot be right; the message says what to do.
+        If the data or the geometry are invalid; the message says how to correct it.
     """
 
     kind: ClassVar[str] = "sinogram"
@@ -71,11 +71,12 @@ class Sinogram(Measurement):
         angles = self._checked_angles(data)
         if self.center is not None and not 0 <= self.center <= data.shape[2] - 1:
             raise MeasurementError(
-                f"center: {self.center} lies outside the detector (0 to {data.shape[2] - 1}) of {self.source}; give "
+                f"center: must lie on the detector (0 to {data.shape[2] - 1}) of {self.source}, got {self.center}; "
+                "give "
                 "the axis position in detector pixels."
             )
         if not 0 < self.detector_pitch < np.inf:
-            raise MeasurementError(f"detector_pitch: {self.detector_pitch} must be positive and finite.")
+            raise MeasurementError(f"detector_pitch: must be positive and finite, got {self.detector_pitch}.")
         self._set(
             data=frozen(data, self.data),
             angles=frozen(angles),
@@ -89,23 +90,23 @@ class Sinogram(Measurement):
         data = as_array(self.data, "data", where)
         if np.iscomplexobj(data):
             raise MeasurementError(
-                f"data: {where} is complex, but a sinogram is real; if this is k-space, open it as such, "
+                f"data: {where} must be real, got {data.dtype}; if this is k-space, open it as such, "
                 "otherwise give its real part."
             )
         if data.dtype.kind not in "fiub":
-            raise MeasurementError(f"data: {where} holds {data.dtype}, not numbers; choose another dataset.")
+            raise MeasurementError(f"data: {where} must hold numbers, got {data.dtype}; choose another dataset.")
         if data.ndim != 3:
             raise MeasurementError(
-                f"data: {where} has shape {data.shape}, but a sinogram needs three axes (z, angle, detector); "
+                f"data: {where} must have three axes (z, angle, detector), got shape {data.shape}; "
                 "for a single slice give data[None], for an image simulate a measurement first."
             )
         if data.size == 0:
-            raise MeasurementError(f"data: {where} is empty (shape {data.shape}); choose another dataset.")
+            raise MeasurementError(f"data: {where} must not be empty, got shape {data.shape}; choose another dataset.")
         data = as_single(data, "data", where)
         bad = int(np.count_nonzero(~np.isfinite(data)))
         if bad:
             raise MeasurementError(
-                f"data: {bad} of {data.size} values in {where} are NaN or infinite; mend or interpolate these "
+                f"data: {bad} of {data.size} values in {where} are NaN or infinite; correct or interpolate these "
                 "detector pixels first."
             )
         if not data.any():
@@ -116,11 +117,12 @@ class Sinogram(Measurement):
         where = self.source
         given = as_array(self.angles, "angles", where)
         if given.dtype.kind not in "fiu":
-            raise MeasurementError(f"angles: those of {where} are {given.dtype}, not real numbers; give degrees.")
+            raise MeasurementError(f"angles: those of {where} must be real numbers, got {given.dtype}; give degrees.")
         angles: npt.NDArray[np.float64] = given.astype(np.float64)
         if angles.ndim != 1:
             raise MeasurementError(
-                f"angles: shape {angles.shape} in {where}; give one axis, an angle in degrees per projection."
+                f"angles: those of {where} must have one axis, got shape {angles.shape}; give an angle in degrees per "
+                "projection."
             )
         if len(angles) != data.shape[1]:
             raise MeasurementError(
@@ -128,7 +130,7 @@ class Sinogram(Measurement):
                 "z, angle, detector); give one angle in degrees per projection, or correct the axis order."
             )
         if not np.isfinite(angles).all():
-            raise MeasurementError(f"angles: NaN or infinite values in {where}; give finite degrees.")
+            raise MeasurementError(f"angles: those of {where} must be finite; give degrees without NaN.")
         return angles
 
     def _checked_slice_shape(self) -> tuple[int, int] | None:
@@ -136,7 +138,7 @@ class Sinogram(Measurement):
             return None
         shape = tuple(int(v) for v in self.slice_shape)
         if len(shape) != 2 or min(shape) < 1:
-            raise MeasurementError(f"slice_shape: {self.slice_shape} must be two positive numbers of pixels.")
+            raise MeasurementError(f"slice_shape: must be two positive numbers of pixels, got {self.slice_shape}.")
         height, width = shape
         return height, width
 
@@ -145,39 +147,41 @@ class Sinogram(Measurement):
         if self.geometry == "parallel":
             for name, distance in distances.items():
                 if distance is not None:
-                    raise MeasurementError(f"{name}: parallel rays have none; give geometry=fan, or leave it out.")
+                    raise MeasurementError(
+                        f"{name}: does not apply to parallel rays; give geometry=fan, or leave it out."
+                    )
             return
         if self.geometry != "fan":
             raise MeasurementError(f"geometry: '{self.geometry}' is not supported; use 'parallel' or 'fan'.")
         for name, distance in distances.items():
             if distance is None:
-                raise MeasurementError(f"{name}: a fan needs it; give it in image pixels from the rotation axis.")
+                raise MeasurementError(f"{name}: missing for a fan; give it in image pixels from the rotation axis.")
             if not (np.isfinite(distance) and distance >= 0):
-                raise MeasurementError(f"{name}: {distance} must not be negative; give it in image pixels.")
+                raise MeasurementError(f"{name}: must be 0 or more, in image pixels, got {distance}.")
             object.__setattr__(self, name, float(distance))
         radius = float(np.hypot(*self.volume_shape[1:])) / 2 + 1
         if (self.source_distance or 0) <= radius:
             raise MeasurementError(
-                f"source_distance: {self.source_distance:g} pixels from the axis the source lies inside the slice; "
+                f"source_distance: {self.source_distance:g} pixels from the axis, the source lies inside the slice; "
                 f"give it in image pixels (more than {radius:.0f}), or a smaller slice."
             )
 
     @property
     def volume_shape(self) -> tuple[int, int, int]:
-        """Shape (z, y, x) of the volume this measures."""
+        """Return the shape (z, y, x) of the measured volume."""
         height, width = self.slice_shape or (self.data.shape[2], self.data.shape[2])
         return (self.data.shape[0], height, width)
 
     @property
     def axis(self) -> float:
-        """Detector coordinate of the rotation axis, the default filled in."""
+        """Return the detector coordinate of the rotation axis, or its default."""
         return (self.data.shape[2] - 1) / 2 if self.center is None else float(self.center)
 
     @property
     def angular_range(self) -> float:
-        """Degrees of the half circle that are covered: 180 minus what lies in missing wedges.
+        """Return the covered degrees of the half circle: 180 minus missing wedges.
 
-        Of a fan it is that of the central ray.
+        For a fan, of the central ray.
         """
         return covered(self.angles)
 

@@ -1,4 +1,4 @@
-"""Stacks of images that are blurred or incomplete."""
+"""Image stacks that are blurred or incomplete."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from napari_d3ip.measurement.base import (
 
 @dataclass(frozen=True, eq=False)
 class ImageStack(Measurement):
-    """A stack of images with blur, or with voxels and slices missing: to deconvolve, to fill in, to sample finer.
+    """Stack of images with blur, or with missing voxels or slices: for deconvolution, inpainting or superresolution.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class ImageStack(Measurement):
     mask : array_like of bool, optional
         Measured voxels, shape (z, y, x), or measured slices, shape (z,); default: where ``data`` is not NaN.
     boundary : {"reflect", "zero"}
-        What the blur sees beyond the borders: the volume mirrored at its outermost faces, or nothing.
+        Values beyond the borders that the blur mixes in: the volume mirrored at its outermost faces, or zero.
     noise_level : float, optional
         Standard deviation of the noise of a voxel; estimated if not given.
     voxel_size, unit, source, provenance, origin, slice_range, part_of
@@ -42,7 +42,7 @@ class ImageStack(Measurement):
     Raises
     ------
     MeasurementError
-        If the data or the point spread function cannot be right; the message says what to do.
+        If the data or the point spread function are invalid; the message says how to correct it.
     """
 
     kind: ClassVar[str] = "stack"
@@ -59,14 +59,14 @@ class ImageStack(Measurement):
         data = as_array(self.data, "data", where)
         if data.dtype.kind not in "fiub" or data.ndim != 3 or data.size == 0:
             raise MeasurementError(
-                f"data: {where} has shape {data.shape} of {data.dtype}, but a stack needs real numbers with axes "
-                "(z, y, x); give one channel and one time."
+                f"data: {where} must hold real numbers with axes (z, y, x), got shape {data.shape} of {data.dtype}; "
+                "give one channel and one time."
             )
         data = as_single(data, "data", where)
         mask = self._checked_mask(data)
         data = np.ascontiguousarray(np.where(mask, data, 0), dtype=np.float32)
         if not np.isfinite(data).all() or not data.any():
-            raise MeasurementError(f"data: {where} holds infinite values or nothing but zeros; give another stack.")
+            raise MeasurementError(f"data: {where} must be finite and not all zero; give another stack.")
         if self.boundary not in ("reflect", "zero"):
             raise MeasurementError(f"boundary: '{self.boundary}' is not supported; use 'reflect' or 'zero'.")
         noise_level = checked_noise_level(self.noise_level)
@@ -80,35 +80,37 @@ class ImageStack(Measurement):
         )
 
     def _checked_mask(self, data: FloatArray) -> BoolArray:
-        """Mask of shape (z, y, x)."""
+        """Return the mask of shape (z, y, x)."""
         mask = ~np.isnan(data)
         if self.mask is not None:
             given = is_measured(self.mask, self.source)
             if given.shape not in (data.shape, data.shape[:1]):
                 raise MeasurementError(
-                    f"mask: shape {given.shape} does not fit {self.source}; give {data.shape[:1]} (z) or "
-                    f"{data.shape} (z, y, x)."
+                    f"mask: must have shape {data.shape[:1]} (z) or {data.shape} (z, y, x) for {self.source}, got "
+                    f"{given.shape}."
                 )
             mask = mask & given.reshape(given.shape + (1,) * (3 - given.ndim))
         if not mask.any():
-            raise MeasurementError(f"mask: it leaves no voxel of {self.source}; give the voxels that were measured.")
+            raise MeasurementError(
+                f"mask: must leave measured voxels in {self.source}; give the voxels that were measured."
+            )
         return np.ascontiguousarray(mask)
 
     @property
     def volume_shape(self) -> tuple[int, int, int]:
-        """Shape (z, y, x) of the volume this measures: that of the data."""
+        """Return the shape (z, y, x) of the measured volume, which is that of the data."""
         z, y, x = self.data.shape
         return (z, y, x)
 
     @property
     def measured(self) -> float:
-        """Part of the voxels that were measured."""
+        """Return the fraction of measured voxels."""
         return 1.0 if self.mask is None else float(self.mask.mean())
 
     def with_slices_between(self, count: int) -> ImageStack:
-        """The same stack on a grid ``count`` times as fine along z, with the slices between missing.
+        """Return the stack on a grid ``count`` times as fine along z, with the slices between missing.
 
-        A point spread function stays as it is: that of the finer grid, which has the thickness of slices in it.
+        A point spread function is unchanged: it is that of the finer grid, and includes the slice thickness.
 
         Raises
         ------
@@ -116,7 +118,7 @@ class ImageStack(Measurement):
             If ``count`` is below 1.
         """
         if count < 1:
-            raise MeasurementError(f"upsample: {count} must be 1 or more.")
+            raise MeasurementError(f"upsample: must be 1 or more, got {count}.")
         z, y, x = self.data.shape
         data = np.full(((z - 1) * count + 1, y, x), np.nan, np.float32)
         data[::count] = np.where(np.asarray(self.mask), self.data, np.nan)
@@ -124,7 +126,7 @@ class ImageStack(Measurement):
         return replace(self, data=data, mask=None, voxel_size=voxel, slice_range=None, part_of=None)
 
     def select(self, *, slices: slice | None = None) -> ImageStack:
-        """Some slices of the stack; what is beyond them is unknown to the blur from then on."""
+        """Return some slices of the stack; the blur no longer uses those beyond them."""
         if slices is None:
             return self
         return replace(
@@ -148,9 +150,9 @@ def _checked_psf(given: Any) -> FloatArray:
     psf = as_array(given, "psf", "the stack")
     if psf.dtype.kind not in "fiub" or psf.ndim != 3 or psf.size == 0 or not np.isfinite(psf).all():
         raise MeasurementError(
-            f"psf: shape {psf.shape} of {psf.dtype} is no point spread function; give finite real numbers (z, y, x)."
+            f"psf: must hold finite real numbers with axes (z, y, x), got shape {psf.shape} of {psf.dtype}."
         )
     total = float(psf.sum(dtype=np.float64))
     if not total > 0:
-        raise MeasurementError("psf: its sum is not positive; take the background away, but not more.")
+        raise MeasurementError("psf: must have a positive sum; subtract the background, but not more.")
     return frozen(np.ascontiguousarray(psf / total, dtype=np.float32))

@@ -1,4 +1,4 @@
-"""Sizes of a scan, and the projector that fits them."""
+"""Size of a scan, and the projector for this size."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from napari_d3ip.settings import (
     Backend,
 )
 
-# Entries of a Joseph matrix in a ray and pixel that it crosses.
+# Entries of a Joseph matrix per ray and crossed pixel.
 _ENTRIES = 2
 _BYTES_PER_ENTRY = 2 * 8
 LARGEST_MATRIX = 2.5e9
-"""Estimated bytes of the matrix and its transpose up to which they are stored; every ray is counted as if it crossed
-the whole slice, a fifth too much, so in truth they take 2 GB."""
+"""Maximum estimated bytes of a stored matrix and its transpose; the estimate assumes that every ray crosses the whole
+slice, a fifth too much, so the true limit is 2 GB."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Extent:
         ``"sinogram"``, ``"kspace"``, ``"trajectory"`` for k-space that is not on a grid, or ``"stack"`` and
         ``"linear"``, whose operators are counted as Fourier transforms of the volume.
     slices, height, width : int
-        Of the volume.
+        Size of the volume.
     samples : int
-        Rays or samples of a slice, of one coil.
+        Number of rays or samples of a slice, per coil.
     coils : int
         Number of coils; 1 for a sinogram.
     maps_given : bool
-        Whether coil maps need not be made.
+        Whether coil maps are given.
     """
 
     kind: str
@@ -48,7 +48,7 @@ class Extent:
 
     @classmethod
     def of(cls, measurement: Measurement) -> Extent:
-        """Size of ``measurement``."""
+        """Return the size of ``measurement``."""
         slices, height, width = measurement.volume_shape
         if not isinstance(measurement, Sinogram | KSpace):
             return cls(measurement.kind, slices, height, width, measurement.data.size // slices)
@@ -61,20 +61,20 @@ class Extent:
 
     @property
     def is_complex(self) -> bool:
-        """Whether images are."""
+        """Return whether images are complex."""
         return self.kind in ("kspace", "trajectory")
 
 
 def matrix_bytes(extent: Extent) -> float:
-    """Of the system matrix of a sinogram and its transpose."""
+    """Return the estimated bytes of a sinogram's system matrix and its transpose."""
     return _BYTES_PER_ENTRY * matrix_entries(extent)
 
 
 def fitting_backend(extent: Extent) -> Backend:
-    """Projector for the size of a scan; the same on every machine, so that results repeat."""
+    """Return the projector for the size of a scan, independent of the machine, for reproducible results."""
     return "matrix" if matrix_bytes(extent) <= LARGEST_MATRIX else "on-the-fly"
 
 
 def matrix_entries(extent: Extent) -> float:
-    """Of the system matrix."""
+    """Return the estimated number of entries of the system matrix."""
     return _ENTRIES * extent.samples * (extent.height + extent.width) / 2

@@ -1,6 +1,6 @@
 """Linear operators on batches of slices: forward, exact adjoint, and autograd that uses the adjoint.
 
-Knows nothing of files, priors or solvers.
+No knowledge of files, priors or solvers.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ Check = Callable[[], None]
 
 
 def no_check() -> None:
-    """Go on: the default of what is polled in long work."""
+    """Do nothing; the default of callbacks that are polled in long computations."""
 
 
 class LinearOperator(ABC):
     """A linear map of every slice of a volume, or of the volume as a whole, ``y = A x``.
 
-    Subclasses give `forward` and `adjoint` on tensors of shape (z, *domain_shape) and (z, *range_shape) and must
+    Subclasses define `forward` and `adjoint` on tensors of shape (z, *domain_shape) and (z, *range_shape), which must
     be exact adjoints of each other. Calling the operator is differentiable any number of times: the backward pass
-    of ``A`` is its adjoint, whatever happens inside.
+    of ``A`` is its adjoint, however it is computed.
 
-    An operator with `couples_slices` maps the volume as a whole, of `depth` slices, to rows of data of any number:
-    what `of_slices` leaves is then the part of the data at `rows` that some slices make.
+    An operator with `couples_slices` maps the volume of `depth` slices as a whole to any number of rows of data; the
+    result of `of_slices` is then the part of the data at `rows` to which some slices contribute.
     """
 
     domain_shape: tuple[int, ...]
@@ -37,33 +37,33 @@ class LinearOperator(ABC):
     depth: int | None = None
 
     def of_slices(self, index: Tensor) -> LinearOperator:
-        """Operator of the slices at ``index``; the same one where all slices share it."""
+        """Return the operator of the slices at ``index``; itself if all slices share it."""
         return self
 
     def rows(self, index: Tensor) -> Tensor:
-        """Indices of the data, along their first axis, that the slices at ``index`` contribute to."""
+        """Return the indices of the data, along their first axis, that the slices at ``index`` contribute to."""
         return index
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
-        """``A x``, shape (z, *range_shape)."""
+        """Compute ``A x``, shape (z, *range_shape)."""
 
     @abstractmethod
     def adjoint(self, y: Tensor) -> Tensor:
-        """``A^H y``, shape (z, *domain_shape)."""
+        """Compute ``A^H y``, shape (z, *domain_shape)."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """``A x`` with autograd."""
+        """Compute ``A x`` with autograd."""
         return apply_linear(x, self.forward, self.adjoint)
 
     def transpose(self, y: Tensor) -> Tensor:
-        """``A^H y`` with autograd."""
+        """Compute ``A^H y`` with autograd."""
         return apply_linear(y, self.adjoint, self.forward)
 
     def norm(self, device: torch.device | str = "cpu", iterations: int = 30, check: Check = no_check) -> float:
-        """Largest singular value of the first slice, by power iteration (to about 0.1 %).
+        """Estimate the largest singular value of the first slice, by power iteration (to about 0.1 %).
 
-        That of the volume where slices are coupled. ``check`` is polled before each iteration and may raise to stop.
+        For coupled slices, of the volume. ``check`` is polled before each iteration and may raise to stop.
         """
         x = self._probe().to(device)
         value, one = torch.zeros(()), self if self.couples_slices else self.of_slices(torch.tensor([0]))
@@ -75,12 +75,12 @@ class LinearOperator(ABC):
         return float(value.sqrt())
 
     def _probe(self) -> Tensor:
-        """What power iteration begins with: constant, since projectors and blurs keep that best."""
+        """Return the start of power iteration: constant, which projectors and blurs preserve best."""
         return torch.ones((self.depth or 1, *self.domain_shape), dtype=self.domain_dtype)
 
 
 class Identity(LinearOperator):
-    """Slices as they are.
+    """Identity on slices.
 
     Parameters
     ----------
@@ -92,16 +92,16 @@ class Identity(LinearOperator):
         self.domain_shape = self.range_shape = shape
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x``."""
+        """Return ``x``."""
         return x
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """``y``."""
+        """Return ``y``."""
         return y
 
 
 def apply_linear(x: Tensor, forward: Callable[[Tensor], Tensor], adjoint: Callable[[Tensor], Tensor]) -> Tensor:
-    """``forward(x)`` of a linear map, differentiable any number of times by its adjoint, whatever happens inside."""
+    """Compute ``forward(x)`` of a linear map, differentiable any number of times with its adjoint."""
     result: Tensor = _Apply.apply(x, forward, adjoint)
     return result
 
@@ -122,7 +122,7 @@ class _Apply(torch.autograd.Function):
 
 
 class _Wrapper(LinearOperator):
-    """An operator around another, of the same domain and range."""
+    """Operator that wraps another one of the same domain and range."""
 
     def __init__(self, operator: LinearOperator) -> None:
         self.operator = operator
@@ -131,39 +131,39 @@ class _Wrapper(LinearOperator):
         self.couples_slices, self.depth = operator.couples_slices, operator.depth
 
     def rows(self, index: Tensor) -> Tensor:
-        """Those of the operator inside."""
+        """Return the rows of the wrapped operator."""
         return self.operator.rows(index)
 
 
 class Scaled(_Wrapper):
-    """``factor * A``; the engine uses it to work at unit operator norm."""
+    """``factor * A``; used to work at unit operator norm."""
 
     def __init__(self, operator: LinearOperator, factor: float) -> None:
         super().__init__(operator)
         self.factor = factor
 
     def of_slices(self, index: Tensor) -> Scaled:
-        """Scaled operator of some slices."""
+        """Return the scaled operator of some slices."""
         return Scaled(self.operator.of_slices(index), self.factor)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``factor * A x``."""
+        """Compute ``factor * A x``."""
         return self.operator.forward(x) * self.factor
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """``factor * A^H y``."""
+        """Compute ``factor * A^H y``."""
         return self.operator.adjoint(y) * self.factor
 
 
 class Masked(_Wrapper):
-    """``M A``: an operator with some rays left out.
+    """``M A``: an operator with some rays masked.
 
     Parameters
     ----------
     operator : LinearOperator
-        The full operator.
+        Full operator.
     mask : Tensor
-        Shape (z, ...), broadcastable to (z, *range_shape), 1 for rays that are used and 0 for those left out;
+        Shape (z, ...), broadcastable to (z, *range_shape), 1 for used rays and 0 for others;
         symmetric, so the adjoint is ``A^H M``.
     """
 
@@ -172,14 +172,14 @@ class Masked(_Wrapper):
         self.mask = mask
 
     def of_slices(self, index: Tensor) -> Masked:
-        """Masked operator of some slices."""
+        """Return the masked operator of some slices."""
         rows = self.operator.rows(index)
         return Masked(self.operator.of_slices(index), self.mask[rows.to(self.mask.device)])
 
     def forward(self, x: Tensor) -> Tensor:
-        """``M A x``."""
+        """Compute ``M A x``."""
         return self.operator.forward(x) * self.mask
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """``A^H M y``."""
+        """Compute ``A^H M y``."""
         return self.operator.adjoint(y * self.mask)

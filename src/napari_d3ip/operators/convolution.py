@@ -1,6 +1,6 @@
-"""Blur of a volume by a point spread function, in 3D by FFT: what a microscope does to what it looks at.
+"""Blur of a volume by a point spread function, in 3D by FFT, as in a microscope.
 
-Knows tensors only; which voxels were measured is the business of masks.
+Tensors only; masks select the measured voxels.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from napari_d3ip.operators.base import LinearOperator
 
 Boundary = Literal["reflect", "zero"]
 
-# Spectra that are kept: of the whole volume, and of parts of the lengths that are drawn most.
+# Number of cached spectra: of the whole volume, and of the most frequent lengths of slabs.
 _SPECTRA = 4
 
 
 class Convolution(LinearOperator):
     """``y(r) = sum_o h(o) x(r - o)`` on the grid of the volume, with an exact adjoint.
 
-    The volume goes on beyond its borders, mirrored or empty, so that nothing wraps around. Slices are coupled: a part
-    of them makes the data within the reach of the point spread function alone, at a cost that the other slices have
-    no part in.
+    The volume continues beyond its borders, mirrored or with zeros, so that nothing wraps around. Slices are coupled:
+    a slab contributes to the data within the reach of the point spread function only, at a cost that does not depend
+    on the other slices.
 
     Parameters
     ----------
     psf : Tensor
         Point spread function h, shape (z, y, x), its centre at index ``n // 2`` of each axis.
     shape : tuple of int
-        Of the volume, (z, y, x).
+        Shape of the volume, (z, y, x).
     boundary : {"reflect", "zero"}
-        What is beyond the borders: the volume mirrored at its outermost faces, or nothing.
+        Values beyond the borders: the volume mirrored at its outermost faces, or zero.
     """
 
     couples_slices = True
@@ -47,23 +47,23 @@ class Convolution(LinearOperator):
         self._choose(torch.arange(shape[0]))
 
     def _choose(self, index: Tensor) -> None:
-        """Take some slices of the whole volume, and the rows of data that they contribute to."""
+        """Select some slices of the whole volume, and the rows of data that they contribute to."""
         self._index = index.to(self._psf.device)
         self.depth = len(index)
-        self._first, self._last = self._reached(self._index)
+        self._first, self._last = self._reach(self._index)
         whole = self._sources(0, self._first, self._last)
         place = torch.full((self._shape[0] + 1,), -1, device=self._psf.device)
         place[self._index] = torch.arange(len(index), device=self._psf.device)
-        self._along = place[whole]  # The last place, which -1 points to, stays -1.
+        self._along = place[whole]  # The last entry, which -1 points to, stays -1.
 
-    def _reached(self, slices: Tensor) -> tuple[int, int]:
-        """First and last + 1 row of data that some slices of the whole volume contribute to."""
+    def _reach(self, slices: Tensor) -> tuple[int, int]:
+        """Return the first and last + 1 row of data that some slices of the whole volume contribute to."""
         size = self._psf.shape[0]
         first, last = int(slices.min()) - size // 2, int(slices.max()) + size - size // 2
         return max(0, first), min(self._shape[0], last)
 
     def _sources(self, axis: int, first: int, last: int) -> Tensor:
-        """Where voxels come from that the data ``first:last`` along an axis depend on; -1: nowhere."""
+        """Return the source of voxels that the data ``first:last`` along an axis depend on; -1 for none."""
         size, length = self._psf.shape[axis], self._shape[axis]
         before = size - 1 - size // 2
         position = torch.arange(first - before, last + size // 2, device=self._psf.device)
@@ -73,21 +73,21 @@ class Convolution(LinearOperator):
         return torch.minimum(folded, 2 * length - 1 - folded)
 
     def of_slices(self, index: Tensor) -> Convolution:
-        """What some slices contribute."""
+        """Return the operator of the contribution of some slices."""
         part = Convolution.__new__(Convolution)
         part.__dict__.update(self.__dict__)
         part._choose(self._index[index.to(self._index.device)])
         return part
 
     def rows(self, index: Tensor) -> Tensor:
-        """Rows within the reach of the point spread function."""
-        first, last = self._reached(self._index[index.to(self._index.device)])
+        """Return the rows within the reach of the point spread function."""
+        first, last = self._reach(self._index[index.to(self._index.device)])
         return torch.arange(first - self._first, last - self._first)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Blur: (z, y, x) to the rows of data that these slices contribute to."""
+        """Blur (z, y, x) to the rows of data that these slices contribute to."""
         for axis, sources in enumerate((self._along, *self._across)):
-            x = _gathered(x, axis, sources)
+            x = _gather(x, axis, sources)
         lengths = self._lengths()
         blurred: Tensor = torch.fft.irfftn(torch.fft.rfftn(x, s=lengths) * self._spectrum(lengths), s=lengths)
         rows = (self._last - self._first, *self._shape[1:])
@@ -106,19 +106,19 @@ class Convolution(LinearOperator):
         x: Tensor = torch.fft.irfftn(torch.fft.rfftn(padded) * self._spectrum(lengths).conj(), s=lengths)
         domain = (self.depth or 0, *self.domain_shape)
         for axis, sources in enumerate((self._along, *self._across)):
-            x = _gathered_adjoint(x.narrow(axis, 0, len(sources)), axis, sources, domain[axis])
+            x = _gather_adjoint(x.narrow(axis, 0, len(sources)), axis, sources, domain[axis])
         return x
 
     def _before(self) -> list[int]:
         return [size - 1 - size // 2 for size in self._psf.shape]
 
     def _lengths(self) -> tuple[int, ...]:
-        """Of the transforms, no shorter than the volume with what is beyond its borders."""
+        """Return the lengths of the transforms, at least those of the volume with its continuation."""
         return tuple(scipy.fft.next_fast_len(len(each), real=True) for each in (self._along, *self._across))
 
     def _spectrum(self, lengths: tuple[int, ...]) -> Tensor:
         if lengths not in self._spectra:
-            while len(self._spectra) >= _SPECTRA:  # The oldest of all parts, which share them.
+            while len(self._spectra) >= _SPECTRA:  # The oldest of all slabs, which share the cache.
                 self._spectra.pop(next(iter(self._spectra)))
             pads = [length - size for length, size in zip(lengths, self._psf.shape, strict=True)]
             padded = F.pad(self._psf, [pad for after in reversed(pads) for pad in (0, after)])
@@ -127,14 +127,14 @@ class Convolution(LinearOperator):
         return self._spectra[lengths]
 
 
-def _gathered(x: Tensor, axis: int, sources: Tensor) -> Tensor:
-    """Entries of an axis at ``sources``, zero where these are -1."""
+def _gather(x: Tensor, axis: int, sources: Tensor) -> Tensor:
+    """Return the entries of an axis at ``sources``, zero where these are -1."""
     there = (sources >= 0).to(x.dtype).reshape([-1 if each == axis else 1 for each in range(x.ndim)])
     return x.index_select(axis, sources.clamp(min=0)) * there
 
 
-def _gathered_adjoint(y: Tensor, axis: int, sources: Tensor, length: int) -> Tensor:
-    """Exact adjoint of `_gathered` for an axis of ``length``."""
+def _gather_adjoint(y: Tensor, axis: int, sources: Tensor, length: int) -> Tensor:
+    """Apply the exact adjoint of `_gather` for an axis of ``length``."""
     there = sources >= 0
     shape = [length if each == axis else size for each, size in enumerate(y.shape)]
     taken = y.index_select(axis, there.nonzero()[:, 0])

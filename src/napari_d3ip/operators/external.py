@@ -1,6 +1,6 @@
-"""Other people's linear operators: those of deepinv, of sigpy, or of the same shape of interface.
+"""Wrap linear operators of other libraries: deepinv, sigpy, or ones with the same interface.
 
-Known by what they can do, not by their class, so that neither library is needed here.
+Operators are recognized by their methods, not by class, so neither library is imported here.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from napari_d3ip.measurement import LinearMeasurement
 from napari_d3ip.operators.base import LinearOperator
 
 Map = Callable[[Tensor], Tensor]
-# Single precision, and transforms on a grid, are adjoint to no more than this.
+# Tolerance of the adjoint test, for single precision and transforms on a grid.
 _ADJOINT = 1e-3
-# What an operator that is given something it does not take may raise.
+# Exceptions that operators may raise on unsuitable input.
 FAILURES = (RuntimeError, ValueError, TypeError, IndexError, AssertionError, AttributeError, KeyError)
 
 
-class External(LinearOperator):
-    """An operator made of two functions, on real volumes.
+class WrappedOperator(LinearOperator):
+    """Operator of two functions, on real volumes.
 
     Parameters
     ----------
     forward, adjoint : callable
-        Of tensors (z, *domain_shape) and (z, *range_shape), or where slices are coupled of whole volumes and data.
+        Maps of tensors (z, *domain_shape) and (z, *range_shape), or of whole volumes and data if slices are coupled.
     domain_shape, range_shape : tuple of int
-        Without the first axis.
+        Shapes without the first axis.
     slices : int
-        Slices of the volume.
+        Number of slices of the volume.
     rows : int, optional
         Length of the first axis of the data, if the functions couple slices.
     alike : bool
-        They do the same to a slice wherever it lies in the volume, and take any number of slices.
+        Whether they treat every slice alike, wherever it lies in the volume, and accept any number of slices.
     """
 
     def __init__(
@@ -58,35 +58,35 @@ class External(LinearOperator):
         self.couples_slices, self.depth = rows is not None, None if rows is None else slices
 
     def of_slices(self, index: Tensor) -> LinearOperator:
-        """The same one, or where slices are coupled or differ that of whole volumes which are empty elsewhere."""
+        """Return itself, or for coupled or differing slices an operator that embeds them into an empty volume."""
         if self.couples_slices:
-            return _Part(self, index)
-        return self if self._alike else _Some(self, index)
+            return _SlabOperator(self, index)
+        return self if self._alike else _SliceSubset(self, index)
 
     def rows(self, index: Tensor) -> Tensor:
-        """All rows where slices are coupled: nothing is known of what a slice contributes to."""
+        """Return all rows if slices are coupled, since their contributions are unknown."""
         return index if self._rows is None else torch.arange(self._rows)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``A x``, in single precision."""
+        """Compute ``A x``, in single precision."""
         with torch.no_grad():
             data = self._forward(x)
         return data.to(torch.complex64 if data.is_complex() else torch.float32)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """``A^H y``, its real part."""
+        """Compute the real part of ``A^H y``."""
         with torch.no_grad():
             image = self._adjoint(y)
         return (image.real if image.is_complex() else image).to(self.domain_dtype)
 
     def _probe(self) -> Tensor:
-        """Constant, and noise: differences, or a Fourier transform without its centre, map a constant to nothing."""
+        """Return a constant plus noise, since differences or a masked Fourier transform map a constant to zero."""
         generator = torch.Generator().manual_seed(0)
         return 1 + torch.randn((self.depth or 1, *self.domain_shape), generator=generator, dtype=torch.float32)
 
 
-class _Part(LinearOperator):
-    """What some slices contribute to the data of an operator that couples all of them."""
+class _SlabOperator(LinearOperator):
+    """Contribution of some slices to the data of an operator that couples all of them."""
 
     couples_slices = True
 
@@ -95,51 +95,51 @@ class _Part(LinearOperator):
         self.domain_shape, self.range_shape = whole.domain_shape, whole.range_shape
 
     def of_slices(self, index: Tensor) -> LinearOperator:
-        """Fewer of them."""
-        return _Part(self._whole, self._index[index])
+        """Return the operator of a subset of these slices."""
+        return _SlabOperator(self._whole, self._index[index])
 
     def rows(self, index: Tensor) -> Tensor:
-        """All rows."""
+        """Return all rows."""
         return self._whole.rows(index)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Data of a volume that is empty but for these slices."""
-        return self._whole.forward(_placed(x, self._index, self._whole.depth or 0))
+        """Compute the data of a volume that is zero except for these slices."""
+        return self._whole.forward(_embed(x, self._index, self._whole.depth or 0))
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """These slices of the back-projection."""
+        """Return these slices of the back-projection."""
         return self._whole.adjoint(y)[self._index.to(y.device)]
 
 
-class _Some(LinearOperator):
-    """Some slices of an operator that has something else for each, a mask say, and takes no fewer than all."""
+class _SliceSubset(LinearOperator):
+    """Some slices of an operator that differs between slices, as with a mask, and accepts whole volumes only."""
 
-    def __init__(self, whole: External, index: Tensor) -> None:
+    def __init__(self, whole: WrappedOperator, index: Tensor) -> None:
         self._whole, self._index = whole, index
         self.domain_shape, self.range_shape = whole.domain_shape, whole.range_shape
 
     def of_slices(self, index: Tensor) -> LinearOperator:
-        """Fewer of them."""
-        return _Some(self._whole, self._index[index])
+        """Return the operator of a subset of these slices."""
+        return _SliceSubset(self._whole, self._index[index])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Data of these slices."""
-        return self._whole.forward(_placed(x, self._index, self._whole.slices))[self._index.to(x.device)]
+        """Compute the data of these slices."""
+        return self._whole.forward(_embed(x, self._index, self._whole.slices))[self._index.to(x.device)]
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """Back-projection of these slices."""
-        return self._whole.adjoint(_placed(y, self._index, self._whole.slices))[self._index.to(y.device)]
+        """Compute the back-projection of these slices."""
+        return self._whole.adjoint(_embed(y, self._index, self._whole.slices))[self._index.to(y.device)]
 
 
-def _placed(some: Tensor, index: Tensor, length: int) -> Tensor:
-    """An array of so many slices that is zero but at ``index``."""
+def _embed(some: Tensor, index: Tensor, length: int) -> Tensor:
+    """Embed slices at ``index`` into zeros."""
     whole = some.new_zeros((length, *some.shape[1:]))
     whole[index.to(some.device)] = some
     return whole
 
 
 def device_of(part: Any, otherwise: torch.device) -> torch.device:
-    """Where the parameters and buffers of a module are; ``otherwise`` for what has none."""
+    """Return the device of a module's parameters and buffers; ``otherwise`` if it has none."""
     if not isinstance(part, torch.nn.Module):
         return otherwise
     first = next(chain(part.parameters(), part.buffers()), None)
@@ -147,44 +147,44 @@ def device_of(part: Any, otherwise: torch.device) -> torch.device:
 
 
 def as_operator(measurement: LinearMeasurement, device: torch.device | str = "cpu") -> LinearOperator:
-    """Operator of a measurement on tensors of a device, with a check that its adjoint is one.
+    """Return the operator of a measurement on tensors of a device, after an adjoint test.
 
     Raises
     ------
     MeasurementError
-        If it does not map volumes to data of the measurement's shape, or forward and adjoint do not belong together.
+        If it does not map volumes to data of the measurement's shape, or the adjoint test fails.
     """
     try:
-        operator = _made_of(measurement, device)
+        operator = _wrap(measurement, device)
         _check_adjoint(operator, measurement, device)
     except torch.OutOfMemoryError:
         raise
     except FAILURES as failure:
         raise MeasurementError(
             f"operator: {type(measurement.operator).__name__} fails on volumes of shape {measurement.volume_shape} "
-            f"or data of shape {measurement.data.shape} ({failure}); give the shape it is made for."
+            f"or data of shape {measurement.data.shape} ({failure}); give the shape of its domain."
         ) from failure
     return operator
 
 
-def _made_of(measurement: LinearMeasurement, device: torch.device | str) -> LinearOperator:
-    """The operator itself if it is one of this package, else its two maps."""
+def _wrap(measurement: LinearMeasurement, device: torch.device | str) -> LinearOperator:
+    """Return the operator itself if it is one of this package, else wrap its two maps."""
     given, (slices, *plane), shape = measurement.operator, measurement.volume_shape, measurement.data.shape
     if isinstance(given, LinearOperator):
         return given
     if hasattr(given, "ishape"):
-        forward, adjoint = _of_sigpy(measurement)
+        forward, adjoint = _sigpy_maps(measurement)
         alike = True
     else:
         zeros = torch.zeros(measurement.volume_shape, dtype=torch.float32, device=device)
-        forward, adjoint = _of_deepinv(measurement, zeros)
+        forward, adjoint = _deepinv_maps(measurement, zeros)
         alike = not measurement.slicewise or _treats_slices_alike(forward, zeros)
     rows = None if measurement.slicewise else shape[0]
-    return External(forward, adjoint, tuple(plane), shape[1:], slices, rows, alike)
+    return WrappedOperator(forward, adjoint, tuple(plane), shape[1:], slices, rows, alike)
 
 
 def _treats_slices_alike(forward: Map, zeros: Tensor) -> bool:
-    """Whether a map does the same to a slice wherever that lies in a volume, and takes one alone."""
+    """Return whether a map treats every slice alike, wherever it lies in a volume, and accepts a single one."""
     if len(zeros) == 1:
         return True
     one = torch.randn(zeros[:1].shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32).to(
@@ -199,10 +199,10 @@ def _treats_slices_alike(forward: Map, zeros: Tensor) -> bool:
     return alone.shape == every[:1].shape and bool((every - alone).abs().max() <= _ADJOINT * every.abs().max())
 
 
-def _of_deepinv(measurement: LinearMeasurement, zeros: Tensor) -> tuple[Map, Map]:
-    """Maps of a ``LinearPhysics``: images are (batch, channel, y, x), volumes (batch, channel, z, y, x).
+def _deepinv_maps(measurement: LinearMeasurement, zeros: Tensor) -> tuple[Map, Map]:
+    """Return the maps of a ``LinearPhysics``: images are (batch, channel, y, x), volumes (batch, channel, z, y, x).
 
-    Computed where the physics is, in the ``dtype`` that it names. Complex images, of its MRI, have two channels: real
+    They run on the device of the physics, in its ``dtype``. Complex images, of its MRI, have two channels: real
     and imaginary part.
     """
     physics: Any = measurement.operator
@@ -215,7 +215,7 @@ def _of_deepinv(measurement: LinearMeasurement, zeros: Tensor) -> tuple[Map, Map
         return torch.cat([real, torch.zeros_like(real)], dim=1) if two_channels else real
 
     example = physics.A(images(zeros))
-    join, split = _of_stacked(example)
+    join, split = _stacked_maps(example)
     data_dtype = join(example).dtype
 
     def forward(x: Tensor) -> Tensor:
@@ -228,10 +228,10 @@ def _of_deepinv(measurement: LinearMeasurement, zeros: Tensor) -> tuple[Map, Map
     return forward, adjoint
 
 
-def _of_stacked(example: Any) -> tuple[Callable[[Any], Tensor], Callable[[Tensor], Any]]:
-    """How to make one array of data like an example, and data of an array: stacked physics have a list of them.
+def _stacked_maps(example: Any) -> tuple[Callable[[Any], Tensor], Callable[[Tensor], Any]]:
+    """Return functions that join data into one array and split it again: stacked physics have a list of arrays.
 
-    Their values lie one after the other, shape (batch, values), as in `LinearMeasurement`.
+    Values are concatenated, shape (batch, values), as in `LinearMeasurement`.
     """
     if isinstance(example, Tensor):
         return lambda data: data, lambda array: array
@@ -244,8 +244,8 @@ def _of_stacked(example: Any) -> tuple[Callable[[Any], Tensor], Callable[[Tensor
     return lambda data: torch.cat([part.flatten(1) for part in data], dim=1), split
 
 
-def _of_sigpy(measurement: LinearMeasurement) -> tuple[Map, Map]:
-    """Maps of a ``Linop``, on the CPU whatever the device of the tensors."""
+def _sigpy_maps(measurement: LinearMeasurement) -> tuple[Map, Map]:
+    """Return the maps of a ``Linop``, on the CPU whatever the device of the tensors."""
     linop: Any = measurement.operator
 
     def applied(one: Any) -> Map:
@@ -270,7 +270,7 @@ def _check_adjoint(operator: LinearOperator, measurement: LinearMeasurement, dev
     forward = operator.forward(x)
     if forward.shape != y.shape:
         raise MeasurementError(
-            f"operator: it makes data of shape {tuple(forward.shape)} of a volume of shape {tuple(x.shape)}, but "
+            f"operator: it maps a volume of shape {tuple(x.shape)} to data of shape {tuple(forward.shape)}, but "
             f"{measurement.source} has {tuple(y.shape)}; give the data as the operator gives them, or the right "
             "shape."
         )
@@ -280,6 +280,6 @@ def _check_adjoint(operator: LinearOperator, measurement: LinearMeasurement, dev
     scale = float(torch.linalg.vector_norm(forward) * torch.linalg.vector_norm(y))
     if not abs(left - right) <= _ADJOINT * scale:
         raise MeasurementError(
-            f"operator: its adjoint is none, since <A x, y> is {left:.6g} but <x, A* y> is {right:.6g}; mend it, "
-            "else least squares would not converge."
+            f"operator: adjoint test failed, <A x, y> = {left:.6g} but <x, A* y> = {right:.6g}; correct the adjoint, "
+            "since least squares would not converge."
         )

@@ -1,6 +1,6 @@
 """MR encoding: coil sensitivities, then the orthonormal Fourier transform, on a grid or along a trajectory.
 
-Knows tensors only; which samples were measured is the business of masks.
+Tensors only; masks select the measured samples.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from torch import Tensor
 
 from napari_d3ip.operators.base import Check, LinearOperator, no_check
 
-# Of sigpy's non-uniform FFT: an error of 0.04 % (its defaults: 0.7 %) at 1.7 times the cost.
+# Options of sigpy's non-uniform FFT: an error of 0.04 % (its defaults: 0.7 %) at 1.7 times the cost.
 _NUFFT = {"oversamp": 1.5, "width": 5}
 
 
 def centred_fft(image: Tensor) -> Tensor:
-    """Orthonormal 2D Fourier transform of the last two axes, DC in the centre (index ``n // 2``) of both sides."""
+    """Compute the orthonormal 2D Fourier transform of the last two axes, DC at index ``n // 2`` of both sides."""
     shifted = torch.fft.ifftshift(image, dim=(-2, -1))
     samples: Tensor = torch.fft.fftshift(torch.fft.fft2(shifted, norm="ortho"), dim=(-2, -1))
     return samples
 
 
 def centred_ifft(samples: Tensor) -> Tensor:
-    """Inverse (and adjoint) of `centred_fft`."""
+    """Compute the inverse (and adjoint) of `centred_fft`."""
     shifted = torch.fft.ifftshift(samples, dim=(-2, -1))
     image: Tensor = torch.fft.fftshift(torch.fft.ifft2(shifted, norm="ortho"), dim=(-2, -1))
     return image
 
 
 class Sense(LinearOperator):
-    """Fully sampled Cartesian encoding ``y_c = F S_c x`` (Pruessmann et al. 1999); a mask makes it an accelerated one.
+    """Fully sampled Cartesian encoding ``y_c = F S_c x`` (Pruessmann et al. 1999); a mask undersamples it.
 
     Parameters
     ----------
@@ -46,32 +46,32 @@ class Sense(LinearOperator):
         self.range_shape = tuple(coil_maps.shape[1:])
         self.domain_shape = tuple(coil_maps.shape[2:])
         before, after = _centring(self.domain_shape, coil_maps.device)
-        # Shifting arrays would cost as much as the transforms: centring is a phase ramp on either side instead, one
-        # of them taken into the maps.
+        # Shifting arrays would cost as much as the transforms: instead, a phase ramp on either side centres them, one
+        # of them included in the maps.
         self._maps = coil_maps * before
         self._after = after
 
     def of_slices(self, index: Tensor) -> Sense:
-        """Encoding of some slices."""
+        """Return the encoding of some slices."""
         return Sense(self.coil_maps[index.to(self.coil_maps.device)])
 
     def forward(self, x: Tensor) -> Tensor:
-        """(z, y, x) images to (z, coil, ky, kx) samples."""
+        """Map (z, y, x) images to (z, coil, ky, kx) samples."""
         samples: Tensor = torch.fft.fft2(self._maps * x[:, None], norm="ortho") * self._after
         return samples
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """Coil-combined images ``sum_c conj(S_c) F^H y_c``."""
+        """Compute the coil-combined images ``sum_c conj(S_c) F^H y_c``."""
         images: Tensor = torch.fft.ifft2(y * self._after.conj(), norm="ortho")
         return (self._maps.conj() * images).sum(dim=1)
 
     def norm(self, device: torch.device | str = "cpu", iterations: int = 30, check: Check = no_check) -> float:
-        """Largest root sum of squares of the maps: F is unitary."""
+        """Return the largest root sum of squares of the maps, since F is unitary."""
         return float(torch.linalg.vector_norm(self.coil_maps, dim=1).max())
 
 
 def _centring(shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Factors a, b of shape (y, x) with ``centred_fft(x) = b fft2(a x)``."""
+    """Return factors a, b of shape (y, x) with ``centred_fft(x) = b fft2(a x)``."""
     before, after = torch.ones((), dtype=torch.complex128), torch.ones((), dtype=torch.complex128)
     for length in shape:
         index, center = torch.arange(length, dtype=torch.float64), length // 2
@@ -101,23 +101,23 @@ class NonCartesianSense(LinearOperator):
         self._positions = trajectory.cpu().numpy()
 
     def of_slices(self, index: Tensor) -> NonCartesianSense:
-        """Encoding of some slices."""
+        """Return the encoding of some slices."""
         return NonCartesianSense(self.coil_maps[index.to(self.coil_maps.device)], self.trajectory)
 
     def norm(self, device: torch.device | str = "cpu", iterations: int = 30, check: Check = no_check) -> float:
-        """Largest singular value of the slice with the strongest coils, by power iteration."""
+        """Estimate the largest singular value of the slice with the strongest coils, by power iteration."""
         strength = torch.linalg.vector_norm(self.coil_maps, dim=1).amax(dim=(1, 2))
         return LinearOperator.norm(self.of_slices(strength.argmax()[None]), device, iterations, check)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(z, y, x) images to (z, coil, readout, sample) samples."""
+        """Map (z, y, x) images to (z, coil, readout, sample) samples."""
         import sigpy
 
         images = (self.coil_maps * x[:, None]).detach().cpu().numpy()
         return torch.from_numpy(sigpy.nufft(images, self._positions, **_NUFFT)).to(x.device, x.dtype)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """Coil-combined gridded images."""
+        """Compute the coil-combined gridded images."""
         import sigpy
 
         shape = (*y.shape[:2], *self.domain_shape)

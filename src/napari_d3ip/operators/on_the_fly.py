@@ -1,6 +1,6 @@
-"""Tomography without a stored matrix: the rows of Joseph's matrix are made block by block, used and dropped.
+"""Tomography without a stored matrix: the rows of Joseph's matrix are computed block by block, used and dropped.
 
-Forward and adjoint are both weighted gathers in plain torch, on any device; the numbers are those of the stored matrix
+Forward and adjoint are both weighted gathers in plain torch, on any device; the values are those of the stored matrix
 up to rounding.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from napari_d3ip.operators.base import Check, LinearOperator, no_check
 from napari_d3ip.operators.beams import Beam
 
-# Entries of the matrix that are made at once: what caches hold, and what keeps a GPU busy.
+# Entries of the matrix per block: to fit caches, and to occupy a GPU.
 _ENTRIES = {"cpu": 2**17, "cuda": 2**22}
 
 
@@ -29,12 +29,12 @@ class _Walk:
     columns : bool
         Whether they step over columns and interpolate between rows.
     offset, slope : Tensor
-        Shape (angle, 1 + detector + 1), float64: where a ray crosses the line of pixels at step 0, and how far it
-        moves in a step.
+        Shape (angle, 1 + detector + 1), float64: where a ray crosses the line of pixels at step 0, and its shift
+        per step.
     length : Tensor
-        Of a step, float32; 0 for rays that walk along the other axis, and beside the detector.
+        Length of a step, float32; 0 for rays that step along the other axis, and beside the detector.
     rays, views : Tensor
-        Indices of the rays, of length not 0, in the flat tables, and of the angles that have some.
+        Indices of the rays of nonzero length in the flat tables, and of the angles with such rays.
     """
 
     columns: bool
@@ -59,7 +59,7 @@ class OnTheFly(LinearOperator):
     check : callable
         Polled between blocks; may raise to stop.
     entries : int, optional
-        Entries of the matrix that are made at once; by the device if not given.
+        Entries of the matrix per block; default by device.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class OnTheFly(LinearOperator):
         self._passing = math.ceil(2 * beam.longest_shadow(height, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Project: (z, height, width) to (z, angle, detector), lengths in pixels."""
+        """Project (z, height, width) to (z, angle, detector), lengths in pixels."""
         views, detectors = self.range_shape
         voxels = x.reshape(len(x), -1).T.contiguous()
         result = voxels.new_zeros((views * (detectors + 2), len(x)))
@@ -96,7 +96,7 @@ class OnTheFly(LinearOperator):
         return result.T.reshape(len(x), views, detectors + 2)[..., 1:-1].contiguous()
 
     def _pixels(self, walk: _Walk, rays: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels that some rays pass, as indices of flat slices, and the lengths the rays have there."""
+        """Return the pixels along some rays, as indices of flat slices, and the intersection lengths."""
         height, width = self.domain_shape
         steps, across, stride, cross_stride = (width, height, 1, width) if walk.columns else (height, width, width, 1)
         step = torch.arange(steps, device=rays.device)
@@ -112,9 +112,9 @@ class OnTheFly(LinearOperator):
         return index.reshape(len(rays), -1), weight.reshape(len(rays), -1)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """Back-project: the exact transpose of `forward`."""
+        """Back-project with the exact transpose of `forward`."""
         height, width = self.domain_shape
-        # Rays beside the detector measure nothing; with them every pixel has equally many.
+        # Rays beside the detector have no data; with them, every pixel has equally many.
         rays = F.pad(y, (1, 1)).reshape(len(y), -1).T.contiguous()
         result = rays.new_zeros((height * width, len(y)))
         pixels = torch.arange(height * width, device=y.device)
@@ -128,9 +128,9 @@ class OnTheFly(LinearOperator):
         return result.T.reshape(len(y), height, width)
 
     def _rays(self, walk: _Walk, row: Tensor, column: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Rays that pass pixels at some views, as indices of padded sinograms, and the lengths they have there."""
+        """Return the rays through pixels at some views, as indices of padded sinograms, and their lengths."""
         place, detectors = places(row, column, self.domain_shape), self.range_shape[1]
-        # Shadows of the neighbours across: between them lie the rays that give this pixel a part.
+        # Projections of the neighbours across: the rays that contribute to this pixel lie between them.
         aside = place.new_tensor((0.0, 1.0, 0.0) if walk.columns else (1.0, 0.0, 0.0))
         top, depth = (place @ maps.T for maps in self._shadows[views].unbind(dim=1))
         top_aside, depth_aside = (maps @ aside for maps in self._shadows[views].unbind(dim=1))
@@ -146,7 +146,7 @@ class OnTheFly(LinearOperator):
 
 
 def _walk(columns: bool, start: Tensor, direction: Tensor, chosen: Tensor) -> _Walk:
-    """The chosen rays, from a point and the direction of each, shape (2, angle, detector), the stepping axis first."""
+    """Build the walk of chosen rays from points and directions, shape (2, angle, detector), stepping axis first."""
     along = torch.where(chosen, direction[0], 1.0)
     slope = torch.where(chosen, direction[1] / along, 0.0)
     tables = (start[1] - start[0] * slope, slope, (chosen / along.abs()).float())
@@ -156,16 +156,16 @@ def _walk(columns: bool, start: Tensor, direction: Tensor, chosen: Tensor) -> _W
 
 
 def places(row: Tensor, column: Tensor, slice_shape: tuple[int, ...]) -> Tensor:
-    """Points (x, y, 1) of pixels as `Beam.shadows` takes them, shape (n, 3), float64."""
+    """Return the points (x, y, 1) of pixels for `Beam.shadows`, shape (n, 3), float64."""
     height, width = slice_shape
     return torch.stack((column - (width - 1) / 2, (height - 1) / 2 - row, torch.ones_like(row)), dim=1).double()
 
 
 def _at(table: Tensor, index: Tensor) -> Tensor:
-    """Entries of a table, in the shape of the index."""
+    """Return the entries of a table, in the shape of the index."""
     return table.flatten().index_select(0, index.flatten()).reshape(index.shape)
 
 
 def gather(table: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-    """Weighted sums of rows of a table: index and weight (n, entries) to (n, row)."""
+    """Compute weighted sums of rows of a table: index and weight (n, entries) to (n, row)."""
     return F.embedding_bag(index, table, per_sample_weights=weight, mode="sum")

@@ -1,4 +1,4 @@
-"""Which projector a scan gets: a stored matrix as long as it fits, else one on the fly, or another program's."""
+"""Select the projector of a scan: a stored matrix if it fits, else on-the-fly computation, or another library's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def projector(
     device: torch.device | str = "cpu",
     check: Check = no_check,
 ) -> LinearOperator:
-    """Operator of a geometry.
+    """Return the projection operator of a geometry.
 
     Parameters
     ----------
@@ -34,12 +34,12 @@ def projector(
     device : torch.device or str
         Compute device.
     check : callable
-        Polled while a matrix is built, and between the blocks of one that is not; may raise to stop.
+        Polled while a matrix is built, and between blocks otherwise; may raise to stop.
 
     Raises
     ------
     DeviceError
-        If the device or what is installed does not do for the backend.
+        If the device or an installed package does not support the backend.
     """
     if backend == "auto":
         backend = fitting_backend(Extent("sinogram", 1, *slice_shape, samples=beam.shape[0] * beam.shape[1]))
@@ -48,5 +48,5 @@ def projector(
     if backend == "on-the-fly":
         return OnTheFly(beam, slice_shape, device=device, check=check)
     if torch.device(device).type != "cuda":
-        raise DeviceError(f"backend: torch-radon needs a CUDA device and this run is on {device}; use backend=auto.")
+        raise DeviceError(f"backend: torch-radon needs a CUDA device, got {device}; use backend=auto.")
     return TorchRadon(beam, slice_shape, device=device)

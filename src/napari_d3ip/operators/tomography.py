@@ -1,7 +1,7 @@
 """Tomography: Joseph's projector as a sparse matrix, slices as its columns.
 
-The matrix is built from rays (point and direction), so a fan, detector pitch and axis position cost nothing extra,
-and A and its transpose are both stored: the adjoint is exact and as fast as the projection.
+The matrix is built from rays (point and direction), so fan beams, detector pitch and axis position add no cost.
+A and its transpose are both stored: the adjoint is exact and as fast as the projection.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def joseph_matrix(
     width: int,
     check: Check = no_check,
 ) -> scipy.sparse.csr_matrix:
-    """System matrix of Joseph's method (Joseph 1982): linear interpolation across the steeper axis.
+    """Build the system matrix of Joseph's method (Joseph 1982): linear interpolation across the steeper axis.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def joseph_matrix(
     height, width : int
         Slice size in pixels.
     check : callable
-        Polled while it is built; may raise to stop.
+        Polled during construction; may raise to stop.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def joseph_matrix(
     rows = _Axis((height - 1) / 2 - points[:, 1], -directions[:, 1], height, width)
     along_columns = np.abs(columns.change) >= np.abs(rows.change)
 
-    # Rays flatter than 45 degrees step over columns and interpolate between rows; the others the other way round.
+    # Rays flatter than 45 degrees step over columns and interpolate between rows; the others vice versa.
     parts = [
         _joseph_rows(columns, rows, along_columns, check),
         _joseph_rows(rows, columns, ~along_columns, check),
@@ -106,7 +106,7 @@ def _joseph_rows(
 
 def _to_torch(matrix: scipy.sparse.csr_matrix, device: torch.device) -> Tensor:
     with warnings.catch_warnings():
-        # "Sparse CSR tensor support is in beta state" and the invariants notice: napari would pop them up.
+        # "Sparse CSR tensor support is in beta state" and the invariants notice, which napari would show.
         warnings.filterwarnings("ignore", message="Sparse (CSR|invariant)", category=UserWarning)
         return torch.sparse_csr_tensor(
             torch.from_numpy(matrix.indptr.astype(np.int32)),
@@ -149,16 +149,16 @@ class JosephMatrix(LinearOperator):
 
     @classmethod
     def of(cls, sinogram: Sinogram, device: torch.device | str = "cpu") -> JosephMatrix:
-        """Operator of a measurement's geometry."""
+        """Return the operator of a measurement's geometry."""
         return JosephMatrix(Beam.of(sinogram), sinogram.volume_shape[1:], device=device)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Project: (z, height, width) to (z, angle, detector), lengths in pixels."""
+        """Project (z, height, width) to (z, angle, detector), lengths in pixels."""
         columns = x.reshape(len(x), -1).T.contiguous()
         return (self._matrix @ columns).T.reshape(len(x), *self.range_shape)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """Back-project: the exact transpose of `forward`."""
+        """Back-project with the exact transpose of `forward`."""
         columns = y.reshape(len(y), -1).T.contiguous()
         return (self._transposed @ columns).T.reshape(len(y), *self.domain_shape)
 
@@ -171,7 +171,7 @@ class ParallelBeam(JosephMatrix):
     angles : ndarray
         Shape (angle,), degrees.
     detectors : int
-        Detector pixels.
+        Number of detector pixels.
     slice_shape : tuple of int
         Height and width of a slice in pixels.
     axis : float, optional

@@ -1,8 +1,8 @@
-"""Tomography by torch-radon (Ronchetti 2020, arXiv:2009.14788; the fork of carterbox), which needs CUDA.
+"""Tomography with torch-radon (Ronchetti 2020, arXiv:2009.14788; the fork of carterbox), which needs CUDA.
 
 Optional, GPL-3, never a dependency. Its rays are those of `Beam`: angles in radians, x along the columns, y along the
-rows. It knows no rotation axis but the middle of the detector, so the detector is widened until the axis is there, and
-what is left of a pixel is interpolated between neighbouring rays.
+rows. It supports a rotation axis in the middle of the detector only, so the detector is extended until the axis is
+there, and the remaining fraction of a pixel is interpolated between neighbouring rays.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from napari_d3ip.operators.base import LinearOperator
 from napari_d3ip.operators.beams import Beam
 
 _INSTALL = "install it (conda install -c conda-forge carterbox-torch-radon), or use backend=auto"
-# Layers of a CUDA texture, in which it keeps slices, and values in one (256 MB): where there is no room for it, or an
-# index passes 2**31, the package ends the process.
+# Layers of a CUDA texture for slices, and values in one (256 MB): if the memory is insufficient, or an index exceeds
+# 2**31, the package ends the process.
 _LAYERS = 2048
 _TEXTURE = 2**26
-# Its back-projection has no room for the sines of more.
+# Maximum number of angles of its back-projection, which tabulates their sines.
 _ANGLES = 4096
 
 
 class TorchRadon(LinearOperator):
     """Line integrals of slices along the rays of a beam, by torch-radon.
 
-    Its back-projection interpolates on the detector instead of along the pixels, and takes the rays of a fan to be as
-    far apart as they lie on the detector. `adjoint` makes up for the slant of the detector to the rays, so it is the
-    adjoint in the limit of small pixels, but only there.
+    Its back-projection interpolates on the detector instead of along the pixels, and assumes rays of a fan to be as
+    far apart as on the detector. `adjoint` corrects for the obliqueness of the rays, so it is the
+    adjoint in the limit of small pixels only.
 
     Parameters
     ----------
@@ -49,24 +49,23 @@ class TorchRadon(LinearOperator):
     Raises
     ------
     DeviceError
-        If the package is not installed, is another one of that name, or does not take so many angles.
+        If the package is not installed, is another one of that name, or does not support so many angles.
     """
 
     def __init__(self, beam: Beam, slice_shape: tuple[int, int], *, device: torch.device | str = "cuda") -> None:
         module = _module()
         if len(beam.angles) > _ANGLES:
             raise DeviceError(
-                f"backend: torch-radon takes up to {_ANGLES} angles and this scan has {len(beam.angles)}; "
-                "use backend=auto."
+                f"backend: torch-radon supports up to {_ANGLES} angles, got {len(beam.angles)}; use backend=auto."
             )
         self.domain_shape, self.range_shape = slice_shape, beam.shape
-        self._rays, self._first, self._share = _widened(beam.detectors, beam.center)
+        self._rays, self._first, self._share = _extend_detector(beam.detectors, beam.center)
         # Four at a time share a texture's reads.
         largest = max(math.prod(slice_shape), len(beam.angles) * self._rays)
         self._most = max(4, min(_LAYERS, _TEXTURE // largest) // 4 * 4)
         volume = module.volumes.Volume2D()
         volume.set_size(*slice_shape)
-        # Its sines and cosines are fast ones, which are good on half a turn to both sides.
+        # Its fast sines and cosines are accurate within half a turn to both sides.
         turns = np.deg2rad((beam.angles + 180) % 360 - 180)
         angles = torch.from_numpy(turns).float().to(device)
         self._slant: Tensor | None = None
@@ -79,7 +78,7 @@ class TorchRadon(LinearOperator):
             self._slant = (1 + (positions / sum(distances)).square()).sqrt().to(device)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Project: (z, height, width) to (z, angle, detector), lengths in pixels."""
+        """Project (z, height, width) to (z, angle, detector), lengths in pixels."""
         wide = torch.cat([self._radon.forward(part.contiguous()) for part in x.split(self._most)])
         first, detectors, share = self._first, self.range_shape[1], self._share
         here = wide[..., first : first + detectors]
@@ -97,7 +96,7 @@ class TorchRadon(LinearOperator):
 
 
 def _module() -> Any:
-    """The package.
+    """Import the package.
 
     Raises
     ------
@@ -105,20 +104,20 @@ def _module() -> Any:
         If it is not installed, or is another one of that name.
     """
     try:
-        with warnings.catch_warnings():  # It makes warnings louder for the whole process.
+        with warnings.catch_warnings():  # It changes the warning filters of the whole process.
             module = importlib.import_module("torch_radon")
             importlib.import_module("torch_radon.volumes")
     except ImportError as error:
         raise DeviceError(f"backend: torch-radon cannot be loaded ({error}); {_INSTALL}.") from error
     if not (hasattr(module, "ParallelBeam") and hasattr(module, "FanBeam")):
-        raise DeviceError(f"backend: the torch_radon that is there is not carterbox's fork; {_INSTALL}.")
+        raise DeviceError(f"backend: the installed torch_radon is not carterbox's fork; {_INSTALL}.")
     return module
 
 
-def _widened(detectors: int, center: float) -> tuple[int, int, float]:
-    """Width of a detector with the axis in its middle, where the given one begins in it, and the fraction beyond.
+def _extend_detector(detectors: int, center: float) -> tuple[int, int, float]:
+    """Return the width of a detector with the axis in its middle, the offset of the given one, and the fraction.
 
-    Of an odd and an even width, that one is taken which needs less interpolation.
+    Of an odd and an even width, the one with less interpolation is used.
     """
     needed = math.ceil(round(2 * max(center, detectors - 1 - center), 6)) + 1
     begins = {rays: round((rays - 1) / 2 - center, 6) for rays in (needed, needed + 1)}

@@ -1,4 +1,4 @@
-"""From a measurement to a problem of unit norm and intensity, with the way back; knows nothing of priors."""
+"""Prepare measurements as problems of unit norm and intensity, and keep the way back; no knowledge of priors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_d3ip.settings import RunSettings
 
 __all__ = ["Preparation", "prepare"]
 
-# Of its square single precision still has digits.
+# The square still has digits in single precision.
 _LEAST_NOISE = 1e-15
 
 
@@ -25,9 +25,9 @@ def prepare(measurement: Measurement, settings: RunSettings, device: torch.devic
     Raises
     ------
     MeasurementError
-        If the scan, or the volume it makes, is none that single precision can hold.
+        If the scan, or its volume, exceeds single precision.
     SettingsError
-        If the noise level is out of all proportion to the scan.
+        If the noise level is implausible for the scan.
     """
     scan, factor = near_one(measurement)
     stated = settings.given.noise_level
@@ -39,8 +39,8 @@ def prepare(measurement: Measurement, settings: RunSettings, device: torch.devic
     require_single(intensity, measurement.source)
     if not _LEAST_NOISE < prepared.problem.noise < 1 / _LEAST_NOISE:
         raise SettingsError(
-            f"noise_level: {noise_level:.3g} is out of all proportion to {measurement.source}, whose volume has "
-            f"values of about {intensity:.3g}; correct it, or leave it open."
+            f"noise_level: {noise_level:.3g} is implausible for {measurement.source}, whose volume has "
+            f"values of about {intensity:.3g}; correct it, or leave it out."
         )
     problem = replace(prepared.problem, settings=settings)
     return replace(prepared, problem=problem, intensity=intensity, noise_level=noise_level)

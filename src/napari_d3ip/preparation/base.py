@@ -1,4 +1,4 @@
-"""What every kind of measurement becomes before a method sees it."""
+"""Preparation of measurements: a normalised problem, with the way back to the measurement's units."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Preparation:
     Parameters
     ----------
     problem : Problem
-        At unit norm and intensity.
+        Problem at unit norm and intensity.
     unseen : Tensor
-        Mask of the rays or samples that judge the result and were never fitted.
+        Mask of the test rays or samples, which are never fitted and only scored.
     direct : callable
-        The direct reconstruction (filtered back-projection, zero-filled) at unit intensity.
+        Direct reconstruction (filtered back-projection, zero-filled) at unit intensity.
     intensity : float
         Intensity, in the measurement's units, that is 1 in the problem.
     noise_level : float
@@ -44,12 +44,12 @@ class Preparation:
     coil_maps : Tensor or None
         Coil sensitivities in use, shape (z, coil, y, x), without `phase`.
     phase : Tensor or None
-        Phase factors (z, y, x) that were taken out of the images.
+        Phase factors (z, y, x) that were removed from the images.
     directions : float
-        Degrees of the half circle that the projections cover; 180 where there are none.
+        Covered degrees of the half circle; 180 without projections.
     samples_stand_alone : bool
-        Whether a held-out sample says as much as one that was never measured: those of k-space do, a ray between its
-        neighbours does not.
+        Whether held-out samples are as informative as new measurements: those of k-space are, a ray between measured
+        neighbours is not.
     """
 
     problem: Problem
@@ -101,17 +101,17 @@ def normalised(
     groups: Sequence[Tensor] = (),
     start: Tensor | None = None,
 ) -> tuple[Problem, float]:
-    """The problem with ``|A| = 1`` and volumes in about [0, 1], and the intensity that is 1 in it.
+    """Return the problem with ``|A| = 1`` and volumes in about [0, 1], and the intensity that is 1 in it.
 
     Both from the measurement alone. The volume to ``start`` with, if it is not zero, is in the measurement's units.
 
     Raises
     ------
     MeasurementError
-        If nothing that is measured depends on the volume.
+        If the forward operator is zero.
     """
     operator, values = data.operator, data.values
-    unit = _of_unit_norm(operator, values.device, check)
+    unit = _scale_to_unit_norm(operator, values.device, check)
     measured = values * unit.factor
     begin = start
     if begin is None:
@@ -133,21 +133,21 @@ def normalised(
     return problem, intensity
 
 
-def _of_unit_norm(operator: LinearOperator, device: torch.device, check: Check) -> Scaled:
-    """The operator, scaled."""
+def _scale_to_unit_norm(operator: LinearOperator, device: torch.device, check: Check) -> Scaled:
+    """Scale the operator to unit norm."""
     norm = operator.norm(device, check=check)
     if not 0 < norm < float("inf"):
         raise MeasurementError(
-            "geometry: what was measured does not depend on the volume, as if all rays missed it or coil maps were "
+            "geometry: the forward operator is zero, since no ray crosses the volume or the coil maps are "
             "zero; correct center, detector_pitch, slice_shape or coil_maps."
         )
     return Scaled(operator, 1 / norm)
 
 
 def robust_maximum(volume: Tensor) -> float:
-    """99.8th percentile of the absolute values: the intensity that the prior sees as 1.
+    """Return the 99.8th percentile of the absolute values, the intensity that is 1 for the prior.
 
-    Where that is nothing beside the largest, as of one bright voxel, a part of the largest.
+    If this is negligible compared with the maximum, as for a single bright voxel, return a fraction of the maximum.
     """
     values = volume.abs().flatten()
     rank = max(1, round(0.998 * len(values)))

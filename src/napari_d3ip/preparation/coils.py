@@ -1,7 +1,7 @@
 """Coil sensitivities from the centre of k-space, coil compression, and the smooth phase of the image.
 
-ESPIRiT is our own because `sigpy`'s takes square calibration regions only: of nine fully sampled lines it would see
-nine columns. On a square one the two agree (tests).
+ESPIRiT is implemented here, since `sigpy`'s supports square calibration regions only: of nine fully sampled lines it
+would use nine columns. For square regions, the two agree (tests).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _GRIDDING_ITERATIONS = 15
 
 
 def sampled_centre(mask: npt.NDArray[np.bool_]) -> tuple[int, int]:
-    """Height and width of the fully sampled rectangle around DC that all slices have in common.
+    """Return height and width of the fully sampled rectangle around DC that all slices have in common.
 
     Parameters
     ----------
@@ -37,8 +37,8 @@ def sampled_centre(mask: npt.NDArray[np.bool_]) -> tuple[int, int]:
     Returns
     -------
     tuple of int
-        Of the rectangles centred at DC, the one whose shorter side (up to what calibration needs), then area, is
-        largest; (0, 0) without DC.
+        Of the rectangles centred at DC, the one with the largest shorter side (up to the size calibration uses), then
+        the largest area; (0, 0) without DC.
     """
     common = np.logical_and.reduce(mask, axis=0)
     center = tuple(length // 2 for length in common.shape)
@@ -58,18 +58,18 @@ def sampled_centre(mask: npt.NDArray[np.bool_]) -> tuple[int, int]:
 
 
 def calibration_data(kspace: KSpace, width: int | None, device: torch.device) -> Tensor:
-    """Fully sampled centre of k-space, shape (z, coil, cy, cx), DC in the centre.
+    """Return the fully sampled centre of k-space, shape (z, coil, cy, cx), DC in the centre.
 
-    Measured apart, cut out of Cartesian samples, or gridded from the centre of a trajectory.
+    Measured separately, cropped from Cartesian samples, or gridded from the centre of a trajectory.
 
     Parameters
     ----------
     kspace : KSpace
-        The scan.
+        Scan.
     width : int, optional
-        Largest width to use; as sampled, up to 24, if not given.
+        Maximum width; default as sampled, up to 24.
     device : torch.device
-        Where to put it.
+        Device of the result.
 
     Raises
     ------
@@ -85,20 +85,20 @@ def calibration_data(kspace: KSpace, width: int | None, device: torch.device) ->
     height, breadth = sampled_centre(kspace.mask)
     if min(height, breadth) < min(_SMALLEST, *kspace.volume_shape[1:]):
         raise MeasurementError(
-            f"coil_maps: {kspace.source} has no fully sampled centre (found {height} × {breadth} samples) to make "
+            f"coil_maps: {kspace.source} has no fully sampled centre (found {height} × {breadth} samples) to estimate "
             "coil maps from; give coil_maps=FILE."
         )
     return centre(torch.tensor(kspace.data, device=device), (min(height, largest), min(breadth, largest)))
 
 
 def centre(array: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Cut out the central ``shape`` of the last two axes, DC staying at index ``n // 2``."""
+    """Crop the central ``shape`` of the last two axes, DC staying at index ``n // 2``."""
     rows, columns = central_slices((array.shape[-2], array.shape[-1]), shape)
     return array[..., rows, columns]
 
 
 def central_slices(grid: tuple[int, int], shape: tuple[int, int]) -> tuple[slice, slice]:
-    """Rows and columns of the central ``shape`` of a grid, DC staying at index ``n // 2``."""
+    """Return rows and columns of the central ``shape`` of a grid, DC staying at index ``n // 2``."""
     rows, columns = (
         slice(length // 2 - size // 2, length // 2 - size // 2 + size)
         for length, size in zip(grid, shape, strict=True)
@@ -107,7 +107,7 @@ def central_slices(grid: tuple[int, int], shape: tuple[int, int]) -> tuple[slice
 
 
 def _gridded_centre(kspace: KSpace, width: int, device: torch.device) -> Tensor:
-    """Centre of k-space from a trajectory: least squares for a low-resolution image of every coil."""
+    """Grid the centre of k-space from a trajectory: least squares for a low-resolution image of every coil."""
     trajectory = torch.tensor(kspace.trajectory)
     inside = (trajectory.abs() <= width / 2).all(dim=-1)
     if int(inside.sum()) < width**2:
@@ -125,9 +125,9 @@ def _gridded_centre(kspace: KSpace, width: int, device: torch.device) -> Tensor:
 
 
 def low_resolution_images(calibration: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Images (z, coil, y, x) of the centre of k-space, apodised by a Hann window against ringing."""
+    """Compute images (z, coil, y, x) of the centre of k-space, apodised by a Hann window against ringing."""
     height, width = calibration.shape[-2:]
-    # Symmetric about DC, index n // 2: else it would add a phase of its own.
+    # Symmetric about DC, index n // 2: otherwise it would add a phase.
     window = torch.outer(*(torch.hann_window(n + n % 2, dtype=torch.float32)[n % 2 :] for n in (height, width)))
     return centred_ifft(_padded(calibration * window.to(calibration.device), shape))
 
@@ -142,7 +142,7 @@ def _padded(samples: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def espirit(calibration: Tensor, shape: tuple[int, int], check: Callable[[], None]) -> Tensor:
-    """Coil sensitivities by ESPIRiT (Uecker et al. 2014), one set of maps.
+    """Estimate coil sensitivities by ESPIRiT (Uecker et al. 2014), one set of maps.
 
     Parameters
     ----------
@@ -168,13 +168,13 @@ def espirit(calibration: Tensor, shape: tuple[int, int], check: Callable[[], Non
 
 def _espirit_slice(calibration: Tensor, shape: tuple[int, int]) -> Tensor:
     coils = len(calibration)
-    # Kernels wider than half of few lines leave too few positions to tell signal from noise.
+    # Kernels wider than half of few lines leave too few positions to separate signal from noise.
     kernel = tuple(max(1, min(_KERNEL, length // 2)) for length in calibration.shape[1:])
     blocks = calibration.unfold(1, kernel[0], 1).unfold(2, kernel[1], 1)  # (coil, row, column, ky, kx)
     matrix = blocks.permute(1, 2, 0, 3, 4).reshape(-1, coils * kernel[0] * kernel[1])
     values, vectors = torch.linalg.eigh((matrix.mH @ matrix).to(torch.complex128))
     signal = vectors[:, values > _NULL_SPACE**2 * values.max()].to(calibration.dtype)
-    # Signal kernels times their conjugates, summed: in the image that is an autocorrelation of the kernels, which the
+    # Signal kernels times their conjugates, summed: in the image domain, an autocorrelation of the kernels, which the
     # Fourier transform of its (2 k - 1)-wide support interpolates to any size.
     projector = (signal @ signal.mH).conj().reshape(coils, *kernel, coils, *kernel)
     correlation = calibration.new_zeros((coils, coils, 2 * kernel[0] - 1, 2 * kernel[1] - 1))
@@ -195,13 +195,13 @@ def _espirit_slice(calibration: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def _support(eigenvalue: Tensor) -> Tensor:
-    """Weight of a pixel: 1 where its eigenvalue is near 1, falling smoothly to 0 where there is no signal."""
+    """Return the weight of a pixel: 1 for eigenvalues near 1, falling smoothly to 0 without signal."""
     ramp = ((eigenvalue - 0.8) / 0.15).clamp(0, 1)
     return ramp * ramp * (3 - 2 * ramp)
 
 
 def compression_matrix(calibration: Tensor, coils: int) -> Tensor:
-    """Matrix (coils, coil) to the virtual coils that hold most of the signal (Buehrer et al. 2007)."""
+    """Return the matrix (coils, coil) to the virtual coils with most of the signal (Buehrer et al. 2007)."""
     samples = calibration.transpose(0, 1).flatten(1)
     _, vectors = torch.linalg.eigh((samples @ samples.mH).to(torch.complex128))
     matrix: Tensor = vectors.flip(1)[:, :coils].mH.to(calibration.dtype)
@@ -209,11 +209,11 @@ def compression_matrix(calibration: Tensor, coils: int) -> Tensor:
 
 
 def compress(array: Tensor, matrix: Tensor) -> Tensor:
-    """Virtual coils of an array (z, coil, ...)."""
+    """Return the virtual coils of an array (z, coil, ...)."""
     return torch.einsum("vc,zc...->zv...", matrix, array)
 
 
 def smooth_phase(images: Tensor, coil_maps: Tensor) -> Tensor:
-    """Phase factors (z, y, x) of the coil-combined low-resolution images (z, coil, y, x)."""
+    """Return phase factors (z, y, x) of the coil-combined low-resolution images (z, coil, y, x)."""
     combined = (coil_maps.conj() * images).sum(dim=1)
     return combined / combined.abs().clamp(min=torch.finfo(torch.float32).tiny)

@@ -1,4 +1,4 @@
-"""From a stack of images, or data of someone's linear operator, to a problem of unit norm and intensity."""
+"""Prepare image stacks, and data of user-defined linear operators."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def prepare_stack(measurement: ImageStack, settings: RunSettings, device: torch.
 def prepare_linear(
     measurement: LinearMeasurement, settings: RunSettings, device: torch.device, check: Check
 ) -> Preparation:
-    """Normalise data of someone's operator; its direct reconstruction is the back-projection at the best scale.
+    """Normalise data of a user-defined operator; its direct reconstruction is the back-projection at the best scale.
 
     Raises
     ------
     MeasurementError
-        If the operator does not fit, or its adjoint is none.
+        If the operator does not match the data, or its adjoint test fails.
     """
     operator = as_operator(measurement, device)
     data = torch.tensor(measurement.data, device=device)
@@ -76,7 +76,7 @@ def _split(measured: Tensor, settings: RunSettings) -> tuple[Tensor, Tensor]:
 
 
 def filled_in(data: Tensor, seen: Tensor) -> Tensor:
-    """Voxels that are not ``seen`` (0, else 1), linear along z between those that are; the mean where there are none.
+    """Interpolate voxels that are not ``seen`` (0, else 1) linearly along z; use the mean where there are none.
 
     Parameters
     ----------
@@ -96,14 +96,14 @@ def filled_in(data: Tensor, seen: Tensor) -> Tensor:
 
 
 def estimate_stack_noise(measurement: ImageStack) -> float:
-    """Noise of the voxels that were measured."""
+    """Estimate the noise of the measured voxels."""
     mask = np.asarray(measurement.mask)
     slices = mask.any(axis=(1, 2))
     return estimate_image_noise(np.where(mask[slices], measurement.data[slices], np.float32(np.nan)))
 
 
 def _noise_of_rows(measurement: LinearMeasurement) -> float:
-    """Noise of data that are smooth along their last axis, root mean square if complex."""
+    """Estimate the noise of data that are smooth along their last axis, root mean square if complex."""
     rows = measurement.data.reshape(1, -1, measurement.data.shape[-1])
     if np.iscomplexobj(rows):
         return float(np.hypot(estimate_noise(rows.real), estimate_noise(rows.imag)))

@@ -1,4 +1,4 @@
-"""From k-space to a problem of unit norm and intensity: samples, coil maps, phase, scale, noise, zero-filled image."""
+"""Prepare k-space: samples, coil maps, phase, scale, noise, zero-filled image."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _NEAR = 0.25
 
 @dataclass(frozen=True)
 class Coils:
-    """Samples and sensitivities of the coils that are reconstructed from, and the smooth phase of the image.
+    """Samples and sensitivities of the coils in use, and the smooth phase of the image.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def prepare_kspace(measurement: KSpace, settings: RunSettings, device: torch.dev
     Raises
     ------
     MeasurementError
-        If coil maps can neither be found nor made.
+        If coil maps are neither given nor can be estimated.
     """
     coils = find_coils(measurement, settings.coils, device, check)
     maps = coils.maps * coils.phase[:, None] if settings.coils.remove_phase else coils.maps
@@ -102,7 +102,7 @@ def find_coils(measurement: KSpace, settings: CoilSettings, device: torch.device
     key = (settings.calibration_width, settings.virtual_coils, str(device))
     known = _known.get(measurement, {})
     if key not in known:
-        # Of one scan only the last ones: they are as large as it is.
+        # Only the latest maps of a scan are kept, since they are as large as the scan.
         known = _known[measurement] = {key: _find_coils(measurement, settings, device, check)}
     return known[key]
 
@@ -116,7 +116,7 @@ def _find_coils(measurement: KSpace, settings: CoilSettings, device: torch.devic
     except MeasurementError:
         if given is None and measurement.coils > 1:
             raise
-        # Maps are known, and a phase that cannot be is left in the image.
+        # Maps are given, and a phase that cannot be estimated is left in the image.
         calibration, phase = data, torch.ones(measurement.volume_shape, dtype=data.dtype, device=device)
     if measurement.coils > settings.virtual_coils:
         matrix = compression_matrix(calibration, settings.virtual_coils)
@@ -136,8 +136,8 @@ def _find_coils(measurement: KSpace, settings: CoilSettings, device: torch.devic
 def split_samples(measurement: KSpace, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     """Masks of the samples that are fitted and of those held out, shape (z, 1, ky, kx) or (z, 1, readout, sample).
 
-    Whole phase-encoding lines are held out where whole lines were sampled, whole readouts of a trajectory, and single
-    samples otherwise; never in the centre that coil maps come from. Every slice has its own, and a scan of few lines
+    Whole phase-encoding lines are held out if whole lines were sampled, whole readouts of a trajectory, and single
+    samples otherwise; never in the centre used for coil maps. Every slice has its own mask, and a scan of few lines
     at least a few.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -165,9 +165,9 @@ def split_samples(measurement: KSpace, fraction: float, seed: int) -> tuple[Tens
 
 
 def _lines(measurement: KSpace, seed: int, device: torch.device) -> list[Tensor]:
-    """Masks (1, 1, ky, kx) of the rows of a grid outside its fully sampled centre, or of readouts, in random order.
+    """Return masks (1, 1, ky, kx) of rows outside the fully sampled centre, or of readouts, in random order.
 
-    Scattered, since what an accelerated scan lacks lies between its lines.
+    Scattered, since the missing samples of an accelerated scan lie between its lines.
     """
     rows, columns = measurement.data.shape[2:]
     outside = torch.ones((rows, columns), dtype=torch.float32, device=device)
@@ -189,14 +189,14 @@ def _lines(measurement: KSpace, seed: int, device: torch.device) -> list[Tensor]
 
 
 def zero_filled(measurement: KSpace, data: Tensor, maps: Tensor) -> Tensor:
-    """Root sum of squares of the coil images, with the phase of their combination; gridded for a trajectory."""
+    """Return the root sum of squares of the coil images with the phase of their combination, or gridded ones."""
     images = centred_ifft(data) if measurement.trajectory is None else _gridded(measurement, data)
     combined = (maps.conj() * images).sum(dim=1)
     return torch.polar(torch.linalg.vector_norm(images, dim=1), combined.angle())
 
 
 def _gridded(measurement: KSpace, data: Tensor) -> Tensor:
-    """Coil images by gridding with density compensation (Pipe & Menon 1999)."""
+    """Return coil images from gridding with density compensation (Pipe & Menon 1999)."""
     import sigpy
     import sigpy.mri
 
@@ -205,9 +205,9 @@ def _gridded(measurement: KSpace, data: Tensor) -> Tensor:
     density = sigpy.mri.pipe_menon_dcf(trajectory, img_shape=shape, show_pbar=False)
     samples = data.cpu().numpy()
     images = sigpy.nufft_adjoint(samples * density, trajectory, oshape=(*data.shape[:2], *shape))
-    # The scale at which the images explain what was measured near DC, where few readouts are enough.
+    # The scale at which the images explain the data near DC, where few readouts suffice.
     near = np.linalg.norm(trajectory / np.abs(trajectory).max(axis=(0, 1)), axis=-1) <= _NEAR
     explained = sigpy.nufft(images, trajectory)
-    judged = explained * (near * density * (samples != 0))
-    images = images * (np.vdot(judged, samples).real / np.vdot(judged, explained).real)
+    central = explained * (near * density * (samples != 0))
+    images = images * (np.vdot(central, samples).real / np.vdot(central, explained).real)
     return torch.from_numpy(images).to(data.device, data.dtype)

@@ -1,4 +1,4 @@
-"""Noise level of a measurement, from the measurement alone."""
+"""Estimate the noise level of a measurement from the measurement alone."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from napari_d3ip.measurement import KSpace
 
 # Third differences cancel everything up to a parabola; the filter has unit norm, so white noise keeps its variance.
 _FILTER = np.array([1.0, -3.0, 3.0, -1.0]) / np.sqrt(20.0)
-# Rays below this fraction of the brightest pass beside the object, where a real detector is far less noisy.
+# Rays below this fraction of the maximum pass beside the object, where a real detector is far less noisy.
 _OBJECT = 0.05
-# More values than these do not make a median more certain.
+# Larger samples do not improve the median.
 _ENOUGH = 10_000_000
 _FEW = 100
 _MAD_OF_NORMAL = 0.6744897501960817
 
 
 def estimate_noise(sinogram: npt.NDArray[np.float32]) -> float:
-    """Standard deviation of white noise in line integrals.
+    """Estimate the standard deviation of white noise in line integrals.
 
     The median absolute deviation of third differences along the detector (after Donoho & Johnstone 1994), over the
     rays that pass through the object; structure finer than a few detector pixels counts as noise.
@@ -33,7 +33,7 @@ def estimate_noise(sinogram: npt.NDArray[np.float32]) -> float:
     float
         In the sinogram's units; never 0 (at least 1e-4 of the data's standard deviation).
     """
-    data = _thinned(sinogram).astype(np.float64)
+    data = _subsample(sinogram).astype(np.float64)
     floor = max(1e-4 * float(data.std()), float(np.finfo(np.float32).eps) * float(np.abs(data).mean()))
     if data.shape[-1] < len(_FILTER):
         return max(floor, float(np.finfo(np.float32).tiny))
@@ -46,11 +46,11 @@ def estimate_noise(sinogram: npt.NDArray[np.float32]) -> float:
 
 
 def estimate_image_noise(stack: npt.NDArray[np.float32]) -> float:
-    """Standard deviation of white noise in the slices of a stack.
+    """Estimate the standard deviation of white noise in the slices of a stack.
 
     The median absolute deviation of second differences along both axes of a slice (Immerkær 1996, with the median of
-    Donoho & Johnstone 1994), which edges and ramps along either axis do not reach. Where too few neighbours are all
-    there, those along rows alone.
+    Donoho & Johnstone 1994), which edges and ramps along either axis do not affect. If too few neighbourhoods are
+    complete, differences along rows alone.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def estimate_image_noise(stack: npt.NDArray[np.float32]) -> float:
     float
         In the stack's units; never 0 (at least 1e-4 of the data's standard deviation).
     """
-    data = _thinned(stack).astype(np.float64)
+    data = _subsample(stack).astype(np.float64)
     rows = np.diff(data, n=2, axis=2) / np.sqrt(6.0)
     detail = np.diff(rows, n=2, axis=1) / np.sqrt(6.0)
     rounding = float(np.finfo(np.float32).eps) * float(np.nanmean(np.abs(data)))
@@ -73,10 +73,10 @@ def estimate_image_noise(stack: npt.NDArray[np.float32]) -> float:
 
 
 def estimate_complex_noise(kspace: KSpace) -> float:
-    """Root mean square of the noise of k-space samples, from the median power of the outermost tenth of them.
+    """Estimate the root mean square noise of k-space samples, from the median power of the outermost tenth of them.
 
     The power of complex Gaussian noise is exponentially distributed: its mean is its median over ln 2. Signal at high
-    spatial frequencies counts as noise, so this errs on the large side.
+    spatial frequencies counts as noise, so the estimate tends to be too large.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def estimate_complex_noise(kspace: KSpace) -> float:
         radius = np.hypot(rows[:, None], columns)
     else:
         radius = np.linalg.norm(kspace.trajectory, axis=-1)
-    # One more than the radius: DC alone is a sample too.
+    # One more than the radius, since DC alone is a sample, too.
     sampled = np.broadcast_to(1 + radius, shape) * (1 if kspace.mask is None else kspace.mask)
     outer = sampled >= np.quantile(sampled[sampled > 0], 0.9)
     power = np.abs(np.moveaxis(kspace.data, 1, 0)[:, outer]).astype(np.float64) ** 2
@@ -97,6 +97,6 @@ def estimate_complex_noise(kspace: KSpace) -> float:
     return max(float(np.sqrt(np.median(power) / np.log(2))), floor)
 
 
-def _thinned(data: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Evenly spaced slices that hold values enough."""
+def _subsample(data: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return evenly spaced slices with enough values."""
     return data[:: max(1, min(len(data), data.size // _ENOUGH))]

@@ -1,6 +1,6 @@
-"""Scans far from 1 at a scale near it, and back: squares of them are no single-precision numbers.
+"""Rescale scans with values far from 1, since their squares exceed single precision.
 
-Knows measurements; nothing of operators and methods.
+Measurements only; no operators, no methods.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ import numpy.typing as npt
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.measurement import LinearMeasurement, Measurement
 
-# Exponents of two of the largest value between which nothing overflows or vanishes: such scans stay as they are.
+# Range of the exponent of two of the largest value without overflow or underflow: such scans are unchanged.
 _ORDINARY = (-20, 40)
 _SINGLE = np.finfo(np.float32)
 # Volumes may be this much brighter than their robust maximum.
 _HEADROOM = 4.0
 
-# The copies of one scan are compared with each other, and what is made of one (coil maps) is kept for all.
+# Scaled copies of one scan are compared with each other, and their coil maps are shared.
 _scaled: weakref.WeakKeyDictionary[Measurement, Measurement] = weakref.WeakKeyDictionary()
 
 
 def near_one(measurement: Measurement) -> tuple[Measurement, float]:
-    """Return a scan whose largest value is about 1, and the power of two that it has to be multiplied by.
+    """Return a scan whose largest value is about 1, and the power of two to multiply it by.
 
     Parameters
     ----------
     measurement : Measurement
-        The scan.
+        Scan to rescale.
 
     Returns
     -------
     measurement : Measurement
-        The same object where its values are ordinary.
+        The same object for values in the ordinary range.
     factor : float
-        1 for that. A power of two, so that nothing is rounded.
+        1 for an unchanged scan. A power of two, so that nothing is rounded.
 
     Raises
     ------
     MeasurementError
-        If the values are at the lower end of single precision, where they have lost their digits.
+        If the values are at the lower end of single precision, where digits are lost.
     """
     exponent = _exponent(measurement.data)
     calibration: npt.NDArray[Any] | None = getattr(measurement, "calibration", None)
@@ -71,7 +71,7 @@ def near_one(measurement: Measurement) -> tuple[Measurement, float]:
 
 
 def require_single(intensity: float, source: str) -> None:
-    """Refuse a scan whose volume, of a robust maximum ``intensity``, single precision cannot hold.
+    """Check that a volume of robust maximum ``intensity`` can be represented in single precision.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def require_single(intensity: float, source: str) -> None:
 
 
 def _exponent(data: npt.NDArray[Any]) -> int:
-    """Exponent of two of the largest value, or part of a complex one."""
+    """Return the exponent of two of the largest value, or of the largest part of a complex one."""
     parts = data.view(np.float32)
     return math.frexp(max(float(parts.max()), -float(parts.min())))[1]
 
@@ -97,5 +97,5 @@ def _is_ordinary(exponent: int) -> bool:
 
 
 def _times_power(data: npt.NDArray[Any], exponent: int) -> npt.NDArray[Any]:
-    """``data * 2**exponent``; the factor itself may be beyond single precision."""
+    """Compute ``data * 2**exponent``; the factor itself may exceed single precision."""
     return np.ldexp(data.view(np.float32), exponent).view(data.dtype)

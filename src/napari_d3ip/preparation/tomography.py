@@ -1,4 +1,4 @@
-"""From a sinogram to a problem of unit norm and intensity: rays, scale, noise, filtered back-projection."""
+"""Prepare sinograms: rays, scale, noise, filtered back-projection."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ from napari_d3ip.solvers.fan_beam import fan_beam_reconstruction
 
 @dataclass(frozen=True)
 class Rays:
-    """What each ray is for; masks of the sinogram's shape, 0 or 1, that add up to 1.
+    """Split of the rays; masks of the sinogram's shape, 0 or 1, that add up to 1.
 
     Parameters
     ----------
     used : Tensor
-        Fitted by the reconstruction.
+        Training rays, fitted by the reconstruction.
     held_out : Tensor
-        Random rays that steer it (TV weight, when to stop, whether adaptation helps) but are never fitted.
+        Random validation rays that control it (TV weight, early stopping, acceptance of adaptation) but are not
+        fitted.
     left_out : Tensor
-        Whole projections that it never sees at all; only for the final `Reconstruction.metrics`.
+        Test rays, whole projections that it never uses; only for the final `Reconstruction.metrics`.
     """
 
     used: Tensor
@@ -43,7 +44,7 @@ class Rays:
 
     @property
     def views(self) -> npt.NDArray[np.bool_]:
-        """Which projections are not left out, shape (angle,)."""
+        """Return which projections are not test projections, shape (angle,)."""
         kept: npt.NDArray[np.bool_] = (self.left_out[0, :, 0] == 0).numpy()
         return kept
 
@@ -54,7 +55,7 @@ class Rays:
         Raises
         ------
         SettingsError
-            If too few projections would be left.
+            If too few projections would remain.
         """
         generator = torch.Generator().manual_seed(seed)
         left_out = torch.zeros(shape, dtype=torch.float32)
@@ -90,10 +91,10 @@ def prepare_sinogram(measurement: Sinogram, settings: RunSettings, device: torch
 
 
 def _directions(rays: Rays, measurement: Sinogram, device: torch.device) -> list[Tensor]:
-    """Masks (1, angle, 1) of the projections of each direction, in their order, without those left out.
+    """Return masks (1, angle, 1) of the projections of each direction, in their order, without test projections.
 
-    Half a turn apart, parallel rays are the same, as is a fan a turn apart: to hide one projection and show the other
-    would hide nothing.
+    Parallel rays half a turn apart are equal, as are those of a fan a turn apart: masking only one of two such
+    projections would hide nothing.
     """
     kept = np.flatnonzero(rays.views)
     angles = measurement.angles[kept]
@@ -101,7 +102,7 @@ def _directions(rays: Rays, measurement: Sinogram, device: torch.device) -> list
     masks = torch.zeros(directions.count, len(rays.views), dtype=torch.float32, device=device)
     masks[torch.from_numpy(directions.group), torch.from_numpy(kept[directions.order])] = 1
     if measurement.geometry == "fan":
-        # Neighbours are those whose central rays are, from whichever side.
+        # Neighbours are those with neighbouring central rays, from either side.
         first = np.unique(directions.group, return_index=True)[1]
         masks = masks[
             torch.from_numpy(np.argsort(np.mod(angles[directions.order[first]].round(6), 180.0), kind="stable"))
@@ -110,7 +111,7 @@ def _directions(rays: Rays, measurement: Sinogram, device: torch.device) -> list
 
 
 def filled_in(data: Tensor, seen: Tensor) -> Tensor:
-    """Rays that are not ``seen`` (0, else 1) from their neighbours on the detector, from the ends of a gap inwards."""
+    """Interpolate rays that are not ``seen`` (0, else 1) from detector neighbours, from the ends of a gap inwards."""
     data = data * seen
     while True:
         count = F.pad(seen[..., 1:], (0, 1)) + F.pad(seen[..., :-1], (1, 0))
@@ -125,9 +126,9 @@ def filled_in(data: Tensor, seen: Tensor) -> Tensor:
 def filtered_back_projection(
     measurement: Sinogram, operator: LinearOperator, rays: Rays, device: torch.device
 ) -> Tensor:
-    """Filtered back-projection of the rays that may be seen, in the measurement's units.
+    """Reconstruct by filtered back-projection without test rays, in the measurement's units.
 
-    Held-out rays are filled in from their neighbours on the detector, left-out projections are dropped.
+    Validation rays are interpolated from their neighbours on the detector, test projections are dropped.
     """
     views = torch.from_numpy(rays.views).to(device)
     data = torch.tensor(measurement.data, device=device)[:, views]

@@ -1,4 +1,4 @@
-"""Weights of regularisers from the held-out part of a scan; knows solvers and problems, no geometry."""
+"""Choose regularisation weights with the held-out part of a scan; solvers and problems, no geometry."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from napari_d3ip.solvers.problem import Problem
 from napari_d3ip.solvers.total_variation import Regulariser
 from napari_d3ip.solvers.wavelet import wavelet_reconstruction
 
-# Of real images (CT) and of complex ones (MRI).
+# For real images (CT) and for complex ones (MRI).
 _WEIGHT_PER_NOISE, _WEIGHT_PER_COMPLEX_NOISE = 0.04, 0.4
 _PHASE_CONSTRAINTS = (0.0, 0.1, 1.0, 10.0)
 _NO_BETTER = 0.01
-# On a measured brain and slice of a phantom, see the lab record.
+# Determined on a measured brain and a slice of a phantom, see the experiments page.
 WAVELET_FACTOR = 0.75
 _SLAB, _SLAB_ITERATIONS, _LARGEST_EXPONENT = 12, 20, 6
 
 
 class Iterates(Protocol):
-    """A regularised reconstruction: iterates with a weight on the rays used."""
+    """Regularised reconstruction: iterates for a weight, on the training rays."""
 
     def __call__(
         self, problem: Problem, weight: float, iterations: int, start: Tensor | None = None
     ) -> Iterator[Tensor]:
-        """Iterates from ``start``, or from what the problem begins with."""
+        """Yield iterates from ``start``, or from the problem's start."""
 
 
 def tv_iterates(problem: Problem, weight: float, iterations: int, start: Tensor | None = None) -> Iterator[Tensor]:
-    """Iterates of total variation, or what the problem's regulariser has in its place, with ``weight``."""
+    """Yield iterates of total variation, or of the problem's regulariser in its place, with ``weight``."""
     return total_variation_reconstruction(
         problem.fitted,
         problem.measured * problem.used,
@@ -47,7 +47,7 @@ def tv_iterates(problem: Problem, weight: float, iterations: int, start: Tensor 
 def wavelet_iterates(
     problem: Problem, weight: float, iterations: int, start: Tensor | None = None
 ) -> Iterator[Tensor]:
-    """Iterates of wavelet-regularised least squares with ``weight`` on the samples used."""
+    """Yield iterates of wavelet-regularised least squares with ``weight`` on the training samples."""
     return wavelet_reconstruction(
         problem.fitted,
         problem.measured * problem.used,
@@ -60,17 +60,17 @@ def wavelet_iterates(
 
 
 def choose_weight(problem: Problem, iterates: Iterates = tv_iterates) -> float:
-    """Return the weight of a regulariser that predicts the held-out rays best, from the measurement alone.
+    """Return the regularisation weight that predicts the held-out rays best, from the measurement alone.
 
-    Walks a grid of factors of two from a weight proportional to the noise, on a slab of central slices, and refines
-    by a parabola through the three best. Without held-out rays the proportional weight itself is taken.
+    Searches a grid of factors of two from a weight proportional to the noise, on a slab of central slices, and refines
+    by a parabola through the three best. Without held-out rays, the proportional weight is returned.
 
     Parameters
     ----------
     problem : Problem
-        At unit norm and intensity.
+        Problem at unit norm and intensity.
     iterates : callable
-        The regularised reconstruction.
+        Regularised reconstruction.
 
     Returns
     -------
@@ -79,15 +79,15 @@ def choose_weight(problem: Problem, iterates: Iterates = tv_iterates) -> float:
     """
     slab = _central_slab(problem)
     if not bool(slab.held_out.any()):
-        return _usual_weight(problem)
-    return _Walk(slab, iterates).to_the_least()[0]
+        return _default_weight(problem)
+    return _WeightSearch(slab, iterates).minimise()[0]
 
 
 def choose_phase_constraint(problem: Problem, weight: float) -> float:
-    """Return the weight of the imaginary part that predicts the held-out samples best, with ``weight`` given.
+    """Return the weight of the squared imaginary part that predicts the held-out samples best, for a given ``weight``.
 
-    Of several that predict them alike (within 1 %) the smallest, since a constraint must earn its place. It is 0, no
-    constraint, where the images are not nearly real once their smooth phase is removed, or where nothing was held out.
+    Of weights within 1 % of the best, the smallest is returned. It is 0, no constraint, if the images are not nearly
+    real after removal of their smooth phase, or if nothing was held out.
     """
     slab = _central_slab(problem)
     if not bool(slab.held_out.any()):
@@ -95,7 +95,7 @@ def choose_phase_constraint(problem: Problem, weight: float) -> float:
     losses: dict[float, float] = {}
     volume: Tensor | None = None
     for candidate in _PHASE_CONSTRAINTS:
-        volume = last(tv_iterates(_constrained(slab, candidate), weight, _SLAB_ITERATIONS, volume))
+        volume = last(tv_iterates(_with_constraint(slab, candidate), weight, _SLAB_ITERATIONS, volume))
         losses[candidate] = float(slab.residual(volume, slab.held_out))
     return _smallest_of_the_best(losses)
 
@@ -103,27 +103,27 @@ def choose_phase_constraint(problem: Problem, weight: float) -> float:
 def choose_weight_and_phase_constraint(problem: Problem) -> tuple[float, float]:
     """Return the weights of total variation and of the imaginary part that predict the held-out samples best together.
 
-    The best weight of one depends on the other: held to be real, an image that is not needs total variation many
-    times stronger to hide it. Each constraint is therefore compared at the weight that is best for it; which one is
-    taken, and what without held-out samples, is as in `choose_phase_constraint` and `choose_weight`.
+    The best weight of one depends on the other: constraining an image to be real that is not needs a much larger
+    weight of total variation. Each constraint is therefore compared at its own best weight; ties, and scans without
+    held-out samples, are handled as in `choose_phase_constraint` and `choose_weight`.
     """
     slab = _central_slab(problem)
     if not bool(slab.held_out.any()):
-        return _usual_weight(problem), 0.0
+        return _default_weight(problem), 0.0
     weights: dict[float, float] = {}
     losses: dict[float, float] = {}
-    walk = _Walk(slab, tv_iterates)
+    walk = _WeightSearch(slab, tv_iterates)
     for candidate in _PHASE_CONSTRAINTS:
-        walk = _Walk(_constrained(slab, candidate), tv_iterates, walk.best, walk.volume)
-        weights[candidate], losses[candidate] = walk.to_the_least()
+        walk = _WeightSearch(_with_constraint(slab, candidate), tv_iterates, walk.best, walk.volume)
+        weights[candidate], losses[candidate] = walk.minimise()
     constraint = _smallest_of_the_best(losses)
     return weights[constraint], constraint
 
 
 def choose_wavelet_factor(problem: Problem, weight: float) -> float:
-    """Return the weight of wavelets beside total variation of ``weight``, in multiples of it: 0, or what is usual.
+    """Return the weight of wavelets beside total variation of ``weight``, in multiples of it: 0, or the default.
 
-    They are taken where with them the held-out samples are predicted better by more than 1 %.
+    They are used if they improve the prediction of the held-out samples by more than 1 %.
     """
     slab = _central_slab(problem)
     if weight <= 0 or not bool(slab.held_out.any()):
@@ -138,31 +138,31 @@ def choose_wavelet_factor(problem: Problem, weight: float) -> float:
 
 
 def beside_wavelets(regulariser: Regulariser, factor: float) -> Regulariser:
-    """Return total variation of half its weight and wavelets of ``factor`` times the whole; as it is if that is 0."""
+    """Return total variation of half its weight and wavelets of ``factor`` times the whole; unchanged if that is 0."""
     return replace(regulariser, weight=regulariser.weight / 2, wavelets=2 * factor) if factor else regulariser
 
 
-class _Walk:
-    """A walk over weights in factors of two, each reconstruction started from the one before.
+class _WeightSearch:
+    """Search over weights in factors of two, each reconstruction started from the previous one.
 
     Parameters
     ----------
     slab : Problem
-        Slices that are reconstructed; some of their rays are held out.
+        Slices to reconstruct; some of their rays are held out.
     iterates : callable
-        The regularised reconstruction.
+        Regularised reconstruction.
     first : int
-        Power of two, in multiples of the usual weight, where the walk begins.
+        Power of two, in multiples of the default weight, at which the search starts.
     volume : Tensor, optional
-        Reconstruction to go on from.
+        Reconstruction to start from.
     """
 
     def __init__(self, slab: Problem, iterates: Iterates, first: int = 0, volume: Tensor | None = None) -> None:
         self._slab, self._iterates, self._losses = slab, iterates, dict[int, float]()
         self.best, self.volume = first, volume
 
-    def to_the_least(self) -> tuple[float, float]:
-        """Return the weight of least held-out loss, refined by a parabola, and the least loss of the grid."""
+    def minimise(self) -> tuple[float, float]:
+        """Return the weight of the smallest held-out loss, refined by a parabola, and that loss on the grid."""
         first = self.best
         for direction in (1, -1):
             while abs(self.best) < _LARGEST_EXPONENT and self._loss(self.best + direction) < self._loss(self.best):
@@ -173,22 +173,22 @@ class _Walk:
         bend = left - 2 * center + right
         offset = 0.5 * (left - right) / bend if bend > 0 else 0.0
         exponent = self.best + min(0.5, max(-0.5, offset))
-        return float(_usual_weight(self._slab) * 2.0**exponent), center
+        return float(_default_weight(self._slab) * 2.0**exponent), center
 
     def _loss(self, exponent: int) -> float:
         if exponent not in self._losses:
-            weight = _usual_weight(self._slab) * 2.0**exponent
+            weight = _default_weight(self._slab) * 2.0**exponent
             self.volume = last(self._iterates(self._slab, weight, _SLAB_ITERATIONS, self.volume))
             self._losses[exponent] = float(self._slab.residual(self.volume, self._slab.held_out))
         return self._losses[exponent]
 
 
-def _usual_weight(problem: Problem) -> float:
+def _default_weight(problem: Problem) -> float:
     is_complex = problem.operator.domain_dtype.is_complex
     return (_WEIGHT_PER_COMPLEX_NOISE if is_complex else _WEIGHT_PER_NOISE) * problem.noise
 
 
-def _constrained(problem: Problem, constraint: float) -> Problem:
+def _with_constraint(problem: Problem, constraint: float) -> Problem:
     return replace(problem, regulariser=replace(problem.regulariser, imaginary_weight=constraint))
 
 
@@ -199,7 +199,7 @@ def _smallest_of_the_best(losses: dict[float, float]) -> float:
 
 def _central_slab(problem: Problem) -> Problem:
     if problem.operator.couples_slices:
-        return problem  # What its surroundings contribute is not known yet.
+        return problem  # The contribution of its surroundings is not yet known.
     middle = len(problem.measured) // 2
     first = max(0, middle - _SLAB // 2)
     return problem.of_slices(torch.arange(first, min(len(problem.measured), first + _SLAB)))

@@ -1,1 +1,1 @@
-"""The diffusion prior: phantoms, network, training, shipped weights."""
+"""Diffusion priors: phantoms, network, training, shipped weights."""

@@ -1,6 +1,6 @@
-"""What must be true of a prior: of its files before a network is built of them, and of the network before it is used.
+"""Validate priors: their files before a network is built, and the network before it is used.
 
-Anybody may have written them. Knows nothing of scans.
+Files may come from anyone. No knowledge of scans.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_d3ip.prior.network import DiffusionPrior
 
 MOST_TRAIN_STEPS = 100_000
-# Of the numbers in a network's configuration: beyond what any pixel model has, and what takes long to build.
+# Limits of a network's configuration: above those of pixel models, below what takes long to build.
 _LIMITS = {
     "sample_size": 65536,
     "in_channels": 1024,
@@ -31,13 +31,13 @@ _LIMITS = {
     "attention_head_dim": 4096,
 }
 _MOST_LEVELS, _WIDEST = 12, 4096
-# Values of images go from 0 to 65535 at most where a network sees them as they were stored.
+# Image values range from 0 to at most 65535 where a network was trained on raw values.
 _LARGEST_VALUE = 1e6
 _WEIGHTS = "diffusion_pytorch_model*"
 
 
 def check_network(config: Mapping[str, Any]) -> None:
-    """Refuse a configuration of a ``UNet2DModel`` that cannot be right, before it is built.
+    """Validate the configuration of a ``UNet2DModel`` before it is built.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def check_network(config: Mapping[str, Any]) -> None:
 
 
 def check_scheduler(config: Mapping[str, Any]) -> None:
-    """Refuse a configuration of a noise schedule with too many steps, before it is made.
+    """Validate the configuration of a noise schedule before it is created.
 
     Raises
     ------
@@ -75,14 +75,14 @@ def check_scheduler(config: Mapping[str, Any]) -> None:
 
 
 def check_stored(folder: Path) -> None:
-    """Refuse weights that are stored as whole numbers: what was rounded away of them nobody can give back.
+    """Check that weights are not stored as integers, whose rounding cannot be undone.
 
     Raises
     ------
     FileError
-        If a file of weights is a pipe or the like.
+        If a file of weights is not a regular file.
     ValueError
-        If there are such.
+        If weights are stored as integers.
     """
     from safetensors import safe_open
 
@@ -93,26 +93,26 @@ def check_stored(folder: Path) -> None:
             types = {name: stored.get_slice(name).get_dtype() for name in stored.keys()}  # noqa: SIM118 - no mapping
         for name, kind in types.items():
             if not kind.startswith(("F", "BF")):
-                raise ValueError(f"{name} is stored as {kind}, not in floating point")
+                raise ValueError(f"{name} must be stored in floating point, got {kind}")
 
 
 def check_range(low: Any, high: Any) -> None:
-    """Refuse network values of intensities 0 and 1 that are no range.
+    """Validate the network values of intensities 0 and 1.
 
     Raises
     ------
     ValueError
-        If they are not.
+        If they are not finite, too large, or not increasing.
     """
     for name, value in (("low", low), ("high", high)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST_VALUE:
             raise ValueError(f"{name} must be a number of at most {_LARGEST_VALUE:g}, got {value!r}")
     if not low < high:
-        raise ValueError(f"{low:g} is not below high {high:g}")
+        raise ValueError(f"low must be below high, got {low:g} and {high:g}")
 
 
 def check_schedule(alphas_cumprod: Tensor) -> None:
-    """Refuse a schedule whose alpha_bar does not fall between 1 and 0.
+    """Check that alpha_bar of a schedule falls within 1 and 0.
 
     Raises
     ------
@@ -128,38 +128,38 @@ def check_schedule(alphas_cumprod: Tensor) -> None:
 
 
 def check_tensors(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are no plain floating-point tensors, not there, or not finite.
+    """Check that weights are plain, finite floating-point tensors, and not missing.
 
     Raises
     ------
     ValueError
-        If there are such.
+        If one of them is not.
     """
     for name, tensor in tensors.items():
         if tensor.is_meta:
             raise ValueError(f"weight {name} is missing")
         if tensor.layout != torch.strided or not tensor.is_floating_point():
             kind = str(tensor.dtype if tensor.layout == torch.strided else tensor.layout).removeprefix("torch.")
-            raise ValueError(f"weight {name} is stored as {kind}, not in floating point")
+            raise ValueError(f"weight {name} must be stored in floating point, got {kind}")
         if not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"weight {name} holds values that are not finite")
 
 
 @torch.no_grad()
 def check_prior(prior: DiffusionPrior, where: str | Path) -> None:
-    """Refuse a prior that cannot predict noise: by its weights, schedule and range, and by asking it once.
+    """Check that a prior can predict noise: its weights, schedule and range, and one evaluation.
 
     Parameters
     ----------
     prior : DiffusionPrior
-        In evaluation mode.
+        Prior in evaluation mode.
     where : str or Path
-        What to call it.
+        Name for messages.
 
     Raises
     ------
     PriorError
-        If it is not right.
+        If the prior cannot be used.
     """
     try:
         check_tensors(dict(prior.unet.named_parameters()) | dict(prior.unet.named_buffers()))

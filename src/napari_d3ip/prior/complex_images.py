@@ -1,6 +1,6 @@
-"""A diffusion prior for complex images: one of two channels, or one of real images for both parts.
+"""Diffusion prior for complex images, from a prior of two channels or a prior of real images.
 
-Looks to the methods like a `DiffusionPrior` whose images are complex tensors.
+Has the interface of `DiffusionPrior`, with complex tensors as images.
 """
 
 from __future__ import annotations
@@ -11,32 +11,33 @@ from torch import Tensor
 from napari_d3ip.errors import PriorError
 from napari_d3ip.prior.network import DiffusionPrior
 
-# Intensity of a real prior that stands for an imaginary part of 0: the part may have either sign.
+# Intensity of a real prior that represents an imaginary part of 0, which may have either sign.
 _ZERO = 0.5
 
 
 class ComplexPrior(DiffusionPrior):
     """Noise predictor for complex images of magnitude about 0 to 1.
 
-    A prior of two channels sees real and imaginary part as its channels. A prior of one channel sees them as two
-    images: the real part as it is, for images whose smooth phase has been removed, and the imaginary part about
+    A prior of two channels takes real and imaginary part as its channels. A prior of one channel takes them as two
+    images: the real part unchanged, for images whose smooth phase has been removed, and the imaginary part centred at
     intensity 0.5.
 
     Parameters
     ----------
     prior : DiffusionPrior
-        Of one or two channels.
+        Prior of one or two channels.
 
     Raises
     ------
     PriorError
-        If it has more.
+        If it has more channels.
     """
 
     def __init__(self, prior: DiffusionPrior) -> None:
         if prior.config.channels not in (1, 2):
             raise PriorError(
-                f"prior: {prior.name} is of {prior.config.channels} channels, but complex images need 1 or 2; choose "
+                f"prior: {prior.name} must have 1 or 2 channels for complex images, got {prior.config.channels}; "
+                "choose "
                 "another."
             )
         super().__init__(prior.unet, prior.alphas_cumprod, prior.config, prior.name)
@@ -49,7 +50,7 @@ class ComplexPrior(DiffusionPrior):
         return (image + self._offset) * span + complex(self.config.low, self.config.low)
 
     def denormalise(self, value: Tensor) -> Tensor:
-        """Inverse of `normalise`."""
+        """Invert `normalise`."""
         span = self.config.high - self.config.low
         return (value - complex(self.config.low, self.config.low)) / span - self._offset
 

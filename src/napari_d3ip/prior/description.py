@@ -1,6 +1,6 @@
-"""What a prior is like: its figures, and images drawn from it.
+"""Describe a prior by its properties and by samples.
 
-Knows nothing of scans; a prior that is not what its user thinks shows here.
+No knowledge of scans; shows whether a prior is what its user expects.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from napari_d3ip.prior.train import TRAINING_RECORD
 
 
 def describe_prior(prior: DiffusionPrior) -> dict[str, Any]:
-    """Figures of a prior, for people and as JSON.
+    """Return the properties of a prior, for display and as JSON.
 
     Parameters
     ----------
     prior : DiffusionPrior
-        From `load_prior`.
+        Prior from `load_prior`.
 
     Returns
     -------
     dict
-        name, folder, origin, channels, image_size (that it was trained at, None if not recorded), patch_size,
+        name, folder, origin, channels, image_size (of training, None if not recorded), patch_size,
         parameters, learned_variance, schedule, train_steps, range (network values of intensities 0 and 1) and
         held_out_loss (of noise prediction, None if not recorded).
 
@@ -47,7 +47,7 @@ def describe_prior(prior: DiffusionPrior) -> dict[str, Any]:
         origin = _origin(folder, training)
         held_out_loss = float(training["curve"][-1]["held_out_loss"]) if training.get("curve") else None
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise PriorError(f"prior: a record in {folder} lacks what it should say ({error}); remove it.") from error
+        raise PriorError(f"prior: a record in {folder} is incomplete ({error}); remove it.") from error
     return {
         "name": prior.name,
         "folder": str(folder),
@@ -65,7 +65,7 @@ def describe_prior(prior: DiffusionPrior) -> dict[str, Any]:
 
 
 def image_size(prior: DiffusionPrior) -> int | None:
-    """Height of the images that a prior was trained at, None if it is not recorded."""
+    """Return the height of the images a prior was trained on, None if not recorded."""
     size = prior.unet.config.sample_size
     if isinstance(size, list | tuple):
         size = size[0]
@@ -87,13 +87,13 @@ def draw_samples(
     Parameters
     ----------
     prior : DiffusionPrior
-        What to draw from.
+        Prior to sample.
     count, size : int
         Number of images, and their height and width in pixels.
     steps : int
-        Evaluations of the network, at evenly spaced times.
+        Number of network evaluations, at evenly spaced times.
     seed : int
-        Of the noise that the images begin as.
+        Seed of the initial noise.
     check : callable
         Called before every evaluation; may raise to stop.
 
@@ -113,7 +113,7 @@ def draw_samples(
         epsilon = prior.epsilon(x_t, t)
         image = prior.tweedie(x_t, epsilon, t).clamp(lowest, 1.0)
         if t_next is not None:
-            # Of the clamped image, so that what was cut off does not come back as noise.
+            # From the clamped image, so that clamped values do not return as noise.
             epsilon = (x_t - alphas[t].sqrt() * prior.normalise(image)) / (1 - alphas[t]).sqrt()
             x_t = alphas[t_next].sqrt() * prior.normalise(image) + (1 - alphas[t_next]).sqrt() * epsilon
     return image

@@ -1,7 +1,7 @@
-"""The U-Net of guided-diffusion (ADM; Dhariwal & Nichol, NeurIPS 2021) as a `diffusers` ``UNet2DModel``.
+"""Convert the U-Net of guided-diffusion (ADM; Dhariwal & Nichol, NeurIPS 2021) to a `diffusers` ``UNet2DModel``.
 
-The layout is read from the tensors' shapes alone, in the order in which the network defines them, so that weights
-with and without names are treated alike. Knows neither files nor schedules.
+The architecture is inferred from the tensors' shapes alone, in the order of definition in the network, so that
+weights with and without names are treated alike. No files, no schedules.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch import Tensor
 from napari_d3ip.errors import PriorError
 
 Shape = tuple[int, ...]
-_NORM_GROUPS = 32  # Fixed in guided-diffusion; no weight tells it.
+_NORM_GROUPS = 32  # Fixed in guided-diffusion; not stored in the weights.
 
-# Kinds of layers by the shape of their weight, a letter each, and what the letters of a block spell.
+# Kinds of layers by the shape of their weight, one letter each, and the letters of each kind of block.
 _RESIDUAL, _ATTENTION, _RESAMPLING = "n3ln3", "naa", "3"
 _BLOCKS = re.compile(f"{_RESIDUAL}1|{_RESIDUAL}|{_ATTENTION}|{_RESAMPLING}")
 _NETWORK = re.compile(f"ll3(?:{_BLOCKS.pattern})+n3")
@@ -35,9 +35,9 @@ _PARTS = (
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer's name in guided-diffusion and in `diffusers`, and the shape of its weight.
+    """Name of a layer in guided-diffusion and in `diffusers`, and the shape of its weight.
 
-    In `diffusers` the queries, keys and values of attention are three layers; their name ends in ``qkv`` here.
+    In `diffusers`, queries, keys and values of attention are three layers; their name ends in ``qkv`` here.
     """
 
     name: str
@@ -52,19 +52,19 @@ class GuidedDiffusionUNet:
     Parameters
     ----------
     in_channels, out_channels : int
-        Of the image and of the prediction; twice as many where the variance is learned.
+        Channels of the image and of the prediction; twice as many if the variance is learned.
     widths : tuple of int
         Channels of every level, the finest first.
     base_width, time_channels : int
-        Of the times' sines and cosines, and of their embedding.
+        Channels of the sinusoidal time embedding, and of its projection.
     num_res_blocks : int
-        Residual blocks of a level on the way down.
+        Residual blocks per level on the way down.
     attention : tuple of bool
         Whether a level has attention.
     use_scale_shift_norm : bool
-        The time embedding scales and shifts instead of being added.
+        Whether the time embedding scales and shifts, instead of being added.
     resblock_updown : bool
-        Residual blocks change the resolution, instead of convolutions.
+        Whether residual blocks change the resolution, instead of convolutions.
     """
 
     in_channels: int
@@ -79,7 +79,7 @@ class GuidedDiffusionUNet:
 
     @classmethod
     def of(cls, shapes: Sequence[Shape]) -> GuidedDiffusionUNet:
-        """Architecture of which these are the parameters' shapes, in order of definition.
+        """Infer the architecture from the shapes of the parameters, in order of definition.
 
         Raises
         ------
@@ -89,7 +89,7 @@ class GuidedDiffusionUNet:
         weights = list(shapes[::2])
         letters = "".join(_letter(shape) for shape in weights)
         if _NETWORK.fullmatch(letters) is None or len(shapes) % 2:
-            raise PriorError(_not_this_layout("the kinds of its layers differ"))
+            raise PriorError(_not_this_layout("its layers differ"))
         blocks = [(block.group(), block.start()) for block in _BLOCKS.finditer(letters, 3, len(letters) - 2)]
         levels: list[list[int]] = [[]]
         attention, resblock_updown = [False], False
@@ -140,7 +140,7 @@ class GuidedDiffusionUNet:
             )
 
     def layers(self) -> Iterator[Layer]:
-        """All layers, in order of definition."""
+        """Yield all layers, in order of definition."""
         levels, count = len(self.widths), self.num_res_blocks
         yield Layer("time_embed.0", "time_embedding.linear_1", (self.time_channels, self.base_width))
         yield Layer("time_embed.2", "time_embedding.linear_2", (self.time_channels, self.time_channels))
@@ -196,10 +196,10 @@ class GuidedDiffusionUNet:
             yield Layer(f"{name}.{part}", f"{ours}.conv", (width, width, 3, 3))
 
     def heads_for_diffusers(self, heads: AttentionHeads) -> tuple[int | None, int | None]:
-        """Width of a head for ``UNet2DModel``, and the number of heads where it has no setting for that.
+        """Return the width of a head for ``UNet2DModel``, and the number of heads if it has no setting for that.
 
         It has one width for the heads of all levels, or one head everywhere (None), whereas guided-diffusion may have
-        a number of heads of whatever width.
+        a fixed number of heads of any width.
         """
         widths = {self.widths[-1], *(width for width, has in zip(self.widths, self.attention, strict=True) if has)}
         counts = {heads.count(width) for width in widths}
@@ -209,14 +209,14 @@ class GuidedDiffusionUNet:
         return (head_widths.pop(), None) if len(head_widths) == 1 else (None, counts.pop())
 
     def build(self, image_size: int, head_width: int | None) -> Any:
-        """An untrained ``UNet2DModel`` of this architecture.
+        """Build an untrained ``UNet2DModel`` of this architecture.
 
         Parameters
         ----------
         image_size : int
-            Height and width it was trained at; only recorded.
+            Height and width of the training images; only recorded.
         head_width : int or None
-            From `heads_for_diffusers`.
+            Width from `heads_for_diffusers`.
         """
         from diffusers import UNet2DModel
 
@@ -241,7 +241,7 @@ class GuidedDiffusionUNet:
         )
 
     def convert(self, tensors: Sequence[Tensor], heads: AttentionHeads) -> dict[str, Tensor]:
-        """Parameters, given in order of definition, under the names of `diffusers`; float32."""
+        """Rename parameters in order of definition to the names of `diffusers`; float32."""
         converted = {}
         for layer, *parameters in zip(self.layers(), tensors[::2], tensors[1::2], strict=True):
             for part, tensor in zip(("weight", "bias"), parameters, strict=True):
@@ -258,16 +258,17 @@ class GuidedDiffusionUNet:
 
 @dataclass(frozen=True)
 class AttentionHeads:
-    """How attention is divided into heads, which no weight tells.
+    """Division of attention into heads, which is not stored in the weights.
 
     Parameters
     ----------
     num_heads : int
-        Heads of every attention block, whatever their width.
+        Number of heads of every attention block.
     num_head_channels : int or None
-        Width of a head instead.
+        Width of a head, instead of the number.
     new_attention_order : bool
-        ``qkv`` holds the queries of all heads, then all keys, then all values; else these three for each head in turn.
+        Whether ``qkv`` holds the queries of all heads, then all keys, then all values, instead of these three per
+        head.
     """
 
     num_heads: int = 4
@@ -275,24 +276,24 @@ class AttentionHeads:
     new_attention_order: bool = False
 
     def count(self, width: int) -> int:
-        """Number of heads of an attention block of ``width`` channels.
+        """Return the number of heads of an attention block of ``width`` channels.
 
         Raises
         ------
         PriorError
-            If the channels cannot be divided so.
+            If the channels cannot be divided by the heads.
         """
         by_width = self.num_head_channels is not None
         parts = self.num_head_channels or self.num_heads
         if width % parts:
             raise PriorError(
                 f"{'num_head_channels' if by_width else 'num_heads'}: attention over {width} channels cannot be "
-                f"divided by {parts}; give what the network was trained with."
+                f"divided by {parts}; give the value used in training."
             )
         return width // parts if by_width else parts
 
     def split(self, qkv: Tensor) -> Iterator[Tensor]:
-        """Queries, keys and values, heads in order, of a weight or bias of shape (3 * width, ...)."""
+        """Yield queries, keys and values, heads in order, of a weight or bias of shape (3 * width, ...)."""
         width = len(qkv) // 3
         count = self.count(width)
         order = (3, count) if self.new_attention_order else (count, 3)
@@ -302,7 +303,7 @@ class AttentionHeads:
 
 
 def in_order(state: Mapping[str, Tensor]) -> list[Tensor]:
-    """Parameters in order of definition, of a state dict in any order.
+    """Return the parameters of a state dict in order of definition.
 
     Raises
     ------
@@ -317,7 +318,7 @@ def in_order(state: Mapping[str, Tensor]) -> list[Tensor]:
         if not all(part.isdigit() or part in _PARTS for part in name.split(".")) or not isinstance(tensor, Tensor)
     ]
     if strange:
-        raise PriorError(_not_this_layout(f"it has no {strange[0]}"))
+        raise PriorError(_not_this_layout(f"unknown name {strange[0]}"))
 
     def place(name: str) -> list[int]:
         return [int(part) if part.isdigit() else _PARTS.index(part) for part in name.split(".")]
@@ -327,19 +328,19 @@ def in_order(state: Mapping[str, Tensor]) -> list[Tensor]:
     unet = GuidedDiffusionUNet.of([tuple(tensor.shape) for tensor in tensors])
     for given, layer in zip(names[::2], unet.layers(), strict=True):
         if given != f"{layer.name}.weight":
-            raise PriorError(_not_this_layout(f"{given} is not where it has {layer.name}.weight"))
+            raise PriorError(_not_this_layout(f"{given} in place of {layer.name}.weight"))
     return tensors
 
 
 def _letter(shape: Shape) -> str:
-    """Kind of a layer: norm, linear, attention's linear, or the size of a convolution."""
+    """Return the kind of a layer: norm, linear, attention's linear, or the size of a convolution."""
     if len(shape) == 4:
         return str(shape[-1])[0]
     return {1: "n", 2: "l", 3: "a"}.get(len(shape), "?")
 
 
 def _way_up(blocks: Sequence[tuple[str, int]], weights: Sequence[Shape]) -> int:
-    """Index of the first block whose input is wider than what comes from below: a skip is joined to it."""
+    """Return the index of the first block with a wider input than the output below: it is joined by a skip."""
     width = weights[2][0]
     for index, (kind, start) in enumerate(blocks):
         if kind.startswith(_RESIDUAL):
@@ -352,7 +353,8 @@ def _way_up(blocks: Sequence[tuple[str, int]], weights: Sequence[Shape]) -> int:
 
 def _not_this_layout(difference: str) -> str:
     return (
-        f"prior: the checkpoint is not of guided-diffusion's unconditional U-Net ({difference}); convert one that is, "
+        f"prior: the checkpoint must be of guided-diffusion's unconditional U-Net ({difference}); convert another "
+        "one, "
         "or save the network as a diffusers UNet2DModel."
     )
 

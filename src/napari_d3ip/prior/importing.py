@@ -1,4 +1,4 @@
-"""Import of guided-diffusion checkpoints into the folder format of priors.
+"""Import guided-diffusion checkpoints into the folder format of priors.
 
 Nothing is unpickled: checkpoints are read from safetensors, or by torch restricted to tensors and plain containers.
 """
@@ -27,7 +27,7 @@ from napari_d3ip.prior.network import DiffusionPrior, PriorConfig
 from napari_d3ip.prior.schedules import cosine_schedule, linear_schedule
 
 RECORD_NAME = "import.json"
-# Where trainers put weights beside other things, what they would sample with first.
+# Where trainers store weights, in the order in which they prefer them for sampling.
 _KEYS = (
     *("ema", "ema_state_dict", "model_ema", "ema_model", "shadow_params"),
     *("state_dict", "model_state_dict", "model", "module", "params"),
@@ -39,23 +39,23 @@ _DEEPEST = 8
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What a guided-diffusion checkpoint does not say; the defaults are guided-diffusion's.
+    """Options that a guided-diffusion checkpoint does not store; the defaults are guided-diffusion's.
 
     Parameters
     ----------
     heads : AttentionHeads
-        How attention is divided.
+        Division of attention into heads.
     schedule : {"linear", "cosine"}
-        Of the noise variances beta.
+        Schedule of the noise variances beta.
     diffusion_steps : int
-        Number T of steps it was trained with.
+        Number T of diffusion steps in training.
     rescale_timesteps : bool
-        The network was given times scaled to 0 ... 1000, whatever T is.
+        Whether the network was given times scaled to 0 ... 1000, whatever T is.
     low, high : float
-        Network values of image intensities 0 and 1. None for low: -1, or for complex images (2 channels), whose parts
-        are of either sign, 0.
+        Network values of image intensities 0 and 1. None for low: -1, or 0 for complex images (2 channels), whose
+        parts have either sign.
     image_size : int
-        Height and width of the images it was trained on; only recorded.
+        Height and width of the training images; only recorded.
     """
 
     heads: AttentionHeads = field(default_factory=AttentionHeads)
@@ -67,17 +67,17 @@ class ImportOptions:
     image_size: int = 256
 
     def alphas_cumprod(self) -> Tensor:
-        """alpha_bar of the times that the network can be given as whole numbers.
+        """Compute alpha_bar at the times that are integers for the network.
 
         Raises
         ------
         PriorError
-            If there are too few or too many, or rescaled times are none.
+            If there are too few or too many steps, or rescaled times are not integers.
         """
         steps = self.diffusion_steps
         if not 2 <= steps <= MOST_TRAIN_STEPS:
             raise PriorError(f"diffusion_steps: must be 2 to {MOST_TRAIN_STEPS}, got {steps}.")
-        # The variances of the linear schedule are those of 1000 steps, spread over T.
+        # The variances of the linear schedule are those of 1000 steps, rescaled to T.
         scale = 1000 / steps
         alphas = (
             linear_schedule(steps, scale * 1e-4, scale * 0.02) if self.schedule == "linear" else cosine_schedule(steps)
@@ -86,7 +86,8 @@ class ImportOptions:
             return alphas
         if steps % _RESCALED_STEPS:
             raise PriorError(
-                f"rescale_timesteps: {steps} diffusion steps are no multiple of {_RESCALED_STEPS}, so that rescaled "
+                f"rescale_timesteps: diffusion steps must be a multiple of {_RESCALED_STEPS}, got {steps}, since "
+                "otherwise rescaled "
                 "times are not whole numbers; such a model cannot be imported."
             )
         return alphas[:: steps // _RESCALED_STEPS]
@@ -95,44 +96,44 @@ class ImportOptions:
 def import_guided_diffusion(checkpoint: Path, folder: Path, options: ImportOptions | None = None) -> DiffusionPrior:
     """Convert a checkpoint of guided-diffusion's unconditional U-Net (ADM) to a prior's folder.
 
-    The architecture is inferred from the weights, also where they are a list without names (a moving average of the
-    parameters). A learned variance is kept in the file and not used.
+    The architecture is inferred from the weights, even if they are a list without names (a moving average of the
+    parameters). A learned variance is kept in the file, but not used.
 
     Parameters
     ----------
     checkpoint : Path
-        A state dict, a list of parameters, or either inside a trainer's checkpoint; in torch's format or safetensors.
+        State dict, list of parameters, or either inside a trainer's checkpoint; in torch's format or safetensors.
     folder : Path
         New folder, a ``DDPMPipeline`` with safetensors weights (float32); ``import.json`` records the origin.
     options : ImportOptions, optional
-        What the checkpoint does not say.
+        What the checkpoint does not store.
 
     Returns
     -------
     DiffusionPrior
-        What was written.
+        The imported prior.
 
     Raises
     ------
     PriorError
         If the checkpoint cannot be read safely, is of another network, or `diffusers` cannot represent it; if the
-        folder is there already.
+        folder exists.
     """
     options = options or ImportOptions()
     if folder.exists():
-        raise PriorError(f"prior: {folder} is there already; remove it or choose another place.")
+        raise PriorError(f"prior: {folder} exists already; remove it or choose another folder.")
     try:
-        return _imported(checkpoint, folder, options)
+        return _import(checkpoint, folder, options)
     except PriorError:
         raise
-    except Exception as error:  # Of networks that were built of whatever tensors a file holds.
+    except Exception as error:  # Networks built from arbitrary tensors may raise anything.
         if is_out_of_memory(error):
             raise
         raise PriorError(f"prior: {checkpoint} cannot be imported ({one_line(error)}); give another file.") from error
 
 
-def _imported(checkpoint: Path, folder: Path, options: ImportOptions) -> DiffusionPrior:
-    """Write the folder of a prior; raises whatever libraries do."""
+def _import(checkpoint: Path, folder: Path, options: ImportOptions) -> DiffusionPrior:
+    """Write the folder of a prior; exceptions of libraries pass unchanged."""
     alphas_cumprod = options.alphas_cumprod()
     tensors = _parameters(read_checkpoint(checkpoint), checkpoint)
     layout = GuidedDiffusionUNet.of([tuple(tensor.shape) for tensor in tensors])
@@ -155,7 +156,7 @@ def _imported(checkpoint: Path, folder: Path, options: ImportOptions) -> Diffusi
     check_prior(prior, checkpoint)
     record = {"checkpoint": checkpoint.name, "layout": "guided-diffusion", "options": asdict(options)}
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # There whole or not at all.
+    # Written completely or not at all.
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as work:
         made = Path(work) / folder.name
         prior.save(made, half=False)
@@ -165,26 +166,26 @@ def _imported(checkpoint: Path, folder: Path, options: ImportOptions) -> Diffusi
 
 
 def read_checkpoint(path: Path) -> Any:
-    """Content of a checkpoint: tensors in plain containers.
+    """Read the content of a checkpoint: tensors in plain containers.
 
     Raises
     ------
     PriorError
-        If it is missing, broken, or holds more, which only unpickling could read.
+        If it is missing, broken, or holds objects that need unpickling.
     """
     if not is_regular(path):
-        raise PriorError(f"prior: there is no checkpoint {path}; give the file to import.")
+        raise PriorError(f"prior: checkpoint {path} does not exist; give the file to import.")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Of odd pickles, which are refused.
+            warnings.simplefilter("ignore")  # About odd pickles, which are rejected.
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise PriorError(
-            f"prior: {path} holds more than tensors (or is no checkpoint), and unpickling it could run any code; save "
+            f"prior: {path} must hold tensors only, since unpickling other objects could run any code; save "
             "the network's state_dict() alone, best as safetensors, where the file is trusted, and import that."
         ) from error
     except Exception as error:  # Broken files fail in many ways.
@@ -195,7 +196,7 @@ def read_checkpoint(path: Path) -> Any:
 
 
 def _parameters(content: Any, path: Path, depth: int = 0) -> list[Tensor]:
-    """The network's parameters in order of definition, wherever they are in a checkpoint."""
+    """Return the network's parameters in order of definition, wherever a checkpoint stores them."""
     if depth > _DEEPEST:
         raise PriorError(f"prior: {path} is nested too deeply; give the network's state dict alone.")
     if isinstance(content, Sequence) and content and all(isinstance(item, Tensor) for item in content):

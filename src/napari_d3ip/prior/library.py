@@ -1,6 +1,6 @@
-"""Where priors are: those shipped, those the user installed, folders, and the cache of the Hugging Face hub.
+"""Find priors: shipped ones, installed ones, folders, and the cache of the Hugging Face hub.
 
-Knows folders, not what is in them; imports no torch, so that menus can list them.
+Folders only, without their content or torch, so that menus can list them.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _HUB_FILES = ["*.json", "*.safetensors", "*.bin"]
 
 
 def installed_folder() -> Path:
-    """Folder of the priors that the user installed; it need not exist."""
+    """Return the folder of the priors that the user installed; it need not exist."""
     return user_data_path("napari-d3ip", appauthor=False) / "priors"
 
 
 def installed_path(name: str) -> Path:
-    """Folder of a prior that the user installs under a name; a path stays what it is.
+    """Return the folder of a prior to install under a name; a path is returned unchanged.
 
     Raises
     ------
@@ -39,13 +39,13 @@ def installed_path(name: str) -> Path:
 
 
 def available_priors() -> list[str]:
-    """Names of the priors shipped with the package and of those the user installed."""
+    """List the names of the priors shipped with the package and of those the user installed."""
     places = (BUNDLED, installed_folder())
     return sorted({path.parent.name for place in places for path in place.glob("*/model_index.json")})
 
 
 def find_prior(name_or_path: str | Path) -> Path:
-    """Folder of a prior.
+    """Return the folder of a prior.
 
     Parameters
     ----------
@@ -55,12 +55,12 @@ def find_prior(name_or_path: str | Path) -> Path:
     Returns
     -------
     Path
-        It holds a ``model_index.json``.
+        Folder with a ``model_index.json``.
 
     Raises
     ------
     PriorError
-        If there is none.
+        If there is no such prior.
     """
     name = str(name_or_path)
     for folder in (BUNDLED / name, installed_folder() / name, Path(name_or_path)):
@@ -78,8 +78,8 @@ def find_prior(name_or_path: str | Path) -> Path:
 
 
 def train_steps(folder: Path) -> int | None:
-    """Number of times of a prior's noise schedule, as its folder says; None if it does not."""
-    for place in (folder / "scheduler", folder):  # Older models of the hub lie flat.
+    """Return the number of steps of a prior's noise schedule from its folder; None if it is not stored."""
+    for place in (folder / "scheduler", folder):  # Older models of the hub have a flat folder.
         try:
             return int(read_record(place / "scheduler_config.json")["num_train_timesteps"])
         except (FileError, ValueError, KeyError, TypeError):
@@ -88,15 +88,15 @@ def train_steps(folder: Path) -> int | None:
 
 
 def is_pipeline(folder: Path) -> bool:
-    """Whether a folder holds a prior."""
+    """Return whether a folder holds a prior."""
     try:
         return (folder / "model_index.json").is_file()
-    except OSError:  # No name of a file could be so long.
+    except OSError:  # The text is too long for a file name.
         return False
 
 
 def _cached(name: str) -> Path | None:
-    """Snapshot of a hub model in the local cache."""
+    """Return the snapshot of a hub model in the local cache, or None."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 

@@ -21,7 +21,7 @@ from napari_d3ip.prior.records import read_record
 def load_prior(name_or_path: str | Path, device: torch.device | str = "cpu") -> DiffusionPrior:
     """Load a prior by name, or any unconditional `diffusers` pixel model.
 
-    Weights are read from safetensors, or where there are none from a file of tensors only; nothing is unpickled.
+    Weights are read from safetensors, or else from a file with tensors only; nothing is unpickled.
 
     Parameters
     ----------
@@ -29,12 +29,12 @@ def load_prior(name_or_path: str | Path, device: torch.device | str = "cpu") -> 
         Name from `available_priors`, folder of a `diffusers` pipeline with a ``UNet2DModel`` (DDPM, DDIM and the
         like), or name of one on the Hugging Face hub that is in the local cache.
     device : torch.device or str
-        Where to put it.
+        Device of the network.
 
     Returns
     -------
     DiffusionPrior
-        In evaluation mode, float32, without gradients.
+        Prior in evaluation mode, float32, without gradients.
 
     Raises
     ------
@@ -43,26 +43,28 @@ def load_prior(name_or_path: str | Path, device: torch.device | str = "cpu") -> 
     """
     folder = find_prior(name_or_path)
     try:
-        prior = _loaded(folder, str(name_or_path)).to(device).eval().requires_grad_(False)
+        prior = _load(folder, str(name_or_path)).to(device).eval().requires_grad_(False)
         check_prior(prior, folder)
     except PriorError:
         raise
     except FileError as error:
         raise PriorError(f"prior: {error}") from error
-    except Exception as error:  # Of diffusers, and of networks that were built of whatever a file says.
+    except Exception as error:  # From diffusers, and from networks built of arbitrary configurations.
         if is_out_of_memory(error):
             raise
-        raise PriorError(f"prior: {folder} does not load as a diffusers UNet2DModel ({one_line(error)}).") from error
+        raise PriorError(
+            f"prior: {folder} cannot be loaded as a diffusers UNet2DModel ({one_line(error)})."
+        ) from error
     return prior
 
 
-def _loaded(folder: Path, name: str) -> DiffusionPrior:
-    """Prior of a pipeline's folder; raises whatever libraries do."""
+def _load(folder: Path, name: str) -> DiffusionPrior:
+    """Load a prior from a pipeline's folder; exceptions of libraries pass unchanged."""
     from diffusers import DDPMScheduler, UNet2DModel
 
     settings = folder / CONFIG_NAME
     _check_pipeline(folder)
-    # Older models of the hub lie flat in their folder.
+    # Older models of the hub have a flat folder.
     unet_folder, scheduler_folder = (
         folder / part if (folder / part).is_dir() else folder for part in ("unet", "scheduler")
     )
@@ -80,7 +82,8 @@ def _loaded(folder: Path, name: str) -> DiffusionPrior:
     config = PriorConfig(**stated)
     if scheduler.config.prediction_type != "epsilon":
         raise PriorError(
-            f"prior: {folder} predicts '{scheduler.config.prediction_type}'; only epsilon prediction can be used."
+            f"prior: {folder} must predict epsilon, got prediction_type '{scheduler.config.prediction_type}'; choose "
+            "another."
         )
     if unet.class_embedding is not None:
         raise PriorError(f"prior: {folder} is conditioned on classes; choose an unconditional model.")
@@ -90,7 +93,7 @@ def _loaded(folder: Path, name: str) -> DiffusionPrior:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep diffusers from printing what errors say in a sentence."""
+    """Silence diffusers' messages, which errors repeat in one sentence."""
     from diffusers.utils import logging
 
     before = logging.get_verbosity()
@@ -102,30 +105,35 @@ def _quiet() -> Iterator[None]:
 
 
 def _check_config(config: PriorConfig, inputs: int, path: Path) -> None:
-    """Refuse what people wrote into the file of a prior's configuration that its network cannot be used with."""
+    """Validate the configuration file of a prior against its network."""
     stated: dict[str, Any] = vars(config)
     channels, patch_size = stated["channels"], stated["patch_size"]
     of_patches = type(channels) is int and type(patch_size) is int and patch_size >= 1
     if not of_patches or channels * patch_size**2 != inputs:
         raise PriorError(
-            f"prior: {path} says {channels} channels in patches of {patch_size}, which its network ({inputs} inputs) "
+            f"prior: {path} states {channels} channels in patches of {patch_size}, which its network ({inputs} "
+            "inputs) "
             "does not have; restore it."
         )
     heads = stated["attention_heads"]
     if heads is not None and not (type(heads) is int and heads >= 1):
-        raise PriorError(f"prior: {path} says {heads!r} attention heads; restore it.")
+        raise PriorError(
+            f"prior: attention heads in {path} must be a positive whole number, got {heads!r}; restore it."
+        )
     try:
         check_range(stated["low"], stated["high"])
     except ValueError as error:
-        raise PriorError(f"prior: {path} has no range ({error}); restore it.") from error
+        raise PriorError(f"prior: range in {path} is invalid ({error}); restore it.") from error
 
 
 def _check_pipeline(folder: Path) -> None:
-    """Refuse pipelines of latent and of conditional models, whose network alone would load."""
+    """Reject pipelines of latent and of conditional models, whose network alone would load."""
     parts = read_record(folder / "model_index.json")
     stated = parts.get("unet")
     network = stated[1] if isinstance(stated, list) and len(stated) > 1 else None
     latent = [name for name in ("vae", "vqvae", "movq") if name in parts]
     if network != "UNet2DModel" or latent:
         what = "works on latent images" if latent else f"its network is {network}"
-        raise PriorError(f"prior: {folder} is no unconditional pixel model ({what}); choose a DDPM or DDIM pipeline.")
+        raise PriorError(
+            f"prior: {folder} must be an unconditional pixel model ({what}); choose a DDPM or DDIM pipeline."
+        )

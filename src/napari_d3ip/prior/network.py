@@ -1,7 +1,7 @@
-"""The diffusion prior: a 2D noise-prediction network with its variance schedule.
+"""Diffusion prior: a 2D noise-prediction network with its variance schedule.
 
-Wraps a `diffusers` ``UNet2DModel`` so that the rest of the library sees images of any size in physical-like
-units ([0, 1] for the robust range of a slice) and never a padding, a patch size or a data range. Knows nothing
+Wraps a `diffusers` ``UNet2DModel`` so that the rest of the library handles images of any size in normalised
+intensities ([0, 1] for the robust range of a slice), without padding, patch size or data range. No knowledge
 of measurements, operators or adaptation.
 """
 
@@ -21,11 +21,11 @@ from napari_d3ip.prior.schedules import scheduler_of
 
 CONFIG_NAME = "d3ip_prior.json"
 NORM_GROUPS = 8
-"""Of the channels of `build_unet`, whose number they divide."""
+"""Group normalisation of `build_unet`; the number of channels must be a multiple."""
 
 
 class _Building:
-    """Lock that holds torch's default type at single precision, whatever the caller's is."""
+    """Lock that sets torch's default type to single precision, whatever the caller's is."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -42,13 +42,13 @@ class _Building:
 
 
 BUILDING = _Building()
-"""Held while a network is made or loaded, which goes through global state: torch's random numbers, its default type,
-and the way that modules make their parameters. Two runs in two threads would spoil each other's."""
+"""Held while a network is built or loaded, which uses global state: torch's random numbers, its default type, and the
+initialisation of modules. Runs in two threads would interfere otherwise."""
 
 
 @dataclass(frozen=True)
 class PriorConfig:
-    """What a `diffusers` model folder does not say about itself.
+    """Configuration that a `diffusers` model folder does not store.
 
     Parameters
     ----------
@@ -59,8 +59,8 @@ class PriorConfig:
     low, high : float
         Network values of image intensities 0 and 1.
     attention_heads : int or None
-        Heads of every attention block, where these are not as wide at every level (which a ``UNet2DModel`` cannot
-        say); None: as the network says.
+        Heads of every attention block, if their width differs between levels (which a ``UNet2DModel`` cannot
+        represent); None: from the network.
     """
 
     channels: int = 1
@@ -82,14 +82,14 @@ class DiffusionPrior(nn.Module):
     config : PriorConfig
         Channels, patch size and data range.
     name : str
-        What provenance records.
+        Name for provenance.
     """
 
     alphas_cumprod: Tensor
 
     def __init__(self, unet: Any, alphas_cumprod: Tensor, config: PriorConfig, name: str = "custom") -> None:
         super().__init__()
-        # The order that convolutions are fastest in on a CPU: a step of adaptation takes a fifth less time.
+        # The memory format in which convolutions are fastest on a CPU: a step of adaptation takes a fifth less time.
         self.unet = unet.to(memory_format=torch.channels_last)
         self.config = config
         self.name = name
@@ -105,7 +105,7 @@ class DiffusionPrior(nn.Module):
 
     @property
     def train_steps(self) -> int:
-        """Number T of steps of the training schedule."""
+        """Return the number T of steps of the training schedule."""
         return len(self.alphas_cumprod)
 
     def normalise(self, image: Tensor) -> Tensor:
@@ -113,11 +113,11 @@ class DiffusionPrior(nn.Module):
         return image * (self.config.high - self.config.low) + self.config.low
 
     def denormalise(self, value: Tensor) -> Tensor:
-        """Inverse of `normalise`."""
+        """Invert `normalise`."""
         return (value - self.config.low) / (self.config.high - self.config.low)
 
     def padded_shape(self, height: int, width: int) -> tuple[int, int]:
-        """Size of an image that the network can take and that holds one of this size."""
+        """Return the smallest size the network accepts that contains an image of this size."""
         return height + -height % self._multiple, width + -width % self._multiple
 
     def epsilon(self, noisy: Tensor, timestep: int | Tensor) -> Tensor:
@@ -140,7 +140,7 @@ class DiffusionPrior(nn.Module):
         bottom, right = whole_height - height, whole_width - width
         padded = noisy
         if bottom or right:
-            # Reflection keeps the noise statistics at the border; replication would draw stripes.
+            # Reflection preserves the noise statistics at the border; replication would draw stripes.
             fits = bottom < height and right < width
             padded = F.pad(noisy, (0, right, 0, bottom), mode="reflect" if fits else "replicate")
         patch = self.config.patch_size
@@ -152,18 +152,18 @@ class DiffusionPrior(nn.Module):
         return result
 
     def tweedie(self, noisy: Tensor, epsilon: Tensor, timestep: int) -> Tensor:
-        """Denoised image ``(x_t - sqrt(1 - alpha_bar) eps) / sqrt(alpha_bar)`` in intensities (Chung & Ye, eq. 4)."""
+        """Estimate the denoised image ``(x_t - sqrt(1 - alpha_bar) eps) / sqrt(alpha_bar)`` (Chung & Ye, eq. 4)."""
         alpha_bar = self.alphas_cumprod[timestep]
         return self.denormalise((noisy - (1 - alpha_bar).sqrt() * epsilon) / alpha_bar.sqrt())
 
     def noised(self, image: Tensor, noise: Tensor, timestep: int) -> Tensor:
-        """``x_t = sqrt(alpha_bar) x + sqrt(1 - alpha_bar) noise`` of an image in intensities (Ho et al., eq. 4)."""
+        """Compute ``sqrt(alpha_bar) x + sqrt(1 - alpha_bar) noise`` of an image in intensities (Ho et al., eq. 4)."""
         alpha_bar = self.alphas_cumprod[timestep]
         noisy: Tensor = alpha_bar.sqrt() * self.normalise(image) + (1 - alpha_bar).sqrt() * noise
         return noisy
 
     def noise_between(self, image: Tensor, noisy: Tensor, timestep: int) -> Tensor:
-        """Noise by which `noised` makes ``noisy`` of an image in intensities."""
+        """Compute the noise with which `noised` turns an image in intensities into ``noisy``."""
         alpha_bar = self.alphas_cumprod[timestep]
         noise: Tensor = (noisy - alpha_bar.sqrt() * self.normalise(image)) / (1 - alpha_bar).sqrt()
         return noise
@@ -183,9 +183,9 @@ class DiffusionPrior(nn.Module):
 
 
 def build_unet(width: int, patch_size: int, channels: int, sample_size: int) -> Any:
-    """Make the space-to-depth U-Net of the phantom prior, untrained.
+    """Build the untrained space-to-depth U-Net of the phantom prior.
 
-    Three levels of ``width * (1, 2, 3)`` channels, one residual block a level with scale-shift time embedding,
+    Three levels of ``width * (1, 2, 3)`` channels, one residual block per level with scale-shift time embedding,
     attention at the lowest level.
     """
     from diffusers import UNet2DModel

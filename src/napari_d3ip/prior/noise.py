@@ -1,4 +1,4 @@
-"""Noise of sampling, drawn from a generator."""
+"""Random noise for sampling."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def white_noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal noise of the shape, type and device of ``like``; each part of unit variance if complex."""
+    """Draw standard normal noise of the shape, type and device of ``like``; unit variance per part if complex."""
     if not like.is_complex():
         return torch.randn(like.shape, generator=generator, dtype=torch.float32).to(like.device)
     parts = torch.randn((*like.shape, 2), generator=generator, dtype=torch.float32)
@@ -15,7 +15,7 @@ def white_noise(like: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def correlated_noise(like: Tensor, correlation: float, generator: torch.Generator) -> Tensor:
-    """Noise as `white_noise` whose neighbouring slices are correlated.
+    """Draw `white_noise` with correlated neighbouring slices.
 
     A first-order autoregression along z (inter-slice consistent stochasticity, arXiv 2602.04162).
     """

@@ -1,6 +1,6 @@
-"""Phantoms drawn on the fly: the only images the shipped priors have ever seen.
+"""Random phantoms, the training images of the shipped priors.
 
-Knows nothing of networks, scans or files. Pixel values are in [0, 1], background 0.
+No knowledge of networks, scans or files. Pixel values are in [0, 1], background 0.
 """
 
 from __future__ import annotations
@@ -186,18 +186,18 @@ class _Style:
 
 @dataclass(frozen=True)
 class MixedPhantoms:
-    """Distribution of phantoms of many kinds.
+    """Distribution of several kinds of phantoms.
 
     A third are `EllipsePhantoms`; the others grains or strips (band-passed noise, isotropic or elongated, mapped to
-    two soft levels), polygons, thin straight fibres, and ellipses with texture, each in a body or without. A third of
-    all are shaded by a smooth field.
+    two soft levels), polygons, thin straight fibres, and textured ellipses, each with or without a body. A third of
+    all have smooth shading.
 
     Parameters
     ----------
     size : int
         Height and width in pixels.
     polygons, fibres : int
-        Number in an image of polygons and of fibres.
+        Number of polygons and of fibres in an image.
     """
 
     size: int = 64
@@ -234,12 +234,12 @@ class MixedPhantoms:
         return (image / peak * uniform(0.5, 1.15)).clamp(0, 1)[:, None]
 
     def _grid(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Coordinates y and x from -1 to 1."""
+        """Return the coordinates y and x from -1 to 1."""
         axis = (torch.arange(self.size, device=device) - (self.size - 1) / 2) * (2 / self.size)
         return axis[:, None], axis[None, :]
 
     def _polygons(self, image: Tensor, uniform: Callable[..., Tensor]) -> Tensor:
-        """Convex polygons over an image: each the intersection of up to five half planes around a centre."""
+        """Draw convex polygons over an image, each the intersection of up to five half planes around a centre."""
         (y, x), pixel = self._grid(image.device), 2 / self.size
         for _ in range(self.polygons):
             cx, cy, radius = uniform(-1, 1), uniform(-1, 1), torch.exp(uniform(math.log(0.06), math.log(0.6)))
@@ -252,7 +252,7 @@ class MixedPhantoms:
         return image
 
     def _fibres(self, uniform: Callable[..., Tensor]) -> Tensor:
-        """Straight fibres, mostly along one direction, thin and anti-aliased."""
+        """Draw thin, anti-aliased straight fibres, mostly along one direction."""
         main, spread, value = uniform(0, math.pi), uniform(0, 0.6), uniform(-0.5, 0.5)
         width = torch.exp(uniform(math.log(0.7), math.log(5.0))) / self.size
         (y, x), pixel = self._grid(main.device), 2 / self.size
@@ -266,7 +266,7 @@ class MixedPhantoms:
         return covered * value
 
     def _shading(self, uniform: Callable[..., Tensor]) -> Tensor:
-        """Smooth field around 1, as of coils and of beam hardening."""
+        """Draw a smooth field around 1, as from coils and beam hardening."""
         phase = uniform(0, 2 * math.pi)
         y, x = self._grid(phase.device)
         wave = torch.sin(phase + uniform(-2.5, 2.5) * y + uniform(-2.5, 2.5) * x)
@@ -274,7 +274,7 @@ class MixedPhantoms:
 
 
 def _band_passed_noise(count: int, size: int, generator: torch.Generator, device: torch.device | str) -> Tensor:
-    """Noise of unit variance around a random frequency, elongated along a random direction; no two edges join."""
+    """Draw noise of unit variance around a random frequency, elongated along a random direction, not periodic."""
     length = size + size // 2
     white = torch.randn(count, length, length, generator=generator).to(device)
 
@@ -333,11 +333,11 @@ class ComplexPhantoms:
 
 
 KINDS: dict[str, Callable[[int], Phantoms]] = {"ellipses": EllipsePhantoms, "mixed": MixedPhantoms}
-"""Distributions that a prior can be trained on, by their names."""
+"""Distributions a prior can be trained on, by name."""
 
 
 def phantoms_of(kind: str, channels: int, size: int) -> Phantoms:
-    """Phantoms of a kind for a prior of ``channels`` image channels.
+    """Return the phantoms of a kind for a prior of ``channels`` image channels.
 
     Raises
     ------
@@ -345,5 +345,5 @@ def phantoms_of(kind: str, channels: int, size: int) -> Phantoms:
         If there is no such kind.
     """
     if kind not in KINDS:
-        raise PriorError(f"phantoms: there are no '{kind}'; choose {' or '.join(KINDS)}.")
+        raise PriorError(f"phantoms: must be {' or '.join(KINDS)}, got '{kind}'.")
     return KINDS[kind](size) if channels == 1 else ComplexPhantoms(size, kind)

@@ -1,4 +1,4 @@
-"""JSON beside a prior's weights, which strangers may have written; imports no torch, so that menus can read it."""
+"""Read JSON files beside a prior's weights, which may be of unknown origin; no torch, so that menus can read them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _LARGEST = 2**24
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Return the object that a JSON file holds.
+    """Return the object in a JSON file.
 
     Raises
     ------
     FileError
-        If it is no regular file, too large, or no JSON.
+        If it is not a regular file, is too large, or is not valid JSON.
     ValueError
-        If it is no object, or holds a number that is not finite, which JSON does not know.
+        If it does not hold an object, or holds a number that is not finite, which JSON does not allow.
     """
     record = read_json(path, limit=_LARGEST)
     if not isinstance(record, dict):
-        raise ValueError(f"{path.name} holds no object")
+        raise ValueError(f"{path.name} must hold an object")
     if not _is_finite(record):
-        raise ValueError(f"{path.name} holds numbers that are not finite")
+        raise ValueError(f"{path.name} must hold finite numbers")
     return record
 
 

@@ -1,4 +1,4 @@
-"""Tensors in files that are there whole or not at all, and are read back as they were written or not at all."""
+"""Save tensors to files, complete or not at all, and verify them when they are read."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ _DIGEST = "digest"
 
 
 def save_tensors(content: dict[str, Any], path: Path) -> None:
-    """Write what `load_tensors` reads back; a file from before is replaced only when the new one is complete.
+    """Write tensors for `load_tensors`; an existing file is replaced only when the new one is complete.
 
     Parameters
     ----------
     content : dict of str
-        Tensors, numbers and texts in plain containers; beside them goes their digest.
+        Tensors, numbers and texts in plain containers; their digest is added.
     path : Path
         File to write.
 
     Raises
     ------
     FileError
-        If it cannot be written; the file from before is kept.
+        If it cannot be written; an existing file is kept.
     """
     with replacing(path) as part:
         try:
             torch.save({**content, _DIGEST: digest_of(content)}, part)
-        except RuntimeError as error:  # That is what torch's own writer raises.
+        except RuntimeError as error:  # Raised by torch's own writer.
             raise OSError(one_line(error)) from error
 
 
 def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read what `save_tensors` wrote, and compare it with its digest; nothing is unpickled.
+    """Read a file of `save_tensors`, and verify its digest; nothing is unpickled.
 
-    The format is a zip archive whose checksums torch does not look at.
+    The format is a zip archive, whose checksums torch does not verify.
 
     Raises
     ------
     FileError
-        If it is no such file, or not what was written.
+        If it is not such a file, or its content has changed.
     """
     require_regular(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Of odd pickles, which are refused.
+            warnings.simplefilter("ignore")  # About odd pickles, which are rejected.
             content = torch.load(path, map_location="cpu", weights_only=True)
         written = content.pop(_DIGEST, None) if isinstance(content, dict) else None
         is_same = written is not None and written == digest_of(content)
@@ -63,9 +63,9 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, An
             raise
         raise FileError(f"{path} cannot be read ({one_line(error)})") from error
     if written is None:
-        raise FileError(f"{path} holds no digest of its content, as if another version or program had written it")
+        raise FileError(f"{path} holds no digest of its content; another version or program may have written it")
     if not is_same:
-        raise FileError(f"{path} is damaged (its content is not what its digest was taken of)")
+        raise FileError(f"{path} is damaged (its content does not match its digest)")
     loaded: dict[str, Any] = _on(device, content)
     return loaded
 
@@ -78,12 +78,12 @@ def digest_of(content: Any) -> str:
 
 
 def _add(digest: Any, value: Any) -> None:
-    """Feed a value, preceded by its type and size, so that no two contents look alike."""
+    """Add a value to a digest, preceded by its type and size, so that different contents cannot collide."""
     digest.update(f"{type(value).__name__}:".encode())
     if isinstance(value, Tensor):
         array = value.detach().to("cpu").resolve_conj().contiguous()
         digest.update(f"{array.dtype}{tuple(array.shape)}{value.requires_grad}".encode())
-        # As bytes, for numpy does not know all types.
+        # As bytes, since NumPy does not support all types.
         digest.update(array.reshape(-1).view(torch.uint8).numpy().data if array.numel() else b"")
     elif isinstance(value, dict):
         digest.update(f"{len(value)}".encode())
@@ -100,7 +100,7 @@ def _add(digest: Any, value: Any) -> None:
 
 
 def _on(device: torch.device | str, value: Any) -> Any:
-    """The same content with its tensors on a device."""
+    """Return the same content with its tensors on a device."""
     if isinstance(value, Tensor):
         return value.to(device)
     if isinstance(value, dict):

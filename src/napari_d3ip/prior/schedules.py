@@ -11,13 +11,13 @@ _COSINE = "squaredcos_cap_v2"
 
 
 def linear_schedule(train_steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> Tensor:
-    """alpha_bar of the linear beta schedule (Ho et al. 2020), shape (train_steps,), float32."""
+    """Compute alpha_bar of the linear beta schedule (Ho et al. 2020), shape (train_steps,), float32."""
     betas = torch.linspace(beta_start, beta_end, train_steps, dtype=torch.float64)
     return torch.cumprod(1 - betas, dim=0).float()
 
 
 def cosine_schedule(train_steps: int = 1000) -> Tensor:
-    """alpha_bar of the cosine schedule (Nichol & Dhariwal, ICML 2021, eq. 17), shape (train_steps,), float32."""
+    """Compute alpha_bar of the cosine schedule (Nichol & Dhariwal 2021, eq. 17), shape (train_steps,), float32."""
     from diffusers import DDPMScheduler
 
     alphas_cumprod: Tensor = DDPMScheduler(train_steps, beta_schedule=_COSINE).alphas_cumprod
@@ -25,7 +25,7 @@ def cosine_schedule(train_steps: int = 1000) -> Tensor:
 
 
 def schedule_name(alphas_cumprod: Tensor) -> Literal["linear", "cosine", "other"]:
-    """Which schedule an alpha_bar is of, whatever its first and last beta."""
+    """Return the kind of schedule of an alpha_bar, for any first and last beta."""
     alphas_cumprod = alphas_cumprod.cpu()
     steps, betas = len(alphas_cumprod), _betas(alphas_cumprod)
     linear = linear_schedule(steps, float(betas[0]), float(betas[-1]))
@@ -40,7 +40,7 @@ def _betas(alphas_cumprod: Tensor) -> Tensor:
 
 
 def scheduler_of(alphas_cumprod: Tensor) -> Any:
-    """Scheduler of this alpha_bar, by the schedule's name where it has one."""
+    """Create a scheduler of this alpha_bar, by the schedule's name if it has one."""
     from diffusers import DDPMScheduler
 
     betas = _betas(alphas_cumprod)

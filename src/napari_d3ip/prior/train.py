@@ -1,6 +1,6 @@
-"""Training of a prior on phantoms drawn on the fly, with moving average, checkpoints and resume.
+"""Train a prior on random phantoms, with moving average, checkpoints and resume.
 
-Knows phantoms and networks, nothing of scans. A run of the same seed and settings sees the same phantoms.
+Phantoms and networks; no scans. Runs of the same seed and settings use the same phantoms.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from napari_d3ip.prior.training_settings import TrainingSettings
 
 _HELD_OUT_SEED = 2**31 - 1
 _CHECKPOINT = "checkpoint.pt"
-# What a training may go on with otherwise: how long it is, and how the rate falls until then.
+# Settings that may change on resume: the length of training, and the decay of the rate until then.
 _FREE_TO_CHANGE = ("steps", "minutes", "learning_rate", "decay")
 TRAINING_RECORD = "training.json"
 
@@ -52,9 +52,9 @@ USUAL_INTERVALS = Intervals()
 
 
 def epsilon_loss(prior: DiffusionPrior, image: Tensor, generator: torch.Generator, time_power: float = 1.0) -> Tensor:
-    """Mean squared error of the predicted noise (Ho et al. 2020, eq. 14), t stratified over the batch.
+    """Compute the mean squared error of the predicted noise (Ho et al. 2020, eq. 14), t stratified over the batch.
 
-    ``time_power`` as in `TrainingSettings`; the loss reported of a prior is that of 1, uniform times.
+    ``time_power`` as in `TrainingSettings`; the reported loss of a prior is with 1, uniform times.
     """
     count, total = image.shape[0], prior.train_steps
     offset = torch.rand(1, generator=generator, dtype=torch.float32)
@@ -70,7 +70,7 @@ def epsilon_loss(prior: DiffusionPrior, image: Tensor, generator: torch.Generato
 def held_out_loss(
     prior: DiffusionPrior, size: int, kind: str = "ellipses", *, count: int = 256, batch: int = 32
 ) -> float:
-    """Mean epsilon loss on ``count`` phantoms of a kind, of a seed that training never uses."""
+    """Compute the mean epsilon loss on ``count`` validation phantoms, of a seed that training never uses."""
     generator = torch.Generator().manual_seed(_HELD_OUT_SEED)
     phantoms = phantoms_of(kind, prior.config.channels, size)
     device = prior.alphas_cumprod.device
@@ -95,18 +95,18 @@ def train(
     folder : Path
         Output; also holds ``checkpoint.pt`` (removed at the end) and ``training.json`` (settings, loss curve).
     settings : TrainingSettings
-        What to train.
+        Settings of the training.
     device : torch.device or str
-        Where to train; bfloat16 autocast is used on CUDA.
+        Device; bfloat16 autocast is used on CUDA.
     resume : bool
         Continue from the checkpoint in ``folder``.
     initial : DiffusionPrior, optional
-        Start from its weights instead of random ones (to train on); it must be of the same network, but a prior of
+        Start from its weights instead of random ones (fine-tuning); it must be of the same network, but a prior of
         real images may start one of complex images.
     every : Intervals
         Steps between reports, and between checkpoints.
     evaluate : callable
-        Held-out loss of a prior at a size on a kind of phantoms.
+        Computes the validation loss of a prior at a size on a kind of phantoms.
 
     Yields
     ------
@@ -116,11 +116,11 @@ def train(
     Raises
     ------
     PriorError
-        If ``resume`` is asked for without a checkpoint, or with other settings than its, but for ``steps``,
+        If ``resume`` is set without a checkpoint, or with other settings than its own, except for ``steps``,
         ``minutes``, ``learning_rate`` and ``decay``; or ``initial`` has another network; or ``folder`` holds a
         finished prior.
     FileError
-        If ``folder`` is a file, or the checkpoint cannot be written; the one before is kept.
+        If ``folder`` is a file, or the checkpoint cannot be written; the previous one is kept.
     """
     if folder.is_file():
         raise FileError(f"{folder} is a file; give a folder for the prior.")
@@ -147,7 +147,7 @@ class _Training:
         self.prior = _untrained(settings, folder.name, device)
         self.unet = self.prior.unet
         if initial is not None:
-            _load_weights(self.unet, _widened(initial.unet.state_dict(), self.unet.state_dict()), initial.name)
+            _load_weights(self.unet, _extend_channels(initial.unet.state_dict(), self.unet.state_dict()), initial.name)
         self.optimizer = torch.optim.Adam(self.unet.parameters(), lr=settings.learning_rate)
         weights = self.unet.parameters()
         self.average = EMAModel(weights, decay=settings.ema, use_ema_warmup=True, power=3 / 4, foreach=True)
@@ -170,7 +170,7 @@ class _Training:
         """
         if not self.checkpoint.exists():
             raise PriorError(f"resume: there is no {self.checkpoint}; start without --resume.")
-        state = _checked(self.checkpoint, self.device, self.settings)
+        state = _load_checkpoint(self.checkpoint, self.device, self.settings)
         _load_weights(self.unet, state["unet"], str(self.checkpoint))
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.load_state_dict(state["average"])
@@ -267,7 +267,7 @@ def _untrained(settings: TrainingSettings, name: str, device: torch.device) -> D
     config = PriorConfig(
         channels=settings.channels,
         patch_size=settings.patch_size,
-        # Parts of complex images are of either sign: 0 is in the middle of the range.
+        # Parts of complex images have either sign: 0 is in the middle of the range.
         low=-1.0 if settings.channels == 1 else 0.0,
     )
     unet = build_unet(settings.width, settings.patch_size, config.channels, settings.size)
@@ -277,7 +277,7 @@ def _untrained(settings: TrainingSettings, name: str, device: torch.device) -> D
 def _replay(unet: Any, settings: TrainingSettings) -> None:
     """Record the network's forward and backward pass once, and replay them in training (CUDA graphs).
 
-    Launching its some thousand small kernels one by one takes longer than they do.
+    Launching its about thousand small kernels one by one takes longer than running them.
     """
     original = unet.forward
 
@@ -304,8 +304,8 @@ def _replay(unet: Any, settings: TrainingSettings) -> None:
     unet.forward = forward
 
 
-def _widened(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights whose first and last convolution take more image channels: the new ones start at random."""
+def _extend_channels(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Extend the first and last convolution to more image channels; the new weights are random."""
     widened = dict(weights)
     for name in ("conv_in.weight", "conv_out.weight", "conv_out.bias"):
         given, target = weights[name], wanted[name].clone()
@@ -315,18 +315,18 @@ def _widened(weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str,
     return widened
 
 
-def _checked(path: Path, device: torch.device, settings: TrainingSettings) -> dict[str, Any]:
-    """Content of a checkpoint that a training with these settings can go on from."""
+def _load_checkpoint(path: Path, device: torch.device, settings: TrainingSettings) -> dict[str, Any]:
+    """Load a checkpoint, and check that a training with these settings can continue from it."""
     try:
         state = load_tensors(path, device)
     except FileError as error:
-        raise PriorError(f"resume: {error}; delete it and start anew.") from error
+        raise PriorError(f"resume: {error}; delete it and start again.") from error
     before = state.get("settings")
     if not isinstance(before, dict):
-        raise PriorError(f"resume: {path} is the state of no training; delete it and start anew.")
+        raise PriorError(f"resume: {path} is not a training checkpoint; delete it and start again.")
     for name, value in asdict(settings).items():
         if name not in _FREE_TO_CHANGE and before.get(name) != value:
-            raise PriorError(f"resume: {path} was made with {name} {before.get(name)}, not {value}; give the same.")
+            raise PriorError(f"resume: {name} must be {before.get(name)} as in {path}, got {value}.")
     return state
 
 

@@ -1,6 +1,6 @@
-"""Bundled scans to try the plugin on, CT and MRI, measured ones and simulated ones with their truth.
+"""Bundled sample scans, CT and MRI, measured or simulated with a reference.
 
-Sources, licences and processing: ``data/LICENSES.md``; made by ``scripts/make_samples.py``. Numpy only.
+Sources, licences and processing: ``data/LICENSES.md``; made by ``scripts/make_samples.py``. NumPy only.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _load(name: str) -> dict[str, Any]:
 
 def _check(name: str) -> None:
     if name not in SAMPLES:
-        raise D3IPError(f"sample: there is no '{name}'; choose one of {', '.join(SAMPLES)}.")
+        raise D3IPError(f"sample: must be one of {', '.join(SAMPLES)}, got '{name}'.")
 
 
 def load_sample(name: str) -> Measurement:
@@ -50,7 +50,7 @@ def load_sample(name: str) -> Measurement:
     Returns
     -------
     Sinogram or KSpace
-        The scan; its provenance says where it came from and what was done to it.
+        Scan whose provenance states its origin and processing.
 
     Raises
     ------
@@ -67,19 +67,19 @@ def load_sample(name: str) -> Measurement:
         "provenance": {**json.loads(str(arrays["provenance"])), SAMPLE: name},
     }
     if "mask" in arrays:
-        return KSpace(_filled(arrays["samples"], arrays["mask"]), mask=arrays["mask"], **about)
+        return KSpace(_zero_fill(arrays["samples"], arrays["mask"]), mask=arrays["mask"], **about)
     return Sinogram(arrays["data"], arrays["angles"], center=float(arrays["center"]), **about)
 
 
-def _filled(samples: npt.NDArray[Any], mask: BoolArray) -> ComplexArray:
-    """K-space (z, coil, ky, kx) from its measured samples (z, coil, sample, real and imaginary part)."""
+def _zero_fill(samples: npt.NDArray[Any], mask: BoolArray) -> ComplexArray:
+    """Fill k-space (z, coil, ky, kx) with its measured samples (z, coil, sample, real and imaginary part)."""
     data = np.zeros((*samples.shape[:2], *mask.shape), np.complex64)
     data[:, :, mask] = np.ascontiguousarray(samples, np.float32).view(np.complex64)[..., 0]
     return data
 
 
 def load_reference(name: str) -> npt.NDArray[np.float32] | None:
-    """Load the true volume of a sample: what was simulated, or the reconstruction of a full scan.
+    """Load the reference volume of a sample: the simulated object, or the reconstruction of a full scan.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def load_reference(name: str) -> npt.NDArray[np.float32] | None:
     Returns
     -------
     ndarray or None
-        (z, y, x) in the units of a reconstruction (CT: per pixel; MRI: magnitude), or None if it is not known.
+        Shape (z, y, x) in the units of a reconstruction (CT: per pixel; MRI: magnitude), or None if there is none.
 
     Raises
     ------

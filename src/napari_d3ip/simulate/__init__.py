@@ -1,4 +1,4 @@
-"""Forward simulation of scans, for planning and testing. Knows no files."""
+"""Simulate scans, for planning and testing. No files."""
 
 from napari_d3ip.simulate.mri import simulate_kspace
 from napari_d3ip.simulate.stack import simulate_stack

@@ -1,7 +1,7 @@
-"""Simulated Cartesian MRI.
+"""Simulate Cartesian MRI.
 
-The object is modulated by the coils on a grid twice as fine and its k-space cut to the volume's own grid, so that a
-reconstruction there does not invert the model that made its data.
+The object is modulated by the coils on a grid twice as fine, and its k-space is cropped to the volume's own grid, so
+that reconstruction does not invert the model that generated its data.
 """
 
 from __future__ import annotations
@@ -53,10 +53,11 @@ def simulate_kspace(
     seed: int = 0,
     **sampling: Unpack[SamplingOptions],
 ) -> KSpace:
-    """Accelerated Cartesian scan of a volume with a ring of coils.
+    """Simulate an accelerated Cartesian scan of a volume with a ring of coils.
 
-    A full scan without noise gives the volume back: the object is its Fourier interpolation, and the squares of the
-    coil sensitivities add up to 1. The result does not carry the sensitivities; like a scanner's, its data must tell.
+    A full scan without noise reproduces the volume: the object is its Fourier interpolation, and the squares of the
+    coil sensitivities add up to 1. The result does not include the sensitivities, which must be estimated, as on a
+    scanner.
 
     Parameters
     ----------
@@ -65,14 +66,14 @@ def simulate_kspace(
     acceleration : float
         How much is left out; for "uniform" the step of the lines outside the centre; default 4.
     coils : int
-        Number of coils; the sensitivity of a single one is the same everywhere.
+        Number of coils; the sensitivity of a single one is constant.
     pattern : {"uniform", "random", "poisson"}
         Evenly spaced ky lines (default), random ky lines, or Poisson-disc (ky, kx) samples; the same for all slices.
     calibration : int, optional
         Fully sampled lines in the centre, for "poisson" the side of a fully sampled square; default 8 % of the
         lines, for "poisson" 15 % of the shorter side.
     phase : float
-        Largest smooth phase in radians that a real volume is given; a complex one keeps its own.
+        Maximum of the smooth phase in radians added to a real volume; a complex one keeps its own.
     noise : float
         Root mean square of the complex noise in a pixel of the full scan's image, as a fraction of the volume's mean
         magnitude; a sample has the same.
@@ -95,13 +96,11 @@ def simulate_kspace(
     volume = np.asarray(volume)
     if volume.ndim != 3 or volume.size == 0 or not np.isfinite(volume).all() or not volume.any():
         raise MeasurementError(
-            f"volume: shape {volume.shape}, {volume.dtype} cannot be scanned; give a finite (z, y, x) volume that is "
-            "not all zeros."
+            f"volume: must be finite, not all zeros, with axes (z, y, x), got shape {volume.shape}, {volume.dtype}."
         )
     if coils < 1 or not (0 <= noise < np.inf and 0 <= phase < np.inf):
         raise MeasurementError(
-            f"coils: {coils} with noise {noise:g} and phase {phase:g} is not possible; give at least 1 coil, noise "
-            "and phase of 0 or more."
+            f"coils: must be at least 1, with noise and phase of 0 or more, got {coils}, {noise:g} and {phase:g}."
         )
     shape = (int(volume.shape[1]), int(volume.shape[2]))
     mask = sampling_mask(shape, wanted.acceleration, wanted.pattern, wanted.calibration, seed)
@@ -128,7 +127,7 @@ def simulate_kspace(
 
 
 def _coil_kspace(image: ComplexImages, coils: int, height: float) -> ComplexImages:
-    """K-space (coil, ky, kx) of a slice seen by the coils."""
+    """Compute the k-space (coil, ky, kx) of a slice for all coils."""
     # DC of the fine grid is pixel n of 2 n, that of the volume's pixel n // 2 of n.
     central = tuple(slice(n * _FINER // 2 - n // 2, n * _FINER // 2 - n // 2 + n) for n in image.shape)
     k_space = np.zeros([n * _FINER for n in image.shape], np.complex128)
@@ -139,16 +138,16 @@ def _coil_kspace(image: ComplexImages, coils: int, height: float) -> ComplexImag
 
 
 def _coil_maps(coils: int, height: float, shape: tuple[int, ...]) -> ComplexImages:
-    """Sensitivities (coil, y, x) of a birdcage whose coils lie by turns above and below the middle of the stack.
+    """Compute sensitivities (coil, y, x) of a birdcage with coils alternately above and below the middle of the stack.
 
     Parameters
     ----------
     coils : int
         Number of coils.
     height : float
-        Of the slice, from -1 to 1.
+        Height of the slice, from -1 to 1.
     shape : tuple of int
-        Of the slice.
+        Shape of the slice.
     """
     if coils == 1:
         return np.ones((1, *shape), np.complex128)
@@ -163,7 +162,7 @@ def _coil_maps(coils: int, height: float, shape: tuple[int, ...]) -> ComplexImag
 
 
 def _smooth_phase(shape: tuple[int, ...], generator: np.random.Generator) -> npt.NDArray[np.float64]:
-    """A few random waves of at most a period over the volume, -1 to 1."""
+    """Draw a sum of random waves of at most one period over the volume, scaled to -1 ... 1."""
     axes = np.meshgrid(*(np.arange(length) / length for length in shape), indexing="ij", sparse=True)
     phase = np.zeros(shape)
     for _ in range(_PHASE_WAVES):

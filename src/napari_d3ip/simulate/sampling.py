@@ -16,14 +16,14 @@ _CENTRAL_SPACING = 0.3
 _IRREGULARITY = 0.5
 _CALIBRATION_LINES = 0.08
 _CALIBRATION_SQUARE = 0.15
-# Coil maps cannot be made from fewer lines.
+# Coil maps cannot be estimated from fewer lines.
 _FEWEST_LINES = 4
 
 
 def sampling_mask(
     shape: tuple[int, int], acceleration: float, pattern: str, calibration: int | None = None, seed: int = 0
 ) -> BoolArray:
-    """Samples that an accelerated scan measures.
+    """Draw the mask of the samples that an accelerated scan measures.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def sampling_mask(
         Samples of the grid over samples measured; for "uniform" the step of the lines outside the centre.
     pattern : {"uniform", "random", "poisson"}
         Evenly spaced ky lines; random ky lines, denser towards the centre; or, as in 3D scans, single (ky, kx)
-        samples at distances from each other that grow with the distance from the centre (Poisson disc).
+        samples whose spacing grows with the distance from the centre (Poisson disc).
     calibration : int, optional
         Fully sampled lines in the centre, for "poisson" the side of a fully sampled square; default 8 % of the
         lines, for "poisson" 15 % of the shorter side.
@@ -48,12 +48,12 @@ def sampling_mask(
     Raises
     ------
     MeasurementError
-        If a parameter cannot be right.
+        If a parameter is invalid.
     """
     calibration = calibration_size(shape, acceleration, pattern, calibration)
     rows = _central(shape[0], calibration)
     if pattern == "uniform":
-        # Counted from the centre, so that DC is measured whatever the step.
+        # Counted from the centre, so that DC is always measured.
         steps = np.round(np.arange(-shape[0], shape[0]) * acceleration).astype(int) + shape[0] // 2
         rows[steps[(steps >= 0) & (steps < shape[0])]] = True
         return _lines(rows, shape)
@@ -64,7 +64,7 @@ def sampling_mask(
 
 
 def calibration_size(shape: tuple[int, int], acceleration: float, pattern: str, calibration: int | None = None) -> int:
-    """Lines in the fully sampled centre, or the side of its square, with the parameters of `sampling_mask`.
+    """Return the number of central lines, or the side of the central square, for the parameters of `sampling_mask`.
 
     Raises
     ------
@@ -72,11 +72,9 @@ def calibration_size(shape: tuple[int, int], acceleration: float, pattern: str, 
         If there is no such mask.
     """
     if pattern not in PATTERNS:
-        raise MeasurementError(f"pattern: '{pattern}' is not known; use {', '.join(PATTERNS)}.")
+        raise MeasurementError(f"pattern: must be one of {', '.join(PATTERNS)}, got '{pattern}'.")
     if not 1 <= acceleration <= shape[0]:
-        raise MeasurementError(
-            f"acceleration: {acceleration:g} is not possible with {shape[0]} lines; give 1 to {shape[0]}."
-        )
+        raise MeasurementError(f"acceleration: must be 1 to {shape[0]}, the number of lines, got {acceleration:g}.")
     wanted = _wanted(shape, acceleration, pattern)
     if calibration is None:
         part = _CALIBRATION_SQUARE * min(shape) if pattern == "poisson" else _CALIBRATION_LINES * shape[0]
@@ -85,19 +83,19 @@ def calibration_size(shape: tuple[int, int], acceleration: float, pattern: str, 
     largest = min(shape) if pattern == "poisson" else shape[0]
     if not 0 <= calibration <= largest:
         raise MeasurementError(
-            f"calibration: {calibration} is not possible on a grid of {shape}; give 0 to {largest} central lines."
+            f"calibration: must be 0 to {largest} central lines on a grid of {shape}, got {calibration}."
         )
     measured = calibration**2 if pattern == "poisson" else calibration
     if pattern != "uniform" and measured > wanted:
         raise MeasurementError(
-            f"calibration: {calibration} central lines are more than an acceleration of {acceleration:g} leaves; "
+            f"calibration: {calibration} central lines exceed the samples at acceleration {acceleration:g}; "
             "give fewer, or a lower acceleration."
         )
     return calibration
 
 
 def _wanted(shape: tuple[int, int], acceleration: float, pattern: str) -> int:
-    """Lines, or samples of "poisson", to measure."""
+    """Return the number of lines, or of samples for "poisson", to measure."""
     return round((shape[0] * shape[1] if pattern == "poisson" else shape[0]) / acceleration)
 
 
@@ -112,7 +110,7 @@ def _lines(rows: BoolArray, shape: tuple[int, int]) -> BoolArray:
 
 
 def _random(rows: BoolArray, wanted: int, generator: np.random.Generator) -> BoolArray:
-    """Add lines until there are ``wanted``, with a density that falls with the square of the way to the edge."""
+    """Add lines up to ``wanted``, with a density that falls with the squared distance from the centre."""
     rows = rows.copy()
     density = (1.05 - np.abs(np.linspace(-1, 1, len(rows)))) ** 2 * ~rows
     missing = wanted - np.count_nonzero(rows)
@@ -122,16 +120,16 @@ def _random(rows: BoolArray, wanted: int, generator: np.random.Generator) -> Boo
 
 
 def _poisson_disc(mask: BoolArray, wanted: int, generator: np.random.Generator) -> BoolArray:
-    """Add samples until there are ``wanted``: each time the farthest from all others, in units of its own spacing.
+    """Add samples up to ``wanted``: each time the farthest from all others, in units of its own spacing.
 
-    Unlike dart throwing this meets the number exactly; the random weights keep the samples off a regular grid.
+    Unlike dart throwing, this yields the exact number; the random weights keep the samples off a regular grid.
     """
     mask = mask.copy()
     ky, kx = (np.arange(length) - length // 2 for length in mask.shape)
     mask[mask.shape[0] // 2, mask.shape[1] // 2] = True
     radius = np.hypot(2 * ky[:, None] / mask.shape[0], 2 * kx / mask.shape[1])
     weights = (generator.uniform(_IRREGULARITY, 1, mask.shape) / (_CENTRAL_SPACING + radius)) ** 2
-    if np.count_nonzero(mask | (radius <= 1)) >= wanted:  # Else so many that the corners are needed.
+    if np.count_nonzero(mask | (radius <= 1)) >= wanted:  # Otherwise the corners are needed, too.
         weights[radius > 1] = 0
     distance = ndimage.distance_transform_edt(~mask) ** 2
     for _ in range(wanted - np.count_nonzero(mask)):

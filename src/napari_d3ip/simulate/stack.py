@@ -1,7 +1,7 @@
-"""Simulated image stacks: blurred by a Gaussian, with slices missing, noisy.
+"""Simulate image stacks: blurred by a Gaussian, with missing slices, noisy.
 
 The volume is blurred on a grid twice as fine, whose voxels are then averaged, so that deconvolution on the volume's
-own grid does not invert the very blur that made its data.
+own grid does not invert the model that generated its data.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def simulate_stack(
     noise: float = 0.0,
     seed: int = 0,
 ) -> ImageStack:
-    """Image stack of a volume.
+    """Simulate an image stack of a volume.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def simulate_stack(
     fwhm : float or sequence of float
         Full width at half maximum of a Gaussian blur in voxels: one number, or z, y, x; 0 for none.
     every : int
-        Measure every n-th slice, beginning with the first.
+        Measure every n-th slice, starting with the first.
     noise : float
         Standard deviation of Gaussian noise as a fraction of the mean absolute intensity.
     seed : int
@@ -49,21 +49,19 @@ def simulate_stack(
     Raises
     ------
     MeasurementError
-        If the volume or a parameter cannot be right.
+        If the volume or a parameter is invalid.
     """
     volume = np.asarray(volume)
     if volume.ndim != 3 or volume.size == 0 or np.iscomplexobj(volume) or not np.isfinite(volume).all():
         raise MeasurementError(
-            f"volume: shape {volume.shape}, {volume.dtype} cannot be imaged; give a real, finite (z, y, x) volume."
+            f"volume: must be real and finite with axes (z, y, x), got shape {volume.shape}, {volume.dtype}."
         )
     if every < 1 or not 0 <= noise < np.inf:
-        raise MeasurementError(
-            f"every: every {every}th slice with noise {noise} is not possible; give 1 and 0 or more."
-        )
+        raise MeasurementError(f"every: must be 1 or more, with noise of 0 or more, got {every} and {noise}.")
     psf = gaussian_psf(fwhm)
     data = np.asarray(volume, dtype=np.float32)
     if psf.size > 1:
-        data = _blurred(data, np.broadcast_to(np.asarray(fwhm, dtype=np.float64), 3))
+        data = _blur(data, np.broadcast_to(np.asarray(fwhm, dtype=np.float64), 3))
     if noise > 0:
         deviation = noise * float(np.abs(data).mean())
         data = data + np.random.default_rng(seed).normal(0, deviation, data.shape).astype(np.float32)
@@ -77,8 +75,8 @@ def simulate_stack(
     )
 
 
-def _blurred(volume: npt.NDArray[np.float32], fwhm: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Blur between cubic samples on the finer grid, then the mean of each voxel's part of it."""
+def _blur(volume: npt.NDArray[np.float32], fwhm: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """Blur cubic samples on the finer grid, and average them within each voxel."""
     from scipy.ndimage import gaussian_filter, zoom
 
     fine = zoom(volume, _FINER, order=3, mode="reflect", grid_mode=True)

@@ -1,7 +1,7 @@
-"""Simulated parallel-beam CT.
+"""Simulate parallel-beam CT.
 
-The volume is projected on a grid twice as fine, with detector pixels averaged from two, so that a reconstruction on
-the volume's own grid does not invert the matrix that made its data.
+The volume is projected on a grid twice as fine, with detector pixels averaged from two, so that reconstruction on
+the volume's own grid does not invert the matrix that generated its data.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Array = npt.NDArray[Any]
 _FINER = 2
 _FLATS = 10
 _SPLINE_ORDER = 3
-# Far beyond any detector; random numbers of such a mean still exist.
+# Far above any detector; random numbers can still be drawn with this mean.
 _MOST_PHOTONS = 1e15
 
 
@@ -54,34 +54,34 @@ def simulate_sinogram(
     seed: int = 0,
     **counting: Unpack[CountingOptions],
 ) -> Sinogram:
-    """Parallel-beam scan of a volume.
+    """Simulate a parallel-beam scan of a volume.
 
     Parameters
     ----------
     volume : ndarray
-        Shape (z, y, x), per pixel.
+        Shape (z, y, x), attenuation per pixel.
     views : int
         Number of projections, from 0 degrees in steps of ``angle_range / views``.
     angle_range : float
-        Degrees they cover.
+        Angular range in degrees.
     noise : float
         Standard deviation of Gaussian noise as a fraction of the mean absolute line integral.
     photons : float, optional
-        Mean number that a detector pixel counts in a view without the object; default no counting. See
+        Mean count of a detector pixel in a view without the object; default: no counting. See
         `count_photons`.
     optical_depth : float, optional
-        Largest line integral, to which the volume is scaled while photons are counted; default: as it is, attenuation
+        Largest line integral, to which the volume is scaled during counting; default: unscaled attenuation
         per pixel.
     projector : {"joseph", "rotation"}
-        This package's own, the one it reconstructs with; or a foreign and slower one: the volume is rotated by cubic
-        splines (`scipy.ndimage.rotate`) and summed.
+        This package's own projector, which also reconstructs; or a slower, independent one: the volume is rotated by
+        cubic splines (`scipy.ndimage.rotate`) and summed.
     seed : int
         Seed of the noise.
 
     Returns
     -------
     Sinogram
-        Shape (z, views, detector); the detector sees the whole slice.
+        Shape (z, views, detector); the detector covers the whole slice.
 
     Raises
     ------
@@ -94,12 +94,12 @@ def simulate_sinogram(
     volume = np.asarray(volume)
     if volume.ndim != 3 or volume.size == 0 or np.iscomplexobj(volume) or not np.isfinite(volume).all():
         raise MeasurementError(
-            f"volume: shape {volume.shape}, {volume.dtype} cannot be scanned; give a real, finite (z, y, x) volume."
+            f"volume: must be real and finite with axes (z, y, x), got shape {volume.shape}, {volume.dtype}."
         )
     if views < 1 or not 0 < angle_range <= 360 or not 0 <= noise < math.inf:
         raise MeasurementError(
-            f"views: {views} over {angle_range} degrees with noise {noise} is not possible; give at least 1 view, "
-            "a range of 0 to 360 degrees and noise of 0 or more."
+            f"views: must be at least 1, with a range of 0 to 360 degrees and noise of 0 or more, got "
+            f"{views}, {angle_range} and {noise}."
         )
     if projector not in _PROJECTORS:
         raise MeasurementError(f"projector: '{projector}' is not known; use {' or '.join(_PROJECTORS)}.")
@@ -109,7 +109,7 @@ def simulate_sinogram(
     detectors = math.ceil(math.hypot(height, width))
     angles = np.arange(views, dtype=np.float64) * (angle_range / views)
     fine = ndimage.zoom(volume.astype(np.float32), (1, _FINER, _FINER), order=1, mode="nearest", grid_mode=True)
-    # Fine pixels are half as long, and the mean over the fine detector pixels is what a coarse one sees.
+    # Fine pixels are half as long, and a coarse detector pixel is the mean of fine ones.
     integrals = _PROJECTORS[projector](fine, angles, detectors * _FINER) / _FINER
     data = integrals.reshape(len(volume), views, detectors, _FINER).mean(axis=-1)
     generator = np.random.default_rng(seed)
@@ -134,21 +134,21 @@ def simulate_sinogram(
 def count_photons(
     integrals: Array, photons: float, generator: np.random.Generator, optical_depth: float | None = None
 ) -> FloatArray:
-    """Line integrals as a counting detector measures them: counts, divided by flat fields, logarithm.
+    """Simulate a counting detector: line integrals to counts, divided by flat fields, logarithm.
 
-    Counts are Poisson distributed about ``photons * exp(-integrals)``, those of 10 flat fields about ``photons``. A
-    pixel that counts nothing is taken to have counted half a photon.
+    Counts are Poisson distributed with mean ``photons * exp(-integrals)``, those of 10 flat fields with mean
+    ``photons``. A pixel without counts is set to half a photon.
 
     Parameters
     ----------
     integrals : ndarray
         Shape (z, angle, detector), without noise.
     photons : float
-        Mean number that a pixel counts without the object.
+        Mean count of a pixel without the object.
     generator : Generator
         Source of randomness.
     optical_depth : float, optional
-        Largest line integral, to which all are scaled before counting, and back after; default: as they are.
+        Largest line integral, to which all are scaled before counting, and back after; default: unscaled.
 
     Returns
     -------
@@ -158,18 +158,18 @@ def count_photons(
     Raises
     ------
     MeasurementError
-        If a number is not possible, or nothing comes through where the object is densest.
+        If a number is invalid, or no photons pass the densest part of the object.
     """
     largest = float(integrals.max())
     depth = largest if optical_depth is None else optical_depth
     if not (1 <= photons <= _MOST_PHOTONS and 0 < depth < math.inf and largest > 0):
         raise MeasurementError(
-            f"photons: {photons:g} a pixel through an optical depth of {depth:g} is not possible; give 1 to "
-            f"{_MOST_PHOTONS:g} photons, and a volume and a depth above 0."
+            f"photons: must be 1 to {_MOST_PHOTONS:g} a pixel, through an optical depth above 0, got {photons:g} and "
+            f"{depth:g}."
         )
     if math.log(photons) < depth:
         raise MeasurementError(
-            f"photons: of {photons:g} none come through the densest part, a line integral of {depth:.3g}; give more, "
+            f"photons: none of {photons:g} pass the densest part, a line integral of {depth:.3g}; give more, "
             "a volume of attenuation per pixel, or optical_depth=4 to scale it."
         )
     scale = depth / largest
@@ -192,7 +192,7 @@ def _by_joseph(fine: FloatArray, angles: Array, detectors: int) -> FloatArray:
 
 
 def _by_rotation(fine: FloatArray, angles: Array, detectors: int) -> FloatArray:
-    # Fine sizes are even, as is the number of fine detector pixels: the margins are alike on both sides.
+    # Fine sizes are even, as is the number of fine detector pixels, so the margins are equal.
     margins = [((detectors - length) // 2,) * 2 for length in fine.shape[1:]]
     padded = np.pad(fine, ((0, 0), *margins))
     views = [

@@ -1,6 +1,6 @@
 """Classical reconstructions: filtered back-projection, conjugate gradients, total variation.
 
-Each stands beside the diffusion methods in every menu and table. Knows nothing of priors.
+No knowledge of priors.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from napari_d3ip.measurement.directions import Directions
 from napari_d3ip.operators.base import Check, LinearOperator, no_check
 from napari_d3ip.solvers.total_variation import Duals, Iterations, Regulariser, solve
 
-# Gradient, relative to the first one, below which single precision knows nothing more.
+# Gradient, relative to the first one, below which single precision has no significant digits.
 _ROUNDING = 1e-6
-# Of the spacing beside a missing wedge, what counts of the wedge.
+# Weight of a missing wedge, in units of the spacing beside it.
 _AT_A_WEDGE = 1.5
 
 
 def angular_weights(angles: npt.NDArray[np.float64], period: float = 180.0) -> npt.NDArray[np.float64]:
     """Return the integration weights (radians) of projections over half a turn, or over ``period`` degrees.
 
-    Each direction stands for half the gaps to both neighbours, and is shared evenly by the projections that coincide
-    in it, so that the weights of a full cover, however uneven, add up to ``period``. A missing wedge is not shared
-    out: at its edges a direction stands, on the side of the wedge, for half as much more as on the other.
+    Each direction represents half the gaps to both neighbours, shared evenly by coincident projections, so that the
+    weights of full coverage, however uneven, add up to ``period``. A missing wedge is not distributed: at its edges,
+    the side of the wedge counts half as much more as the other side.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def angular_weights(angles: npt.NDArray[np.float64], period: float = 180.0) -> n
 
 
 def ramp_filter(sinogram: Tensor, pitch: float) -> Tensor:
-    """Ram-Lak filter along the detector (Kak & Slaney 1988, eq. 3.61: the band-limited kernel, no DC bias).
+    """Apply the Ram-Lak filter along the detector (Kak & Slaney 1988, eq. 3.61: the band-limited kernel, no DC bias).
 
     Parameters
     ----------
@@ -84,16 +84,16 @@ def ramp_filter(sinogram: Tensor, pitch: float) -> Tensor:
 
 
 def last(iterates: Iterator[Tensor]) -> Tensor:
-    """Run an iteration to its end."""
+    """Run an iteration to its end, and return the last iterate."""
     return deque(iterates, maxlen=1).pop()
 
 
 def least_squares(
     operator: LinearOperator, measured: Tensor, start: Tensor, iterations: int, *, check: Check = no_check
 ) -> Iterator[Tensor]:
-    """Conjugate gradients on the normal equations, slice by slice where they are not coupled; yields every iterate.
+    """Yield the iterates of conjugate gradients on the normal equations, per slice unless slices are coupled.
 
-    Stopping early regularises; the caller watches held-out rays to know when.
+    Early stopping regularises; the caller monitors held-out rays.
     """
     residual = measured - operator.forward(start)
     gradient = operator.adjoint(residual)
@@ -105,7 +105,7 @@ def least_squares(
         check()
         projected = operator.forward(direction)
         curvature = _energy(projected, coupled).reshape(energy.shape)
-        # A slice that has converged rests: directions made of rounding errors would grow without bound.
+        # A converged slice is frozen: search directions of rounding errors would grow without bound.
         active = (curvature > 0) & (energy > rounding)
         step = torch.where(active, energy / curvature.clamp(min=1e-30), 0.0)
         x = x + step * direction
@@ -118,7 +118,7 @@ def least_squares(
 
 
 def _energy(batch: Tensor, coupled: bool) -> Tensor:
-    """Squared norm of every slice, or of all together, kept broadcastable."""
+    """Return the squared norm of every slice, or of all together, broadcastable."""
     return (batch * batch.conj()).real.sum(dim=tuple(range(0 if coupled else 1, batch.ndim)), keepdim=True)
 
 
@@ -132,9 +132,9 @@ def total_variation_reconstruction(
     cg_steps: int = 3,
     check: Check = no_check,
 ) -> Iterator[Tensor]:
-    """Total variation (Rudin, Osher & Fatemi 1992; Sidky & Pan 2008), or another regulariser, by ADMM.
+    """Yield the iterates of ADMM for total variation (Rudin, Osher & Fatemi 1992; Sidky & Pan 2008) or another term.
 
-    Yields every outer iterate.
+    The iterates are those of the outer iteration.
     """
     x: Tensor = start
     duals: Duals | None = None

@@ -1,6 +1,6 @@
 """Batched conjugate gradients for Hermitian positive semi-definite systems.
 
-Knows nothing of tomography or priors. Differentiable: no tensor is changed in place.
+No knowledge of tomography or priors. Differentiable: no tensor is changed in place.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ def conjugate_gradient(
 ) -> Tensor:
     """Solve ``gram(x) = rhs`` for a batch (Hestenes & Stiefel 1952).
 
-    Every slice has its own step size, with conjugated inner products, and rests once it has converged.
+    Every slice has its own step size, with conjugated inner products, and is frozen once it has converged.
 
     Parameters
     ----------
     gram : callable
         Hermitian positive semi-definite map of tensors shaped like ``rhs``.
     rhs, start : Tensor
-        Shape (z, ...), real or complex: right-hand side and first guess.
+        Right-hand side and first guess, shape (z, ...), real or complex.
     iterations : int
-        Largest number of iterations.
+        Maximum number of iterations.
     tolerance : float
         A slice has converged when its residual norm is below ``tolerance`` times the norm of its right-hand side.
     coupled : bool
-        The system couples the slices (one inner product for the whole batch).
+        Whether the system couples the slices (one inner product for the whole batch).
     check : callable
-        Called in every iteration, and in every one of back-propagation; may raise to stop.
+        Called in every iteration, forward and backward; may raise to stop.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def conjugate_gradient(
         step = torch.where(active, energy / torch.where(active, curvature, 1.0), 0.0)
         x = torch.addcmul(x, step, direction)
         if x.requires_grad:
-            x.register_hook(lambda _: check())  # The way back takes as long.
+            x.register_hook(lambda _: check())  # The backward pass takes as long.
         residual = torch.addcmul(residual, step, mapped, value=-1)
         fresh = inner(residual, residual)
         ratio = torch.where(active, fresh / torch.where(energy > 0, energy, 1.0), 0.0)

@@ -1,6 +1,6 @@
-"""Other people's proximal maps and denoisers: those of deepinv, of sigpy, or of the same shape of interface.
+"""Wrap proximal maps and denoisers of other libraries: deepinv, sigpy, or ones with the same interface.
 
-Known by what they can do, not by their class, so that neither library is needed here.
+They are recognized by their methods, not by class, so neither library is imported here.
 """
 
 from __future__ import annotations
@@ -15,42 +15,42 @@ from napari_d3ip.errors import D3IPError, SettingsError
 from napari_d3ip.operators.external import FAILURES, Map, device_of
 from napari_d3ip.solvers.terms import ProximalMap
 
-# Standard deviation of the noise that a denoiser is asked to remove: what sampling takes the prior's error to be.
+# Noise level passed to denoisers: the assumed error of the prior in sampling.
 _NOISE = 0.05
 
 
 def as_proximal_map(part: Any) -> ProximalMap:
-    """Proximal map of an object, by what it can do.
+    """Return the proximal map of an object, recognized by its methods.
 
     Parameters
     ----------
     part : object
         A sigpy ``Prox`` (has ``shape``), of a slice or of a volume; a deepinv ``Prior`` (has ``prox``); or a denoiser
-        as deepinv's: called with images (z, 1, y, x) and the standard deviation of their noise, 0.05. Parts of deepinv
-        that say that they are three-dimensional see volumes (1, 1, z, y, x).
+        with deepinv's interface: called with images (z, 1, y, x) and the standard deviation of their noise, 0.05.
+        Parts of deepinv that are marked as three-dimensional get volumes (1, 1, z, y, x).
 
     Raises
     ------
     SettingsError
         If it is none of these.
     """
-    # Before anything else: some of sigpy's hold another one in an attribute ``prox``.
+    # First, since some of sigpy's hold another one in an attribute ``prox``.
     if callable(part) and hasattr(part, "shape"):
-        return _told(lambda volume, step: _of_sigpy(part, volume, step))
+        return _wrap_errors(lambda volume, step: _apply_sigpy(part, volume, step))
     if callable(getattr(part, "prox", None)):
-        # As deepinv's own algorithms call it: priors that are given by a denoiser need the noise, others ignore it.
-        return _told(
-            lambda volume, step: _of_deepinv(part, volume, lambda images: part.prox(images, _NOISE, gamma=step))
+        # As deepinv's own algorithms call it: priors with a denoiser need the noise level, others ignore it.
+        return _wrap_errors(
+            lambda volume, step: _apply_deepinv(part, volume, lambda images: part.prox(images, _NOISE, gamma=step))
         )
     if not callable(part):
         raise SettingsError(
-            f"regulariser: {type(part).__name__} is no proximal map; give a sigpy Prox, a deepinv prior or a denoiser."
+            f"regulariser: must be a sigpy Prox, a deepinv prior or a denoiser, got {type(part).__name__}."
         )
-    return _told(lambda volume, _: _of_deepinv(part, volume, lambda images: part(images, _NOISE)))
+    return _wrap_errors(lambda volume, _: _apply_deepinv(part, volume, lambda images: part(images, _NOISE)))
 
 
-def _told(proximal_map: ProximalMap) -> ProximalMap:
-    """The same, whose failures are one sentence."""
+def _wrap_errors(proximal_map: ProximalMap) -> ProximalMap:
+    """Wrap a proximal map so that its failures are reported in one sentence."""
 
     def mapped(volume: Tensor, step: float) -> Tensor:
         try:
@@ -66,8 +66,8 @@ def _told(proximal_map: ProximalMap) -> ProximalMap:
     return mapped
 
 
-def _of_deepinv(part: Any, volume: Tensor, apply: Map) -> Tensor:
-    """Apply to images with batch and channel in front, on the device of the part."""
+def _apply_deepinv(part: Any, volume: Tensor, apply: Map) -> Tensor:
+    """Apply a map to images with batch and channel in front, on the device of the part."""
     device, solid = device_of(part, volume.device), _is_solid(part)
 
     def on_images(real: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ def _of_deepinv(part: Any, volume: Tensor, apply: Map) -> Tensor:
 
 
 def _is_solid(part: Any) -> bool:
-    """Whether it is one of volumes, in the several words that deepinv has for that."""
+    """Return whether a part processes volumes, under deepinv's several attributes for that."""
     return any(
         getattr(each, name, None) == 3
         for each in (part, getattr(part, "denoiser", None))
@@ -88,29 +88,29 @@ def _is_solid(part: Any) -> bool:
 
 
 def _by_parts(volume: Tensor, apply: Map) -> Tensor:
-    """Real and imaginary part apart: denoisers know real images."""
+    """Apply a map to real and imaginary part separately, since denoisers process real images."""
     if volume.is_complex():
         return torch.complex(_by_parts(volume.real, apply), _by_parts(volume.imag, apply))
     mapped = apply(volume)
     if mapped.shape != volume.shape:
         raise SettingsError(
-            f"regulariser: it makes shape {tuple(mapped.shape)} of {tuple(volume.shape)}; give one that keeps shapes."
+            f"regulariser: must keep the shape {tuple(volume.shape)}, got {tuple(mapped.shape)}; give another one."
         )
     return mapped.to(volume.dtype)
 
 
-def _of_sigpy(prox: Any, volume: Tensor, step: float) -> Tensor:
-    """Apply a ``Prox`` on the CPU, to every slice if it is of one."""
+def _apply_sigpy(prox: Any, volume: Tensor, step: float) -> Tensor:
+    """Apply a ``Prox`` on the CPU, per slice if it is of a slice."""
     shape = tuple(prox.shape)
     own = volume.shape[-len(shape) :]
     if len(shape) not in (2, 3) or any(length not in (-1, size) for length, size in zip(shape, own, strict=True)):
         raise SettingsError(
-            f"regulariser: its shape {shape} does not fit {tuple(volume.shape)}; give one of a slice, or of a volume "
-            "with -1 for z, since parts of it are looked at alone."
+            f"regulariser: shape {shape} does not match {tuple(volume.shape)}; give one of a slice, or of a volume "
+            "with -1 for z, since slabs are processed separately."
         )
     array = volume.detach().cpu().numpy()
-    with np.errstate(invalid="ignore"):  # Its soft threshold divides zero by zero, and throws the result away.
+    with np.errstate(invalid="ignore"):  # Its soft threshold divides zero by zero, and discards the result.
         mapped = prox(step, array) if len(shape) == 3 else np.stack([prox(step, part) for part in array])
     if not volume.is_complex():
-        mapped = np.real(mapped)  # Some of sigpy's are complex whatever they are given.
+        mapped = np.real(mapped)  # Some of sigpy's return complex arrays for any input.
     return torch.from_numpy(np.ascontiguousarray(mapped)).to(volume.device, volume.dtype)

@@ -15,14 +15,14 @@ from napari_d3ip.solvers.classical import angular_weights, ramp_filter
 
 
 def fan_beam_reconstruction(data: Tensor, beam: Beam, slice_shape: tuple[int, int]) -> Tensor:
-    """Filtered back-projection (Kak & Slaney 1988, section 3.4.2).
+    """Reconstruct a fan-beam scan by filtered back-projection (Kak & Slaney 1988, section 3.4.2).
 
     Parameters
     ----------
     data : Tensor
         Line integrals, shape (z, angle, detector).
     beam : Beam
-        Geometry, a fan.
+        Geometry of a fan.
     slice_shape : tuple of int
         Height and width of a slice in pixels.
 
@@ -34,16 +34,16 @@ def fan_beam_reconstruction(data: Tensor, beam: Beam, slice_shape: tuple[int, in
     source, whole = beam.source_distance or 0.0, (beam.source_distance or 0.0) + beam.detector_distance
     slant = whole / np.hypot(whole, beam.positions)
     weights = torch.tensor(view_weights(beam) * slant, dtype=data.dtype, device=data.device)
-    # Filtered as if the detector stood at the rotation axis.
+    # Filtered as if the detector were at the rotation axis.
     filtered = ramp_filter(data * weights, beam.pitch * source / whole)
     return _back_projection(filtered, beam, slice_shape)
 
 
 def view_weights(beam: Beam) -> npt.NDArray[np.float64]:
-    """Integration weights of rays (radians), those that were measured from both sides shared between the two.
+    """Return the integration weights of rays (radians), which rays measured from both sides share.
 
-    Half of each on a full circle; on a shorter scan smoothly from one to the other (Parker 1982, with the margin of
-    Silver 2000); all of it where a scan is too short to see everything.
+    Half for each on a full circle; a smooth transition on a shorter scan (Parker 1982, with the margin of
+    Silver 2000); the full weight for scans too short to cover everything.
 
     Returns
     -------
@@ -56,14 +56,14 @@ def view_weights(beam: Beam) -> npt.NDArray[np.float64]:
     if not len(wedges):
         return views / 2 + np.zeros(beam.shape)
     widest = wedges[0]
-    # A view stands for half the spacing on both sides, also on that of the wedge.
+    # A view represents half the spacing on both sides, also at a wedge.
     before, after = directions.spacing_beside(widest)
     missing = directions.gaps[widest] - (before + after) / 2
     if missing >= 180.0:
         return views + np.zeros(beam.shape)
     fan = -np.arctan(beam.positions / ((beam.source_distance or 0.0) + beam.detector_distance))[None]
     beyond = np.deg2rad(180.0 - missing) / 2
-    # A scan that ends a little early is treated as the middle of one that does not.
+    # A scan that ends a little early is treated as the middle of a complete one.
     margin = max(beyond, 1.001 * float(np.abs(fan).max()))
     first = beam.angles[directions.order[(widest + 1) % len(directions.order)]] - after / 2
     turned = np.deg2rad(np.mod(beam.angles - first, 360.0))[:, None] + margin - beyond
@@ -74,12 +74,12 @@ def view_weights(beam: Beam) -> npt.NDArray[np.float64]:
 
 
 def _back_projection(filtered: Tensor, beam: Beam, slice_shape: tuple[int, int]) -> Tensor:
-    """Sum over the views of what is filtered at each pixel's shadow, over the square of its depth."""
+    """Sum the filtered values at each pixel's projection over the views, divided by the square of its depth."""
     height, width = slice_shape
     pixels = torch.arange(height * width, device=filtered.device)
     place = places(pixels.div(width, rounding_mode="floor"), pixels.remainder(width), slice_shape)
     result = filtered.new_zeros((len(pixels), len(filtered)))
-    # Nothing is seen beside the detector.
+    # Zero beside the detector.
     padded = F.pad(filtered, (1, 1)).permute(1, 2, 0)
     for view, shadow in zip(padded, torch.from_numpy(beam.shadows()).to(filtered.device), strict=True):
         position, depth = (place @ shadow.T).T

@@ -1,6 +1,6 @@
-"""A scan as the methods see it: unit operator norm, unit intensity, rays used and rays held out.
+"""Normalised reconstruction problem: unit operator norm, unit intensity, training and validation rays.
 
-Knows operators and solvers; nothing of priors, files or units.
+Operators and solvers; no priors, files or units.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """A volume (z, y, x) and what the operator makes of it."""
+    """Volume (z, y, x) fixed around a slab, and its data."""
 
     volume: Tensor
     explained: Tensor
@@ -56,12 +56,12 @@ class Problem:
     Parameters
     ----------
     operator : LinearOperator
-        All rays or samples.
+        Operator of all rays or samples.
     measured : Tensor
-        Shape (z, *range_shape), or as the operator gives it where it couples slices; rays in neither mask are not
-        looked at.
+        Shape (z, *range_shape), or the output shape of an operator that couples slices; rays in neither mask are
+        ignored.
     used, held_out : Tensor
-        Masks, broadcastable to ``measured``: rays the reconstruction fits, and rays that only judge it.
+        Masks, broadcastable to ``measured``: rays the reconstruction fits, and validation rays.
     noise : float
         Root mean square of the noise of ``measured``.
     regulariser : Regulariser
@@ -71,10 +71,10 @@ class Problem:
     check : callable
         Polled in inner iterations; may raise to stop.
     groups : sequence of Tensor
-        Masks, broadcastable to ``used``, of single views or lines, in the order in which `leave_out` takes them
-        together.
+        Masks, broadcastable to ``used``, of single views or lines, in the order in which `leave_out` combines
+        them.
     initial : Tensor, optional
-        Volume (z, y, x) that iterations begin with; zero if not given.
+        Volume (z, y, x) at which iterations start; zero if not given.
     surroundings : Surroundings, optional
         What stays as it is around some slices, where the operator couples them.
     weights : Weights
@@ -96,11 +96,11 @@ class Problem:
 
     @property
     def fitted(self) -> Masked:
-        """Operator of the rays that are used."""
+        """Return the operator of the training rays."""
         return Masked(self.operator, self.used)
 
     def residual(self, volume: Tensor, mask: Tensor) -> Tensor:
-        """Mean squared residual on the rays of ``mask`` in units of the noise variance; 1 is a perfect fit."""
+        """Return the mean squared residual on the rays of ``mask`` in units of the noise variance, ideally 1."""
         return self._mean_square(self.operator(volume) - self.measured, mask)
 
     def _mean_square(self, difference: Tensor, mask: Tensor) -> Tensor:
@@ -109,22 +109,22 @@ class Problem:
         return (difference * difference.conj()).real.sum() / count.clamp(min=1) / self.noise**2
 
     def zeros(self) -> Tensor:
-        """Empty volume (z, y, x), real or complex as the operator's images are."""
+        """Return an empty volume (z, y, x), real or complex as the operator's images."""
         shape = (self.operator.depth or len(self.measured), *self.operator.domain_shape)
         return torch.zeros(shape, dtype=self.operator.domain_dtype, device=self.measured.device)
 
     def start(self) -> Tensor:
-        """Volume that iterations begin with."""
+        """Return the volume at which iterations start."""
         return self.zeros() if self.initial is None else self.initial
 
     def losses(self, volume: Tensor) -> tuple[float, float | None]:
-        """`residual` on the rays used and on the held-out rays; None where there are none."""
+        """Return `residual` on the training and on the validation rays; None without validation rays."""
         difference = self.operator(volume) - self.measured
         held_out = float(self._mean_square(difference, self.held_out)) if bool(self.held_out.any()) else None
         return float(self._mean_square(difference, self.used)), held_out
 
     def leave_out(self, fraction: float, generator: torch.Generator) -> Tensor:
-        """Mask of about ``fraction`` of the `groups`: every n-th, or a run of neighbours that goes round at the end.
+        """Draw a mask of about ``fraction`` of the `groups`: every n-th, or contiguous ones (circular).
 
         Which of these, the setting ``adapt_pattern`` says; where it begins is random.
         """
@@ -141,17 +141,17 @@ class Problem:
         return torch.stack(list(chosen)).sum(dim=0)
 
     def around(self, volume: Tensor) -> Problem:
-        """The same problem with ``volume`` (z, y, x) as what surrounds the slices that `of_slices` takes."""
+        """Return the problem with ``volume`` (z, y, x) as the fixed surroundings of slabs from `of_slices`."""
         if not self.operator.couples_slices:
             return self
         volume = volume.detach()
         return replace(self, surroundings=Surroundings(volume, self.operator.forward(volume)))
 
     def of_slices(self, index: Tensor) -> Problem:
-        """The same problem for some slices.
+        """Restrict the problem to some slices.
 
-        Where the operator couples slices these are the data that they contribute to, less what others, as `around`
-        has them, contribute there; the cost does not depend on the number of others.
+        If the operator couples slices, the data are those that they contribute to, minus the contribution of the fixed
+        slices from `around`; the cost does not depend on the number of other slices.
         """
         operator, rows = self.operator.of_slices(index), self.operator.rows(index)
         measured, around = self.measured[rows], self.surroundings
@@ -171,11 +171,11 @@ class Problem:
         )
 
     def in_runs(self, length: int) -> Problem:
-        """The same problem, whose slices lie in runs of ``length`` that are no neighbours of each other."""
+        """Return the problem with its slices in independent slabs of ``length``."""
         return replace(self, regulariser=replace(self.regulariser, run=length))
 
     def nearest(self, volume: Tensor, weight: float, cg_steps: int) -> Tensor:
-        """``argmin_x |A x - y|^2 + weight |x - volume|^2`` slice by slice; at 0 what fits y and is nearest."""
+        """Return ``argmin_x |A x - y|^2 + weight |x - volume|^2`` per slice; at weight 0 the closest solution."""
         plain = Regulariser(weight=0.0, nonnegative=False, proximal_weight=weight)
         return solve(self.fitted, self.measured * self.used, volume, plain, Iterations(1, cg_steps), check=self.check)[
             0
@@ -184,7 +184,7 @@ class Problem:
     def total_variation(
         self, start: Tensor, iterations: int, regulariser: Regulariser | None = None
     ) -> tuple[Tensor, Duals | None]:
-        """Reconstruction by total variation alone from ``start``, and its solver's state.
+        """Reconstruct by total variation alone from ``start``; return the solver's state, too.
 
         Along all axes and of the weight that was found, or as ``regulariser`` says. With neither total variation nor a
         constraint these are a few conjugate gradients, however many iterations are asked for: more would fit the
@@ -204,7 +204,7 @@ class Problem:
     def make_consistent(
         self, volume: Tensor, admm_steps: int, cg_steps: int, duals: Duals | None = None
     ) -> tuple[Tensor, Duals | None]:
-        """Data consistency: a few iterations of the regularised solver from ``volume``."""
+        """Apply data consistency: a few iterations of the regularised solver from ``volume``."""
         return solve(
             self.fitted,
             self.measured * self.used,
@@ -217,7 +217,7 @@ class Problem:
 
 
 def draw_slices(total: int, count: int, adjacent: bool, generator: torch.Generator) -> Tensor:
-    """Indices of ``min(count, total)`` random slices, adjacent or distinct."""
+    """Draw the indices of ``min(count, total)`` random slices, adjacent or distinct."""
     count = min(count, total)
     if adjacent:
         first = int(torch.randint(total - count + 1, (1,), generator=generator))

@@ -1,7 +1,7 @@
-"""Terms that data consistency splits off from the data: total variation of first and second order, a sign, a prox.
+"""Regularisation terms of ADMM: total variation of first and second order, non-negativity, proximal maps.
 
-ADMM (Boyd et al. 2011, section 6.4.1) sees each of them as ``g(K x)`` with a penalty rho, scaled duals u, and
-``z = prox(K x + u)``. Knows nothing of operators.
+ADMM (Boyd et al. 2011, section 6.4.1) handles each as ``g(K x)`` with a penalty rho, scaled duals u, and
+``z = prox(K x + u)``. No knowledge of operators.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from napari_d3ip.solvers.differences import (
 from napari_d3ip.solvers.wavelet import SHIFTS, shrink_coefficients
 
 State = tuple[Tensor, ...]
-"""What a term carries from one iteration to the next."""
+"""State of a term between iterations."""
 ProximalMap = Callable[[Tensor, float], Tensor]
 """``prox(v, tau) = argmin_x |x - v|^2 / 2 + tau g(x)`` of a volume (z, y, x), or a denoiser in its place."""
-# Conjugate gradients for the slopes of `GeneralisedVariation`, which are cheap beside an operator.
+# Conjugate gradients for the slopes of `GeneralisedVariation`, which are cheap compared with an operator.
 _SLOPE_CG = 5
 
 
 class Term(Protocol):
-    """What ADMM needs of a term."""
+    """Interface of a term for ADMM."""
 
     def start(self, volume: Tensor) -> State:
-        """State of the first iteration, for a volume of this shape."""
+        """Return the initial state, for a volume of this shape."""
 
     def gram(self, x: Tensor) -> Tensor:
-        """``rho K^T K x``."""
+        """Compute ``rho K^T K x``."""
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """One iteration at ``x``: the right-hand side ``rho K^T (z - u)`` and the next state."""
+        """Iterate once at ``x``; return the right-hand side ``rho K^T (z - u)`` and the next state."""
 
 
 def shrink(field: Tensor, threshold: float, dims: tuple[int, ...] = (0,)) -> Tensor:
@@ -62,11 +62,11 @@ class TotalVariation:
     threshold: float
 
     def start(self, volume: Tensor) -> State:
-        """Duals of the differences: zero."""
+        """Return zero duals of the differences."""
         return (torch.zeros((len(self.axes), *volume.shape), dtype=volume.dtype, device=volume.device),)
 
     def gram(self, x: Tensor) -> Tensor:
-        """``rho D^T D x``."""
+        """Compute ``rho D^T D x``."""
         return self.rho * laplacian(x, self.axes)
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -80,12 +80,12 @@ class TotalVariation:
 
 @dataclass(frozen=True)
 class GeneralisedVariation:
-    """Total generalised variation of second order (Bredies, Kunisch & Pock 2010), which leaves slopes alone.
+    """Total generalised variation of second order (Bredies, Kunisch & Pock 2010), which does not penalise slopes.
 
     ``min_w |D x - w| + curvature |E w|`` with the symmetrised gradient E, times ``rho * threshold``: edges cost their
     height, as in total variation, slopes only where they change. At the far borders, where there is no difference, w
-    is free, so that an affine volume costs nothing. The slopes w are part of the state; each iteration goes on with
-    them by conjugate gradients before the volume follows.
+    is free, so that an affine volume costs nothing. The slopes w are part of the state; each iteration improves them
+    by conjugate gradients before the volume is updated.
     """
 
     axes: tuple[int, ...]
@@ -94,17 +94,17 @@ class GeneralisedVariation:
     curvature: float = 2.0
 
     def start(self, volume: Tensor) -> State:
-        """Slopes, duals of the differences and of the curvatures: zero."""
+        """Return zero slopes and zero duals of the differences and curvatures."""
         n = len(self.axes)
         slopes = torch.zeros((n, *volume.shape), dtype=volume.dtype, device=volume.device)
         return slopes, slopes, torch.zeros((n, n, *volume.shape), dtype=volume.dtype, device=volume.device)
 
     def gram(self, x: Tensor) -> Tensor:
-        """``rho D^T D x``."""
+        """Compute ``rho D^T D x``."""
         return self.rho * laplacian(x, self.axes)
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Shrink what the slopes leave of the differences, and the curvatures; then better slopes."""
+        """Shrink the differences minus the slopes, and the curvatures; then update the slopes."""
         w, u, v = state
         differences = gradient(x, self.axes)
         edge = differences - existing(w, self.axes) + u
@@ -125,9 +125,9 @@ class GeneralisedVariation:
 
 @dataclass(frozen=True)
 class Wavelets:
-    """Weight ``rho * threshold`` of the absolute wavelet coefficients, of another shift in every iteration.
+    """Absolute wavelet coefficients with weight ``rho * threshold``, shifted differently in every iteration.
 
-    A constant to autograd, since the transform (`shrink_coefficients`) is not torch's.
+    Not differentiated, since the transform (`shrink_coefficients`) is not torch's.
     """
 
     rho: float
@@ -145,7 +145,7 @@ class Wavelets:
         """Threshold the coefficients."""
         u, done = state
         shifted = x.detach() + u
-        # Digits of the number of iterations, so that all shifts take their turn.
+        # Digits of the number of iterations, which cycle through all shifts.
         shifts = tuple(int(done) // SHIFTS**place % SHIFTS for place in (2, 1, 0))
         shrunk = shrink_coefficients(shifted, self.threshold, shifts)
         u = shifted - shrunk
@@ -154,20 +154,20 @@ class Wavelets:
 
 @dataclass(frozen=True)
 class Nonnegative:
-    """The constraint that no voxel is negative."""
+    """Constraint that all voxels are non-negative."""
 
     rho: float
 
     def start(self, volume: Tensor) -> State:
-        """Dual of the sign: zero."""
+        """Return a zero dual."""
         return (torch.zeros_like(volume),)
 
     def gram(self, x: Tensor) -> Tensor:
-        """``rho x``."""
+        """Compute ``rho x``."""
         return self.rho * x
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Clip."""
+        """Clip negative values."""
         shifted = x + state[0]
         positive = shifted.clamp(min=0)
         v = shifted - positive
@@ -175,10 +175,10 @@ class Nonnegative:
 
 
 @dataclass(frozen=True)
-class Plugged:
-    """Someone's proximal map, or denoiser (plug-and-play ADMM, Venkatakrishnan et al. 2013), on the volume itself.
+class ExternalProximalMap:
+    """External proximal map or denoiser (plug-and-play ADMM, Venkatakrishnan et al. 2013), on the volume itself.
 
-    A constant to autograd: what happens in it is not ours to know.
+    Not differentiated.
     """
 
     proximal_map: ProximalMap
@@ -186,11 +186,11 @@ class Plugged:
     step_size: float
 
     def start(self, volume: Tensor) -> State:
-        """Dual of the volume: zero."""
+        """Return a zero dual."""
         return (torch.zeros_like(volume),)
 
     def gram(self, x: Tensor) -> Tensor:
-        """``rho x``."""
+        """Compute ``rho x``."""
         return self.rho * x
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:

@@ -1,9 +1,9 @@
 """Data consistency with a regulariser and non-negativity, by ADMM with warm-started duals.
 
 Solves ``min_x 1/2 |A x - y|^2 + gamma/2 |x - x0|^2 + lambda g(x)  subject to  x >= 0`` approximately, g being total
-variation, that of second order, or what a plugged-in proximal map stands for: run with many iterations it is the
+variation, that of second order, or an external proximal map: with many iterations it is the
 classical reconstruction, with few it is the data consistency of DiffusionMBIR (Chung et al., CVPR 2023) and D3IP
-(Chung & Ye, ECCV 2024, section 4). Knows nothing of priors.
+(Chung & Ye, ECCV 2024, section 4). No knowledge of priors.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch import Tensor
 from napari_d3ip.operators.base import Check, LinearOperator, no_check
 from napari_d3ip.solvers.conjugate_gradient import conjugate_gradient
 from napari_d3ip.solvers.terms import (
+    ExternalProximalMap,
     GeneralisedVariation,
     Nonnegative,
-    Plugged,
     ProximalMap,
     State,
     Term,
@@ -30,32 +30,32 @@ from napari_d3ip.solvers.terms import (
 
 @dataclass(frozen=True)
 class Regulariser:
-    """What data consistency is regularised with.
+    """Regularisation of data consistency.
 
     Parameters
     ----------
     axes : tuple of int
-        Axes of the (z, y, x) volume whose differences total variation counts: (0, 1, 2) for 3D, (0,) for z only.
+        Axes of the (z, y, x) volume along which total variation takes differences: (0, 1, 2) for 3D, (0,) for z only.
     weight : float
-        Weight lambda of the regulariser; at 0 there is none.
+        Weight lambda of the regulariser; 0 disables it.
     nonnegative : bool
         Constrain the volume to be non-negative.
     proximal_weight : float
         Weight gamma of the squared distance to the start ``x0``.
     imaginary_weight : float
-        Weight mu of the squared imaginary part, for complex images whose phase was removed as far as it is smooth.
+        Weight mu of the squared imaginary part, for complex images whose smooth phase was removed.
     threshold : float
         Jump below which differences are flattened in one ADMM iteration; sets the penalty ``rho = weight /
         threshold``, which decides how fast ADMM converges, not where to.
     order : {1, 2}
-        1 for total variation, 2 for total generalised variation, to which slopes cost nothing.
+        1 for total variation, 2 for total generalised variation, which does not penalise slopes.
     proximal_map : callable, optional
-        Takes the place of total variation: called with a volume (z, y, x) and the step ``weight / rho``, which is
+        Replaces total variation: called with a volume (z, y, x) and the step ``weight / rho``, which is
         ``threshold``.
     wavelets : float
         Weight of the absolute wavelet coefficients (`Wavelets`) beside the regulariser, in multiples of ``weight``.
     run : int
-        The volume is a pile of runs of so many slices that have nothing to do with each other; 0 if it is one.
+        Number of slices per independent slab; 0: one slab.
     """
 
     axes: tuple[int, ...] = (0, 1, 2)
@@ -71,21 +71,21 @@ class Regulariser:
 
     @property
     def penalty(self) -> float:
-        """ADMM penalty rho."""
+        """Return the ADMM penalty rho."""
         return self.weight / self.threshold if self.weight > 0 else 1e-3
 
     @property
     def couples_slices(self) -> bool:
-        """Whether the linear systems of ADMM are those of the volume, not of single slices."""
+        """Return whether the linear systems of ADMM couple the slices of the volume."""
         return self.weight > 0 and 0 in self.axes and self.proximal_map is None
 
     def terms(self) -> list[Term]:
-        """What ADMM splits off, of volumes of shape (runs, slices of a run, y, x)."""
+        """Return the terms that ADMM splits off, for volumes of shape (slabs, slices of a slab, y, x)."""
         terms: list[Term] = []
         if self.weight > 0:
             axes = tuple(axis + 1 for axis in self.axes)
             if self.proximal_map is not None:
-                terms.append(Plugged(self._mapped, self.penalty, self.threshold))
+                terms.append(ExternalProximalMap(self._mapped, self.penalty, self.threshold))
             elif self.order == 2:
                 terms.append(GeneralisedVariation(axes, self.penalty, self.threshold))
             else:
@@ -97,7 +97,7 @@ class Regulariser:
         return terms
 
     def _mapped(self, volume: Tensor, step: float) -> Tensor:
-        """``proximal_map`` of every run."""
+        """Apply ``proximal_map`` to every slab."""
         assert self.proximal_map is not None
         slices = volume.flatten(0, 1)
         runs = slices.split(self.run or len(slices))
@@ -106,17 +106,17 @@ class Regulariser:
 
 @dataclass(frozen=True)
 class Duals:
-    """ADMM state carried from one call to the next.
+    """ADMM state between calls.
 
-    That of each term (`Regulariser.terms`), and what was clipped from the volume that the call returned: the next
-    call goes on from the unclipped one, else the sign's dual would never build up.
+    Includes the state of each term (`Regulariser.terms`), and the values clipped from the returned volume: the next
+    call starts from the unclipped volume, since the dual of non-negativity would not build up otherwise.
     """
 
     terms: tuple[State, ...]
     clipped: Tensor
 
     def suit(self, regulariser: Regulariser) -> bool:
-        """Whether a call with ``regulariser`` can go on with them, if they are of total variation along all axes."""
+        """Return whether the state, if of total variation along all axes, can be reused with ``regulariser``."""
         return regulariser.axes == (0, 1, 2) and len(self.terms) == len(regulariser.terms())
 
 
@@ -137,7 +137,7 @@ def solve(
     duals: Duals | None = None,
     check: Check = no_check,
 ) -> tuple[Tensor, Duals | None]:
-    """A few iterations of regularised data consistency from ``start``.
+    """Run a few iterations of regularised data consistency from ``start``.
 
     Without total variation and constraint this is plain conjugate gradients on the normal equations, slice by slice
     (``iterations.cg`` of them). Otherwise ADMM (Boyd et al. 2011, section 6.4.1) with ``iterations.cg`` conjugate
@@ -146,7 +146,7 @@ def solve(
     Parameters
     ----------
     operator : LinearOperator
-        Of about unit norm.
+        Operator of about unit norm.
     measured : Tensor
         Shape (z, *range_shape).
     start : Tensor
@@ -156,7 +156,7 @@ def solve(
     iterations : Iterations
         How many.
     duals : Duals, optional
-        State of the call before.
+        State from the previous call.
     check : callable
         Called in every inner iteration; may raise to stop.
 
@@ -169,7 +169,7 @@ def solve(
     """
     gamma, mu = regulariser.proximal_weight, regulariser.imaginary_weight
     terms = regulariser.terms()
-    # What conjugate gradients solve for is coupled within a run, or within a slice.
+    # Conjugate gradients couple the slices of a slab, or the pixels of a slice.
     length = (regulariser.run or len(start)) if regulariser.couples_slices or operator.couples_slices else 1
 
     def apart(volume: Tensor) -> Tensor:
@@ -177,7 +177,7 @@ def solve(
 
     def gram(x: Tensor) -> Tensor:
         total = apart(operator.transpose(operator(x.flatten(0, 1)))) + gamma * x
-        # Linear over the reals only, and symmetric in the real inner product, which is the one that CG takes.
+        # Linear over the reals only, and symmetric in the real inner product, which CG uses.
         total = total + 1j * mu * x.imag if mu > 0 else total
         for term in terms:
             total = total + term.gram(x)

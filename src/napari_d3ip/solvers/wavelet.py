@@ -18,7 +18,7 @@ _WAVELET = "db2"
 _SHORTEST = 8
 _LEVELS = 2
 SHIFTS = 2**_LEVELS
-"""Shifts along an axis after which the transform repeats itself."""
+"""Shifts along an axis after which the transform repeats."""
 
 
 def wavelet_reconstruction(
@@ -31,15 +31,15 @@ def wavelet_reconstruction(
     seed: int = 0,
     check: Check = no_check,
 ) -> Iterator[Tensor]:
-    """``min 1/2 |A x - y|^2 + weight |W x|_1`` by FISTA (Beck & Teboulle 2009); yields every iterate.
+    """Yield the iterates of FISTA for ``min 1/2 |A x - y|^2 + weight |W x|_1`` (Beck & Teboulle 2009).
 
-    W is an orthogonal 3D wavelet transform (2D where there are few slices) at a random shift in every iteration,
-    which makes the penalty that of all shifts (Figueiredo & Nowak 2003).
+    W is an orthogonal 3D wavelet transform (2D for few slices) with a random shift in every iteration,
+    which averages the penalty over all shifts (Figueiredo & Nowak 2003).
 
     Parameters
     ----------
     operator : LinearOperator
-        Of at most unit norm: the step size is 1.
+        Operator of at most unit norm, since the step size is 1.
     measured : Tensor
         Shape (z, *range_shape).
     start : Tensor
@@ -68,21 +68,21 @@ def wavelet_reconstruction(
 
 
 def shrink_coefficients(volume: Tensor, threshold: float, shifts: tuple[int, ...]) -> Tensor:
-    """Threshold the wavelet coefficients softly, with the grid of the transform shifted.
+    """Apply soft thresholding to the wavelet coefficients, with the grid of the transform shifted.
 
     Parameters
     ----------
     volume : Tensor
         Shape (..., z, y, x); short axes among the last three are not transformed.
     threshold : float
-        By which coefficients are shortened.
+        Threshold of the coefficients.
     shifts : tuple of int
-        Along z, y and x; all below `SHIFTS` make all transforms there are.
+        Shifts along z, y and x; values below `SHIFTS` give all distinct transforms.
 
     Returns
     -------
     Tensor
-        As ``volume``.
+        Shape and type of ``volume``.
     """
     import sigpy
 
@@ -92,7 +92,7 @@ def shrink_coefficients(volume: Tensor, threshold: float, shifts: tuple[int, ...
     axes, shifts = zip(*long, strict=True)
     shifted = torch.roll(volume, shifts, axes).cpu().numpy()
     with warnings.catch_warnings():
-        # Few slices see the boundary in all coefficients; napari would pop that up.
+        # With few slices, all coefficients touch the boundary; napari would show the warning.
         warnings.filterwarnings("ignore", message="Level value of", category=UserWarning)
         transform = sigpy.linop.Wavelet(shifted.shape, axes=axes, wave_name=_WAVELET, level=_LEVELS)
         shrunk = transform.H(sigpy.soft_thresh(threshold, transform(shifted)))

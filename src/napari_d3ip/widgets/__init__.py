@@ -1,1 +1,1 @@
-"""Napari dock widgets: Qt only, no numerics; the small ones know nothing of each other."""
+"""Napari dock widgets: Qt and layers, no numerics; small widgets do not depend on each other."""

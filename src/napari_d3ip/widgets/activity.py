@@ -1,6 +1,6 @@
-"""A run in napari's activity dock.
+"""Show a run in napari's activity dock.
 
-Knows steps and napari's progress bars; nothing of what runs. Main thread only.
+Handles steps and napari's progress bars; main thread only.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from napari_d3ip.reconstruction import Step
 
 
 class Activity(QObject):
-    """One progress bar with a Cancel button while something runs."""
+    """Progress bar with a Cancel button, visible during a run."""
 
     def __init__(self) -> None:
         super().__init__()
-        # A child: it ends with this object, which a single shot to a bound method would outlive.
+        # A child, which ends with this object; a single shot to a bound method would outlive it.
         self._later = QTimer(self, singleShot=True, interval=0)
         self._later.timeout.connect(self._update)
         self._bar: _Bar | None = None
@@ -28,17 +28,17 @@ class Activity(QObject):
         self._step: Step | None = None
 
     def start(self, name: str, cancel: Callable[[], None]) -> None:
-        """Show that ``name`` runs; the button calls ``cancel``."""
+        """Show that ``name`` is running; the button calls ``cancel``."""
         self._is_wanted = True
         bar = _Bar(name, cancel)
-        # napari processes events meanwhile: it may have ended.
+        # napari processes events here, so the run may have ended.
         if self._is_wanted:
             self._bar = bar
         else:
             bar.close()
 
     def show_step(self, step: Step) -> None:
-        """Show how far it is, once the caller is done: napari processes events meanwhile, further steps among them."""
+        """Show the progress once the caller is done, since napari processes events, including further steps."""
         if self._step is None:
             self._later.start()
         self._step = step
@@ -49,7 +49,7 @@ class Activity(QObject):
             self._bar.show(step.index, step.total)
 
     def end(self) -> None:
-        """Take the progress bar away."""
+        """Remove the progress bar."""
         self._is_wanted = False
         bar, self._bar = self._bar, None
         if bar is not None:
@@ -57,18 +57,18 @@ class Activity(QObject):
 
 
 class _Bar(cancelable_progress):
-    """A progress bar whose button acts at once: napari's own acts where an iteration is wrapped."""
+    """Progress bar whose button acts at once; napari's own acts between iterations only."""
 
     def __init__(self, name: str, cancel: Callable[[], None]) -> None:
         self._on_cancel = cancel
         self._shown = 0
-        # Without a window tqdm would draw into the terminal.
+        # Without a window, tqdm would draw into the terminal.
         super().__init__(desc=name, file=io.StringIO())
 
     def show(self, index: int, total: int) -> None:
         if self._shown != total:
             self.total = self._shown = total
-        if not self.disable:  # It may have been closed meanwhile.
+        if not self.disable:  # The user may have closed it.
             self.update(index - self.n)
 
     def cancel(self, *args: Any) -> None:

@@ -1,6 +1,6 @@
-"""Choice of saved adapters to start from: none, those kept from scans of the same kind, or any folder.
+"""Combo box for saved adapters: none, adapters of scans of the same kind, or another folder.
 
-Knows folders of adapters; nothing of settings and runs. Imports no torch.
+Handles folders of adapters; no settings, no runs, no torch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class AdapterChoice:
     Attributes
     ----------
     box : Choice
-        To be shown.
+        The widget.
     """
 
     def __init__(self) -> None:
@@ -33,12 +33,12 @@ class AdapterChoice:
         self.box.changed.connect(self._choose)
 
     def show_for(self, kind: str) -> None:
-        """Offer adapters from scans of a kind of measurement; what is chosen stays only if it is one of them."""
+        """Offer the adapters for a kind of measurement; keep the choice only if it is among them."""
         self._kind, self._others = kind, []
         self._refresh()
 
     def add(self, folder: Path) -> None:
-        """Offer another folder; what is chosen stays."""
+        """Offer another folder; keep the choice."""
         self._others += [str(folder), *([self.box.value] if self.box.value else [])]
         self._refresh()
 
@@ -51,7 +51,7 @@ class AdapterChoice:
         if folder != OTHER:
             self._chosen = folder
             return
-        self.box.value = self._chosen  # Until another is named.
+        self.box.value = self._chosen  # Until another folder is selected.
         named = QFileDialog.getExistingDirectory(self.box.native, "Folder of saved adapters", str(installed_folder()))
         if named:
             self.add(Path(named))

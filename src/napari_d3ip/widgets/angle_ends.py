@@ -1,6 +1,6 @@
-"""First and last angle instead of a file of angles: two lines that write themselves into the field for the file.
+"""Two lines for the first and last angle, as an alternative to a file of angles.
 
-Knows the form's field; nothing of files and scans.
+Handles the form's field; no files, no scans.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from magicgui.widgets import FileEdit
 from qtpy.QtGui import QDoubleValidator
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
 
-HINT = "In degrees, both ends included, evenly spaced; how many there are the projections say."
+HINT = "In degrees, both ends included, evenly spaced; one angle per projection."
 LISTED = 3
 
 
@@ -46,13 +46,13 @@ class AngleEnds(QWidget):
         field.line_edit.changed.connect(self._follow)
 
     def show_angles(self, angles: npt.ArrayLike | None) -> None:
-        """Say which angles are in use, None for none."""
+        """Show the angles in use, None for none."""
         shown = [] if angles is None else np.asarray(angles).tolist()
-        listed = [f"{angle:.4g}°" for angle in shown]
-        if len(listed) > LISTED + 1:
-            listed = [*listed[:LISTED], "…", listed[-1]]
+        examples = [f"{angle:.4g}°" for angle in shown]
+        if len(examples) > LISTED + 1:
+            examples = [*examples[:LISTED], "…", examples[-1]]
         views = "1 view" if len(shown) == 1 else f"{len(shown)} views"
-        self._preview.setText(f"{views}: {', '.join(listed)}" if shown else "")
+        self._preview.setText(f"{views}: {', '.join(examples)}" if shown else "")
         self._preview.setVisible(bool(shown))
 
     def _write(self) -> None:
@@ -63,7 +63,7 @@ class AngleEnds(QWidget):
             self._field.line_edit.value = ""
 
     def _follow(self, text: str) -> None:
-        """Show the ends that the field holds, none where it holds something else."""
+        """Show the ends given in the field, nothing if it holds something else."""
         ends = text.split("..") if ".." in text else ["", ""]
         typed = [_number(line) for line in (self._first, self._last)]
         if None not in typed and text == f"{typed[0]:g}..{typed[1]:g}":

@@ -1,6 +1,6 @@
-"""A scan's layer whose data the user has changed: the same scan with these data, where they still fit its geometry.
+"""Scans whose layer data the user has changed: the same scan with the new data, if they still fit its geometry.
 
-Knows layers and measurements; no Qt.
+Handles layers and measurements; no Qt.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from napari_d3ip.measurement.digest import array_digest
 from napari_d3ip.widgets.layers import KEY, attributes_of, grid_in
 
 NOTE = "changed"
-"""Provenance of scans whose data were changed in a layer."""
+"""Key in the provenance of scans whose data were changed in a layer."""
 _MADE = "of_changed_data"
 
 
 def measurement_now(layer: Layer) -> Measurement:
-    """Return the scan of a layer with the data that it shows now.
+    """Return the scan of a layer with the data the layer holds now.
 
-    The same data give the same object.
+    The same data return the same object.
 
     Parameters
     ----------
     layer : Layer
-        Made of a scan, its data changed since.
+        Created from a scan, with data changed since.
 
     Raises
     ------
     MeasurementError
-        If the data no longer fit the scan's geometry, or cannot be right.
+        If the data no longer fit the scan's geometry, or are invalid.
     """
     return _measurement_now(attributes_of(layer), layer.data)
 
 
 def changed_measurement(attributes: Mapping[str, Any], data: Any) -> Measurement | None:
-    """As `measurement_now`, of a layer's attributes and data; None where they are those of no scan, or do not fit."""
+    """Apply `measurement_now` to a layer's attributes and data; None if they are not a scan's, or do not fit."""
     entry = attributes["metadata"].get(KEY, {})
     if "measurement" not in entry or "metrics" in entry:
         return None
@@ -62,7 +62,7 @@ def changed_measurement(attributes: Mapping[str, Any], data: Any) -> Measurement
 
 
 def scans_of(layer: Layer) -> list[Measurement]:
-    """Return the scan that a layer was made of or belongs to, and that of its data as they were changed last."""
+    """Return the scan a layer was created from, and the scan of its last changed data."""
     entry = layer.metadata.get(KEY, {})
     scans = [entry.get("measurement"), entry.get(_MADE, (None, None))[1]]
     return [scan for scan in scans if isinstance(scan, Measurement)]
@@ -83,12 +83,12 @@ def _measurement_now(attributes: Mapping[str, Any], data: Any) -> Measurement:
         changes["part_of"] = None
     # No longer those of the bundled scan.
     kept = {name: value for name, value in scan.provenance.items() if name != SAMPLE}
-    if len(data) != len(scan.data):  # Cut along z: the layer says where it lies now.
+    if len(data) != len(scan.data):  # Cropped along z: the layer holds the new position.
         kept = {name: value for name, value in kept.items() if name not in (PLACE, ORIENTATION)}
         kept |= _place_now(scan, attributes)
         changes["slice_range"] = None
         if isinstance(scan, ImageStack):
-            changes["mask"] = None  # Of all voxels, see `why_not_fitting`.
+            changes["mask"] = None  # It covers all voxels, see `why_not_fitting`.
     kept[NOTE] = "data of the layer, changed after they were read"
     measurement = replace(scan, provenance=kept, **changes)
     entry[_MADE] = (digest, measurement)
@@ -96,10 +96,10 @@ def _measurement_now(attributes: Mapping[str, Any], data: Any) -> Measurement:
 
 
 def _place_now(scan: Measurement, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Provenance that says where the volume of what is left of a scan lies."""
+    """Return provenance with the position of the cropped volume."""
     if isinstance(scan, ImageStack):
         return grid_in(attributes).position.note()
-    # The layer of other scans only shows how far along z it begins, not how their volume is turned.
+    # Layers of other scans hold the position along z only, not the orientation of the volume.
     before = Position.of(scan)
     thickness = 1.0 if scan.voxel_size is None else scan.voxel_size[0]
     shift = float(attributes["translate"][0] / attributes["scale"][0] * thickness) - before.place[0]
@@ -109,13 +109,13 @@ def _place_now(scan: Measurement, attributes: Mapping[str, Any]) -> dict[str, An
 
 
 def why_not_fitting(scan: Measurement, data: Any) -> str:
-    """Return why data cannot take the place of a scan's, empty if they can."""
+    """Return why data cannot replace a scan's, empty if they can."""
     if isinstance(scan, KSpace):
-        return "A k-space layer shows magnitudes, which are no data to reconstruct."
+        return "A k-space layer shows magnitudes, which cannot be reconstructed."
     if not isinstance(data, np.ndarray):
-        return "Its data are lazy now, and must be read as a new scan."
+        return "Its data are lazy now; read them as a new scan."
     if data.dtype.kind not in "fiub":
-        return f"It holds {data.dtype} now, not real numbers."
+        return f"It must hold real numbers, got {data.dtype}."
     if isinstance(scan, LinearMeasurement) and np.iscomplexobj(scan.data):
         return "The layer shows magnitudes of complex data."
     now, before = data.shape, scan.data.shape

@@ -1,6 +1,6 @@
-"""What is said and asked where the data of a scan's layer were changed: use the layer, or the scan as read.
+"""Note on changed data of a scan's layer, with the choice between the layer and the scan as read.
 
-Knows one layer and its scan; nothing of viewers, forms and runs.
+Handles one layer and its scan; no viewers, forms or runs.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from napari_d3ip.widgets.layers import measurement_of, recorded_measurement
 class ChangedNote(QWidget):
     """Note with two buttons, hidden while a layer shows the scan as read.
 
-    The layer's data are used where they fit the scan; the choice for the scan as read holds for the layer.
+    The layer's data are used if they fit the scan; the choice of the scan as read is kept for the layer.
 
     Signals
     -------
     chosen
-        Other data are to be used.
+        Other data were chosen.
     form_wanted(Layer)
-        The layer is to be used, but what it is now must be said first.
+        The layer was chosen, but the import form must be filled in first.
     """
 
     chosen = Signal()
@@ -52,14 +52,14 @@ class ChangedNote(QWidget):
         self.hide()
 
     def measurement(self, layer: Layer | None) -> Measurement | None:
-        """Return what is to be reconstructed of a layer, None as long as that is open; does not change the note."""
-        measurement, _ = self._look(layer)
+        """Return the measurement to reconstruct for a layer, None while the choice is open; the note is unchanged."""
+        measurement, _ = self._choice_for(layer)
         return measurement
 
     def show_for(self, layer: Layer | None) -> Measurement | None:
-        """Say what is used of a layer; returns it as `measurement`."""
+        """Show which data of a layer are used; return them as `measurement`."""
         self._layer = layer
-        measurement, reason = self._look(layer)
+        measurement, reason = self._choice_for(layer)
         changed = layer is not None and measurement_of(layer) is None
         self.setVisible(changed)
         if layer is None or not changed:
@@ -82,8 +82,8 @@ class ChangedNote(QWidget):
         """Use the scan as read, whatever the layer shows."""
         self._as_read.add(layer.unique_id)
 
-    def _look(self, layer: Layer | None) -> tuple[Measurement | None, str]:
-        """What is used of a layer, and why its data do not fit."""
+    def _choice_for(self, layer: Layer | None) -> tuple[Measurement | None, str]:
+        """Return the measurement used for a layer, and why its data do not fit."""
         if layer is None:
             return None, ""
         measurement, recorded = measurement_of(layer), recorded_measurement(layer)
@@ -105,7 +105,7 @@ class ChangedNote(QWidget):
     def _take_layer(self) -> None:
         if self._layer is None:
             return
-        _, reason = self._look(self._layer)
+        _, reason = self._choice_for(self._layer)
         if reason:
             self.form_wanted.emit(self._layer)
             return

@@ -1,6 +1,6 @@
-"""The line below the preset: how many settings are not as the preset has them, which, and a link that resets them.
+"""Line below the preset: number and names of changed settings, and a link to reset them.
 
-Knows Qt only.
+Qt only.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QLabel
 
 LINK = "#5b8def"
-"""Can be read on dark and on light."""
+"""Legible on dark and light backgrounds."""
 MOST_NAMES = 3
-"""Changed fields that are named in the line itself; all are in its tooltip."""
+"""Changed fields named in the line itself; the tooltip names all."""
 
 
 class ChangesLine(QLabel):
-    """Label that is there while something differs from the preset.
+    """Label that is visible while settings differ from the preset.
 
     Signals
     -------
     reset_clicked
-        The link.
+        The link was clicked.
     """
 
     reset_clicked = Signal()
@@ -36,28 +36,28 @@ class ChangesLine(QLabel):
         self.hide()
 
     def show_changes(self, preset: str, changes: Mapping[str, tuple[Any, Any]]) -> None:
-        """Say what differs from a preset.
+        """Show the differences from a preset.
 
         Parameters
         ----------
         preset : str
-            As the form calls it.
+            Its name in the form.
         changes : mapping
-            By the name of the field: its value, and the preset's.
+            Value and the preset's value, by field name.
         """
         names = [name.replace("_", " ") for name in changes]
         count = "1 setting changed" if len(names) == 1 else f"{len(names)} settings changed"
         named = f" ({', '.join(names)})" if len(names) <= MOST_NAMES else ""
         self.setText(f'{escape(preset)}, {count}{named} · <a href="reset" style="color: {LINK}">reset</a>')
         rows = (
-            f"{name}: {_in_words(said)}, preset {_in_words(usual)}"
+            f"{name}: {_format_value(said)}, preset {_format_value(usual)}"
             for name, (said, usual) in zip(names, changes.values(), strict=True)
         )
         self.setToolTip("<qt>" + "<br>".join(map(escape, rows)) + "</qt>")
         self.setVisible(bool(names))
 
 
-def _in_words(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, bool):

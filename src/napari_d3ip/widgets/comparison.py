@@ -1,6 +1,6 @@
-"""Volumes against a reference layer: its choice, and a table of PSNR, SSIM and resolution.
+"""Comparison of volumes with a reference layer: choice of the reference, and a table of PSNR, SSIM and resolution.
 
-Knows the viewer's layers; does not compute what it shows.
+Handles the viewer's layers; the metrics are computed elsewhere.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ from qtpy.QtWidgets import (
 from napari_d3ip.io.units import SHORT_NAMES
 from napari_d3ip.metrics import ShellCorrelation
 from napari_d3ip.widgets.layers import choice_events, same_slices, truth_of
-from napari_d3ip.widgets.looks import CalmWheel, narrow
+from napari_d3ip.widgets.style import WheelFilter, narrow
 
 LETTERS = 5
-"""Of a reference's name that are seen at least."""
+"""Minimum number of visible characters of a reference's name."""
 ROWS = 3
-"""Rows of the table that are seen at once."""
-HINT = "Layer that is taken as the truth: of the same shape, or of the whole scan that the slices are of."
+"""Visible rows of the table."""
+HINT = "Layer to use as the ground truth: of the same shape, or the whole scan's volume."
 RESOLUTION_HINT = (
-    "Resolution: where the Fourier shell correlation with the reference falls to 0.5; ≤ if the voxels allow no finer."
+    "Resolution: where the Fourier shell correlation with the reference falls to 0.5; ≤ if limited by the voxel size."
 )
 
 
 @dataclass(frozen=True)
 class Score:
-    """A volume against the reference.
+    """Metrics of a volume against the reference.
 
     Parameters
     ----------
     name : str
-        Of its layer.
+        Name of its layer.
     psnr, ssim : float
-        In dB; from -1 to 1.
+        PSNR in dB; SSIM from -1 to 1.
     curve : ShellCorrelation
         Fourier shell correlation, frequencies in cycles per ``unit``.
     unit : str
-        Of the voxel size.
+        Unit of the voxel size.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Score:
     unit: str
 
     def cells(self) -> list[str]:
-        """What the table shows."""
+        """Return the cells of the table's row."""
         resolution = self.curve.resolution()
         most = "≤ " if resolution == 1 / self.curve.frequency[-1] else ""
         finest = f"{most}{resolution:.3g}" if np.isfinite(resolution) else "–"
@@ -72,12 +72,12 @@ class Score:
 
 
 class Comparison(QWidget):
-    """Choice of a reference, and the table of what was compared with it.
+    """Choice of a reference, and the table of comparisons.
 
     Signals
     -------
     compare_clicked(Layer)
-        The button, with the reference.
+        The button was clicked, with this reference.
     """
 
     compare_clicked = Signal(object)
@@ -91,12 +91,12 @@ class Comparison(QWidget):
         self._box.native.setObjectName("reference")
         self._box.native.setAccessibleName("Reference")
         narrow(self._box.native)
-        # Beside two buttons it would make the dock wider than it is without a result.
+        # Beside two buttons it would widen the dock.
         self._box.native.setMinimumContentsLength(LETTERS)
-        self._wheel = CalmWheel()
+        self._wheel = WheelFilter()
         self._wheel.protect(self._box.native)
         self._compare = QPushButton("Compare", objectName="compare")
-        self._compare.setToolTip("PSNR, SSIM and resolution of all volumes that fit, against the reference.")
+        self._compare.setToolTip("PSNR, SSIM and resolution of all volumes of the same shape, against the reference.")
         self._table = QTableWidget(0, 4, objectName="scores")
         self._table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self._table.verticalHeader().hide()
@@ -106,7 +106,7 @@ class Comparison(QWidget):
         self._copy.setToolTip("Table and Fourier shell correlation curves as tab-separated text, to the clipboard.")
         self._box.changed.connect(self._forget)
         self._compare.clicked.connect(lambda: self.compare_clicked.emit(self._box.value))
-        self._copy.clicked.connect(lambda: QApplication.clipboard().setText(as_text(self._scores)))
+        self._copy.clicked.connect(lambda: QApplication.clipboard().setText(format_scores(self._scores)))
         self._arrange()
         for event in choice_events(viewer.layers):
             event.connect(self._refresh)
@@ -124,7 +124,7 @@ class Comparison(QWidget):
         layout.addWidget(self._table)
 
     def show_for(self, layer: Layer | None) -> None:
-        """Offer what ``layer`` can be compared with."""
+        """Offer references for ``layer``."""
         self._layer = layer
         self._refresh()
         truth = None if layer is None else truth_of(layer)
@@ -152,7 +152,7 @@ class Comparison(QWidget):
         self._copy.setEnabled(bool(scores))
 
     def release(self) -> None:
-        """Listen to the viewer no longer."""
+        """Disconnect from the viewer."""
         for event in choice_events(self._viewer.layers):
             event.disconnect(self._refresh)
 
@@ -171,13 +171,13 @@ class Comparison(QWidget):
         self._compare.setEnabled(self._box.value is not None)
 
     def _forget(self) -> None:
-        """Another reference: what was compared with the last one is void."""
+        """Clear the table, which is of another reference."""
         self._compare.setEnabled(self._box.value is not None)
         self.show_scores([])
 
 
-def as_text(scores: list[Score]) -> str:
-    """Tab-separated: the table, then frequency and correlation of each volume."""
+def format_scores(scores: list[Score]) -> str:
+    """Format the table, then frequency and correlation of each volume, as tab-separated text."""
     if not scores:
         return ""
     unit = scores[0].unit

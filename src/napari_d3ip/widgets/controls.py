@@ -1,6 +1,6 @@
 """Buttons, progress bar and status lines of a run.
 
-Knows nothing of what runs: it emits what the user wants and shows what it is told. The check boxes are the user's
+Emits the user's requests and shows the state passed in; no knowledge of runs. The check boxes are the user's
 preferences.
 """
 
@@ -13,12 +13,12 @@ from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_d3ip.reconstruction import Step
-from napari_d3ip.widgets.figures import in_words
-from napari_d3ip.widgets.looks import Complaint, duration
+from napari_d3ip.widgets.figures import format_metrics
 from napari_d3ip.widgets.preferences import preferences
+from napari_d3ip.widgets.style import ErrorLabel, duration
 
 MOST_LETTERS = 320
-"""Of what went wrong: seven lines, which leave room for the form; napari's notification has the rest."""
+"""Maximum length of an error message: seven lines, which leave room for the form; the notification shows all."""
 DISCLAIMER = "Model-based estimate: may contain invented structure. Not for diagnosis."
 
 
@@ -28,9 +28,9 @@ class RunControls(QWidget):
     Signals
     -------
     run_clicked, keep_clicked, cancel_clicked
-        The buttons.
+        The buttons were clicked.
     pause_toggled(bool)
-        Pause pressed or released.
+        Pause was pressed or released.
     """
 
     run_clicked = Signal()
@@ -49,12 +49,12 @@ class RunControls(QWidget):
             "keep_preview", "Keep preview on cancel", "Leave the last preview in the viewer when a run is cancelled."
         )
         self._run = _button("run", "Run", "Start the reconstruction.")
-        self._pause = _button("pause", "Pause", "Hold the run; press again to go on.")
+        self._pause = _button("pause", "Pause", "Pause the run; click again to resume.")
         self._pause.setCheckable(True)
         self._keep = _button("keep", "Keep", "Stop now and keep the best volume so far.")
         self._cancel = _button("cancel", "Cancel", "Stop now and discard.")
         self._progress = QProgressBar(objectName="progress")
-        self._why_not = Complaint("why_not")
+        self._why_not = ErrorLabel("why_not")
         self._status = _line("status")
         self._metrics = _line("metrics")
         self._run.clicked.connect(self.run_clicked)
@@ -77,7 +77,7 @@ class RunControls(QWidget):
             buttons.addWidget(button)
         disclaimer = _line("disclaimer")
         disclaimer.setText(DISCLAIMER)
-        # Buttons below what grows: they stay where they are.
+        # Below the widgets that grow, so that they stay in place.
         layout = QVBoxLayout(self)
         for widget in (self._progress, self._status, self._metrics, self._why_not):
             layout.addWidget(widget)
@@ -86,14 +86,14 @@ class RunControls(QWidget):
         layout.addWidget(disclaimer)
 
     def release(self) -> None:
-        """Listen to napari's Preferences no longer."""
+        """Disconnect from napari's Preferences."""
         for box in (self.live_preview, self.keep_preview):
             getattr(preferences().events, box.objectName()).disconnect(self._show_preferences)
 
     def set_available(self, available: bool, why_not: str = "") -> None:
-        """Say whether a run can be started, and if need be why not."""
+        """Enable or disable Run, with a reason if it is disabled."""
         self._available = available
-        self._why_not.say(_shorten(why_not))
+        self._why_not.show_reason(_shorten(why_not))
         self._run.setEnabled(available and not self._running)
 
     def set_running(self, running: bool) -> None:
@@ -119,16 +119,16 @@ class RunControls(QWidget):
             self._status.setText(f"{step.phase.capitalize()}: step {step.index} of {step.total}{left}")
 
     def show_stopped(self, status: str) -> None:
-        """Go back to idle with a last word."""
+        """Return to idle with a final status."""
         self.set_running(False)
         self._status.setText(_shorten(status))
 
     def show_done(self, status: str, metrics: dict[str, Any] | None = None) -> None:
-        """Go back to idle with a last word, and the metrics if there is one result."""
+        """Return to idle with a final status, and the metrics if there is one result."""
         self.show_stopped(status)
         self._progress.setValue(1)
         if metrics is not None:
-            self._metrics.setText(in_words(metrics))
+            self._metrics.setText(format_metrics(metrics))
             self._metrics.show()
 
     def _show_preferences(self) -> None:
@@ -142,7 +142,7 @@ class RunControls(QWidget):
             self.pause_toggled.emit(on)
 
     def _ask_to_keep(self) -> None:
-        self._wait_for_end("Stopping, the best volume so far is kept…")
+        self._wait_for_end("Stopping and keeping the best volume so far…")
         self.keep_clicked.emit()
 
     def _ask_to_cancel(self) -> None:
@@ -163,7 +163,7 @@ def _button(name: str, text: str, tooltip: str) -> QPushButton:
 
 
 def _preference(name: str, text: str, tooltip: str) -> QCheckBox:
-    """Check box that is as the user has it, here, in another viewer's dock or in napari's Preferences."""
+    """Create a check box synchronized with the preference, in every dock and in napari's Preferences."""
     box = QCheckBox(text, objectName=name, checked=getattr(preferences(), name))
     box.setToolTip(tooltip)
     box.toggled.connect(lambda on: setattr(preferences(), name, on))

@@ -1,6 +1,6 @@
-"""The losses of adaptation while a run is under way, as curves.
+"""Plot the losses of adaptation during a run.
 
-Knows steps and pyqtgraph; nothing of runs, settings or viewers.
+Handles steps and pyqtgraph; no runs, settings or viewers.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import QLabel
 
 from napari_d3ip.reconstruction import Step
-from napari_d3ip.widgets.looks import Section
+from napari_d3ip.widgets.style import Section
 
-# To be read on dark and on light, and told apart by the colour-blind.
+# Legible on dark and light backgrounds, and distinguishable with colour blindness.
 _BLUE, _ORANGE = "#3f8fd2", "#dd7a1b"
 _SOLID, _DASHED = Qt.PenStyle.SolidLine, Qt.PenStyle.DashLine
 _CURVES = {
@@ -24,19 +24,19 @@ _CURVES = {
     "held_out_loss_without": ("the same without adaptation", _ORANGE, _DASHED),
 }
 _TOOLTIP = (
-    "Held-out losses are mean squared residuals in units of the noise variance: 1 is noise alone. So is the "
-    "adaptation loss with adapt_loss fidelity; with another it is that of denoising, which grows from round to round."
+    "Held-out losses are mean squared residuals in units of the noise variance: 1 is noise alone. The "
+    "same holds for adapt_loss fidelity; other adaptation losses are denoising losses, which grow from round to round."
 )
 _HEIGHT = 170
 _FONT_SIZE = 8
 _FAINT = 100
 _MARGIN = 1.25
-# Ticks of an axis of so many decades, in each decade.
+# Ticks per decade for an axis of up to this many decades.
 _TICKS = ((0.5, (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)), (1.5, (1, 2, 5)), (2.5, (1, 3)), (math.inf, (1,)))
 
 
 class Curves(Section):
-    """Section with the losses of a run's adaptation over its steps; not there before the first of them."""
+    """Section with the losses of adaptation over the steps of a run; hidden until the first of them."""
 
     def __init__(self) -> None:
         self._legend = QLabel(objectName="legend", wordWrap=True)
@@ -59,19 +59,19 @@ class Curves(Section):
         self.hide()
 
     def clear(self) -> None:
-        """Take the curves away, and the section with them."""
+        """Remove the curves and hide the section."""
         for name, points in self._points.items():
             points.clear()
             self._lines[name].clear()
         self.hide()
 
     def show_step(self, step: Step) -> None:
-        """Add the losses of a step of adaptation; other steps have none that these could be compared with."""
+        """Add the losses of an adaptation step; other steps have no comparable losses."""
         if step.phase != "adaptation":
             return
         for name, points in self._points.items():
             loss = getattr(step, name)
-            if loss is not None and 0 < loss < math.inf:  # Others have no place on a logarithmic axis.
+            if loss is not None and 0 < loss < math.inf:  # Other values cannot be shown on a logarithmic axis.
                 points.append((step.index, loss))
                 self._lines[name].setData([index for index, _ in points], [loss for _, loss in points])
         self._legend.setText(_keys(*(name for name, points in self._points.items() if points)))
@@ -79,7 +79,7 @@ class Curves(Section):
         self.show()
 
     def _fit(self, total: int) -> None:
-        """Axes of the whole run, and of all losses and 1; ticks that can be read, which pyqtgraph's cannot here."""
+        """Scale the axes to the whole run, all losses and 1; set the ticks, since pyqtgraph's own overlap."""
         losses = [1.0, *(loss for points in self._points.values() for _, loss in points)]
         low, high = math.log10(min(losses) / _MARGIN), math.log10(max(losses) * _MARGIN)
         mantissas = next(mantissas for decades, mantissas in _TICKS if high - low <= decades)
@@ -105,7 +105,7 @@ class Curves(Section):
 
 
 def _keys(*names: str) -> str:
-    """Legend of some curves: a line for the adaptation loss, one for those on held-out rays."""
+    """Return the legend of some curves: a line for the adaptation loss, one for the held-out losses."""
     text = ""
     for name in names:
         title, colour, style = _CURVES[name]
@@ -115,7 +115,7 @@ def _keys(*names: str) -> str:
 
 
 def _plot(left: str, bottom: str) -> pyqtgraph.PlotWidget:
-    """Empty plot of a size for docks with a logarithmic axis, that leaves the mouse wheel to what it is in."""
+    """Create an empty plot with a logarithmic axis, sized for docks, that ignores the mouse wheel."""
     plot = pyqtgraph.PlotWidget(background=None)
     plot.setObjectName("plot")
     plot.setFixedHeight(_HEIGHT)

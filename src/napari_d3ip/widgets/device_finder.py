@@ -1,7 +1,7 @@
-"""Finds out, in the background, which devices this machine has.
+"""List the devices of this machine in the background.
 
-Another process is asked: this one does not load torch for it, and leaves no memory taken on GPUs. Knows no viewer and
-no other widget.
+A separate process loads torch, so that this one neither waits nor keeps GPU memory allocated. No viewers, no other
+widgets.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from napari.qt.threading import create_worker
 from qtpy.QtCore import QObject, Signal
 
 PATIENCE = 60
-"""Most seconds to wait for the answer."""
+"""Maximum seconds to wait for the process."""
 logger = logging.getLogger(__name__)
 
 
 class DeviceFinder(QObject):
-    """Lists devices once for every `look`.
+    """Lists devices once per call of `start`.
 
     Signals
     -------
     found(dict of str to str)
-        As `napari_d3ip.device.available_devices`; not sent where that fails.
+        As from `napari_d3ip.device.available_devices`; not emitted on failure.
     """
 
     found = Signal(object)
 
-    def look(self) -> None:
-        """Start to look; returns at once."""
-        worker = create_worker(_ask, _start_thread=False)
+    def start(self) -> None:
+        """Start the search; return at once."""
+        worker = create_worker(_list_devices, _start_thread=False)
         worker.returned.connect(self._report)
         worker.start()
 
@@ -41,8 +41,8 @@ class DeviceFinder(QObject):
             self.found.emit(devices)
 
 
-def _ask() -> dict[str, str] | None:
-    """Body of the thread; returns None on failure, since napari's workers must not raise."""
+def _list_devices() -> dict[str, str] | None:
+    """Run in the thread; return None on failure, since napari's workers must not raise."""
     command = [sys.executable, "-m", "napari_d3ip.device"]
     no_window = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # Windows would open a console.
     try:

@@ -1,6 +1,6 @@
-"""Docks of one plugin as tabs of one another: one below the other they would push the window off the screen.
+"""Arrange docks of this plugin as tabs, since stacked docks would exceed the screen height.
 
-Knows Qt only.
+Qt only.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
 
 class TabbedDock(QObject):
-    """Puts the dock of a widget, once it is added to a window, before those of the others, as a tab.
+    """Move the dock of a widget, once it is added to a window, before the plugin's other docks, as a tab.
 
-    Where the user drags it later it stays.
+    The user can drag it elsewhere later.
 
     Parameters
     ----------
     widget : QWidget
         Content of a dock.
     is_main : bool
-        Whether it is where work goes on after the others.
+        Whether it is the plugin's main dock.
     """
 
     def __init__(self, widget: QWidget, is_main: bool = False) -> None:
@@ -30,11 +30,11 @@ class TabbedDock(QObject):
         widget.installEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Follow the dock that the widget is put into."""
+        """Follow the dock that contains the widget."""
         if event.type() == QEvent.Type.ParentChange:
             dock = dock_of(self._widget)
             if dock is not None:
-                # Told while the window adds it, before it has made room for two docks one below the other.
+                # Called while the window adds it, before the window grows for two stacked docks.
                 dock.dockLocationChanged.connect(self._place)
         return False
 
@@ -56,7 +56,7 @@ class TabbedDock(QObject):
 
 
 def dock_of(widget: QWidget) -> QDockWidget | None:
-    """Return the dock that a widget is in, None where it is in none."""
+    """Return the dock that contains a widget, or None."""
     part: QObject | None = widget
     while part is not None and not isinstance(part, QDockWidget):
         part = part.parent()
@@ -64,7 +64,7 @@ def dock_of(widget: QWidget) -> QDockWidget | None:
 
 
 def bring_forward(widget: QWidget) -> None:
-    """Show the dock that a widget is in before the other tabs, if it is in one."""
+    """Raise the dock of a widget above the other tabs, if it is in one."""
     dock = dock_of(widget)
     if dock is not None:
         dock.show()
@@ -72,7 +72,7 @@ def bring_forward(widget: QWidget) -> None:
 
 
 def bring_main_forward(widget: QWidget) -> None:
-    """Show the main one of the docks, if it is open in the window of a widget."""
+    """Raise the plugin's main dock, if it is open in the window of a widget."""
     for mark in widget.window().findChildren(TabbedDock):
         if mark._is_main:
             bring_forward(mark._widget)

@@ -20,9 +20,9 @@ from napari_d3ip.reconstruction.estimate import Estimate, estimate, learn, learn
 from napari_d3ip.reconstruction.resolve import fill_in
 from napari_d3ip.settings import Settings
 from napari_d3ip.widgets import calibration
-from napari_d3ip.widgets.looks import duration
 from napari_d3ip.widgets.notify import show_failure
 from napari_d3ip.widgets.runner import Done, Failed, Outcome, Runner
+from napari_d3ip.widgets.style import duration
 
 DELAY = 300
 """Milliseconds without another change before a run is estimated."""

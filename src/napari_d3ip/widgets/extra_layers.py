@@ -1,6 +1,6 @@
-"""What a k-space result holds beside its volume, as layers on request: phase and coil maps.
+"""Additional layers of a k-space result on request: phase and coil maps.
 
-Knows the viewer's layers; nothing of runs.
+Handles the viewer's layers; no runs.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from napari_d3ip.widgets.layers import LayerTuple, coil_map_layer, phase_layer
 
 
 class ExtraLayers(QWidget):
-    """Check boxes; ticked ones add a layer to every result, and at once to the last one.
+    """Check boxes; a ticked one adds a layer to every new result, and at once to the last one.
 
     Parameters
     ----------
     viewer : ViewerModel
-        Where to add them.
+        Viewer to add them to.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
@@ -46,7 +46,7 @@ class ExtraLayers(QWidget):
         self.setVisible(kind == "kspace")
 
     def show_result(self, result: Reconstruction) -> None:
-        """Add what is ticked of a new result."""
+        """Add the ticked layers of a new result."""
         self._result, self._made = result, {}
         self._add_phase(self._phase.isChecked())
         self._add_coil_maps(self._coil_maps.isChecked())

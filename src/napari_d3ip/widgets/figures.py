@@ -1,6 +1,6 @@
-"""Figures of a result, and what the run says of itself, in words.
+"""Format the metrics and verdicts of a result as text.
 
-Knows the names of metrics; no Qt.
+Handles the names of metrics; no Qt.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 _NAMES = {"residual": "residual", "held_out_residual": "held-out residual", "lora_shift": "LoRA shift"}
 
 
-def in_words(metrics: Mapping[str, Any]) -> str:
-    """Return the figures in one line, and below it the sentences of the run on the volume and the scan.
+def format_metrics(metrics: Mapping[str, Any]) -> str:
+    """Format the metrics in one line, and below it the sentences of the run on the volume and the scan.
 
     Parameters
     ----------
     metrics : mapping
-        Of a `Reconstruction`, maybe from a file; what is not there, or of another type, is left out.
+        Metrics of a `Reconstruction`, possibly from a file; missing ones, and those of another type, are skipped.
     """
     parts = [f"{text} {metrics[name]:.3g}" for name, text in _NAMES.items() if isinstance(metrics.get(name), Real)]
     if isinstance(metrics.get("seconds"), Real):

@@ -1,6 +1,6 @@
-"""Users' own image layers: their numbers at the finest level, and why one cannot be a volume or a scan.
+"""Image layers of the user: data at the finest level, and why a layer cannot be a volume or a scan.
 
-Knows napari's layers; nothing of files. What is lazy is not read here.
+Handles napari's layers; no files. Lazy data stay lazy.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from napari.layers import Image, Labels, Layer
 
 VOLUME_AXES = 3
 MOST_REASONS = 3
-"""Layers of which is said why they do not fit."""
+"""Number of layers for which a reason is given."""
 
 
 def finest(layer: Layer) -> Any:
@@ -27,17 +27,17 @@ def shape_of(layer: Layer) -> tuple[int, ...]:
 
 
 def is_real_image(layer: Layer) -> bool:
-    """Whether a layer is an image of one channel."""
+    """Return whether a layer is an image of one channel."""
     return isinstance(layer, Image) and not layer.rgb
 
 
 def why_no_volume(layer: Layer, *, labels: bool = False) -> str:
-    """Return why a layer is no volume (z, y, x), empty if it is one; ``labels`` says whether they may be one."""
+    """Return why a layer is not a volume (z, y, x), empty if it is one; ``labels`` allows labels layers."""
     return _why_no_image(layer, labels) or _why_other_axes(layer, (VOLUME_AXES,), "a volume")
 
 
-def none_fits(message: str, layers: Iterable[Layer]) -> str:
-    """Return a message that no volume is open, and why the layers that are open are none."""
+def why_none_fits(message: str, layers: Iterable[Layer]) -> str:
+    """Return a message that no volume is open, and why the open layers cannot be used."""
     reasons = [reason for layer in layers if (reason := why_no_volume(layer))]
     return " ".join([message, *reasons[:MOST_REASONS]])
 
@@ -48,7 +48,7 @@ def why_no_scan(layer: Layer) -> str:
 
 
 def why_no_kspace(layer: Layer, others: list[Layer]) -> str:
-    """Return why a layer cannot be k-space, whose imaginary part may be one of the ``others``; empty if it can."""
+    """Return why a layer cannot be k-space, with its imaginary part possibly in one of ``others``; empty if it can."""
     reason = _why_no_image(layer)
     if reason or holds_pairs(layer) or imaginary_parts(layer, others):
         return reason
@@ -59,13 +59,13 @@ def why_no_kspace(layer: Layer, others: list[Layer]) -> str:
 
 
 def holds_pairs(layer: Layer) -> bool:
-    """Whether the last axis of a layer can be that of real and imaginary parts."""
+    """Return whether the last axis of a layer can hold real and imaginary parts."""
     *before, last = shape_of(layer)
     return last == 2 and len(before) >= 2
 
 
 def imaginary_parts(layer: Layer, others: list[Layer]) -> list[Layer]:
-    """Return layers that may hold the imaginary part of ``layer``."""
+    """Return the layers that may hold the imaginary part of ``layer``."""
     shape = shape_of(layer)
     return [
         other
@@ -76,11 +76,11 @@ def imaginary_parts(layer: Layer, others: list[Layer]) -> list[Layer]:
 
 def _why_no_image(layer: Layer, labels: bool = False) -> str:
     if isinstance(layer, Image) and layer.rgb:
-        return f"“{layer.name}” is a colour picture (RGB); split its channels (Layers → Data → Split RGB)."
+        return f"“{layer.name}” is a colour image (RGB); split its channels (Layers → Data → Split RGB)."
     if isinstance(layer, Image) or (labels and isinstance(layer, Labels)):
         return ""
     kind = type(layer).__name__.lower()
-    return f"“{layer.name}” is a {kind} layer; an image layer is needed."
+    return f"“{layer.name}” must be an image layer, got a {kind} layer."
 
 
 def _why_other_axes(layer: Layer, possible: tuple[int, ...], what: str) -> str:

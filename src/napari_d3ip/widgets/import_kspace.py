@@ -1,4 +1,4 @@
-"""The dock widget *Import k-space*."""
+"""Dock widget *Import k-space*."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What the import widgets share: the user says what a file or a layer leaves open, sees it, and makes it a scan.
+"""Base of the import widgets: the user states what a file or layer leaves open, and adds it as a scan.
 
-Knows the readers' options and the viewer; no file format.
+Handles reading options and the viewer; no file formats.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from napari_d3ip.io.options import is_kspace_order, is_sinogram_order
 from napari_d3ip.measurement import Measurement, Sinogram
 from napari_d3ip.widgets.angle_ends import AngleEnds
 from napari_d3ip.widgets.docking import TabbedDock, bring_forward, bring_main_forward
-from napari_d3ip.widgets.first_look import in_words
 from napari_d3ip.widgets.image_layers import holds_pairs, imaginary_parts
 from napari_d3ip.widgets.layer_source import FIRST_AXES, LayerSource, Use
 from napari_d3ip.widgets.layers import measurement_layer
 from napari_d3ip.widgets.model_form import ModelForm, labelled, offer, typed_path
 from napari_d3ip.widgets.notify import show_failure
-from napari_d3ip.widgets.scan_reader import Answer, ScanReader, Seen, Source
+from napari_d3ip.widgets.scan_reader import Answer, ScanRead, ScanReader, Source
+from napari_d3ip.widgets.scan_summary import describe
 from napari_d3ip.widgets.thumbnail import Thumbnail
 from napari_d3ip.widgets.vertical_scroll import VerticalScroll
 
 AS_IN_FILE = "as in the file"
-INTRODUCTION = "Choose a file and say what it does not say itself."
+INTRODUCTION = "Choose a file, and fill in what it does not state."
 NO_ANGLES = (
-    "angles: {} says nothing of its projection angles; choose a file of angles, or give the first and the last."
+    "angles: {} does not state projection angles; choose a file of angles, or give the first and the last angle."
 )
 PAIRS = "last axis (real, imaginary)"
 FRAME = "border: 2px solid #d08a20;"
-"""Of the field that is asked for."""
+"""Style of the field that needs an answer."""
 
 
 class ImportWidget(QWidget):
-    """Read a file with the user's answers to what it leaves open; a picture shows what that gives.
+    """Read a file with the user's answers to what it leaves open, and show a picture of the result.
 
     Parameters
     ----------
@@ -54,13 +54,13 @@ class ImportWidget(QWidget):
     Attributes
     ----------
     kind, title : str
-        Kind of measurement, and what users call it.
+        Kind of measurement, and its name in the interface.
     fields : tuple of str
-        Reading options that concern this kind of scan, the most asked for first.
+        Reading options for this kind of scan, the most frequent first.
     axis_names : dict of str to str
         Meaning of the letters in the ``axes`` option.
     orders : tuple of str
-        Axis orders that the form offers for a file that is not read yet.
+        Axis orders to offer before a file is read.
     """
 
     kind: ClassVar[str]
@@ -114,12 +114,12 @@ class ImportWidget(QWidget):
         layout.addWidget(self._import)
 
     def _connect(self) -> None:
-        self._path.line_edit.changed.connect(self._look_elsewhere)
-        self._imaginary.changed.connect(lambda _: self._look_again())
-        self._form.on_change(self._look_again)
+        self._path.line_edit.changed.connect(self._reset_source)
+        self._imaginary.changed.connect(lambda _: self._request_again())
+        self._form.on_change(self._request_again)
         self._import.clicked.connect(self._import_scan)
         self._reader.answered.connect(self._show)
-        # Closing the viewer destroys this widget; its own methods would not be called any more.
+        # Closing the viewer destroys this widget; its own methods would no longer be called.
         self.destroyed.connect(partial(ScanReader.withdraw, self._reader))
 
     def ask(self, path: str | Path, question: LayoutQuestion) -> None:
@@ -128,14 +128,14 @@ class ImportWidget(QWidget):
         Parameters
         ----------
         path : str or Path
-            The file; answers given for another one are dropped.
+            File; answers for another file are dropped.
         question : LayoutQuestion
-            What the reader said.
+            Question of the reader.
         """
         if str(path) != typed_path(self._path):
             self._start_over()
             self._path.line_edit.value = str(path)
-        self._reader.withdraw()  # The answer is the question at hand.
+        self._reader.withdraw()  # The question answers the pending request.
         bring_forward(self)
         self._show_question(question)
         self._point_to(question)
@@ -146,11 +146,11 @@ class ImportWidget(QWidget):
         Parameters
         ----------
         layer : Layer
-            Image layer that can be used so.
+            Image layer of a suitable shape and type.
         use : {"sinogram", "projections", "kspace"}
-            What its numbers are.
+            Meaning of its data.
         given : mapping, optional
-            Reading options that are known already.
+            Reading options that are known.
         """
         self._start_over()
         self._path.line_edit.value = ""
@@ -166,11 +166,11 @@ class ImportWidget(QWidget):
         self._form.show({"axes": FIRST_AXES.get(use), **(given or {})})
         self._form.show_only([name for name in self.fields if name != "dataset"])
         bring_forward(self)
-        self._look_again()
+        self._request_again()
         self._importing = False
 
     def _start_over(self) -> None:
-        """Drop the answers given for another scan."""
+        """Drop the answers for another scan."""
         self._layer = None
         self._imaginary_row.hide()
         self._frame(None)
@@ -183,19 +183,19 @@ class ImportWidget(QWidget):
         return LayerSource.of(self._layer, self._use, self._imaginary.value if self._use == "kspace" else None)
 
     def _source(self) -> Source:
-        """Return what is to be read: the layer, or the file that is typed; empty if there is neither."""
+        """Return what to read: the layer, or the typed path; empty if there is neither."""
         return typed_path(self._path) if self._layer is None else self._layer_source()
 
-    def _look_elsewhere(self) -> None:
-        """Another file: what was offered for the last one, or for a layer, does not hold."""
+    def _reset_source(self) -> None:
+        """Start over for another file; offers for the last file or layer no longer apply."""
         if typed_path(self._path) and self._layer is not None:
             self._start_over()
         self._path.line_edit.native.setPlaceholderText("")
         offer(self._axes, self._axes_choices(self.orders))
-        self._look_again()
+        self._request_again()
 
-    def _look_again(self) -> None:
-        """Read what the form says now, unless it changes again soon."""
+    def _request_again(self) -> None:
+        """Read with the current form after a delay without further changes."""
         self._measurement = None
         self._importing = False
         source = self._source()
@@ -220,17 +220,17 @@ class ImportWidget(QWidget):
 
     def _show(self, answer: Answer) -> None:
         importing, self._importing = self._importing, False
-        if isinstance(answer, Seen):
+        if isinstance(answer, ScanRead):
             self._measurement = answer.measurement
             self._frame(None)
             self._show_angles(answer.measurement)
             self._thumbnail.show_picture(answer.picture)
-            self._reason.setText(f"{in_words(answer.measurement)}.")
+            self._reason.setText(f"{describe(answer.measurement)}.")
             if importing:
                 self._add_layer(answer.measurement)
         elif isinstance(answer.error, LayoutQuestion):
             self._show_question(answer.error)
-            if importing:  # Who is still filling in the form keeps the cursor.
+            if importing:  # Keep the cursor while the user is filling in the form.
                 self._point_to(answer.error)
         elif isinstance(answer.error, D3IPError):
             self._clear(str(answer.error))
@@ -248,7 +248,7 @@ class ImportWidget(QWidget):
             self._ends.show_angles(measurement.angles if isinstance(measurement, Sinogram) else None)
 
     def _frame(self, field: QWidget | None) -> None:
-        """Draw a frame around the field that is asked for, and around no other."""
+        """Draw a frame around the field that needs an answer, and around no other."""
         if self._framed is not None:
             self._framed.setStyleSheet("")
         self._framed = field
@@ -256,13 +256,13 @@ class ImportWidget(QWidget):
             field.setStyleSheet(FRAME)
 
     def _concerns(self, question: LayoutQuestion) -> bool:
-        """Whether the answer is of use here; which data set it is decides on the kind of scan."""
+        """Return whether the question concerns this widget; the choice of a dataset decides the kind of scan."""
         return question.kind == self.kind or question.needs == "dataset"
 
     def _show_question(self, question: LayoutQuestion) -> None:
-        """Say what is open, and offer the answers where they go."""
+        """Show what is open, and offer the answers in the fields."""
         if not self._concerns(question):
-            self._clear(f"This file seems to hold no {self.title}; use the other import widget.")
+            self._clear(f"This file does not seem to hold a {self.title}; use the other import widget.")
             return
         about_angles = question.needs == "angles"
         self._clear(NO_ANGLES.format(self._name()) if about_angles else str(question))
@@ -279,7 +279,7 @@ class ImportWidget(QWidget):
             field.native.setCompleter(completer)
 
     def _point_to(self, question: LayoutQuestion) -> None:
-        """Put the cursor where the answer goes."""
+        """Focus the field that needs an answer."""
         if self._concerns(question):
             field = self._form[question.needs]
             target = _line_of(field)
@@ -295,14 +295,14 @@ class ImportWidget(QWidget):
         made = Layer.create(*measurement_layer(measurement))
         if self._layer is not None:
             made.name = f"{measurement.source} ({self.title})"
-            if self._layer in self._viewer.layers:  # It would lie under the scan.
+            if self._layer in self._viewer.layers:  # The layer would lie under the scan.
                 self._layer.visible = False
         self._viewer.add_layer(made)
-        self._reason.setText(f"Added {measurement.source}: {in_words(measurement)}.")
+        self._reason.setText(f"Added {measurement.source}: {describe(measurement)}.")
         bring_main_forward(self)
 
     def _axes_choices(self, orders: Sequence[str], shape: Sequence[int] | None = None) -> list[tuple[str, str | None]]:
-        """Axis orders in words, with the lengths of the axes if these are known."""
+        """Return the axis orders as text, with the lengths of the axes if known."""
         choices: list[tuple[str, str | None]] = [(AS_IN_FILE, None)]
         for order in orders:
             names = [self.axis_names[letter] for letter in order]
@@ -313,5 +313,5 @@ class ImportWidget(QWidget):
 
 
 def _line_of(field: Any) -> Any:
-    """Qt widget that takes the answer; a field for files is a line and a button."""
+    """Return the Qt widget for typing; a file field has a line and a button."""
     return field.line_edit.native if isinstance(field, FileEdit) else field.native

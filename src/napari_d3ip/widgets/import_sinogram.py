@@ -1,4 +1,4 @@
-"""The dock widget *Import sinogram*."""
+"""Dock widget *Import sinogram*."""
 
 from __future__ import annotations
 

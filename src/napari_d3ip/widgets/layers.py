@@ -1,6 +1,6 @@
-"""What measurements and results look like as napari layers, and how to find them again.
+"""Napari layers for measurements and results: how to create them and how to recognize them.
 
-Knows neither Qt nor the viewer, and imports no torch: the reader and the samples use it too.
+No Qt, no viewer, no torch: the reader and the samples use this module, too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from napari_d3ip.measurement import (
 from napari_d3ip.measurement.digest import array_digest
 from napari_d3ip.reconstruction import Reconstruction, Uncertainty
 from napari_d3ip.settings import Settings
-from napari_d3ip.widgets.first_look import log_magnitude
+from napari_d3ip.widgets.scan_summary import log_magnitude
 
 if TYPE_CHECKING:
     from napari.components import LayerList
@@ -34,25 +34,25 @@ if TYPE_CHECKING:
 
 KEY = "napari_d3ip"
 CONTENT = "content"
-"""Metadata of layers that are made here: digest of the data that the rest of the metadata is about."""
+"""Key in the metadata of this package's layers: digest of the data that the metadata describe."""
 TRANSFORM = ("scale", "translate", "rotate", "shear", "affine")
-"""Attributes of layers that say where their pixels are in the world."""
+"""Attributes of layers that define the position of their pixels in the world."""
 QUANTITY = "quantity"
-"""Metadata of layers that are made of results: what they show instead of a reconstructed volume."""
+"""Key in the metadata of layers derived from results: what they show instead of the volume."""
 TRUTH = "truth"
-"""Provenance of simulated scans: the name of the layer that they are of."""
+"""Key in the provenance of simulated scans: name of the layer that was simulated."""
 NOISE_LEVELS = 4.0
-"""Residuals up to so many noise levels are within the colours, more if more than a few are larger."""
+"""Residuals within this many noise levels are in the colour range; it grows if more than a few exceed it."""
 LayerTuple = tuple[FloatArray, dict[str, Any], str]
 
 
 def measurement_layer(measurement: Measurement) -> LayerTuple:
-    """Layer data tuple of a measurement.
+    """Return the layer data tuple of a measurement.
 
     Parameters
     ----------
     measurement : Sinogram or KSpace
-        The scan; shape (z, angle, detector), (z, coil, ky, kx), or that of a stack (z, y, x).
+        Scan of shape (z, angle, detector), (z, coil, ky, kx), or (z, y, x) for a stack.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def measurement_layer(measurement: Measurement) -> LayerTuple:
         Data, attributes and ``"image"``; the measurement is in ``metadata["napari_d3ip"]["measurement"]``.
         K-space is shown as ``log(1 + |k|)``, with the coils in front.
     """
-    return _stamped(_measurement_layer(measurement))
+    return _add_digest(_measurement_layer(measurement))
 
 
 @singledispatch
@@ -93,14 +93,14 @@ def _attributes(measurement: Measurement) -> dict[str, Any]:
 
 
 def coil_map_layer(coil_maps: ComplexArray, measurement: KSpace) -> LayerTuple:
-    """Layer data tuple of the magnitude of coil sensitivities, with the coils in front.
+    """Return the layer data tuple of the magnitude of coil sensitivities, with the coils in front.
 
     Parameters
     ----------
     coil_maps : ndarray
         Shape (z, coil, y, x), complex.
     measurement : KSpace
-        The scan, for name and scale.
+        Scan, for name and scale.
 
     Returns
     -------
@@ -112,92 +112,94 @@ def coil_map_layer(coil_maps: ComplexArray, measurement: KSpace) -> LayerTuple:
 
 
 def phase_layer(phase: FloatArray, result: Reconstruction) -> LayerTuple:
-    """Layer data tuple of the phase of a complex result.
+    """Return the layer data tuple of the phase of a complex result.
 
     Parameters
     ----------
     phase : ndarray
         Shape (z, y, x), radians.
     result : Reconstruction
-        The result, for name, scale and provenance.
+        Result, for name, scale and provenance.
 
     Returns
     -------
     tuple
         Data, attributes and ``"image"``, in a cyclic colour map from -π to π.
     """
-    attributes = _made_of(result, "phase") | {"colormap": "twilight", "contrast_limits": (-math.pi, math.pi)}
-    return _stamped((phase, attributes | volume_placement(result.measurement), "image"))
+    attributes = _derived_entry(result, "phase") | {
+        "colormap": "twilight",
+        "contrast_limits": (-math.pi, math.pi),
+    }
+    return _add_digest((phase, attributes | volume_placement(result.measurement), "image"))
 
 
 def residual_layer(residual: FloatArray | ComplexArray, result: Reconstruction) -> LayerTuple:
-    """Layer data tuple of what a result fails to explain, in units of the noise level.
+    """Return the layer data tuple of the residual of a result, in units of the noise level.
 
     Parameters
     ----------
     residual : ndarray
-        As from `Reconstruction.residual`.
+        Residual from `Reconstruction.residual`.
     result : Reconstruction
-        The result, for name, scale and provenance.
+        Result, for name, scale and provenance.
 
     Returns
     -------
     tuple
-        Data, attributes and ``"image"``, placed as the scan. Of a sinogram in diverging colours, grey where the
-        volume explains the scan. Of k-space the magnitude, with the coils in front; it is about 1 where only noise
-        is left.
+        Data, attributes and ``"image"``, placed as the scan. Sinograms have diverging colours, grey where the residual
+        is zero. K-space has the magnitude, with the coils in front; it is about 1 where only noise is left.
     """
     measurement = result.measurement
-    attributes = _made_of(result, "residual")
+    attributes = _derived_entry(result, "residual")
     labels = measurement.describe()["axes"]
     if isinstance(measurement, KSpace):
         magnitude = np.moveaxis(np.abs(residual), 1, 0)
         attributes |= {"colormap": "magma", "contrast_limits": (0, _largest(magnitude))}
-        return _stamped((magnitude, attributes | _coil_placement(measurement, labels[2:]), "image"))
+        return _add_digest((magnitude, attributes | _coil_placement(measurement, labels[2:]), "image"))
     limit = _largest(residual.real)
     attributes |= {"colormap": "coolwarm", "contrast_limits": (-limit, limit), "axis_labels": labels}
     if isinstance(measurement, Sinogram):
         attributes |= _sinogram_placement(measurement)
     elif isinstance(measurement, ImageStack):
         attributes |= volume_placement(measurement)
-    return _stamped((residual.real, attributes, "image"))
+    return _add_digest((residual.real, attributes, "image"))
 
 
 def uncertainty_layers(uncertainty: Uncertainty) -> list[LayerTuple]:
-    """Layer data tuples of the mean and, above it, the standard deviation over the seeds of the sampler."""
+    """Return the layer data tuples of the mean and, above it, the standard deviation over the seeds."""
     result = Reconstruction(
         uncertainty.mean, uncertainty.settings, uncertainty.history, uncertainty.metrics, uncertainty.measurement
     )
     placement = volume_placement(uncertainty.measurement)
-    deviation = _made_of(result, "uncertainty", seeds=uncertainty.seeds) | {"colormap": "inferno"}
-    mean = _made_of(result, "mean", seeds=uncertainty.seeds)
+    deviation = _derived_entry(result, "uncertainty", seeds=uncertainty.seeds) | {"colormap": "inferno"}
+    mean = _derived_entry(result, "mean", seeds=uncertainty.seeds)
     return [
-        _stamped((uncertainty.mean, mean | placement, "image")),
-        _stamped((uncertainty.deviation, deviation | placement, "image")),
+        _add_digest((uncertainty.mean, mean | placement, "image")),
+        _add_digest((uncertainty.deviation, deviation | placement, "image")),
     ]
 
 
-def _stamped(layer: LayerTuple) -> LayerTuple:
-    """The same, with the digest of the data in the metadata, which is of no other data."""
+def _add_digest(layer: LayerTuple) -> LayerTuple:
+    """Add the digest of the data to the metadata."""
     data, attributes, kind = layer
     entry = attributes["metadata"][KEY] | {CONTENT: array_digest(data)}
     return data, attributes | {"metadata": {KEY: entry}}, kind
 
 
-def _made_of(result: Reconstruction, quantity: str, **more: Any) -> dict[str, Any]:
-    """Name and metadata of a layer that shows something else than the volume of a result."""
+def _derived_entry(result: Reconstruction, quantity: str, **more: Any) -> dict[str, Any]:
+    """Return name and metadata of a layer that shows another quantity of a result than its volume."""
     _, attributes, _ = result.to_layer()
     entry = attributes["metadata"][KEY] | {QUANTITY: quantity, **more}
     return {"name": f"{attributes['name']} {quantity}", "metadata": {KEY: entry}}
 
 
 def _largest(residual: FloatArray) -> float:
-    """Where the colours end."""
+    """Return the upper limit of the colour range."""
     return max(NOISE_LEVELS, float(np.quantile(np.abs(residual), 0.995)))
 
 
 def volume_placement(measurement: Measurement) -> dict[str, Any]:
-    """Axes, place, scale and units of a volume (z, y, x) of ``measurement``."""
+    """Return axes, position, scale and units of a volume (z, y, x) of ``measurement``."""
     placement: dict[str, Any] = {"axis_labels": ["z", "y", "x"], **Position.of(measurement).in_napari()}
     if measurement.voxel_size is not None:
         placement |= {"scale": measurement.voxel_size, "units": units_in_napari(measurement.unit)}
@@ -205,15 +207,15 @@ def volume_placement(measurement: Measurement) -> dict[str, Any]:
 
 
 def slice_axis(shape: Sequence[int], slices: int) -> int | None:
-    """Axis of a scan's layer along which the ``slices`` of its volume lie; None if there is none.
+    """Return the axis of a scan's layer with the ``slices`` of its volume, or None.
 
-    The third from behind, as in volumes, but for measurements of other operators, where it may be the first.
+    The third from the end, as in volumes; with other operators it may be the first.
     """
     return next((axis for axis in (len(shape) - 3, 0) if axis >= 0 and shape[axis] == slices), None)
 
 
 def grid_of(layer: Layer) -> Grid:
-    """Return voxel size, unit and position of a layer (z, y, x), of all parts of its transform.
+    """Return voxel size, unit and position of a layer (z, y, x), from all parts of its transform.
 
     Raises
     ------
@@ -224,12 +226,12 @@ def grid_of(layer: Layer) -> Grid:
 
 
 def attributes_of(layer: Layer) -> dict[str, Any]:
-    """Return metadata and transform of a layer under the names that napari's writers get them by."""
+    """Return metadata and transform of a layer as napari passes them to writers."""
     return {name: getattr(layer, name) for name in (*TRANSFORM, "units", "metadata")}
 
 
 def grid_in(attributes: Mapping[str, Any]) -> Grid:
-    """As `grid_of`, of the attributes of a layer (z, y, x)."""
+    """Apply `grid_of` to the attributes of a layer (z, y, x)."""
     from napari.utils.transforms import Affine
 
     affine = attributes["affine"]
@@ -239,28 +241,28 @@ def grid_in(attributes: Mapping[str, Any]) -> Grid:
 
 
 def choice_events(layers: LayerList) -> tuple[Any, ...]:
-    """Emitters of events after which a choice of layers is to be made anew.
+    """Return the emitters of events after which a choice of layers must be updated.
 
-    Each is to be connected, and disconnected: their group, disconnected, leaves them as they are.
+    Connect and disconnect each by itself: disconnecting their group does not disconnect them.
     """
     events = layers.events
     return events.inserted, events.removed, events.reordered, events.renamed
 
 
 def recorded_measurement(layer: Layer) -> Measurement | None:
-    """Measurement that ``layer`` was made of, with as many axes as it has now; None for other layers and results."""
+    """Return the measurement ``layer`` was created from, if it has as many axes; None for other layers and results."""
     entry = layer.metadata.get(KEY, {})
     measurement: Measurement | None = entry.get("measurement") if "metrics" not in entry else None
     return measurement if measurement is not None and measurement.data.ndim == layer.ndim else None
 
 
 def measurement_of(layer: Layer) -> Measurement | None:
-    """Measurement that ``layer`` shows; None for other layers, reconstructed volumes, and data changed since."""
+    """Return the measurement ``layer`` shows; None for other layers, volumes, and data changed since."""
     return measurement_in(layer.metadata, layer.data)
 
 
 def measurement_in(metadata: dict[str, Any], data: Any) -> Measurement | None:
-    """As `measurement_of`, of metadata and data."""
+    """Apply `measurement_of` to metadata and data."""
     entry = metadata.get(KEY, {})
     measurement: Measurement | None = entry.get("measurement") if "metrics" not in entry else None
     if measurement is None or measurement.data.ndim != np.ndim(data) or not is_as_made(metadata, data):
@@ -269,7 +271,7 @@ def measurement_in(metadata: dict[str, Any], data: Any) -> Measurement | None:
 
 
 def is_as_made(metadata: dict[str, Any], data: Any) -> bool:
-    """Whether data are those that the metadata are about: not replaced, cropped, filtered or painted into since."""
+    """Return whether the metadata describe these data, unchanged since."""
     entry = metadata.get(KEY, {})
     content, measurement = entry.get(CONTENT), entry.get("measurement")
     if content is None or (isinstance(measurement, Measurement) and data is measurement.data):
@@ -278,7 +280,7 @@ def is_as_made(metadata: dict[str, Any], data: Any) -> bool:
 
 
 def result_of(layer: Layer) -> Reconstruction | None:
-    """Result that ``layer`` shows; None for other layers, those made of a result, and data changed since."""
+    """Return the result ``layer`` shows; None for other layers, derived ones, and data changed since."""
     entry = layer.metadata.get(KEY, {})
     if "metrics" not in entry or QUANTITY in entry or not is_volume(layer) or not _is_as_made(layer):
         return None
@@ -295,7 +297,7 @@ def result_of(layer: Layer) -> Reconstruction | None:
 
 
 def volume_of(layer: Layer) -> Measurement | None:
-    """Measurement whose volume ``layer`` shows, a result or the mean of several; None for other layers."""
+    """Return the measurement of the volume ``layer`` shows, a result or a mean of several; None for other layers."""
     entry = layer.metadata.get(KEY, {})
     shows_volume = "metrics" in entry and entry.get(QUANTITY, "mean") == "mean"
     return entry["measurement"] if shows_volume and is_volume(layer) and _is_as_made(layer) else None
@@ -306,32 +308,32 @@ def _is_as_made(layer: Layer) -> bool:
 
 
 def is_volume(layer: Layer) -> bool:
-    """Whether it is an image (z, y, x); what napari makes of one, labels or a projection, has its metadata, too."""
+    """Return whether it is an image (z, y, x); labels or projections made by napari have the same metadata."""
     from napari.layers import Image
 
     return isinstance(layer, Image) and not layer.rgb and not layer.multiscale and layer.ndim == 3
 
 
 def truth_of(layer: Layer) -> str | None:
-    """Name of the layer that the scan of a volume was simulated from."""
+    """Return the name of the layer that the scan of a volume was simulated from."""
     measurement = volume_of(layer)
     return None if measurement is None else measurement.provenance.get(TRUTH)
 
 
 def same_slices(reference: Any, layer: Layer) -> Any:
-    """Part of a reference volume that ``layer``, a volume of a scan or of some of its slices, can be compared with.
+    """Return the part of a reference volume to compare with ``layer``, a volume of all or some slices of a scan.
 
     Parameters
     ----------
     reference : array_like
-        Of a layer.
+        Data of a layer.
     layer : Layer
-        A result.
+        Layer of a result.
 
     Returns
     -------
     array_like or None
-        Of the layer's shape; None if there is no such part.
+        Part of the layer's shape; None if there is none.
     """
     shape, measurement = layer.data.shape, volume_of(layer)
     if reference.shape != shape and measurement is not None and measurement.slice_range is not None:
@@ -340,7 +342,7 @@ def same_slices(reference: Any, layer: Layer) -> Any:
 
 
 def provenance(metadata: dict[str, Any], data: Any) -> dict[str, Any]:
-    """JSON values that a file keeps of a layer: as `Reconstruction.save`, and what it shows; none of changed data."""
+    """Return the JSON values that a file keeps of a layer, as `Reconstruction.save`; empty for changed data."""
     entry = metadata.get(KEY, {})
     if "metrics" not in entry or not is_as_made(metadata, data):
         return {}
@@ -356,13 +358,13 @@ def _sinogram_placement(measurement: Sinogram) -> dict[str, Any]:
         return place
     z, _, x = measurement.voxel_size
     detector = x * measurement.detector_pitch
-    # A projection is drawn as high as a detector pixel is wide: napari wants one unit for the axes of all
+    # A projection is drawn with square pixels: napari expects one unit for the axes of all
     # layers, so that the slices of scan and volume share the slider.
     return place | {"scale": (z, detector, detector), "units": units_in_napari(measurement.unit)}
 
 
 def _coil_placement(measurement: KSpace, plane: list[str]) -> dict[str, Any]:
-    """Axes (coil, z, ...): napari matches axes from the last one, so z must be where it is in volumes."""
+    """Return the placement of axes (coil, z, ...), with z as in volumes, since napari matches axes from the last."""
     first, *_ = place_in_world(measurement)
     placement: dict[str, Any] = {"axis_labels": ["coil", "z", *plane], "translate": (0, first, 0, 0)}
     if measurement.voxel_size is not None:

@@ -1,6 +1,6 @@
-"""Choice of the layer to reconstruct: those that carry a measurement, or others that can be used as one.
+"""Choice of the layer to reconstruct: layers with a measurement, or others that can be used as one.
 
-Knows the viewer's layers; nothing of settings or runs.
+Handles the viewer's layers; no settings, no runs.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidge
 
 from napari_d3ip.measurement import Measurement, Sinogram
 from napari_d3ip.widgets.changed_note import ChangedNote
-from napari_d3ip.widgets.first_look import in_words
 from napari_d3ip.widgets.layers import choice_events, measurement_layer, recorded_measurement
-from napari_d3ip.widgets.looks import CalmWheel, narrow
+from napari_d3ip.widgets.scan_summary import describe
+from napari_d3ip.widgets.style import WheelFilter, narrow
 from napari_d3ip.widgets.use_layer import UseLayer, open_form
 
 HINT = (
@@ -26,17 +26,17 @@ HINT = (
     "sinogram or Import k-space, or try a sample:"
 )
 OR = "Or drop a sinogram or k-space file onto the viewer, or try a sample:"
-# Samples offered where there is no scan, of the manifest, by what their buttons say.
+# Samples of the manifest to offer while there is no scan, with the texts of their buttons.
 SAMPLES = {"chest_ct": "Chest CT", "brain_mri": "Brain MRI", "tilt_series": "Tilt series"}
 
 
 class MeasurementChoice(QWidget):
-    """Combo box of the layers with a measurement, in step with the viewer; says what to do when there is none.
+    """Combo box of the layers with a measurement, updated with the viewer; explains what to do if there is none.
 
     Signals
     -------
     changed(Measurement or None)
-        When another layer may have been chosen.
+        Another layer may have been chosen.
     """
 
     changed = Signal(object)
@@ -48,7 +48,7 @@ class MeasurementChoice(QWidget):
         self._box.native.setObjectName("layer")
         self._box.native.setAccessibleName("Scan")
         narrow(self._box.native)
-        self._wheel = CalmWheel()
+        self._wheel = WheelFilter()
         self._wheel.protect(self._box.native)
         self._summary = QLabel(objectName="layer_summary")
         self._summary.setWordWrap(True)
@@ -93,16 +93,16 @@ class MeasurementChoice(QWidget):
 
     @property
     def layer(self) -> Layer | None:
-        """Chosen layer."""
+        """Return the chosen layer."""
         return self._box.value
 
     @property
     def measurement(self) -> Measurement | None:
-        """Measurement of the chosen layer; None also where its data were changed and what to use is open."""
+        """Return the measurement of the chosen layer; None also while it is open which of its changed data to use."""
         return self._note.measurement(self.layer)
 
-    def look_again(self) -> Measurement | None:
-        """Return the measurement as the layer's data are now, and say so if they were changed unseen."""
+    def update_measurement(self) -> Measurement | None:
+        """Return the measurement of the layer's current data, and show if they changed without an event."""
         self._describe()
         return self.measurement
 
@@ -120,7 +120,7 @@ class MeasurementChoice(QWidget):
         self._viewer.add_layer(Layer.create(*measurement_layer(measurement)))
 
     def release(self) -> None:
-        """Listen to the viewer no longer."""
+        """Disconnect from the viewer."""
         for event in choice_events(self._viewer.layers):
             event.disconnect(self._refresh)
         self._viewer.layers.events.inserted.disconnect(self._choose_new)
@@ -144,7 +144,7 @@ class MeasurementChoice(QWidget):
             self._box.value = event.value
 
     def _watch(self, layer: Layer | None) -> None:
-        """Look again when the data of the chosen layer are replaced."""
+        """Update when the data of the chosen layer are replaced."""
         if layer == self._watched:
             return
         if self._watched is not None:
@@ -167,12 +167,12 @@ class MeasurementChoice(QWidget):
             self._use_layer.refresh()
             self._summary.setText(OR if self._use_layer.has_choice else HINT)
         else:
-            self._summary.setText("" if measurement is None else in_words(measurement))
+            self._summary.setText("" if measurement is None else describe(measurement))
         self._summary.setVisible(bool(self._summary.text()))
         self.changed.emit(measurement)
 
     def _open_form(self, layer: Layer) -> None:
-        """Let the user say what a changed layer is now; what still holds of its scan is given."""
+        """Open the import form for a changed layer, with the options of its scan that still apply."""
         scan = recorded_measurement(layer)
         given: dict[str, Any] = {}
         if isinstance(scan, Sinogram):

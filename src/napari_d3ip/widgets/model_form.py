@@ -1,6 +1,6 @@
-"""Widgets for the fields of a pydantic model: names, tooltips, ranges and choices come from the model.
+"""Build a form from a pydantic model: names, tooltips, ranges and choices come from its fields.
 
-Knows pydantic and magicgui; nothing of this project's models, viewers or runs.
+Handles pydantic and magicgui; no models of this project, no viewers, no runs.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QFormLayout, QLabel, QWidget
 
-from napari_d3ip.widgets.looks import CalmWheel, Complaint, narrow
+from napari_d3ip.widgets.style import ErrorLabel, WheelFilter, narrow
 
 _LARGEST = 2**31 - 1
 _DECIMALS = 3
 
 
 class Choice(ComboBox):
-    """Combo box in which None is a choice like any other, told of when it is made."""
+    """Combo box with None as a choice like any other, with a signal for user choices."""
 
     null_value = object()
 
 
 class ModelForm:
-    """One widget a field.
+    """Form with one widget per field.
 
     Parameters
     ----------
     model : type of BaseModel
-        Its fields need an annotation that `field_widget` knows, and a description.
+        Model whose fields have an annotation that `field_widget` supports, and a description.
     automatic : str
-        What an optional field shows for None.
+        Text of an optional field for None.
     special : mapping of str to Widget, optional
-        Widgets that are not made from the field.
+        Widgets that are not built from the field.
     fields : sequence of str, optional
-        Names of the fields, in the form's order; default: all in the model's order.
+        Names of the fields in order; default: all in the model's order.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class ModelForm:
             for name in fields or model.model_fields
         }
         self._automatic = automatic
-        self._wheel = CalmWheel()
-        self._reasons = {name: Complaint(f"{name}_reason") for name in self._widgets}
+        self._wheel = WheelFilter()
+        self._reasons = {name: ErrorLabel(f"{name}_reason") for name in self._widgets}
         for name, widget in self._widgets.items():
             widget.native.setObjectName(name)
             if isinstance(widget.native, (QComboBox, QAbstractSpinBox)):
@@ -70,11 +70,11 @@ class ModelForm:
             widget.tooltip = f"<qt>{escape(description, quote=False)}</qt>"  # Qt wraps rich text only.
 
     def __getitem__(self, name: str) -> Any:
-        """Widget of a field."""
+        """Return the widget of a field."""
         return self._widgets[name]
 
     def rows(self, *, only: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> QWidget:
-        """Labelled widgets of some fields, in the form's order unless ``only`` gives one."""
+        """Return labelled widgets of some fields, in the form's order unless ``only`` gives one."""
         names = [name for name in only or self._widgets if name not in without]
         rows = labelled(*(self._widgets[name] for name in names))
         for index, name in enumerate(names):
@@ -82,14 +82,14 @@ class ModelForm:
         return rows
 
     def show_reasons(self, reasons: Mapping[str, str]) -> None:
-        """Say below fields what is wrong with them, and nothing below the others."""
+        """Show errors below their fields, and clear the others."""
         for name, complaint in self._reasons.items():
-            complaint.say(reasons.get(name, ""))
+            complaint.show_reason(reasons.get(name, ""))
 
     def show_found(self, found: Mapping[str, Any]) -> None:
-        """Say in fields that are left to be found what was found for them, None for nothing."""
+        """Show the values determined for fields left open, None for nothing."""
         for name, value in found.items():
-            text = self._automatic if value is None else f"{self._automatic} ({_in_words(value)})"
+            text = self._automatic if value is None else f"{self._automatic} ({_format_value(value)})"
             widget = self._widgets[name]
             if isinstance(widget, ComboBox):
                 index = next(i for i, choice in enumerate(widget.choices) if choice in (None, self._automatic))
@@ -105,14 +105,14 @@ class ModelForm:
                 part.setVisible(name in names)
 
     def mark(self, names: Collection[str]) -> None:
-        """Write the labels of some fields in bold, and those of the others as usual."""
+        """Set the labels of some fields in bold, and the others in normal type."""
         for name, label in self._labels().items():
             font = label.font()
             font.setBold(name in names)
             label.setFont(font)
 
     def _labels(self) -> dict[str, QLabel]:
-        """Labels of the fields that are in rows."""
+        """Return the labels of the fields that are in rows."""
         rows = {name: widget.native.parentWidget() for name, widget in self._widgets.items()}
         found = {
             name: cast(QFormLayout, row.layout()).labelForField(self._widgets[name].native)
@@ -122,13 +122,13 @@ class ModelForm:
         return {name: cast(QLabel, label) for name, label in found.items()}
 
     def on_change(self, call: Callable[[], None]) -> None:
-        """Call whenever a field changes, even by a letter."""
+        """Call whenever a field changes, at every key."""
         for widget in self._widgets.values():
             changed = widget.line_edit.changed if isinstance(widget, FileEdit) else widget.changed
             changed.connect(lambda _: call())
 
     def values(self) -> dict[str, Any]:
-        """What the form says, None for what is left to be found; not validated."""
+        """Return the values in the form, None for fields left open; not validated."""
         return {name: _get(widget) for name, widget in self._widgets.items()}
 
     def show(self, values: Mapping[str, Any]) -> None:
@@ -138,7 +138,7 @@ class ModelForm:
 
 
 def labelled(*widgets: Widget) -> QWidget:
-    """One row a widget: its label, then itself."""
+    """Return one row per widget: its label, then the widget."""
     rows = QWidget()
     layout = QFormLayout(rows)
     layout.setContentsMargins(0, 0, 0, 0)
@@ -149,30 +149,30 @@ def labelled(*widgets: Widget) -> QWidget:
 
 
 def label_of(widget: Widget) -> QLabel:
-    """Label for a widget, which screen readers then name after it."""
+    """Create a label for a widget, from which screen readers take the widget's name."""
     label = QLabel(widget.label)
     label.setToolTip(widget.tooltip or "")
-    # A file edit is a text and a button.
+    # A file edit consists of a line and a button.
     field = widget.line_edit.native if isinstance(widget, FileEdit) else widget.native
     field.setAccessibleName(widget.label)
     return label
 
 
 def offer(box: ComboBox, choices: Sequence[Any]) -> None:
-    """Replace the choices; the value stays if it is one of them, else it is the first. Says nothing of a change."""
+    """Replace the choices without a signal; keep the value if it is among them, else take the first."""
     value = box.value
     with box.changed.blocked():
-        box.choices = ()  # Else those that stay would come first.
+        box.choices = ()  # Otherwise the ones that stay would come first.
         box.choices = choices
         if value in box.choices:
             box.value = value
 
 
 def field_widget(name: str, info: FieldInfo, automatic: str) -> Widget:
-    """Widget for one field, from its annotation and constraints.
+    """Create the widget for one field from its annotation and constraints.
 
     Optional numbers, where an empty text stands for None, and numbers without a scale (no upper bound, or any
-    positive one), where 0.0005 and 5e-7 both can be, are typed as text; the model parses them.
+    positive one, such as 0.0005 and 5e-7) are typed as text; the model parses them.
     """
     union = get_origin(info.annotation) in (Union, UnionType)
     kinds = get_args(info.annotation) if union else (info.annotation,)
@@ -224,12 +224,12 @@ class _Bounds:
         self.high = _LARGEST if self.high is None else self.high
 
 
-def _in_words(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def typed_path(edit: FileEdit) -> str:
-    """What was typed, which need not be a path; file managers copy paths in quotes, and shells know a home."""
+    """Return the typed path: file managers copy paths in quotes, and ~ is the home folder."""
     typed: str = edit.line_edit.value.strip().strip('"')
     return os.path.expanduser(typed)
 
@@ -250,7 +250,7 @@ def _set(widget: Any, value: Any) -> None:
     elif isinstance(widget, ComboBox) and value not in widget.choices:
         widget.native.insertItem(0, str(value), value)
     elif isinstance(widget, FloatSpinBox):
-        # Else it would round, or refuse, what was set elsewhere.
+        # Otherwise it would round, or reject, a value set elsewhere.
         _, _, decimals = np.format_float_positional(value).partition(".")
         widget.native.setDecimals(max(_DECIMALS, len(decimals)))
         widget.max = max(widget.max, value)

@@ -1,6 +1,6 @@
-"""Tell the user of a failure: one sentence in napari's notifications.
+"""Report a failure to the user: one sentence in napari's notifications.
 
-Knows nothing of what failed.
+No knowledge of what failed.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ logger = logging.getLogger(__name__)
 
 
 def show_failure(error: Exception, doing: str) -> None:
-    """Notify of an error.
+    """Notify the user of an error.
 
     Parameters
     ----------
     error : Exception
-        What was raised. A `D3IPError` is shown as it is; anything else is a bug, says so, and has its traceback
+        A `D3IPError` is shown as it is; another exception is reported as a bug, with its traceback
         logged.
     doing : str
-        What was being done, for instance ``"Reconstruction"``.
+        Activity that failed, for instance ``"Reconstruction"``.
     """
     if isinstance(error, D3IPError):
         show_error(str(error))

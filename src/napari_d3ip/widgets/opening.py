@@ -1,6 +1,6 @@
-"""What napari's reader makes of a file: a result, a scan, a question in the dock, or an image as without this plugin.
+"""Napari's reader: opens a result, a scan, an import form for a question, or an image as napari itself does.
 
-Napari chooses readers by the ending alone, so files that are none of ours come here, too. Loads no Qt by itself.
+Napari selects readers by ending only, so foreign files are passed in, too. Does not load Qt.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ BUILTINS = "napari"
 IMPORT_WIDGETS = {"sinogram": "Import sinogram", "kspace": "Import k-space"}
 COLOURS = (3, 4)
 NOT_FOR_NAPARI = (".h5", ".hdf5", ".nii", ".nii.gz")
-"""Volumes that napari's own reader claims but cannot open."""
+"""Volumes that napari's own reader accepts but cannot open."""
 
 
 def open_file(path: str | list[str]) -> LayerTuples:
     """Open a file, a folder, or several files as one stack.
 
-    A volume of ours is a layer as it was saved, a scan its measurement. A scan that leaves something open is handed to
-    the import widget of its kind. Anything else is opened as napari itself opens it. In a viewer, an error is told in
-    one sentence, and there is no layer.
+    A volume of this package becomes the layer that was saved, a scan its measurement. A scan that leaves something
+    open is passed to the import widget of its kind. Other files are opened as napari does. In a viewer, an error is
+    shown in one sentence, and no layer is returned.
 
     Raises
     ------
     D3IPError
-        If the file cannot be opened, or leaves something open, and there is no viewer to say so.
+        If the file cannot be opened, or leaves something open, and there is no viewer to show it.
     """
     viewer = _viewer()
     try:
         _require_files(path if isinstance(path, list) else [path])
-        return _images(path, stack=True) if isinstance(path, list) else _opened(Path(path), path, viewer)
+        return _images(path, stack=True) if isinstance(path, list) else _open_one(Path(path), path, viewer)
     except LayoutQuestion as question:
         if viewer is None:
             raise
@@ -65,16 +65,16 @@ def open_file(path: str | list[str]) -> LayerTuples:
 
 
 def _require_files(paths: list[str]) -> None:
-    """Check that there is nothing but files, which napari does not: to read a pipe would block it for ever."""
+    """Check that all paths are files, since reading a pipe would block napari for ever."""
     for path in map(Path, (path for path in paths if not urlparse(path).netloc)):
         require_regular(path, or_folder=True)
         if path.is_dir():
             require_regular_tree(path)
 
 
-def _opened(path: Path, given: str, viewer: Any) -> LayerTuples:
+def _open_one(path: Path, given: str, viewer: Any) -> LayerTuples:
     if is_own_volume(path):
-        return [_saved(path, viewer)]
+        return [_load_saved(path, viewer)]
     if says_scan(path):
         try:
             return [measurement_layer(read(path))]
@@ -92,11 +92,11 @@ def _opened(path: Path, given: str, viewer: Any) -> LayerTuples:
 
 
 def _is_bare(question: LayoutQuestion) -> bool:
-    """Whether it is asked of arrays that need not be a scan at all: real ones without angles."""
+    """Return whether the array need not be a scan at all: it is real and without angles."""
     return question.kind == "sinogram" and question.needs in ("angles", "dataset")
 
 
-def _saved(path: Path, viewer: Any) -> tuple[Any, ...]:
+def _load_saved(path: Path, viewer: Any) -> tuple[Any, ...]:
     from napari_d3ip.samples import load_sample
 
     is_open = [] if viewer is None else [scan for layer in viewer.layers for scan in scans_of(layer)]
@@ -108,19 +108,19 @@ def _saved(path: Path, viewer: Any) -> tuple[Any, ...]:
 
 
 def complete(layer: Layer, viewer: Any) -> bool:
-    """Give a layer that napari's own reader has made of a volume of ours what that reader does not see.
+    """Complete a layer that napari's own reader made of a volume of this package.
 
     Parameters
     ----------
     layer : Layer
-        Any layer; others stay as they are.
+        Any layer; others are unchanged.
     viewer : ViewerModel
-        In which scans may be open.
+        Viewer in which scans may be open.
 
     Returns
     -------
     bool
-        Whether the layer was changed: name, axes, position, scale, units and metadata are those that were saved.
+        Whether the layer was changed: name, axes, position, scale, units and metadata are the saved ones.
     """
     source = layer.source
     if source.path is None or source.reader_plugin != BUILTINS or KEY in layer.metadata:
@@ -129,24 +129,24 @@ def complete(layer: Layer, viewer: Any) -> bool:
     if not is_own_volume(path):
         return False
     try:
-        data, attributes, _ = _saved(path, viewer)
+        data, attributes, _ = _load_saved(path, viewer)
     except D3IPError:
         return False
     if layer.multiscale or tuple(data.shape) != tuple(layer.data.shape):
         return False
-    layer.data = data  # The same numbers, but neither lazy nor in another order of bytes: known as those of the run.
+    layer.data = data  # The same values, but loaded and in native byte order, which identifies them as the run's.
     for name, value in attributes.items():
         setattr(layer, name, value)
     return True
 
 
 def _images(given: str | list[str], *, stack: bool = False, why: str = "") -> LayerTuples:
-    """Layers as napari's own reader makes them, with a word on scans where they could be one.
+    """Return the layers of napari's own reader, with a hint about scans if they could be scans.
 
     Raises
     ------
     FileError
-        If it does not know the file, or makes nothing of it that napari can show.
+        If napari does not support the file, or its layers cannot be shown.
     """
     from npe2 import read as read_by
 
@@ -154,7 +154,7 @@ def _images(given: str | list[str], *, stack: bool = False, why: str = "") -> La
     name = Path(paths[0]).name
     try:
         layers: LayerTuples = read_by(paths, stack=stack, plugin_name=BUILTINS)
-    except Exception as error:  # Libraries of images raise almost any type on files they cannot read.
+    except Exception as error:  # Image libraries raise almost any type on files they cannot read.
         raise FileError(why or f"{name} cannot be opened as an image ({one_line(error)}).") from error
     if not all(_can_be_shown(layer[0]) for layer in layers):
         raise FileError(why or f"{name} holds nothing that napari can show as an image.")
@@ -170,13 +170,13 @@ def _can_be_shown(data: Any) -> bool:
 
 
 def _could_be_scan(data: Any) -> bool:
-    """Whether it has the axes of a stack of projections, and no colours."""
+    """Return whether an array has the axes of a stack of projections, and no colours."""
     array = data[0] if isinstance(data, list) else data
     return array.ndim == 3 and array.shape[-1] not in COLOURS
 
 
 def _as_volume_or_scan(path: Path) -> LayerTuples:
-    """What napari cannot open: a volume of another program if it is one, else what reading the scan says."""
+    """Open a file that napari cannot: a volume of another program, else a scan."""
     try:
         volume = load_volume(path)
     except D3IPError:
@@ -192,7 +192,7 @@ def _inform(message: str) -> None:
 
 
 def _viewer() -> Any:
-    """Viewer with a window, if there is one."""
+    """Return the viewer with a window, if there is one."""
     from napari import current_viewer
 
     return current_viewer()

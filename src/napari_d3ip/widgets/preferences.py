@@ -1,6 +1,6 @@
-"""What the user set for this plugin in napari's Preferences; the manifest declares and explains it.
+"""User preferences for this plugin in napari; the manifest declares them.
 
-Knows napari's plugin settings, which keep themselves; nothing of this project's settings of a run.
+Handles napari's plugin settings, which napari saves; no settings of a run.
 """
 
 from __future__ import annotations
@@ -13,5 +13,5 @@ PLUGIN = "napari-d3ip"
 
 
 def preferences() -> Any:
-    """Values by name, as they are now; what is assigned to one is kept for the next session."""
+    """Return the current values by name; assigned values are kept for the next session."""
     return get_plugin_settings(PLUGIN).widget

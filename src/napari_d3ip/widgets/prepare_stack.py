@@ -1,6 +1,6 @@
-"""The dock widget *Prepare image stack*: an image layer as a measurement, to deconvolve, fill in or sample finer.
+"""Dock widget *Prepare image stack*: an image layer as a measurement for deconvolution, inpainting or superresolution.
 
-Knows the viewer's layers; nothing of reconstructions.
+Handles the viewer's layers; no reconstructions.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from napari_d3ip.measurement import ImageStack
 from napari_d3ip.measurement.psf import gaussian_psf
 from napari_d3ip.reconstruction import Control, Step
 from napari_d3ip.widgets.docking import TabbedDock
-from napari_d3ip.widgets.first_look import in_words
-from napari_d3ip.widgets.image_layers import finest, none_fits, why_no_volume
+from napari_d3ip.widgets.image_layers import finest, why_no_volume, why_none_fits
 from napari_d3ip.widgets.layers import choice_events, grid_of, measurement_layer, recorded_measurement
-from napari_d3ip.widgets.looks import CalmWheel, Complaint, narrow
 from napari_d3ip.widgets.model_form import ModelForm, label_of
 from napari_d3ip.widgets.notify import show_failure
 from napari_d3ip.widgets.runner import Done, Failed, Outcome, Runner
+from napari_d3ip.widgets.scan_summary import describe
+from napari_d3ip.widgets.style import ErrorLabel, WheelFilter, narrow
 from napari_d3ip.widgets.vertical_scroll import VerticalScroll
 
 NO_STACK = "No image is open: this needs an image layer with axes (z, y, x)."
 NOTHING_TO_DO = (
-    "Nothing is to be done to this image: choose a point spread function or widths of the blur, slices to add, or a "
-    "mask of the voxels that were measured."
+    "Nothing to do for this image: choose a point spread function or widths of the blur, slices to add, or a "
+    "mask of the measured voxels."
 )
 INTRODUCTION = (
     "Say how an image was blurred and which voxels were measured; D3IP reconstruction then takes it as a scan."
@@ -44,7 +44,7 @@ NONE = "none"
 
 
 class StackOptions(BaseModel):
-    """What is known of an image layer."""
+    """Degradation of an image layer."""
 
     fwhm_z: float = Field(0.0, ge=0, le=100, description="Full width at half maximum of a Gaussian blur along z.")
     fwhm_xy: float = Field(
@@ -52,12 +52,12 @@ class StackOptions(BaseModel):
     )
     upsample: int = Field(1, ge=1, le=32, description="Slices of the volume for each slice of the image.")
     boundary: Literal["reflect", "zero"] = Field(
-        "reflect", description="What the blur sees beyond the borders: the volume mirrored, or nothing."
+        "reflect", description="Values beyond the borders that the blur mixes in: the volume mirrored, or zero."
     )
 
 
 class PrepareStackWidget(QWidget):
-    """Make a measurement layer of an image layer.
+    """Create a measurement layer from an image layer.
 
     Parameters
     ----------
@@ -73,23 +73,23 @@ class PrepareStackWidget(QWidget):
         choices = {"image": self._images, "psf": self._others, "mask": self._masks}
         tips = {
             "image": "Image (z, y, x).",
-            "psf": "Image of a point, on the grid of the volume; without, the Gaussian below.",
-            "mask": "Image or labels (z, y, x), not 0 where a voxel was measured.",
+            "psf": "Image of a point, on the grid of the volume; default: the Gaussian below.",
+            "mask": "Image or labels (z, y, x), nonzero where a voxel was measured.",
         }
-        self._wheel = CalmWheel()
+        self._wheel = WheelFilter()
         self._boxes = {name: ComboBox(name=name, choices=make, tooltip=tips[name]) for name, make in choices.items()}
         self._form = ModelForm(StackOptions)
         self._form.show(StackOptions().model_dump())
-        self._why_not = Complaint("why_not")
+        self._why_not = ErrorLabel("why_not")
         self._status = QLabel(INTRODUCTION, objectName="status", wordWrap=True)
         self._prepare = QPushButton("Prepare", objectName="prepare")
-        self._prepare.setToolTip("Add the image as a measurement, which D3IP reconstruction takes.")
+        self._prepare.setToolTip("Add the image as a measurement, for D3IP reconstruction.")
         self._arrange()
         self._connect()
         TabbedDock(self)
 
     def event(self, event: QEvent) -> bool:
-        """Forget what is prepared when the dock is closed, which only takes the parent away."""
+        """Cancel when the dock is closed, which only removes the parent."""
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self._runner.abandon()
             self._check()
@@ -120,7 +120,7 @@ class PrepareStackWidget(QWidget):
         self._prepare.clicked.connect(self._start)
         self._runner.ended.connect(self._show_end)
         self._check()
-        # Closing the viewer destroys this widget; its own methods would not be called any more.
+        # Closing the viewer destroys this widget; its own methods would no longer be called.
         self.destroyed.connect(partial(_release, self._runner, self._viewer, self._refresh))
 
     def _images(self, _: Any) -> list[Layer]:
@@ -139,28 +139,28 @@ class PrepareStackWidget(QWidget):
         self._check()
 
     def _check(self) -> None:
-        """Let a measurement be made while there is something to do."""
+        """Enable the button while there is something to do."""
         values = self._form.values()
         given = [self._boxes[name].value for name in ("psf", "mask")]
         has_work = any(layer is not None for layer in given) or values["upsample"] > 1
         has_work = has_work or max(values["fwhm_z"], values["fwhm_xy"]) > 0
         if self._boxes["image"].value is None:
-            self._why_not.say(none_fits(NO_STACK, self._viewer.layers))
+            self._why_not.show_reason(why_none_fits(NO_STACK, self._viewer.layers))
         else:
-            self._why_not.say("" if has_work else NOTHING_TO_DO)
+            self._why_not.show_reason("" if has_work else NOTHING_TO_DO)
         self._prepare.setEnabled(not self._why_not.text() and not self._runner.running)
 
     def _start(self) -> None:
-        """Read the layers and make the stack in the thread: their data may come slowly."""
+        """Read the layers and build the stack in a thread, since reading may be slow."""
         image, psf, mask = (self._boxes[name].value for name in ("image", "psf", "mask"))
         try:
-            wanted = _Wanted.of(image, psf, mask, self._form.values())
+            wanted = _Request.of(image, psf, mask, self._form.values())
         except D3IPError as error:
-            self._why_not.say(str(error))
+            self._why_not.show_reason(str(error))
             return
         self._source = image
         self._status.setText("Preparing…")
-        self._runner.run(partial(_prepared, wanted))
+        self._runner.run(partial(_prepare_stack, wanted))
         self._check()
 
     def _show_end(self, outcome: Outcome) -> None:
@@ -171,16 +171,16 @@ class PrepareStackWidget(QWidget):
             if self._source is not None and self._source in self._viewer.layers:
                 self._source.visible = False
             self._viewer.add_layer(Layer.create(*measurement_layer(stack)))
-            self._status.setText(f"Added {stack.source}: {in_words(stack)}.")
+            self._status.setText(f"Added {stack.source}: {describe(stack)}.")
         elif isinstance(outcome, Failed) and isinstance(outcome.error, D3IPError):
-            self._why_not.say(str(outcome.error))
+            self._why_not.show_reason(str(outcome.error))
         elif isinstance(outcome, Failed):
             show_failure(outcome.error, "Prepare image stack")
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """Layers' numbers, still lazy, and what is to be made of them."""
+class _Request:
+    """Data of the layers, still lazy, and the options of the stack."""
 
     name: str
     data: Any
@@ -192,14 +192,14 @@ class _Wanted:
     options: dict[str, Any]
 
     @classmethod
-    def of(cls, image: Layer, psf: Layer | None, mask: Layer | None, options: dict[str, Any]) -> _Wanted:
+    def of(cls, image: Layer, psf: Layer | None, mask: Layer | None, options: dict[str, Any]) -> _Request:
         grid = grid_of(image)
         data, blur, measured = (None if layer is None else finest(layer) for layer in (image, psf, mask))
         return cls(image.name, data, blur, measured, grid.voxel_size, grid.unit, grid.position.note(), options)
 
 
-def _prepared(wanted: _Wanted, control: Control) -> Generator[Step, None, ImageStack]:
-    """Body of the thread."""
+def _prepare_stack(wanted: _Request, control: Control) -> Generator[Step, None, ImageStack]:
+    """Build the stack; runs in the thread."""
     yield from ()
     options = wanted.options
     widths = (options["fwhm_z"], options["fwhm_xy"], options["fwhm_xy"])
@@ -221,7 +221,7 @@ def _prepared(wanted: _Wanted, control: Control) -> Generator[Step, None, ImageS
 
 
 def _is_stack(layer: Layer) -> bool:
-    """Whether it has three axes and is no scan itself."""
+    """Return whether it has three axes and is not a scan itself."""
     return not why_no_volume(layer, labels=True) and recorded_measurement(layer) is None
 
 

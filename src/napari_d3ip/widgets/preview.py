@@ -1,6 +1,6 @@
-"""The volume as it forms, in one image layer.
+"""Preview of the forming volume, in one image layer.
 
-Knows the viewer's layers, not where volumes come from. Main thread only.
+Handles the viewer's layers; volumes are passed in. Main thread only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from napari.layers import Image
 from napari_d3ip.measurement import FloatArray, Measurement
 from napari_d3ip.widgets.layers import volume_of, volume_placement
 
-_LOOK = (
+_STYLE = (
     "colormap",
     "gamma",
     "opacity",
@@ -30,15 +30,15 @@ _LOOK = (
 class Preview:
     """One layer that is updated in place.
 
-    A layer that the user deletes stays away; contrast limits that the user sets stay as set. The view moves to the
-    first volume of a scan, and is left alone after that.
+    A layer that the user deletes is not added again; contrast limits set by the user are kept. The view moves to the
+    first volume of a scan, and is left unchanged after that.
 
     Parameters
     ----------
     viewer : ViewerModel
-        Where to show it.
+        Viewer to show it in.
     measurement : Measurement
-        The scan, for scale and units.
+        Scan, for scale and units.
     name : str
         Name of the layer.
     """
@@ -53,12 +53,12 @@ class Preview:
 
     @property
     def started(self) -> bool:
-        """Whether there is a layer, or was."""
+        """Return whether there is, or was, a layer."""
         return self._layer is not None
 
     @property
     def dismissed(self) -> bool:
-        """Whether the user deleted the layer."""
+        """Return whether the user deleted the layer."""
         return self._layer is not None and self._layer not in self._viewer.layers
 
     def show(self, volume: FloatArray) -> None:
@@ -71,30 +71,30 @@ class Preview:
             if is_first:
                 self._viewer.reset_view(reset_camera_angle=False)
             self._limits = tuple(self._layer.contrast_limits)
-            self._initial = _look_of(self._layer)
+            self._initial = _style_of(self._layer)
             return
         self._layer.data = volume
-        # They freeze on the first preview otherwise.
+        # Otherwise they would stay at the values for the first preview.
         if tuple(self._layer.contrast_limits) == self._limits:
             self._layer.reset_contrast_limits(mode="data")
             self._limits = tuple(self._layer.contrast_limits)
 
     @property
-    def look(self) -> dict[str, Any]:
-        """Attributes of the layer that the user has set, for the volume that takes its place."""
+    def style(self) -> dict[str, Any]:
+        """Return the attributes of the layer set by the user, for the volume that replaces it."""
         if self._layer is None or self.dismissed:
             return {}
-        look = {name: value for name, value in _look_of(self._layer).items() if value != self._initial[name]}
+        style = {name: value for name, value in _style_of(self._layer).items() if value != self._initial[name]}
         if tuple(self._layer.contrast_limits) != self._limits:
-            look["contrast_limits"] = tuple(self._layer.contrast_limits)
-        return look
+            style["contrast_limits"] = tuple(self._layer.contrast_limits)
+        return style
 
     def remove(self) -> None:
-        """Take the layer away, if it is there."""
+        """Remove the layer, if it exists."""
         if self._layer is not None and not self.dismissed:
             self._viewer.layers.remove(self._layer)
         self._layer = None
 
 
-def _look_of(layer: Image) -> dict[str, Any]:
-    return {name: getattr(layer, name) for name in _LOOK}
+def _style_of(layer: Image) -> dict[str, Any]:
+    return {name: getattr(layer, name) for name in _STYLE}

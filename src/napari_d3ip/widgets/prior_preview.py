@@ -1,6 +1,6 @@
-"""A prior that the user wants to add: what it is, and a few images drawn from it, before it is taken.
+"""Preview of a prior that the user wants to add: its description and a few samples.
 
-Knows priors, no settings and no viewer. Only the thread imports torch.
+Handles priors; no settings, no viewer. Only the thread imports torch.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLabel, QVBoxLayout, QWidget
 
 from napari_d3ip.errors import D3IPError
-from napari_d3ip.widgets.first_look import Picture
 from napari_d3ip.widgets.notify import show_failure
+from napari_d3ip.widgets.scan_summary import Picture
 from napari_d3ip.widgets.thumbnail import Thumbnail
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 LARGEST = 128
-"""Most rows and columns of a sample: networks for large images take minutes at their own size."""
+"""Maximum rows and columns of a sample, since large images take minutes."""
 WIDTH = 360
 _SIDE = 2
 
 
 class PriorPreview(QDialog):
-    """Ask whether to take the prior in a folder; OK is possible once it has loaded.
+    """Ask whether to add the prior in a folder; OK is enabled once it has loaded.
 
     Parameters
     ----------
     folder : Path
         Folder of a `diffusers` pipeline.
     parent : QWidget
-        What the dialog belongs to.
+        Parent of the dialog.
     """
 
     def __init__(self, folder: Path, parent: QWidget) -> None:
@@ -60,15 +60,15 @@ class PriorPreview(QDialog):
     def _start(self, folder: Path) -> None:
         stop = Event()
         self.finished.connect(lambda _: stop.set())
-        # Closing the viewer destroys this dialog; its own methods would not be called any more.
+        # Closing the viewer destroys this dialog; its own methods would no longer be called.
         self.destroyed.connect(lambda _: stop.set())
-        worker = create_worker(_look, folder, stop, _start_thread=False)
+        worker = create_worker(_inspect, folder, stop, _start_thread=False)
         worker.yielded.connect(self._show)
         worker.start()
 
     def _show(self, seen: dict[str, Any] | Picture | Exception) -> None:
         if isinstance(seen, dict):
-            self._describe(f"{_in_words(seen)}.")
+            self._describe(f"{_describe_prior(seen)}.")
             self._thumbnail.setText("drawing samples…")
             self._buttons.button(QDialogButtonBox.StandardButton.Ok).setEnabled(True)
         elif isinstance(seen, np.ndarray):
@@ -85,11 +85,11 @@ class PriorPreview(QDialog):
 
 
 class _Stopped(Exception):
-    """The dialog is closed."""
+    """The dialog was closed."""
 
 
-def _look(folder: Path, stop: Event) -> Iterator[dict[str, Any] | Picture | Exception]:
-    """Body of the thread: the description, then samples, or an error, since napari's workers must not raise."""
+def _inspect(folder: Path, stop: Event) -> Iterator[dict[str, Any] | Picture | Exception]:
+    """Yield the description, then samples, or an error, since napari's workers must not raise; runs in the thread."""
     from napari_d3ip.prior.description import describe_prior, draw_samples
     from napari_d3ip.prior.loading import load_prior
 
@@ -110,13 +110,13 @@ def _look(folder: Path, stop: Event) -> Iterator[dict[str, Any] | Picture | Exce
 
 
 def mosaic(samples: Tensor) -> Picture:
-    """Samples side by side: the magnitude of complex ones, the mean of colours."""
+    """Arrange samples side by side: the magnitude of complex ones, the mean over colours."""
     images = samples.norm(dim=1) if samples.shape[1] == 2 else samples.mean(dim=1)
     rows = images.unflatten(0, (_SIDE, _SIDE)).movedim(2, 1).flatten(2).flatten(0, 1)
     return np.asarray((rows.clamp(0, 1) * 255).cpu().numpy(), dtype=np.uint8)
 
 
-def _in_words(description: dict[str, Any]) -> str:
+def _describe_prior(description: dict[str, Any]) -> str:
     kind = {1: "grey images", 2: "complex images", 3: "colour images"}.get(description["channels"], "images")
     size = description["image_size"]
     at = f" of {size} × {size} pixels" if size else ""

@@ -1,6 +1,6 @@
-"""The dock widget *D3IP reconstruction*: wires the choice of scan, the form, what is tried first, and the run.
+"""Dock widget *D3IP reconstruction*: connects the choice of scan, the form, the quick runs, and the run.
 
-Qt and layers only, no numerics; the small widgets know nothing of each other, only this one knows them all.
+Qt and layers only, no numerics; this is the only widget that knows all the others.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from napari_d3ip.widgets.device_finder import DeviceFinder
 from napari_d3ip.widgets.docking import TabbedDock
 from napari_d3ip.widgets.estimate_line import EstimateLine
 from napari_d3ip.widgets.extra_layers import ExtraLayers
-from napari_d3ip.widgets.looks import Section, thin_line
 from napari_d3ip.widgets.measurement_choice import MeasurementChoice
 from napari_d3ip.widgets.notify import show_failure
 from napari_d3ip.widgets.preview import Preview
+from napari_d3ip.widgets.quick_runs import QuickRuns
 from napari_d3ip.widgets.result_panel import ResultPanel
 from napari_d3ip.widgets.runner import Done, Failed, Outcome, Runner, Stopped
 from napari_d3ip.widgets.save_scan import SaveScan
 from napari_d3ip.widgets.settings_form import SettingsForm
 from napari_d3ip.widgets.shared_contrast import share_contrast
 from napari_d3ip.widgets.side_by_side import direct_method, reconstruct_each, side_by_side
-from napari_d3ip.widgets.try_first import TryFirst
+from napari_d3ip.widgets.style import Section, thin_line
 from napari_d3ip.widgets.vertical_scroll import VerticalScroll
 
 ADVANCED_HEIGHT = 240
@@ -52,17 +52,17 @@ class ReconstructionWidget(QWidget):
     Attributes
     ----------
     results : ResultPanel
-        What can be done with results.
+        Panel for results.
     """
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
         super().__init__()
         self._viewer = napari_viewer
         self._choice = MeasurementChoice(napari_viewer)
-        self._save_scan = SaveScan(self._choice.look_again)
+        self._save_scan = SaveScan(self._choice.update_measurement)
         self._form = SettingsForm()
         self._extra = ExtraLayers(napari_viewer)
-        self._try_first = TryFirst(napari_viewer)
+        self._quick_runs = QuickRuns(napari_viewer)
         self._estimate = EstimateLine()
         self._controls = RunControls()
         self._curves = Curves()
@@ -70,7 +70,7 @@ class ReconstructionWidget(QWidget):
         self._runner = Runner()
         self._activity = Activity()
         self.results = ResultPanel(napari_viewer)
-        parts = (self._form.basic, self._advanced(), self._extra, self._try_first, self._estimate)
+        parts = (self._form.basic, self._advanced(), self._extra, self._quick_runs, self._estimate)
         self._settings = Section("settings", "Settings", *parts, is_open=True)
         self._preview: Preview | None = None
         self._finish: Callable[[Any], None] | None = None
@@ -78,10 +78,10 @@ class ReconstructionWidget(QWidget):
         self._source: Layer | None = None
         self._suited: Layer | None = None
         self._hid_source = False
-        self._look: dict[str, Any] = {}
+        self._layer_style: dict[str, Any] = {}
         self._arrange()
         self._connect()
-        self._devices.look()
+        self._devices.start()
         TabbedDock(self, is_main=True)
 
     def _arrange(self) -> None:
@@ -102,20 +102,20 @@ class ReconstructionWidget(QWidget):
 
     def _advanced(self) -> Section:
         reset = QPushButton("Reset to preset", objectName="reset")
-        reset.setToolTip("All fields as the preset has them, those above too: no adapter, and the usual prior.")
+        reset.setToolTip("Reset all fields to the preset, including those above: no adapter, and the default prior.")
         reset.clicked.connect(self._form.start_over)
         settings = VerticalScroll(self._form.advanced)
         settings.setFixedHeight(ADVANCED_HEIGHT)
         return Section("advanced", "Advanced settings", settings, reset)
 
     def _connect(self) -> None:
-        self._suit(self._choice.measurement)
-        self._choice.changed.connect(self._suit)
+        self._adapt_to(self._choice.measurement)
+        self._choice.changed.connect(self._adapt_to)
         self._form.on_change(self._check)
         self._devices.found.connect(self._show_devices)
-        self._try_first.first_look_clicked.connect(self._look_first)
-        self._try_first.compare_clicked.connect(self._compare)
-        self._try_first.changed.connect(self._check)
+        self._quick_runs.first_look_clicked.connect(self._run_direct)
+        self._quick_runs.compare_clicked.connect(self._compare)
+        self._quick_runs.changed.connect(self._check)
         self._controls.run_clicked.connect(self._run)
         self._controls.cancel_clicked.connect(self._runner.cancel)
         self._controls.keep_clicked.connect(self._runner.keep)
@@ -124,12 +124,12 @@ class ReconstructionWidget(QWidget):
         self._runner.ended.connect(self._show_end)
         self.results.run_again_clicked.connect(self.run_again)
         self.results.adapter_saved.connect(self._form.offer_adapter)
-        # Closing the viewer destroys this widget; its own methods would not be called any more.
-        listeners = (self._try_first, self._choice, self._controls, self.results)
+        # Closing the viewer destroys this widget; its own methods would no longer be called.
+        listeners = (self._quick_runs, self._choice, self._controls, self.results)
         self.destroyed.connect(partial(_release, self._runner, self._activity, self._estimate, listeners))
 
     def event(self, event: QEvent) -> bool:
-        """Cancel when the dock is closed, which only takes the parent away."""
+        """Cancel when the dock is closed, which only removes the parent."""
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.results.abandon()
             self._estimate.abandon()
@@ -138,13 +138,13 @@ class ReconstructionWidget(QWidget):
                 self._show_end(Stopped())
         return super().event(event)
 
-    def _suit(self, measurement: Measurement | None) -> None:
+    def _adapt_to(self, measurement: Measurement | None) -> None:
         """Offer what applies to the chosen scan."""
         if self._choice.layer != self._suited:
             self._form.leave_scan()
             self._suited = self._choice.layer
         self._save_scan.show_for(measurement)
-        self._try_first.show_for(self._choice.layer, measurement)  # First: the form asks for its slices.
+        self._quick_runs.show_for(self._choice.layer, measurement)  # First, since the form reads its slices.
         if measurement is not None:
             self._form.show_for(measurement.kind)
             self._extra.show_for(measurement.kind)
@@ -156,17 +156,17 @@ class ReconstructionWidget(QWidget):
         self._check()
 
     def _check(self) -> None:
-        """Let a run be started while there is a scan and nothing is wrong in the form."""
-        measurement, slices = self._choice.measurement, self._try_first.slices
+        """Enable Run while there is a scan and the form is valid."""
+        measurement, slices = self._choice.measurement, self._quick_runs.slices
         part = measurement if measurement is None or slices is None else measurement.select(slices=slices)
         reason = self._form.check(part)
         possible, idle = measurement is not None and not reason, not self._runner.running
         self._controls.set_available(possible, reason)
-        self._try_first.set_available(measurement is not None and idle, possible and idle)
+        self._quick_runs.set_available(measurement is not None and idle, possible and idle)
         self._estimate.show_for(measurement, slices, self._form.settings() if possible else None)
 
     def run_again(self, result: Reconstruction) -> None:
-        """Put the settings of a result into the form, and run on its scan; opens the scan's layer if it is closed."""
+        """Load the settings of a result into the form, and run on its scan; reopen the scan's layer if closed."""
         if self._runner.running:
             show_failure(
                 SettingsError("Run again: a reconstruction is running; wait for it or cancel it."), "Run again"
@@ -177,32 +177,32 @@ class ReconstructionWidget(QWidget):
         self._start(result.measurement, result.settings)
 
     def _run(self) -> None:
-        measurement = self._choice.look_again()
+        measurement = self._choice.update_measurement()
         if measurement is None or self._runner.running:
             return
         settings = self._form.settings()
         self._form.remember()
-        self._start(self._selected(measurement, self._try_first.slices), settings)
+        self._start(self._selected(measurement, self._quick_runs.slices), settings)
 
-    def _look_first(self) -> None:
+    def _run_direct(self) -> None:
         """Run the direct method on the whole scan."""
-        measurement = self._choice.look_again()
+        measurement = self._choice.update_measurement()
         if measurement is not None:
             method, device = direct_method(measurement.kind), self._form["device"].value
             self._start(measurement, Settings.create(method=method, device=device))
 
     def _compare(self) -> None:
         """Run several methods on the slices around the current one."""
-        measurement = self._choice.look_again()
+        measurement = self._choice.update_measurement()
         if measurement is None or self._runner.running:
             return
-        part = self._selected(measurement, self._try_first.compared)
+        part = self._selected(measurement, self._quick_runs.compared)
         runs = side_by_side(part.kind, self._form.settings())
         start = partial(self._runner.run, partial(reconstruct_each, part, runs))
         self._launch("Comparison of methods", start, partial(self._add_compared, runs))
 
     def _selected(self, measurement: Measurement, slices: slice | None) -> Measurement:
-        """Some slices of a scan; the same ones are the same object, whose volumes share their contrast."""
+        """Return some slices of a scan; the same slices are the same object, whose volumes share their contrast."""
         if slices is None:
             return measurement
         whole, chosen, part = self._part
@@ -220,7 +220,7 @@ class ReconstructionWidget(QWidget):
 
     def _launch(self, name: str, start: Callable[[], None], finish: Callable[[Any], None]) -> None:
         """Start to work on the chosen scan; ``finish`` gets the result."""
-        self._source, self._hid_source, self._look = self._choice.layer, False, {}
+        self._source, self._hid_source, self._layer_style = self._choice.layer, False, {}
         self._finish = finish
         self._curves.clear()
         start()
@@ -241,7 +241,7 @@ class ReconstructionWidget(QWidget):
         self._activity.show_step(step)
         self._curves.show_step(step)
         if step.preview is not None and self._preview is not None and self._controls.live_preview.isChecked():
-            if not self._preview.started:  # Later it is the user's.
+            if not self._preview.started:  # Afterwards it is the user's.
                 self._hide_source()
             self._preview.show(step.preview)
 
@@ -250,16 +250,16 @@ class ReconstructionWidget(QWidget):
         preview, self._preview = self._preview, None
         stopped_with_preview = isinstance(outcome, Stopped) and self._controls.keep_preview.isChecked()
         if preview is not None and not stopped_with_preview:
-            self._look = preview.look
+            self._layer_style = preview.style
             preview.remove()
             self._bring_source_back()
         if isinstance(outcome, Done) and self._finish is not None:
             try:
                 self._finish(outcome.result)
-            except Exception as error:  # noqa: BLE001 - shown; napari or another plugin does not like the layer
+            except Exception as error:  # noqa: BLE001 - shown; napari or another plugin rejects the layer
                 outcome = Failed(error)
         if isinstance(outcome, Failed):
-            # The notification goes away; what is to be done stays. A bug's message tells nobody else anything.
+            # The notification disappears; the remedy stays. The message of a bug would not help the user.
             reason = f": {outcome.error}" if isinstance(outcome.error, D3IPError) else ""
             self._controls.show_stopped(f"Stopped by an error{reason}")
             show_failure(outcome.error, "Reconstruction")
@@ -277,7 +277,7 @@ class ReconstructionWidget(QWidget):
         self._controls.show_done(f"Done{early}", reconstruction.metrics)
 
     def _add_compared(self, runs: list[Settings], results: list[Reconstruction]) -> None:
-        """Show the volumes, and nothing else, side by side."""
+        """Show the volumes side by side, and hide the others."""
         for layer in self._viewer.layers:
             layer.visible = False
         for asked, reconstruction in zip(runs, results, strict=False):
@@ -289,7 +289,7 @@ class ReconstructionWidget(QWidget):
     def _add(self, asked: Settings, reconstruction: Reconstruction) -> None:
         layer = Layer.create(*reconstruction.to_layer())
         self._viewer.add_layer(layer)
-        share_contrast(self._viewer.layers, layer, self._look)
+        share_contrast(self._viewer.layers, layer, self._layer_style)
         self._estimate.learn(asked, reconstruction)
 
     def _hide_source(self) -> None:
@@ -307,7 +307,7 @@ def _release(
     runner: Runner,
     activity: Activity,
     estimate: EstimateLine,
-    listeners: Iterable[TryFirst | MeasurementChoice | RunControls | ResultPanel],
+    listeners: Iterable[QuickRuns | MeasurementChoice | RunControls | ResultPanel],
 ) -> None:
     runner.abandon()
     activity.end()

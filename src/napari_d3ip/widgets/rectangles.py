@@ -1,6 +1,6 @@
-"""Rectangles that the user draws over slices of a scan, in any Shapes layer.
+"""Slices selected by rectangles in a Shapes layer.
 
-Knows napari's layers only.
+Handles napari's layers only.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from napari_d3ip.widgets.layers import slice_axis
 
 
 def has_shapes(viewer: ViewerModel) -> bool:
-    """Whether there is a layer for rectangles, drawn or not."""
+    """Return whether there is a layer for rectangles, even if empty."""
     return any(isinstance(layer, Shapes) for layer in viewer.layers)
 
 
 def slices_under(viewer: ViewerModel, scan: Layer, count: int) -> tuple[int, int] | None:
-    """First and last slice that the rectangles of one layer reach; None where they reach none.
+    """Return the first and last slice that the rectangles of one layer cover, or None.
 
     Parameters
     ----------
     viewer : ViewerModel
-        Whose selected Shapes layer counts, or the topmost one that has rectangles.
+        Viewer; its selected Shapes layer is used, or the topmost one with rectangles.
     scan : Layer
         Layer of the scan.
     count : int
-        Slices of the scan.
+        Number of slices of the scan.
     """
     drawn = [layer for layer in viewer.layers if isinstance(layer, Shapes) and _corners(layer)]
     selected = [layer for layer in drawn if layer in viewer.layers.selection]
@@ -40,7 +40,7 @@ def slices_under(viewer: ViewerModel, scan: Layer, count: int) -> tuple[int, int
 
 
 def _corners(layer: Shapes) -> list[tuple[float, ...]]:
-    """Of all rectangles, in the world; a layer of two axes does not say at which z they are."""
+    """Return the corners of all rectangles in the world; a layer of two axes does not give their z."""
     if layer.ndim < 3:
         return []
     drawn = zip(layer.data, layer.shape_type, strict=True)

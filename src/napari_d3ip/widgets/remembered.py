@@ -1,9 +1,9 @@
-"""The settings last used, from one session to the next.
+"""Keep the last settings from one session to the next.
 
-One JSON file in the user's configuration folder: for each kind of measurement the methods, the last one used last,
-and for each of these the settings that differ from the preset's; never adapters, which are of one scan. Not in
-napari's own plugin settings (`preferences`), which are a fixed list of single values. Knows the settings model, no Qt;
-a file that cannot be read or written is no reason not to work.
+One JSON file in the user's configuration folder: for each kind of measurement the methods, the most recent one last,
+and for each of these the settings that differ from the preset's; never adapters, which belong to one scan. napari's
+own plugin settings (`preferences`) are a fixed list of single values. Handles the settings model, no Qt; a file that
+cannot be read or written is ignored.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from napari_d3ip.settings import Settings
 
 logger = logging.getLogger(__name__)
 OF_ONE_SCAN = ("adapter",)
-"""Settings that are for the scan they were made for, and are to be chosen anew for another."""
+"""Settings that belong to one scan, and are not kept for another."""
 
 
 def settings_file() -> Path:
-    """Where settings are remembered; it need not exist."""
+    """Return the path of the file of settings; it need not exist."""
     return user_config_path("napari-d3ip", appauthor=False) / "last_settings.json"
 
 
 def recall(kind: str, method: str | None = None) -> Settings | None:
-    """Settings last used for a kind of measurement, with ``method`` if one is given; None if there are none."""
+    """Return the last settings for a kind of measurement, with ``method`` if one is given; None if there are none."""
     methods = _read().get(kind, {})
     if method is None:
         method = next(reversed(methods), None)
@@ -45,7 +45,7 @@ def recall(kind: str, method: str | None = None) -> Settings | None:
 
 
 def remember(kind: str, settings: Settings) -> None:
-    """Keep ``settings`` as those last used for a kind of measurement and their method, but for `OF_ONE_SCAN`."""
+    """Keep ``settings`` as the last ones for a kind of measurement and their method, without `OF_ONE_SCAN`."""
     usual = Settings.of_preset(settings.preset, kind, {"method": settings.method})
     changed = settings.model_dump(mode="json", exclude={"method", *OF_ONE_SCAN})
     changed = {name: value for name, value in changed.items() if value != getattr(usual, name)}
@@ -55,7 +55,7 @@ def remember(kind: str, settings: Settings) -> None:
 
 
 def forget(kind: str, method: str) -> None:
-    """Go back to the defaults for a kind of measurement and a method."""
+    """Return to the defaults for a kind of measurement and a method."""
     if recall(kind, method) is not None:
         _keep(kind, method, {})
 
@@ -69,7 +69,7 @@ def _keep(kind: str, method: str, changed: dict[str, Any]) -> None:
         with replacing(path) as part:
             part.write_text(json.dumps({**known, kind: {**methods, method: changed}}, indent=1))
     except (OSError, D3IPError) as error:
-        logger.warning("Settings are not remembered: %s", error)
+        logger.warning("Settings cannot be saved: %s", error)
 
 
 def _read() -> dict[str, dict[str, dict[str, Any]]]:

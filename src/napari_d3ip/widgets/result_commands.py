@@ -1,6 +1,6 @@
-"""What the Layers menu and the command palette offer for the selected result.
+"""Commands of the Layers menu and the command palette for the selected result.
 
-Knows the viewer's window, the dock widget, and how to find one from the other.
+Handles the viewer's window, the dock widget, and how to find one from the other.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ PLUGIN, WIDGET = "napari-d3ip", "D3IP reconstruction"
 
 
 def copy_as_python() -> None:
-    """Put Python that gives the selected result into the clipboard."""
+    """Copy Python code that reproduces the selected result."""
     _with_result(result_texts.copy_as_python)
 
 
 def copy_as_command() -> None:
-    """Put the command line that gives the selected result into the clipboard."""
+    """Copy the command line that reproduces the selected result."""
     _with_result(result_texts.copy_as_command)
 
 
@@ -41,12 +41,12 @@ def save_adapter() -> None:
 
 
 def run_again() -> None:
-    """Put the settings of the selected result into the dock widget, and run."""
+    """Load the settings of the selected result into the dock widget, and run."""
     _with_result(lambda _: _dock_widget().results.run_again())
 
 
 def add_residual() -> None:
-    """Add what the selected result fails to explain of its scan."""
+    """Add the residual of the selected result."""
     _with_result(lambda _: _dock_widget().results.add_residual())
 
 
@@ -60,14 +60,14 @@ def _with_result(act: Callable[[Reconstruction], Any]) -> None:
     layer = None if viewer is None else viewer.layers.selection.active
     result = None if layer is None else result_of(layer)
     if result is None:
-        error = D3IPError("Select the layer of a reconstructed volume first; what was made of one is none.")
+        error = D3IPError("Select the layer of a reconstructed volume first, not a layer derived from one.")
         show_failure(error, "Result")
         return
     act(result)
 
 
 def _dock_widget() -> ReconstructionWidget:
-    """The dock widget of the viewer, opened if it is not there."""
+    """Return the dock widget of the viewer; open it if necessary."""
     window = current_viewer().window
     for widget in window.dock_widgets.values():
         if isinstance(widget, ReconstructionWidget):

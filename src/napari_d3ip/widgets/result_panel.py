@@ -1,6 +1,6 @@
-"""What can be done with a result: run it again, take it elsewhere, look at its residual and uncertainty, compare it.
+"""Panel for a result: run it again, export it, add its residual and uncertainty, compare it.
 
-Knows the layers of results and the engine's thread; nothing of the form and the run that made them.
+Handles the layers of results and the engine's thread; no forms, and no runs that made them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from napari_d3ip.measurement import ComplexArray, FloatArray, KSpace
 from napari_d3ip.metrics import check_reference, fourier_shell_correlation, psnr, ssim
 from napari_d3ip.reconstruction import Control, Reconstruction, Step, Uncertainty, iter_uncertainty
 from napari_d3ip.widgets.comparison import Comparison, Score
-from napari_d3ip.widgets.figures import in_words
+from napari_d3ip.widgets.figures import format_metrics
 from napari_d3ip.widgets.layers import (
     KEY,
     LayerTuple,
@@ -33,7 +33,6 @@ from napari_d3ip.widgets.layers import (
     uncertainty_layers,
     volume_of,
 )
-from napari_d3ip.widgets.looks import CalmWheel
 from napari_d3ip.widgets.notify import show_failure
 from napari_d3ip.widgets.opening import complete
 from napari_d3ip.widgets.result_texts import copy_as_command, copy_as_python, save_adapter, save_settings
@@ -41,6 +40,7 @@ from napari_d3ip.widgets.runner import Done, Failed, Outcome, Runner, Steps
 from napari_d3ip.widgets.save_dialogs import save_volume
 from napari_d3ip.widgets.saved_layers import absence
 from napari_d3ip.widgets.shared_contrast import share_contrast
+from napari_d3ip.widgets.style import WheelFilter
 
 SEEDS = 4
 MOST_SEEDS = 64
@@ -69,17 +69,17 @@ _BUTTONS = {
 
 
 class ResultPanel(QWidget):
-    """Buttons for the result layer that was selected last; hidden while there is none.
+    """Buttons for the result layer selected last; hidden while there is none.
 
     Parameters
     ----------
     viewer : ViewerModel
-        Whose layers to work on.
+        Viewer whose layers to work on.
 
     Signals
     -------
     run_again_clicked(Reconstruction)
-        The button, with the result.
+        The button was clicked, for this result.
     adapter_saved(Path)
         Adapters were written to this folder.
     """
@@ -100,7 +100,7 @@ class ResultPanel(QWidget):
         self._seeds = QSpinBox(objectName="seeds", minimum=2, maximum=MOST_SEEDS, value=SEEDS, suffix=" seeds")
         self._seeds.setToolTip("Number of samples; each takes as long as the reconstruction.")
         self._seeds.setAccessibleName("Seeds")
-        self._wheel = CalmWheel()
+        self._wheel = WheelFilter()
         self._wheel.protect(self._seeds)
         self._comparison = Comparison(viewer)
         self._progress = QProgressBar(objectName="work_progress")
@@ -123,7 +123,7 @@ class ResultPanel(QWidget):
         title, rows, work = QHBoxLayout(), QVBoxLayout(), QHBoxLayout()
         title.addWidget(self._title, stretch=1)
         title.addWidget(self._buttons["run_again"])
-        # Rows that make the dock no wider than it is without a result.
+        # Rows no wider than the dock without a result.
         placed = (
             ("save_volume", "save_settings"),
             ("copy_python", "copy_command"),
@@ -162,11 +162,11 @@ class ResultPanel(QWidget):
 
     @property
     def result(self) -> Reconstruction | None:
-        """The result that the buttons are for."""
+        """Return the result that the buttons apply to."""
         return None if self._layer is None else result_of(self._layer)
 
     def show_for(self, layer: Layer | None) -> None:
-        """Offer what can be done with ``layer``, a result."""
+        """Offer what applies to ``layer``, a result."""
         self._layer = layer
         self._comparison.show_for(layer)
         self._describe()
@@ -175,7 +175,7 @@ class ResultPanel(QWidget):
         self.setVisible(layer is not None)
 
     def _current(self) -> Reconstruction | None:
-        """`result`; says so where the layer's data were changed, and are no longer those of the run."""
+        """Return `result`; show an error if the layer's data were changed after the run."""
         result = self.result
         if result is None and self._layer is not None:
             changed = f"“{self._layer.name}” was changed after the run, so it is no longer its result; run again."
@@ -189,7 +189,7 @@ class ResultPanel(QWidget):
             self.run_again_clicked.emit(result)
 
     def save_volume(self) -> None:
-        """Ask for a file, and write the volume with what belongs to it."""
+        """Ask for a file, and write the volume with its metadata."""
         if self._layer is not None:
             save_volume(self._layer, self)
 
@@ -201,13 +201,13 @@ class ResultPanel(QWidget):
             self.adapter_saved.emit(folder)
 
     def add_residual(self) -> None:
-        """Compute what the volume fails to explain, and add it as a layer."""
+        """Compute the residual of the scan, and add it as a layer."""
         result = self._current()
         if result is None or not self._has_scan(result, "Residual"):
             return
 
         def show(residual: FloatArray | ComplexArray) -> None:
-            for other in self._viewer.layers:  # They would lie under the residual, which is no picture of the object.
+            for other in self._viewer.layers:  # They would lie under the residual.
                 if other.metadata.get(KEY, {}).get("measurement") is result.measurement:
                     other.visible = False
             self._add(residual_layer(residual, result))
@@ -222,12 +222,12 @@ class ResultPanel(QWidget):
             self._start("Uncertainty", lambda control: work(control=control), self._add_uncertainty)
 
     def abandon(self) -> None:
-        """Cancel what is computed: nobody is left to look."""
+        """Cancel the computation; its result is no longer needed."""
         self._runner.abandon()
         self._show_work(None)
 
     def release(self) -> None:
-        """Cancel, and listen to the viewer no longer."""
+        """Cancel, and disconnect from the viewer."""
         self._runner.abandon()
         self._comparison.release()
         self._viewer.layers.selection.events.active.disconnect(self._follow)
@@ -236,18 +236,18 @@ class ResultPanel(QWidget):
         self._viewer.layers.events.renamed.disconnect(self._describe)
 
     def _follow(self) -> None:
-        """The last result that was selected stays while something else is."""
+        """Update on selection; the last selected result stays while another layer is selected."""
         layer = self._viewer.layers.selection.active
         if layer is not None and result_of(layer) is not None:
             self.show_for(layer)
 
     def _complete(self, event: Any) -> None:
-        """A result that napari's own reader has opened is one all the same."""
+        """Restore the metadata of a result that napari's own reader has opened."""
         if complete(event.value, self._viewer) and event.value is self._viewer.layers.selection.active:
             self._follow()
 
     def _let_go(self, event: Any) -> None:
-        if event.value == self._layer:  # Not the same object: napari gives plugins proxies of its layers.
+        if event.value == self._layer:  # Not the same object: napari passes proxies of its layers to plugins.
             self.show_for(None)
             self._follow()
 
@@ -269,7 +269,7 @@ class ResultPanel(QWidget):
         self._start("Comparison", partial(_scores, volumes), self._comparison.show_scores)
 
     def _start(self, name: str, work: Callable[[Control], Steps], show: Callable[[Any], None]) -> None:
-        """Run ``work`` in the thread, then ``show`` what it gives."""
+        """Run ``work`` in the thread, then pass its result to ``show``."""
         if self._runner.running:
             busy = f"{name}: {self._name.lower()} is being computed; wait for it or cancel it."
             show_failure(SettingsError(busy), name)
@@ -291,7 +291,7 @@ class ResultPanel(QWidget):
             show_failure(outcome.error, self._name)
 
     def _show_work(self, status: str | None) -> None:
-        """Show that something is computed, or that nothing is."""
+        """Show that a computation runs, or that none does."""
         self._progress.setRange(0, 0 if status else 1)
         self._progress.setFormat(status or "")
         for part in (self._progress, self._stop):
@@ -299,7 +299,7 @@ class ResultPanel(QWidget):
         self._offer()
 
     def _offer(self) -> None:
-        """Show the result's figures, enable what can be done with it now, and say what cannot for lack of its scan."""
+        """Show the result's metrics, enable what is possible, and explain what is not without its scan."""
         result, idle = self.result, self._stop.isHidden()
         reason = "" if result is None else absence(result.measurement)
         has_phase = result is None or result.phase is not None or not isinstance(result.measurement, KSpace)
@@ -307,13 +307,13 @@ class ResultPanel(QWidget):
         self._buttons["uncertainty"].setEnabled(idle and not reason)
         self._buttons["residual"].setEnabled(idle and not reason and has_phase)
         self._comparison.setEnabled(idle)
-        self._figures.setText("" if result is None else in_words(result.metrics))
+        self._figures.setText("" if result is None else format_metrics(result.metrics))
         self._figures.setVisible(bool(self._figures.text()))
         self._absence.setText(reason or ("" if has_phase else NO_PHASE))
         self._absence.setVisible(bool(self._absence.text()))
 
     def _has_scan(self, result: Reconstruction, doing: str) -> bool:
-        """Whether something can be computed of the scan of a result; says why not."""
+        """Return whether the scan of a result is available; otherwise show why not."""
         reason = absence(result.measurement)
         if reason:
             show_failure(MeasurementError(reason), doing)
@@ -331,7 +331,7 @@ class ResultPanel(QWidget):
 
 @dataclass(frozen=True)
 class _Volume:
-    """What is compared of a layer, and with what."""
+    """Data of a layer to compare, and the reference."""
 
     name: str
     data: FloatArray

@@ -1,6 +1,6 @@
-"""What is kept of a result beside its volume: its run as text, in the clipboard or a file, and its adapters.
+"""Save or copy a result without its volume: its run as text, its settings, its adapters.
 
-Knows Qt's clipboard and dialogs; nothing of viewers and layers.
+Handles Qt's clipboard and dialogs; no viewers, no layers.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from napari_d3ip.widgets.notify import show_failure
 
 
 def copy_as_python(result: Reconstruction) -> None:
-    """Put Python that gives the result into the clipboard."""
+    """Copy Python code that reproduces the result."""
     _copy(as_python(result.measurement, result.settings), "Python", result)
 
 
 def copy_as_command(result: Reconstruction) -> None:
-    """Put the command line that gives the result into the clipboard."""
+    """Copy the command line that reproduces the result."""
     _copy(as_command(result.measurement, result.settings), "command", result)
 
 
@@ -38,7 +38,7 @@ def save_settings(result: Reconstruction, parent: QWidget | None = None) -> None
     try:
         path.write_text(as_json(result.settings), encoding="utf-8")
     except OSError as error:
-        failure = FileError(f"{path} cannot be written ({error.strerror}); choose another place.")
+        failure = FileError(f"{path} cannot be written ({error.strerror}); choose another folder.")
         show_failure(failure, "Save settings")
     else:
         show_info(f"Saved {path}.")
@@ -47,9 +47,9 @@ def save_settings(result: Reconstruction, parent: QWidget | None = None) -> None
 def save_adapter(result: Reconstruction, parent: QWidget | None = None) -> Path | None:
     """Ask for a name, and write the adapters of the result there as a PEFT folder; None if nothing was written.
 
-    The proposed folder is where the adapters are that the form offers for scans of the same kind.
+    The proposed folder holds the adapters that the form offers for scans of the same kind.
     """
-    with contextlib.suppress(OSError):  # The dialog begins elsewhere then.
+    with contextlib.suppress(OSError):  # The dialog then begins elsewhere.
         installed_folder().mkdir(parents=True, exist_ok=True)
     proposed = installed_folder() / f"{Path(result.measurement.source).stem}_{result.settings.method}"
     chosen, _ = QFileDialog.getSaveFileName(parent, "Save adapter", str(proposed))
@@ -60,11 +60,11 @@ def save_adapter(result: Reconstruction, parent: QWidget | None = None) -> Path 
     except D3IPError as error:
         show_failure(error, "Save adapter")
         return None
-    show_info("Saved: the next scan of this kind can start from it, see adapter in the form.")
+    show_info("Saved. The next scan of this kind can start from it; see adapter in the form.")
     return Path(chosen)
 
 
 def _copy(text: str, kind: str, result: Reconstruction) -> None:
-    early = "# The run was stopped early; this goes to its end.\n" if result.metrics.get("stopped_early") else ""
+    early = "# The run was stopped early; this code runs to the end.\n" if result.metrics.get("stopped_early") else ""
     QApplication.clipboard().setText(early + text)
-    show_info(f"The {kind} of this result is in the clipboard.")
+    show_info(f"Copied the {kind} of this result to the clipboard.")

@@ -1,6 +1,6 @@
-"""The owner of a thread of the engine: starts it, steers it, and reports on the main thread.
+"""Own a thread of the engine: start it, control it, and report on the main thread.
 
-Knows the engine and the worker, no viewer and no other widget. Only the thread imports torch.
+Handles the engine and the worker; no viewers, no other widgets. Only the thread imports torch.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from napari_d3ip.settings import Settings
 from napari_d3ip.widgets.preferences import preferences
 
 PREVIEW_INTERVAL = 0.2
-"""Least seconds between two previews."""
+"""Minimum seconds between two previews."""
 STEP_INTERVAL = 40
-"""Least milliseconds between two reports."""
+"""Minimum milliseconds between two reports."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """The run ended with a result: of a reconstruction, a `Reconstruction`."""
+    """The run ended with a result, for a reconstruction a `Reconstruction`."""
 
     result: Any
 
@@ -56,10 +56,10 @@ class Runner(QObject):
     Signals
     -------
     stepped(Step)
-        After a step; its preview is left out if the last one is less than `PREVIEW_INTERVAL` old. Of steps that come
-        quicker than `STEP_INTERVAL` only the last is told, and those of adaptation, each of which has its losses.
+        A step ended; its preview is omitted if the last one is less than `PREVIEW_INTERVAL` old. Of steps faster than
+        `STEP_INTERVAL`, only the last is reported, and those of adaptation, each of which has losses.
     ended(Outcome)
-        Once a run, unless it was abandoned.
+        Emitted once a run, unless it was abandoned.
     """
 
     stepped = Signal(object)
@@ -74,7 +74,7 @@ class Runner(QObject):
 
     @property
     def running(self) -> bool:
-        """Whether a run is under way."""
+        """Return whether a run is in progress."""
         return self._control is not None
 
     def start(self, measurement: Measurement, settings: Settings) -> None:
@@ -95,7 +95,7 @@ class Runner(QObject):
         worker.start()
 
     def cancel(self) -> None:
-        """Stop within an inner iteration and discard."""
+        """Stop within an inner iteration and discard the result."""
         if self._control is not None:
             self._control.cancel()
 
@@ -105,17 +105,17 @@ class Runner(QObject):
             self._control.keep()
 
     def pause(self, on: bool) -> None:
-        """Hold the run, or let it go on."""
+        """Pause or resume the run."""
         if self._control is not None:
             self._control.pause() if on else self._control.resume()
 
     def abandon(self) -> None:
-        """Cancel and report nothing more: nobody is left to listen."""
+        """Cancel, and report nothing more."""
         self.cancel()
         self._control = None
         self._waiting.clear()
 
-    # What an abandoned run still has queued carries another control and is dropped.
+    # Queued reports of an abandoned run carry another control and are dropped.
     def _report_step(self, control: Control, step: Step) -> None:
         if control is self._control:
             self._waiting.append(step)
@@ -126,7 +126,7 @@ class Runner(QObject):
         waiting, self._waiting = self._waiting, []
         if waiting:
             self._timer.start()
-            for step in _thinned(waiting):
+            for step in _thin_out(waiting):
                 self.stepped.emit(step)
 
     def _report_end(self, control: Control, outcome: Outcome) -> None:
@@ -137,10 +137,10 @@ class Runner(QObject):
 
 
 def _work(work: Callable[[Control], Steps], control: Control, threads: int) -> Generator[Step, None, Outcome]:
-    """Body of the thread; returns errors, since napari's workers must not raise."""
+    """Run the work in the thread; return errors, since napari's workers must not raise."""
     try:
         _use_threads(threads)
-        return Done((yield from _with_few_previews(work(control))))
+        return Done((yield from _limit_previews(work(control))))
     except Cancelled:
         return Stopped()
     except Exception as error:  # noqa: BLE001 - shown by the widget
@@ -148,21 +148,21 @@ def _work(work: Callable[[Control], Steps], control: Control, threads: int) -> G
 
 
 def _use_threads(wanted: int) -> None:
-    """Let torch use so many threads; 0 leaves a core to the interface."""
+    """Set torch's number of threads; 0 leaves a core to the interface."""
     import torch
 
     torch.set_num_threads(wanted or max(1, (os.cpu_count() or 2) - 1))
 
 
-def _thinned(steps: list[Step]) -> list[Step]:
-    """The last of some steps, with the last preview, and those of adaptation."""
+def _thin_out(steps: list[Step]) -> list[Step]:
+    """Keep the last of some steps, with the last preview, and those of adaptation."""
     *before, last = steps
     previews = [step.preview for step in steps if step.preview is not None]
     kept = [replace(step, preview=None) for step in before if step.phase == "adaptation"]
     return [*kept, replace(last, preview=previews[-1] if previews else None)]
 
 
-def _with_few_previews(steps: Steps) -> Steps:
+def _limit_previews(steps: Steps) -> Steps:
     shown = float("-inf")
 
     def thinned(step: Step) -> Step:

@@ -1,6 +1,6 @@
-"""*Save volume…* and *Save scan…*: a dialog of our own, since that of napari begins with a writer that keeps nothing.
+"""Dialogs *Save volume…* and *Save scan…*; napari's own dialog preselects a writer without metadata.
 
-Knows Qt's dialogs and napari's layers; nothing of docks and runs.
+Handles Qt's dialogs and napari's layers; no docks, no runs.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ _ENDINGS = {".h5", ".hdf5", ".npy", ".npz", ".tif", ".tiff", ".mat", ".nxs", ".c
 
 
 def save_volume(layer: Layer, parent: QWidget | None = None) -> Path | None:
-    """Ask for a file, and write the volume of ``layer`` there with all that belongs to it.
+    """Ask for a file, and write the volume of ``layer`` there with all its metadata.
 
     Parameters
     ----------
     layer : Layer
-        A volume (z, y, x).
+        Layer of a volume (z, y, x).
     parent : QWidget, optional
-        Of the dialog.
+        Parent of the dialog.
 
     Returns
     -------
     Path or None
-        What was written; None if the dialog was dismissed, or the file cannot be written, which is told.
+        Path of the file; None if the dialog was dismissed, or the file cannot be written, which is shown.
     """
 
     def write(path: str) -> list[str]:
@@ -58,7 +58,7 @@ def save_volume(layer: Layer, parent: QWidget | None = None) -> Path | None:
     written = _save(layer.name, write, "Save volume", VOLUME_ENDING, _VOLUMES, parent)
     if written:
         names = " and ".join(path.name for path in written)
-        show_info(f"Saved {names}, {_kept(layer, written[0])}.")
+        show_info(f"Saved {names}, {_describe_kept(layer, written[0])}.")
     return written[0] if written else None
 
 
@@ -76,15 +76,15 @@ def save_scan(measurement: Measurement, parent: QWidget | None = None) -> Path |
     return written[0] if written else None
 
 
-def _kept(layer: Layer, path: Path) -> str:
-    """What of a volume is in the file, in words."""
+def _describe_kept(layer: Layer, path: Path) -> str:
+    """Describe what a file keeps of a volume."""
     grid = grid_of(layer)
     if not is_as_made(layer.metadata, layer.data):
         size = "its voxel size is not known" if grid.voxel_size is None else "with voxel size"
         return f"{size}; without settings, since the layer was changed after the run"
     kept = "with settings; its voxel size is not known" if grid.voxel_size is None else "with voxel size and settings"
     if grid.position.orientation is not None and ".nii" not in path.name.lower():
-        kept += "; other programs than this one see how it is turned in NIfTI files only"
+        kept += "; other programs read its orientation from NIfTI files only"
     return kept
 
 
@@ -114,13 +114,13 @@ def _save(
 
 
 def _file_name(name: str) -> str:
-    """Name of a layer as that of a file, without the ending of the file that it was read from."""
+    """Return the name of a layer as a file name, without the ending of the file that it was read from."""
     kept = "".join("_" if letter in _NOT_IN_NAMES else letter for letter in name)
     stem, dot, ending = kept.rpartition(".")
     return stem if dot and f".{ending}".lower() in _ENDINGS else kept
 
 
 def _may_replace(path: Path, title: str, parent: QWidget | None) -> bool:
-    """Ask; the dialog has asked for the name without the ending only."""
+    """Ask before replacing a file; the dialog checked the name without the ending only."""
     answer = QMessageBox.question(parent, title, f"{path.name} already exists. Do you want to replace it?")
     return bool(answer == QMessageBox.StandardButton.Yes)

@@ -1,6 +1,6 @@
-"""The button *Save scan…* beside the scan that is chosen.
+"""Button *Save scan…* beside the chosen scan.
 
-Knows a scan; nothing of layers and how it was chosen.
+Handles a scan; no layers.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ class SaveScan(QWidget):
 
     Parameters
     ----------
-    look_again : callable
-        Returns the scan as it is when the button is pressed, or None.
+    update_measurement : callable
+        Returns the current scan when the button is clicked, or None.
     """
 
-    def __init__(self, look_again: Callable[[], Measurement | None]) -> None:
+    def __init__(self, update_measurement: Callable[[], Measurement | None]) -> None:
         super().__init__()
-        self._look_again = look_again
+        self._update_measurement = update_measurement
         button = QPushButton("Save scan…", objectName="save_scan")
-        button.setToolTip("Write the scan with its geometry, to be opened again without a question.")
+        button.setToolTip("Write the scan with its geometry, so that it opens again without questions.")
         button.clicked.connect(self._save)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -34,7 +34,7 @@ class SaveScan(QWidget):
         self.hide()
 
     def _save(self) -> None:
-        scan = self._look_again()
+        scan = self._update_measurement()
         if scan is not None:
             save_scan(scan, self)
 

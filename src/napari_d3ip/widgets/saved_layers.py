@@ -1,6 +1,6 @@
-"""Layers of volumes that this package wrote: results come back as results.
+"""Restore layers from volumes that this package wrote; results become results again.
 
-Knows files and layers; neither Qt nor the viewer.
+Handles files and layers; no Qt, no viewer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from napari_d3ip.settings import Settings
 from napari_d3ip.widgets.layers import CONTENT, KEY, QUANTITY, LayerTuple
 
 _BESIDE_METRICS = ("settings", "history", "source", "part", "seeds", QUANTITY)
-_LOOKS: dict[str, dict[str, Any]] = {
+_STYLES: dict[str, dict[str, Any]] = {
     "phase": {"colormap": "twilight", "contrast_limits": (-math.pi, math.pi)},
     "uncertainty": {"colormap": "inferno"},
     "residual": {"colormap": "coolwarm"},
@@ -37,17 +37,17 @@ def saved_layer(
     Parameters
     ----------
     path : Path
-        The file.
+        File to read.
     is_open : iterable of measurements
-        Scans that are there already, one of which may be that of the result.
+        Open scans, one of which may be that of the result.
     load_sample : callable, optional
-        Gives a bundled scan by its name.
+        Loads a bundled scan by its name.
 
     Returns
     -------
     tuple
-        Data, attributes and ``"image"``, placed as it was saved. Of a result, ``metadata["napari_d3ip"]`` is that of
-        the layer that was saved; its measurement is an `AbsentScan` if the scan cannot be found.
+        Data, attributes and ``"image"``, placed as saved. For a result, ``metadata["napari_d3ip"]`` is that of the
+        saved layer; its measurement is an `AbsentScan` if the scan cannot be found.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def saved_layer(
         If the file cannot be read.
     """
     volume, phase = load_saved(path)
-    with reading(path, "a result"):  # Nobody knows who wrote down what is in it.
+    with reading(path, "a result"):  # The content of the file's notes is not trusted.
         return _layer(path, volume, phase, partial(find_scan, volume, is_open, load_sample))
 
 
@@ -69,7 +69,7 @@ def _layer(
     quantity = volume.metadata.get(QUANTITY) or ("phase" if volume.metadata.get("part") == "phase" else None)
     if quantity is not None:
         entry |= {QUANTITY: quantity}
-        attributes |= _LOOKS.get(quantity, {})
+        attributes |= _STYLES.get(quantity, {})
         if quantity not in attributes["name"]:
             attributes["name"] += f" {quantity}"
     entry |= {"measurement": scan(), "phase": phase, CONTENT: array_digest(volume.data)}
@@ -77,7 +77,7 @@ def _layer(
 
 
 def volume_attributes(volume: Volume) -> dict[str, Any]:
-    """Axes, position, scale and units of the layer of a volume."""
+    """Return axes, position, scale and units of the layer of a volume."""
     attributes: dict[str, Any] = {"axis_labels": ["z", "y", "x"], **volume.belongings.position.in_napari()}
     if volume.voxel_size is not None:
         attributes |= {"scale": volume.voxel_size, "units": units_in_napari(volume.unit)}
@@ -85,12 +85,12 @@ def volume_attributes(volume: Volume) -> dict[str, Any]:
 
 
 def absence(measurement: Measurement | AbsentScan) -> str:
-    """Why nothing can be computed of the scan of a result; empty if it is there."""
+    """Return why the scan of a result is missing; empty if it is available."""
     return measurement.reason if isinstance(measurement, AbsentScan) else ""
 
 
 def _entry(volume: Volume) -> dict[str, Any] | None:
-    """Settings, metrics and history of a result; None of other volumes, and of settings that nobody knows any more."""
+    """Return settings, metrics and history of a result; None for other volumes, and for unknown settings."""
     kept = volume.metadata
     if "settings" not in kept or "history" not in kept:
         return None

@@ -1,6 +1,6 @@
-"""Image layers as files: results and other volumes with all that belongs to them, scans with their geometry.
+"""Write image layers to files: results and other volumes with all metadata, scans with their geometry.
 
-Knows the layers' data and attributes as napari's writers get them; neither Qt nor the viewer.
+Handles the layers' data and attributes as napari's writers get them; no Qt, no viewer.
 """
 
 from __future__ import annotations
@@ -31,36 +31,36 @@ def with_ending(path: str, ending: str) -> str:
 
 
 def write_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """Write an image layer: a scan with its geometry, anything else as a volume with what belongs to it.
+    """Write an image layer: a scan with its geometry, other layers as a volume with metadata.
 
-    A scan whose data were changed is written as it is now, while they fit its geometry; a result whose data were
-    changed is none any more, and keeps its name and position only.
+    A scan with changed data is written with these data, if they fit its geometry; a result with changed data is
+    written as a plain volume with its name and position.
 
     Parameters
     ----------
     path : str
-        Its ending says the format; without one a volume becomes .tif, a scan .npz.
+        File to write; the ending selects the format, by default .tif for a volume and .npz for a scan.
     data : array_like
         Shape (z, y, x).
     attributes : dict
-        Of the layer, as napari gives them to writers.
+        Attributes of the layer as napari passes them to writers.
 
     Returns
     -------
     list of str
-        What was written: the path, and for MR images that of the phase.
+        Written files: the path, and for MR images that of the phase.
 
     Raises
     ------
     D3IPError
-        If it is no volume, or the file cannot be written; then nothing is.
+        If it is not a volume, or the file cannot be written; no file is left then.
     """
     if attributes.get("rgb"):
-        raise MeasurementError(f"volume: '{attributes['name']}' is a colour picture; choose another layer or writer.")
+        raise MeasurementError(f"volume: '{attributes['name']}' is a colour image; choose another layer or writer.")
     measurement = _scan_shown(data, attributes)
     chosen, path = path, with_ending(path, VOLUME_ENDING if measurement is None else SCAN_ENDING)
-    if chosen != path and Path(path).exists():  # No dialog has asked about that one.
-        raise FileError(f"{Path(path).name} is there already; choose another name, or that one with its ending.")
+    if chosen != path and Path(path).exists():  # No dialog has asked about this name.
+        raise FileError(f"{Path(path).name} exists already; choose another name, or add the ending to replace it.")
     # A stack of images is a volume, too.
     if measurement is None or (isinstance(measurement, ImageStack) and not path.lower().endswith(SCAN_ENDING)):
         return _write_volume(path, data[0] if attributes.get("multiscale") else data, attributes)
@@ -69,7 +69,7 @@ def write_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
 
 
 def _scan_shown(data: Any, attributes: dict[str, Any]) -> Measurement | None:
-    """Scan that a layer shows, with its data as they are now; None where these are no scan, or no longer."""
+    """Return the scan that a layer shows, with its current data; None if they are not a scan, or no longer one."""
     if attributes.get("multiscale"):
         return None
     measurement = measurement_in(attributes["metadata"], data)
@@ -102,7 +102,7 @@ def write_scan(path: str, measurement: Measurement) -> None:
     Raises
     ------
     D3IPError
-        If it has an operator, or the file cannot be written; then nothing is.
+        If it has an operator, or the file cannot be written; no file is left then.
     """
     match measurement:
         case Sinogram():
@@ -112,4 +112,6 @@ def write_scan(path: str, measurement: Measurement) -> None:
         case ImageStack():
             save_stack(path, measurement)
         case _:
-            raise MeasurementError(f"{measurement.source} has an operator, which no file can hold; save its results.")
+            raise MeasurementError(
+                f"{measurement.source} has an operator, which cannot be written to a file; save its results."
+            )

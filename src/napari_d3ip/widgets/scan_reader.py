@@ -1,6 +1,6 @@
-"""Reads a scan in a thread while the user is still answering, and pictures it.
+"""Read a scan in a thread while the user fills in a form, and draw a picture of it.
 
-Knows the readers and the worker; no viewer and no other widget.
+Handles the readers and the worker; no viewers, no other widgets.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_d3ip.io import ReadOptions, read
 from napari_d3ip.measurement import Measurement
-from napari_d3ip.widgets.first_look import Picture, picture
 from napari_d3ip.widgets.layer_source import LayerSource
+from napari_d3ip.widgets.scan_summary import Picture, picture
 
 DELAY = 300
 """Milliseconds without another change before a scan is read."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """The file could be read."""
+class ScanRead:
+    """The file was read."""
 
     measurement: Measurement
     picture: Picture
 
 
 @dataclass(frozen=True)
-class Unread:
+class ReadFailed:
     """The file could not be read, or leaves something open."""
 
     error: Exception
 
 
-Answer = Seen | Unread
+Answer = ScanRead | ReadFailed
 Source = str | LayerSource
 """Path of a file, or a layer."""
 
@@ -54,7 +54,7 @@ class ScanReader(QObject):
     Signals
     -------
     answered(Answer)
-        Once for the latest request, unless it was withdrawn.
+        Emitted once for the latest request, unless it was withdrawn.
     """
 
     answered = Signal(object)
@@ -67,17 +67,17 @@ class ScanReader(QObject):
         self._timer.timeout.connect(self._start)
 
     def request(self, source: Source, given: Mapping[str, Any], delay: int = DELAY) -> None:
-        """Read ``source`` with reading options after ``delay`` milliseconds, instead of what was requested before."""
+        """Read ``source`` with reading options after ``delay`` milliseconds, replacing earlier requests."""
         self._wanted = _Request(source, given)
         self._timer.start(delay)
 
     def withdraw(self) -> None:
-        """Answer nothing."""
+        """Drop the pending request."""
         self._wanted = None
 
     def _start(self) -> None:
         if self._busy or self._wanted is None:
-            return  # Two large scans at once may not fit into memory: the end of the running one starts the next.
+            return  # Two large scans may not fit into memory: the end of the running read starts the next.
         self._busy = True
         worker = create_worker(_read, self._wanted, _start_thread=False)
         worker.returned.connect(partial(self._finish, self._wanted))
@@ -92,10 +92,10 @@ class ScanReader(QObject):
 
 
 def _read(request: _Request) -> Answer:
-    """Body of the thread; returns errors, since napari's workers must not raise."""
+    """Read in the thread; return errors, since napari's workers must not raise."""
     try:
         options, source = ReadOptions.create(request.given), request.source
         measurement = source.read(options) if isinstance(source, LayerSource) else read(source, options)
-        return Seen(measurement, picture(measurement))
+        return ScanRead(measurement, picture(measurement))
     except Exception as error:  # noqa: BLE001 - shown by the widget
-        return Unread(error)
+        return ReadFailed(error)

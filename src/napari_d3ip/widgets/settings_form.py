@@ -1,6 +1,6 @@
-"""The form for `Settings`: a few fields that everybody sets, and all others.
+"""Form for `Settings`: a few basic fields, and all others.
 
-Knows the settings model and what it becomes for a scan; nothing of viewers or runs. Imports no torch.
+Handles the settings model and its resolution for a scan; no viewers, no runs, no torch.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from napari_d3ip.widgets.prior_preview import PriorPreview
 BASIC = ("method", "preset", "task", "prior", "adapter", "device")
 ADD = "Add prior…"
 PRESETS = (("fast", "fast"), ("balanced", "default"), ("best", "best"), ("as in the paper", "paper"))
-"""Presets by what they are shown as."""
-# Fields that can be left open, and what they then become is worth saying.
+"""Names of presets in the form."""
+# Fields that can be left open, with their determined values shown.
 _OPEN = tuple(
     name
     for name, info in Settings.model_fields.items()
@@ -43,7 +43,7 @@ class SettingsForm(ModelForm):
     Attributes
     ----------
     basic, advanced : QWidget
-        The few fields that everybody sets, and all others.
+        Widgets of the basic fields, and of all others.
     """
 
     def __init__(self) -> None:
@@ -68,28 +68,28 @@ class SettingsForm(ModelForm):
         self["method"].changed.connect(lambda method: self._choose(self._chosen[0], method))
         self._changes.reset_clicked.connect(self.start_over)
         self.show_for("sinogram")
-        self.on_change(self._tell_changes)
-        self._tell_changes()
+        self.on_change(self._show_changes)
+        self._show_changes()
 
     def settings(self) -> Settings:
-        """What the form says; the preset's values for what does not apply.
+        """Return the settings in the form, with the preset's values for fields that do not apply.
 
         Raises
         ------
         SettingsError
-            If a value is not possible; names the field.
+            If a value is invalid; names the field.
         """
         return Settings.create(self._applying())
 
     def check(self, measurement: Measurement | None = None) -> str:
-        """Say below each field what is wrong with it, and in those left open what they become for a scan.
+        """Show errors below their fields, and in open fields the values determined for a scan.
 
-        Returns the first reason, empty if there is none.
+        Returns the first error, empty if there is none.
         """
         reasons, used = problems(self._applying()), None
         device = self["device"].value
         if self._devices and {"cuda": "cuda:0"}.get(device, device) not in self._devices:
-            reasons.setdefault("device", f"device: {device} is not there; choose another.")
+            reasons.setdefault("device", f"device: {device} is not available; choose another.")
         if not reasons and measurement is not None:
             try:
                 used = preflight(self.settings(), measurement)
@@ -111,49 +111,49 @@ class SettingsForm(ModelForm):
         self.show({name: getattr(defaults, name) for name in Settings.model_fields if name not in BASIC})
 
     def start_over(self) -> None:
-        """Set all fields but the method to the preset, and forget what was last used for this kind and method."""
+        """Reset all fields but the method to the preset, and forget the last settings for this kind and method."""
         remembered.forget(*self._chosen)
-        self.show({name: value for name, value in self._usual().items() if name not in ("method", "preset")})
-        self._tell_changes()
+        self.show({name: value for name, value in self._preset_values().items() if name not in ("method", "preset")})
+        self._show_changes()
 
     def leave_scan(self) -> None:
-        """Choose nothing that was for the last scan: another one is to begin without, unless the user says so."""
+        """Clear choices that belong to one scan, such as the adapter."""
         usual = {name: Settings.model_fields[name].default for name in remembered.OF_ONE_SCAN}
         for draft in self._drafts.values():
             draft.update(usual)
         self.show(usual)
 
     def changes(self) -> dict[str, tuple[Any, Any]]:
-        """Fields that differ from the chosen preset: what the form says, and what the preset says."""
-        usual, said = self._usual(), self._applying()
+        """Return the fields that differ from the chosen preset: the form's value, and the preset's."""
+        usual, said = self._preset_values(), self._applying()
         return {
             name: (value, usual[name])
             for name, value in said.items()
             if name not in ("method", "preset") and not _is_same(value, usual[name])
         }
 
-    def _usual(self) -> dict[str, Any]:
-        """What the fields are if nothing but method and preset is chosen."""
+    def _preset_values(self) -> dict[str, Any]:
+        """Return the values of the fields if only method and preset are chosen."""
         kind, method = self._chosen
         usual = Settings.of_preset(self["preset"].value, kind, {"method": method})
         values = {name: getattr(usual, name) for name in Settings.model_fields}
         return values | {"prior": preferences().prior, "device": preferences().device}
 
-    def _tell_changes(self) -> None:
-        """Say beside the preset, and at the fields, what is not as the preset has it."""
+    def _show_changes(self) -> None:
+        """Show beside the preset, and at the fields, what differs from it."""
         changes = self.changes()
         self._changes.show_changes(self["preset"].current_choice, changes)
         self.mark(changes)
 
     def remember(self) -> None:
-        """Keep what the form says for the next session."""
+        """Keep the values in the form for the next session."""
         remembered.remember(self._chosen[0], self.settings())
 
     def show_for(self, kind: str) -> None:
-        """Offer the methods and settings that apply to a kind of measurement, beginning with those last used."""
+        """Offer the methods and settings for a kind of measurement, starting with the last ones used."""
         if kind == self._chosen[0]:
             return
-        last, method, methods = self._last(kind), self._chosen[1], methods_for(kind)
+        last, method, methods = self._last_settings(kind), self._chosen[1], methods_for(kind)
         if last is not None and last.method in methods:
             method = last.method
         elif method not in methods:
@@ -164,16 +164,16 @@ class SettingsForm(ModelForm):
         self._choose(kind, method)
 
     def _choose(self, kind: str, method: str) -> None:
-        """Show what was last said for a kind of measurement and a method, here or in an earlier session.
+        """Show the last settings for a kind of measurement and a method, from this or an earlier session.
 
-        Where nothing was, another method takes over what there is, another kind only the device.
+        Without any, another method takes over the current values, another kind only the device.
         """
         before, self._chosen = self._chosen, (kind, method)
         self._drafts[before] = {**self.values(), "method": before[1]}
         if kind != before[0]:
             offer(self["task"], tasks_for(kind))
             self._adapters.show_for(kind)
-        last = self._last(kind, method)
+        last = self._last_settings(kind, method)
         if self._chosen in self._drafts:
             self.show(self._drafts[self._chosen])
         elif last is not None:
@@ -183,18 +183,18 @@ class SettingsForm(ModelForm):
             self.load(Settings.create(method=method))
             self.show({"device": device, "prior": preferences().prior})
         self.show_only(self._fields)
-        self._tell_changes()
+        self._show_changes()
 
     def offer_adapter(self, folder: Path) -> None:
-        """Offer adapters that were saved just now."""
+        """Offer adapters that were just saved."""
         self._adapters.add(folder)
 
-    def _last(self, kind: str, method: str | None = None) -> Settings | None:
-        """Settings last used, where the user wants them to be remembered."""
+    def _last_settings(self, kind: str, method: str | None = None) -> Settings | None:
+        """Return the last settings, if the user wants them kept."""
         return remembered.recall(kind, method) if preferences().remember_settings else None
 
     def show_devices(self, devices: Mapping[str, str]) -> None:
-        """Offer the devices of this machine, by name, and say what each is; one that is not there stays chosen."""
+        """Offer the devices of this machine with descriptions; an unavailable one stays chosen."""
         self._devices = tuple(devices)
         box = self["device"]
         choices = [(f"{name} ({what})", name) for name, what in devices.items()]
@@ -205,13 +205,13 @@ class SettingsForm(ModelForm):
         return fields_for(*self._chosen)
 
     def _applying(self) -> dict[str, Any]:
-        """What the form says, without what the user does not see."""
+        """Return the values in the form, without those of hidden fields."""
         values = self.values()
         return {name: values[name] for name in self._fields}
 
 
 def _is_same(said: Any, usual: Any) -> bool:
-    """Whether a field says what a preset does; numbers may be typed as text."""
+    """Return whether a field equals a preset's value; numbers may be typed as text."""
     if said == usual or str(said) == str(usual):
         return True
     try:
@@ -221,14 +221,14 @@ def _is_same(said: Any, usual: Any) -> bool:
 
 
 def _insert_below(field: QWidget, line: QWidget) -> None:
-    """Put ``line`` into the row below a field of a form."""
+    """Insert ``line`` into the row below a field of a form."""
     layout = cast(QFormLayout, field.parentWidget().layout())
     row, _ = layout.getWidgetPosition(field)
     layout.insertRow(row + 1, line)
 
 
 def _prior_choice() -> ComboBox:
-    """Shipped and installed priors, and "Add prior…", which asks for a folder and shows what is in it."""
+    """Create the choice of installed priors, with "Add prior…", which asks for a folder and previews it."""
     chosen = Settings.model_fields["prior"].default
     names = list(dict.fromkeys([chosen, *available_priors()]))
     widget = ComboBox(name="prior", choices=[*names, ADD], value=chosen)

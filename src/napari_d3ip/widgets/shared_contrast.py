@@ -1,6 +1,6 @@
-"""One contrast for all volumes of a scan, so that methods can be compared by eye.
+"""Share one contrast between all volumes of a scan, for visual comparison of methods.
 
-Knows the viewer's layers; nothing of runs.
+Handles the viewer's layers; no runs.
 """
 
 from __future__ import annotations
@@ -18,31 +18,32 @@ SHARED = ("contrast_limits", "gamma", "colormap")
 _AUTOMATIC = "automatic_contrast"
 
 
-def share_contrast(layers: LayerList, new: Image, look: Mapping[str, Any] | None = None) -> None:
-    """Show ``new`` and the other volumes of its scan alike; from now on, a change of one changes all.
+def share_contrast(layers: LayerList, new: Image, style: Mapping[str, Any] | None = None) -> None:
+    """Show ``new`` and the other volumes of its scan with one contrast; a change of one changes all.
 
-    The contrast is what the user set. Until then it is that of the volume with the narrowest range: outliers, as in
-    filtered back-projection, would make the others look flat. Volumes that the user unlinked stay so.
+    The contrast is the one set by the user. Until then it is that of the volume with the narrowest range, since
+    outliers, as in filtered back-projection, would make the others look flat. Volumes that the user unlinked stay
+    unlinked.
 
     Parameters
     ----------
     layers : LayerList
-        Of the viewer.
+        Layers of the viewer.
     new : Image
-        A volume among them.
+        Volume among them.
     look : mapping, optional
-        Attributes of the layer that the user set before it was there; those that are shared hold for the first volume
-        of a scan only.
+        Attributes that the user set in the preview of the layer; shared ones apply to the first volume of a scan
+        only.
     """
-    measurement, look = volume_of(new), look or {}
+    measurement, style = volume_of(new), style or {}
     if measurement is None:
         return
     others = [layer for layer in layers if layer is not new and volume_of(layer) is measurement]
-    for name, value in look.items():
+    for name, value in style.items():
         if not others or name not in SHARED:
             setattr(new, name, value)
     if not others:
-        if "contrast_limits" not in look:
+        if "contrast_limits" not in style:
             new.metadata[KEY][_AUTOMATIC] = tuple(new.contrast_limits)
         return
     _follow_others(layers, new, others)

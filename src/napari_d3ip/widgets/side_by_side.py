@@ -1,6 +1,6 @@
-"""Several methods on the same slices, one after the other.
+"""Run several methods on the same slices, one after the other.
 
-Knows the engine; nothing of Qt, viewers and layers.
+Handles the engine; no Qt, no viewers, no layers.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _CLASSICAL = {
 
 
 def direct_method(kind: str) -> str:
-    """Method that takes seconds, for a kind of measurement."""
+    """Return the direct method, which takes seconds, for a kind of measurement."""
     return _CLASSICAL[kind][0]
 
 
 def side_by_side(kind: str, chosen: Settings) -> list[Settings]:
-    """Settings of the classical methods for a kind of measurement, and the chosen ones."""
+    """Return the settings of the classical methods for a kind of measurement, and the chosen ones."""
     others = [method for method in _CLASSICAL[kind] if method != chosen.method]
     return [*(Settings.create(method=method, device=chosen.device) for method in others), chosen]
 
@@ -39,7 +39,7 @@ def reconstruct_each(
 ) -> Generator[Step, None, list[Reconstruction]]:
     """Reconstruct with each of some settings; one progress for all, no previews.
 
-    ``control.keep()`` ends with the method that is running.
+    ``control.keep()`` ends with the current method.
     """
     results: list[Reconstruction] = []
     for settings in runs:

@@ -1,6 +1,6 @@
-"""The dock widget *Simulate measurement*: a scan of a volume layer, to find out what a scan must have.
+"""Dock widget *Simulate measurement*: simulates a scan of a volume layer, to plan acquisitions.
 
-Knows the viewer's layers and what is simulated; nothing of reconstructions.
+Handles the viewer's layers and simulations; no reconstructions.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from napari_d3ip.reconstruction import Control, Step
 from napari_d3ip.simulate import simulate_kspace, simulate_sinogram
 from napari_d3ip.simulate.sampling import calibration_size
 from napari_d3ip.widgets.docking import TabbedDock
-from napari_d3ip.widgets.first_look import in_words
-from napari_d3ip.widgets.image_layers import finest, none_fits, shape_of, why_no_volume
+from napari_d3ip.widgets.image_layers import finest, shape_of, why_no_volume, why_none_fits
 from napari_d3ip.widgets.layers import TRUTH, choice_events, grid_of, measurement_layer, recorded_measurement
-from napari_d3ip.widgets.looks import CalmWheel, Complaint, narrow
 from napari_d3ip.widgets.model_form import ModelForm, label_of
 from napari_d3ip.widgets.notify import show_failure
 from napari_d3ip.widgets.runner import Done, Failed, Outcome, Runner
+from napari_d3ip.widgets.scan_summary import describe
+from napari_d3ip.widgets.style import ErrorLabel, WheelFilter, narrow
 from napari_d3ip.widgets.vertical_scroll import VerticalScroll
 
 NO_VOLUME = "No volume is open: simulation needs an image layer with axes (z, y, x)."
 INTRODUCTION = (
-    "Scan a volume that is known, reconstruct the scan, and compare: the result's reference is the volume. So you see "
-    "how many views, or samples, are enough."
+    "Scan a known volume, reconstruct the scan, and compare: the volume is the result's reference. This shows "
+    "how many views, or samples, are sufficient."
 )
 KINDS = (("CT sinogram", "sinogram"), ("MRI k-space", "kspace"))
 
 
 class SimulationOptions(BaseModel):
-    """What is simulated, as `simulate_sinogram` and `simulate_kspace` take it."""
+    """Parameters of `simulate_sinogram` and `simulate_kspace`."""
 
     views: int = Field(60, ge=1, le=10000, description="Number of projections, evenly spaced.")
     angle_range: float = Field(180.0, ge=1, le=360, description="Degrees that the projections cover, from 0.")
@@ -61,7 +61,7 @@ class SimulationOptions(BaseModel):
         description="Standard deviation of the noise as a fraction: of the mean line integral (CT), or of the mean "
         "magnitude of the image (MRI).",
     )
-    seed: int = Field(0, ge=0, description="Seed of everything that is random.")
+    seed: int = Field(0, ge=0, description="Seed of the random numbers.")
 
 
 _FIELDS = {
@@ -71,7 +71,7 @@ _FIELDS = {
 
 
 class SimulationWidget(QWidget):
-    """Make a measurement layer of a volume layer.
+    """Create a measurement layer from a volume layer.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class SimulationWidget(QWidget):
         self._layer = ComboBox(name="volume", choices=self._volumes, tooltip="Volume (z, y, x) to scan.")
         self._kind = ComboBox(name="kind", label="measure", choices=KINDS, tooltip="What the scanner measures.")
         self._form = ModelForm(SimulationOptions)
-        self._wheel = CalmWheel()
+        self._wheel = WheelFilter()
         self._form.show(SimulationOptions().model_dump())
         for name in ("angle_range", "acceleration"):
             self._form[name].native.setDecimals(1)
@@ -94,11 +94,11 @@ class SimulationWidget(QWidget):
             box.native.setObjectName(box.name)
             narrow(box.native)
             self._wheel.protect(box.native)
-        self._why_not = Complaint("why_not")
+        self._why_not = ErrorLabel("why_not")
         self._status = QLabel(INTRODUCTION, objectName="status", wordWrap=True)
         self._progress = QProgressBar(objectName="progress", maximum=0)
         self._simulate = QPushButton("Simulate", objectName="simulate")
-        self._simulate.setToolTip("Add the scan as a layer, which D3IP reconstruction takes.")
+        self._simulate.setToolTip("Add the scan as a layer, for D3IP reconstruction.")
         self._arrange()
         self._connect()
         TabbedDock(self)
@@ -126,11 +126,11 @@ class SimulationWidget(QWidget):
         self._runner.ended.connect(self._show_end)
         self._progress.hide()
         self._show_for(self._kind.value)
-        # Closing the viewer destroys this widget; its own methods would not be called any more.
+        # Closing the viewer destroys this widget; its own methods would no longer be called.
         self.destroyed.connect(partial(_release, self._runner, self._viewer, self._refresh))
 
     def event(self, event: QEvent) -> bool:
-        """Forget what is computed when the dock is closed, which only takes the parent away."""
+        """Cancel when the dock is closed, which only removes the parent."""
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self._runner.abandon()
             self._progress.hide()
@@ -148,14 +148,14 @@ class SimulationWidget(QWidget):
         self._check()
 
     def _check(self) -> None:
-        """Let a simulation be started while nothing is wrong."""
+        """Enable the button while the options are valid."""
         reason = self._problem()
-        self._why_not.say(reason)
+        self._why_not.show_reason(reason)
         self._simulate.setEnabled(not reason and not self._runner.running)
 
     def _problem(self) -> str:
         if self._layer.value is None:
-            return none_fits(NO_VOLUME, self._viewer.layers)
+            return why_none_fits(NO_VOLUME, self._viewer.layers)
         values = self._form.values()
         if self._kind.value == "kspace":
             _, height, width = shape_of(self._layer.value)
@@ -168,13 +168,13 @@ class SimulationWidget(QWidget):
     def _start(self) -> None:
         layer, kind, values = self._layer.value, self._kind.value, self._form.values()
         try:
-            wanted = _Wanted.of(layer, kind, {name: values[name] for name in _FIELDS[kind]})
+            wanted = _Request.of(layer, kind, {name: values[name] for name in _FIELDS[kind]})
         except MeasurementError as error:
-            self._why_not.say(str(error))
+            self._why_not.show_reason(str(error))
             return
         self._progress.show()
         self._status.setText("Simulating…")
-        self._runner.run(partial(_simulated, wanted))
+        self._runner.run(partial(_simulate_scan, wanted))
         self._check()
 
     def _show_end(self, outcome: Outcome) -> None:
@@ -185,15 +185,15 @@ class SimulationWidget(QWidget):
                 layer.visible = layer.visible and layer.name != outcome.result.provenance[TRUTH]
             self._viewer.add_layer(Layer.create(*measurement_layer(outcome.result)))
             self._viewer.reset_view()
-            self._status.setText(f"Added {outcome.result.source}: {in_words(outcome.result)}.")
+            self._status.setText(f"Added {outcome.result.source}: {describe(outcome.result)}.")
         elif isinstance(outcome, Failed):
             show_failure(outcome.error, "Simulation")
         self._check()
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """A volume with its place in the world, and how it is scanned."""
+class _Request:
+    """Volume with its position, and the options of the scan."""
 
     name: str
     data: npt.ArrayLike
@@ -204,20 +204,20 @@ class _Wanted:
     options: dict[str, Any]
 
     @classmethod
-    def of(cls, layer: Image, kind: str, options: dict[str, Any]) -> _Wanted:
+    def of(cls, layer: Image, kind: str, options: dict[str, Any]) -> _Request:
         grid = grid_of(layer)
         return cls(layer.name, finest(layer), grid.voxel_size, grid.unit, grid.position.note(), kind, options)
 
     @property
     def title(self) -> str:
-        """Name of the scan."""
+        """Return the name of the scan."""
         if self.kind == "kspace":
             return f"{self.name}, {self.options['acceleration']:g}× {self.options['pattern']}"
         return f"{self.name}, {self.options['views']} views over {self.options['angle_range']:g}°"
 
 
-def _simulated(wanted: _Wanted, control: Control) -> Generator[Step, None, Measurement]:
-    """Body of the thread."""
+def _simulate_scan(wanted: _Request, control: Control) -> Generator[Step, None, Measurement]:
+    """Simulate the scan; runs in the thread."""
     yield from ()
     simulate = simulate_sinogram if wanted.kind == "sinogram" else simulate_kspace
     scan: Measurement = simulate(np.asarray(wanted.data), **wanted.options)
@@ -226,7 +226,7 @@ def _simulated(wanted: _Wanted, control: Control) -> Generator[Step, None, Measu
 
 
 def _can_be_scanned(layer: Layer) -> bool:
-    """Whether it can be scanned: a real image of three axes that is no scan itself."""
+    """Return whether it can be scanned: a real image of three axes that is not a scan itself."""
     return not why_no_volume(layer) and recorded_measurement(layer) is None
 
 

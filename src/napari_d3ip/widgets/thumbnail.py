@@ -1,6 +1,6 @@
-"""A small grey picture, or a word in its place.
+"""Small grey picture, or a word in its place.
 
-Knows Qt only; what the picture shows is the caller's business.
+Qt only; the caller provides the picture.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QLabel
 
-from napari_d3ip.widgets.first_look import Picture
+from napari_d3ip.widgets.scan_summary import Picture
 
 SIDE = 168
 
 
 class Thumbnail(QLabel):
-    """Label that shows a picture as large as fits, pixels square."""
+    """Label that scales a picture to its size, with square pixels."""
 
     def __init__(self) -> None:
         super().__init__(objectName="thumbnail")
@@ -25,7 +25,7 @@ class Thumbnail(QLabel):
         self.show_nothing()
 
     def show_nothing(self) -> None:
-        """Take the picture away."""
+        """Remove the picture."""
         self.setText("no picture yet")
 
     def show_picture(self, picture: Picture) -> None:
@@ -34,5 +34,5 @@ class Thumbnail(QLabel):
         image = QImage(picture.tobytes(), width, height, width, QImage.Format.Format_Grayscale8)
         inside = self.contentsRect().size()
         smooth = Qt.TransformationMode.SmoothTransformation
-        # The pixmap is a copy: the image does not own its bytes.
+        # The pixmap is a copy, since the image does not own its data.
         self.setPixmap(QPixmap.fromImage(image).scaled(inside, Qt.AspectRatioMode.KeepAspectRatio, smooth))

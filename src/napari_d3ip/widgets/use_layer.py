@@ -1,6 +1,6 @@
-"""Use an open image layer as a scan: what can be offered, why not, and the way to the import form.
+"""Use an open image layer as a scan: choice of the layer, reasons against it, and the import form.
 
-Knows the viewer and its window, layers, and the import widgets; nothing of runs.
+Handles the viewer and its window, layers, and the import widgets; no runs.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from napari_d3ip.widgets.import_scan import ImportWidget
 from napari_d3ip.widgets.import_sinogram import ImportSinogramWidget
 from napari_d3ip.widgets.layer_source import Use
 from napari_d3ip.widgets.layers import KEY
-from napari_d3ip.widgets.looks import CalmWheel, narrow
 from napari_d3ip.widgets.notify import show_failure
+from napari_d3ip.widgets.style import WheelFilter, narrow
 
 PLUGIN = "napari-d3ip"
 FORMS: dict[Use, tuple[str, type[ImportWidget]]] = {
@@ -34,24 +34,24 @@ FORMS: dict[Use, tuple[str, type[ImportWidget]]] = {
 }
 BUTTONS: dict[Use, tuple[str, str]] = {
     "sinogram": ("Sinogram", "Slices of angle × detector."),
-    "projections": ("Projections", "Pictures of z × detector, one an angle."),
+    "projections": ("Projections", "Images of z × detector, one per angle."),
     "kspace": ("K-space", "Complex samples: real and imaginary parts in the last axis, or in two layers."),
 }
 MOST_REASONS = 3
 
 
 class UseLayer(QWidget):
-    """Choice of an image layer, and a button for each kind of scan that it may be; says why others are not offered.
+    """Choice of an image layer, with a button for each possible kind of scan, and reasons why others are not offered.
 
     Parameters
     ----------
     viewer : ViewerModel
-        Whose layers to offer.
+        Viewer whose layers to offer.
 
     Signals
     -------
     clicked(Layer, str)
-        The layer, and what it is to be used as.
+        The layer, and the kind of scan to use it as.
     """
 
     clicked = Signal(object, str)
@@ -63,7 +63,7 @@ class UseLayer(QWidget):
         self._box.native.setObjectName("use_layer_choice")
         self._box.native.setAccessibleName("Layer to use as a scan")
         narrow(self._box.native)
-        self._wheel = CalmWheel()
+        self._wheel = WheelFilter()
         self._wheel.protect(self._box.native)
         self._buttons: dict[Use, QPushButton] = {}
         self._choice_label, self._as_label = QLabel("Use layer"), QLabel("as")
@@ -84,11 +84,11 @@ class UseLayer(QWidget):
 
     @property
     def has_choice(self) -> bool:
-        """Whether a layer is offered."""
+        """Return whether a layer is offered."""
         return self._box.value is not None
 
     def refresh(self) -> None:
-        """Offer the layers that are there now, the selected one first of all."""
+        """Offer the current layers, with the selected one chosen."""
         self._box.reset_choices()
         active = self._viewer.layers.selection.active
         if active is not None and active in self._box.choices:
@@ -110,24 +110,24 @@ class UseLayer(QWidget):
                 reason = why_not(layer, use, layers)
                 button.setEnabled(not reason)
                 button.setToolTip(reason or BUTTONS[use][1])
-        others = [why_no_scan(other) for other in layers if not _uses(other, layers) and not _is_ours(other)]
+        others = [why_no_scan(other) for other in layers if not _uses(other, layers) and not _is_own(other)]
         more = [f"{len(others) - MOST_REASONS} more."] if len(others) > MOST_REASONS else []
         self._reasons.setText("\n".join(["Not offered:", *others[:MOST_REASONS], *more]) if others else "")
         self._reasons.setVisible(bool(others))
 
 
 def why_not(layer: Layer, use: Use, layers: list[Layer]) -> str:
-    """Return why a layer cannot be used so, empty if it can."""
+    """Return why a layer cannot be used as this kind of scan, empty if it can."""
     return why_no_kspace(layer, layers) if use == "kspace" else why_no_scan(layer)
 
 
 def _uses(layer: Layer, layers: list[Layer]) -> list[Use]:
-    """What a layer can be used as; nothing for what this plugin made."""
-    return [] if _is_ours(layer) else [use for use in FORMS if not why_not(layer, use, layers)]
+    """Return the kinds of scan a layer can be used as; none for layers of this plugin."""
+    return [] if _is_own(layer) else [use for use in FORMS if not why_not(layer, use, layers)]
 
 
-def _is_ours(layer: Layer) -> bool:
-    """Whether a layer was made by this plugin, or of such a layer, and still has its axes."""
+def _is_own(layer: Layer) -> bool:
+    """Return whether a layer was made by this plugin, or derived from such a layer, and still has its axes."""
     measurement = layer.metadata.get(KEY, {}).get("measurement")
     if not isinstance(layer, Image) or measurement is None:
         return False
@@ -135,18 +135,18 @@ def _is_ours(layer: Layer) -> bool:
 
 
 def open_form(viewer: ViewerModel, layer: Layer, use: Use, given: Mapping[str, Any] | None = None) -> ImportWidget:
-    """Open the import form for a layer, in its dock where the viewer has a window.
+    """Open the import form for a layer, in its dock if the viewer has a window.
 
     Parameters
     ----------
     viewer : ViewerModel
-        Of the layer.
+        Viewer of the layer.
     layer : Layer
-        To be used as a scan.
+        Layer to use as a scan.
     use : {"sinogram", "projections", "kspace"}
-        What its numbers are.
+        Meaning of its data.
     given : mapping, optional
-        Reading options that are known already.
+        Reading options that are known.
     """
     name, form = FORMS[use]
     window = getattr(viewer, "window", None)
@@ -178,7 +178,7 @@ def _use_selected(use: Use) -> None:
     viewer = current_viewer()
     layer = None if viewer is None else viewer.layers.selection.active
     if viewer is None or layer is None:
-        show_failure(D3IPError("Select one image layer first, which is to be used as a scan."), "Use layer")
+        show_failure(D3IPError("Select the image layer to use as a scan first."), "Use layer")
         return
     reason = why_not(layer, use, list(viewer.layers))
     if reason:

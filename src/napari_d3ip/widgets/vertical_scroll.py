@@ -1,6 +1,6 @@
-"""A scroll area that only scrolls up and down: a dock must not be higher than the screen.
+"""Scroll area that scrolls vertically only, since a dock must not exceed the screen height.
 
-Knows Qt only.
+Qt only.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QWidget
 
 
 class VerticalScroll(QScrollArea):
-    """As wide as its content needs, as high as there is room.
+    """As wide as its content, as high as there is room.
 
     Parameters
     ----------
     content : QWidget
-        What is scrolled.
+        Widget to scroll.
     """
 
     def __init__(self, content: QWidget) -> None:
@@ -24,22 +24,22 @@ class VerticalScroll(QScrollArea):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setWidgetResizable(True)
         self._revealed: QWidget | None = None
-        # A child: it ends with this widget, which a single shot to a bound method would outlive.
+        # A child, which ends with this widget; a single shot to a bound method would outlive it.
         self._later = QTimer(self, singleShot=True, interval=0)
         self._later.timeout.connect(self._reveal)
-        self._next_input = _NextInput(self)
+        self._next_input = _InputWatcher(self)
         self._next_input.came.connect(self._forget)
         self.setWidget(content)
 
     def reveal(self, part: QWidget) -> None:
-        """Scroll to a part of the content, and again when others grow, until the user does something."""
+        """Scroll to a part of the content, and again as others grow, until the next user input."""
         self._revealed = part
         self._next_input.wait()
         self._reveal()
 
     def _reveal(self) -> None:
         if self._revealed is not None:
-            # Its place is right once all layouts have been told, which Qt would do later.
+            # Its position is right after all layouts are updated, which Qt would do later.
             QCoreApplication.sendPostedEvents(None, int(QEvent.Type.LayoutRequest))
             self.ensureWidgetVisible(self._revealed)
 
@@ -47,17 +47,17 @@ class VerticalScroll(QScrollArea):
         self._revealed = None
 
     def minimumSizeHint(self) -> QSize:
-        """Content and scroll bar side by side."""
+        """Return the size of content and scroll bar side by side."""
         hint = super().minimumSizeHint()
         hint.setWidth(self.widget().minimumSizeHint().width() + self._beside())
         return hint
 
     def sizeHint(self) -> QSize:
-        """The whole content."""
+        """Return the size of the whole content."""
         return self.widget().sizeHint() + QSize(self._beside(), 0)
 
     def _beside(self) -> int:
-        """Width of the scroll bar, and of the border that a theme may draw."""
+        """Return the width of the scroll bar, and of the border that a theme may draw."""
         border = self.width() - self.maximumViewportSize().width()
         return self.verticalScrollBar().sizeHint().width() + border
 
@@ -66,21 +66,21 @@ class VerticalScroll(QScrollArea):
         if event.type() == QEvent.Type.LayoutRequest:
             self.updateGeometry()
         elif event.type() == QEvent.Type.Resize and self._revealed is not None:
-            self._later.start()  # Once the parts are where they will be.
+            self._later.start()  # After the parts have moved.
         return super().eventFilter(watched, event)
 
 
-class _NextInput(QObject):
-    """Tells once, when asked to wait for it, that the user presses, types or turns the wheel anywhere."""
+class _InputWatcher(QObject):
+    """Signal once, after `wait`, that the user presses a key or button or turns the wheel anywhere."""
 
     came = Signal()
 
     def wait(self) -> None:
-        """Look out for it."""
+        """Start to watch for input."""
         QCoreApplication.instance().installEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """See everything, keep nothing back."""
+        """Watch all events without blocking any."""
         if event.type() in (QEvent.Type.MouseButtonPress, QEvent.Type.KeyPress, QEvent.Type.Wheel):
             QCoreApplication.instance().removeEventFilter(self)
             self.came.emit()

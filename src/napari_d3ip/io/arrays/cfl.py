@@ -1,7 +1,7 @@
-"""Arrays as BART keeps them: dimensions in a .hdr file, complex floats (first axis fastest) in a .cfl file.
+"""Read BART arrays: dimensions in a .hdr file, complex floats (first axis fastest) in a .cfl file.
 
-BART shows the first axis downwards and the second to the right, and so do the images here: ``image[y, x]`` is
-``bart[y, x]``, k-space (z, coil, ky, kx) is ``bart[ky, kx, z, coil]``.
+BART shows the first axis downwards and the second to the right; images here have the same orientation: ``image[y,
+x]`` is ``bart[y, x]``, k-space (z, coil, ky, kx) is ``bart[ky, kx, z, coil]``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TITLE = "# Dimensions"
 
 
 def is_cfl(path: Path) -> bool:
-    """Whether this names one of BART's pair of files; .hdr is also the ending of others."""
+    """Return whether this is one of BART's pair of files; other formats use .hdr, too."""
     if path.suffix.lower() == ".hdr" and is_regular(path):
         with reading(path, "BART header"), open_regular(path) as file:
             return file.read(len(_TITLE)) == _TITLE.encode()
@@ -33,17 +33,17 @@ def is_cfl(path: Path) -> bool:
 
 
 def load(path: Path) -> ComplexArray:
-    """Array of 16 axes, from either file's path.
+    """Return the array with its 16 axes, from the path of either file.
 
     Raises
     ------
     FileError
-        If one of the two is missing, or they do not fit together.
+        If one of the files is missing, or they do not match.
     """
     header, content = path.with_suffix(".hdr"), path.with_suffix(".cfl")
     for wanted in (header, content):
         if not is_regular(wanted):
-            raise FileError(f"{wanted.name} is missing, which BART keeps beside {path.name}; copy both files.")
+            raise FileError(f"{wanted.name} is missing, which belongs to {path.name}; copy both files.")
     with reading(header, "BART header"):
         lines = read_text(header).splitlines()
         if _TITLE not in lines[:-1]:
@@ -62,12 +62,12 @@ def load(path: Path) -> ComplexArray:
 
 
 def load_volume(path: Path, name: str) -> ComplexArray:
-    """Volume or coil maps, shape (z, coil, y, x).
+    """Return a volume or coil maps, shape (z, coil, y, x).
 
     Raises
     ------
     FileError
-        If there are other axes.
+        If other axes have more than one entry.
     """
     array = load(path)
     z = SLICE if array.shape[SLICE] > 1 else 2
@@ -83,17 +83,17 @@ def load_volume(path: Path, name: str) -> ComplexArray:
 
 
 def load_trajectory(path: Path) -> npt.NDArray[np.float32]:
-    """Trajectory, shape (readout, sample, 2): (ky, kx) in grid units.
+    """Return a trajectory, shape (readout, sample, 2): (ky, kx) in grid units.
 
     Raises
     ------
     FileError
-        If it is none, or one in three dimensions.
+        If it has another shape, or is three-dimensional.
     """
     array = load(path)
     if array.shape[0] != 3 or array.size != prod(array.shape[:3]):
-        raise FileError(f"trajectory: {path.name} has shape {array.shape[:4]}; give BART's (3, sample, readout).")
+        raise FileError(f"trajectory: {path.name} must have BART's shape (3, sample, readout), got {array.shape[:4]}.")
     positions = array.real.reshape(array.shape[:3])
     if positions[2].any():
-        raise FileError(f"trajectory: {path.name} is one in three dimensions; give a scan of slices.")
+        raise FileError(f"trajectory: {path.name} must be two-dimensional; give a scan of slices.")
     return np.ascontiguousarray(positions[:2].T)

@@ -1,6 +1,6 @@
-"""Order of the images of a series by the numbers in their names, and the angles that some of these numbers are.
+"""Sort the images of a series by the numbers in their names, and find angles among these numbers.
 
-Knows names and lists of angles; opens no file.
+Names and lists of angles only; no file access.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from napari_d3ip.measurement.directions import covered
 
 AngleArray = npt.NDArray[np.float64]
 Order = npt.NDArray[np.intp]
-# Dates and times, whose parts count together; else a number, whose sign is none where a digit precedes it.
+# Dates and times, whose parts belong together; else a number, without a sign if a digit precedes it.
 _NUMBER = re.compile(r"\d+(?:[.:]\d+){2,}|\d+(?:-\d+){2,}|(?:(?<!\d)[+-])?\d+(?:\.\d+)?")
 _PREFIX = re.compile(r"[+-]?\d")
 _MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -29,24 +29,24 @@ _MONTH = re.compile(rf"({'|'.join(_MONTH_NAMES)})[a-z]{{0,6}}$", re.IGNORECASE)
 _DATE = re.compile(rf"(\d?)({'|'.join(_MONTH_NAMES)})[a-z]{{0,6}}[-_ ]?(\d{{1,2}})(?!\d)", re.IGNORECASE)
 _BEFORE_ANGLES = re.compile(r"(?:ang|angle|theta|tilt|rot|rotation|deg|degrees?)[^a-z0-9]*$", re.IGNORECASE)
 _DEGREES_AFTER = re.compile(r"^(?:deg|°)", re.IGNORECASE)
-# Unsigned decimals without a word are angles if they cover so many degrees of half a turn, within one turn.
+# Unsigned decimals without a keyword are angles if they span at least 90 degrees modulo 180, within one turn.
 _COVERED = 90.0
 _TURN = 360.5
 _FEWEST = 3
 
 
 @dataclass(frozen=True)
-class Ordered:
-    """Images of a series in order.
+class OrderedSeries:
+    """Sorted images of a series.
 
     Parameters
     ----------
     files : list of Path
-        In order.
+        Images in order.
     how : str
-        What the order follows, for provenance.
+        Criterion of the order, for provenance.
     angles : ndarray, optional
-        Degrees in their names, if no list was given and these are evidently angles.
+        Degrees in the names, if no list was given and the numbers are unambiguously angles.
     """
 
     files: list[Path]
@@ -55,19 +55,19 @@ class Ordered:
 
 
 def prefix(file: Path) -> str:
-    """Return what a name begins with, before its first number and the sign of that."""
+    """Return the part of a name before its first number and that number's sign."""
     return _PREFIX.split(file.stem)[0]
 
 
-def in_natural_order(files: Sequence[Path]) -> list[Path]:
-    """Return files sorted by name as people count: 2 before 10."""
+def sort_naturally(files: Sequence[Path]) -> list[Path]:
+    """Return files in natural order of their names: 2 before 10."""
     return sorted(files, key=lambda file: [int(p) if p.isdecimal() else p for p in re.split(r"(\d+)", file.name)])
 
 
-def in_order(files: Sequence[Path], angles: AngleArray | None, pattern: str | None = None) -> Ordered:
+def sort_images(files: Sequence[Path], angles: AngleArray | None, pattern: str | None = None) -> OrderedSeries:
     """Order the images of one series by their names.
 
-    By the number that varies; if several do, such that angles in the names agree with the list of angles.
+    The criterion is the number that varies; if several do, the order in which angles in the names match the list.
 
     Parameters
     ----------
@@ -76,37 +76,37 @@ def in_order(files: Sequence[Path], angles: AngleArray | None, pattern: str | No
     angles : ndarray, optional
         List of angles in degrees, shape (n,).
     pattern : str, optional
-        Names with ``#`` at the numbers to sort by and ``*`` at others that vary, if that was said.
+        Names with ``#`` at the numbers to sort by and ``*`` at other varying numbers.
 
     Raises
     ------
     LayoutQuestion
-        If angles are given, but the order remains open.
+        If angles are given, but the order remains ambiguous.
     FileError
-        If ``pattern`` is none of these names.
+        If ``pattern`` does not match these names.
     """
-    natural = in_natural_order(files)
+    natural = sort_naturally(files)
     names = _Names.of(natural)
     if pattern is not None:
         return _by_pattern(names, natural, pattern)
     if names is None or not names.varying:
-        return Ordered(natural, "names")
+        return OrderedSeries(natural, "names")
     evident = names.evident_angles()
     if angles is None and evident is not None:
         order = names.by((evident, *names.varying))
         how = f"angles in the names, {names.pattern((evident,))}"
-        return names.ordered(order, how, names.values[order, evident])
-    if angles is None or len(angles) != len(natural):  # Asked for, or refused, later.
-        return names.ordered(names.by(names.varying), f"numbers in the names, {names.pattern(names.varying)}")
+        return names.arrange(order, how, names.values[order, evident])
+    if angles is None or len(angles) != len(natural):  # The caller asks for angles or rejects these.
+        return names.arrange(names.by(names.varying), f"numbers in the names, {names.pattern(names.varying)}")
     agreeing = names.order_that_agrees(angles, evident)
     if agreeing is not None:
         order, place = agreeing
-        return names.ordered(order, f"angles in the names, {names.pattern((place,))}, which agree with those given")
+        return names.arrange(order, f"angles in the names, {names.pattern((place,))}, which agree with those given")
     return _by_keys(names)
 
 
-def _by_keys(names: _Names) -> Ordered:
-    """Order by numbers that could count the images, if all of these agree."""
+def _by_keys(names: _Names) -> OrderedSeries:
+    """Sort by a number that could count the images, if all such numbers give the same order."""
     orders: dict[tuple[int, ...], str] = {}
     for key in names.counting():
         orders.setdefault(tuple(names.by(key).tolist()), names.pattern(key))
@@ -114,27 +114,27 @@ def _by_keys(names: _Names) -> Ordered:
         patterns = tuple(orders.values())
         raise LayoutQuestion(
             f"dataset: names of images such as {names.files[0].name} hold several numbers that put them in different "
-            f"orders, and none is the angles given; give dataset=PATTERN, {' or '.join(patterns)}, where # is the "
-            "number that counts the images.",
+            "orders, none of which matches the given angles; give dataset=PATTERN, "
+            f"{' or '.join(patterns)}, where # is the number that counts the images.",
             needs="dataset",
             candidates=patterns,
         )
     ((order, found),) = orders.items()
-    return names.ordered(np.array(order), f"numbers in the names, {found}")
+    return names.arrange(np.array(order), f"numbers in the names, {found}")
 
 
-def _by_pattern(names: _Names | None, files: Sequence[Path], pattern: str) -> Ordered:
-    """Order by the numbers that a pattern says."""
+def _by_pattern(names: _Names | None, files: Sequence[Path], pattern: str) -> OrderedSeries:
+    """Sort by the numbers that a pattern marks."""
     patterns = {} if names is None else {names.pattern(key): key for key in names.counting()}
     if names is None or pattern not in patterns:
         known = " or ".join(patterns) or "the beginning of names"
-        raise FileError(f"dataset: {pattern} is no pattern of names such as {files[0].name}; give {known}.")
-    return names.ordered(names.by(patterns[pattern]), f"the dataset option {pattern}")
+        raise FileError(f"dataset: pattern must match names such as {files[0].name}, got {pattern}; give {known}.")
+    return names.arrange(names.by(patterns[pattern]), f"the dataset option {pattern}")
 
 
 @dataclass(frozen=True)
 class _Names:
-    """Names of one series: numbers, as written, at the same places between the same words."""
+    """Names of one series: numbers, as written, between the same words."""
 
     files: list[Path]
     words: tuple[str, ...]
@@ -142,11 +142,11 @@ class _Names:
 
     @classmethod
     def of(cls, files: list[Path]) -> _Names | None:
-        """Take names apart; None if they are not alike."""
+        """Split names into words and numbers; None if the words differ."""
         stems = [file.stem for file in files]
         names = cls._alike(files, stems)
         if names is None or any(_MONTH.search(names.words[place]) for place in names.varying):
-            # Over the end of a day or a month.
+            # Across the end of a day or a month.
             names = cls._alike(files, [_DATE.sub(_as_date, stem) for stem in stems]) or names
         return names
 
@@ -157,7 +157,7 @@ class _Names:
 
     @cached_property
     def values(self) -> AngleArray:
-        """Numbers, shape (file, place); of dates and times, their rank."""
+        """Return the numbers, shape (file, place); dates and times are replaced by their rank."""
         columns = [self._column(place) for place in range(len(self.words) - 1)]
         return np.array(columns, np.float64).reshape(len(columns), len(self.files)).T
 
@@ -172,21 +172,21 @@ class _Names:
 
     @cached_property
     def varying(self) -> tuple[int, ...]:
-        """Places whose numbers differ."""
+        """Return the places whose numbers differ."""
         return tuple(place for place in range(len(self.words) - 1) if np.ptp(self.values[:, place]) > 0)
 
     def by(self, places: Sequence[int]) -> Order:
-        """Order by the numbers at some places, the first counting most; natural where they are equal."""
+        """Return the order by the numbers at some places, the first most significant; ties keep the natural order."""
         return np.lexsort([self.values[:, place] for place in reversed(places)])
 
-    def ordered(self, order: Order, how: str, angles: AngleArray | None = None) -> Ordered:
-        """Return the files in an order."""
-        return Ordered([self.files[index] for index in order], how, angles)
+    def arrange(self, order: Order, how: str, angles: AngleArray | None = None) -> OrderedSeries:
+        """Return the series with its files in an order."""
+        return OrderedSeries([self.files[index] for index in order], how, angles)
 
     def counting(self) -> list[tuple[int, ...]]:
-        """Return the places that could count the images: each number that always differs, and all that vary.
+        """Return the places that could count the images: each number that always differs, and all that vary together.
 
-        Of dates and times, with those that come before.
+        A date or time is combined with those before it.
         """
         candidates = [place for place in self.varying if not self._is_quantity(place)] or list(self.varying)
         times = [place for place in candidates if self._is_time(place)]
@@ -195,7 +195,7 @@ class _Names:
         return list(dict.fromkeys([*differing, tuple(candidates)]))
 
     def pattern(self, places: Sequence[int]) -> str:
-        """Return the names with # for the numbers at some places and * for others that vary."""
+        """Return the names with # for the numbers at some places and * for other varying numbers."""
         marks = [
             "#" if place in places else "*" if place in self.varying else number
             for place, number in enumerate(self.numbers[0])
@@ -203,49 +203,49 @@ class _Names:
         return "".join(chain.from_iterable(zip(self.words, [*marks, ""], strict=True)))
 
     def evident_angles(self) -> int | None:
-        """Return the place of the only numbers that are evidently angles in degrees."""
+        """Return the place of the numbers that are unambiguously angles in degrees, if it is the only one."""
         found = [place for place in self.varying if self._is_angle(place)]
         return found[0] if len(found) == 1 else None
 
     def order_that_agrees(self, angles: AngleArray, evident: int | None) -> tuple[Order, int] | None:
-        """Return the order in which the numbers at one place are the angles of a list, and that place."""
+        """Return the order in which the numbers at one place equal the listed angles, and that place."""
         numbers = [place for place in self.varying if not self._is_time(place)]
         numbers.sort(key=lambda place: (place != evident, self._counts(place)))
-        # As the images were taken, if another number counts them.
+        # Prefer the order of acquisition, if another number counts the images.
         for place in numbers:
             for key in self.counting():
                 order = self.by(key)
-                if np.all(np.abs(_around(self.values[order, place] - angles)) <= self._precision(place)):
+                if np.all(np.abs(_wrap_angles(self.values[order, place] - angles)) <= self._precision(place)):
                     return order, place
         for place in numbers:
-            found = None if self._counts(place) and place != evident else self._matched(place, angles)
+            found = None if self._counts(place) and place != evident else self._match_angles(place, angles)
             if found is None and place == evident:
-                found = self._near(place, angles)
+                found = self._match_shifted(place, angles)
             if found is not None:
                 return found, place
         return None
 
-    def _matched(self, place: int, angles: AngleArray) -> Order | None:
-        """Order in which the numbers at a place are the angles of a list, maybe some turns further."""
+    def _match_angles(self, place: int, angles: AngleArray) -> Order | None:
+        """Return the order in which the numbers at a place equal the listed angles, possibly modulo full turns."""
         precision = self._precision(place)
         rounded = np.round(angles / precision) * precision
         for written, listed in (
             (self.values[:, place], angles),
             (np.mod(self.values[:, place], 360.0), np.mod(rounded, 360.0)),
         ):
-            order, difference = _paired(written, listed)
+            order, difference = _pair_by_rank(written, listed)
             if np.all(np.abs(difference) <= 1.001 * precision):
                 return order
         return None
 
-    def _near(self, place: int, angles: AngleArray) -> Order | None:
-        """Order of the angles at a place that a list refines, or counts from elsewhere."""
-        order, difference = _paired(self.values[:, place], angles)
+    def _match_shifted(self, place: int, angles: AngleArray) -> Order | None:
+        """Return the order of rounded or shifted angles at a place that correspond to the listed angles."""
+        order, difference = _pair_by_rank(self.values[:, place], angles)
         steps = np.diff(np.unique(self.values[:, place]))
         return order if np.all(np.abs(difference - np.median(difference)) <= np.median(steps)) else None
 
     def _is_angle(self, place: int) -> bool:
-        """Whether numbers are evidently angles in degrees: by a word, by their signs, or by decimals over a turn."""
+        """Return whether numbers are unambiguously angles in degrees: by keyword, sign, or decimals over a turn."""
         values = self.values[:, place]
         distinct = np.unique(values)
         if self._is_time(place) or self._is_hyphened(place) or self._is_quantity(place):
@@ -261,20 +261,20 @@ class _Names:
         return self._decimals(place) > 0 and (values.min() < 0 or covered(distinct) >= _COVERED)
 
     def _is_quantity(self, place: int) -> bool:
-        """Whether decimals have a unit other than degrees, as 199.8mA."""
+        """Return whether decimals have a unit other than degrees, such as 199.8mA."""
         after = self.words[place + 1]
         return self._decimals(place) > 0 and after[:1].isalpha() and not _DEGREES_AFTER.match(after)
 
     def _is_hyphened(self, place: int) -> bool:
-        """Whether what could be a sign is a hyphen after a word, in all names."""
+        """Return whether what could be a sign is a hyphen after a word, in all names."""
         return self.words[place][-1:].isalnum() and all(row[place][0] == "-" for row in self.numbers)
 
     def _is_time(self, place: int) -> bool:
-        """Whether these are dates or times of several parts."""
+        """Return whether these are dates or times of several parts."""
         return any(len(re.findall(r"\d+", row[place])) > 2 for row in self.numbers)
 
     def _counts(self, place: int) -> bool:
-        """Whether these are whole numbers one after the other, as images are counted."""
+        """Return whether these are consecutive whole numbers."""
         return self._decimals(place) == 0 and bool(np.all(np.diff(np.sort(self.values[:, place])) == 1))
 
     def _decimals(self, place: int) -> int:
@@ -284,20 +284,20 @@ class _Names:
         return float(10.0 ** -self._decimals(place))
 
 
-def _paired(written: AngleArray, listed: AngleArray) -> tuple[Order, AngleArray]:
-    """Order of numbers that pairs the smallest with the smallest of a list, and their differences by size."""
+def _pair_by_rank(written: AngleArray, listed: AngleArray) -> tuple[Order, AngleArray]:
+    """Pair sorted numbers with a sorted list; return the order of the numbers and the differences."""
     from_names, from_list = np.argsort(written, kind="stable"), np.argsort(listed, kind="stable")
     order = np.empty(len(listed), np.intp)
     order[from_list] = from_names
     return order, written[from_names] - listed[from_list]
 
 
-def _around(degrees: AngleArray) -> AngleArray:
-    """Difference of angles on a circle."""
+def _wrap_angles(degrees: AngleArray) -> AngleArray:
+    """Wrap differences of angles to a half-open turn around 0."""
     return np.mod(degrees + 180.0, 360.0) - 180.0
 
 
 def _as_date(match: re.Match[str]) -> str:
-    """Month and day, after the last digit of a year if there is one, as the parts of a date."""
+    """Return month and day as the parts of a date, after the last digit of a year if there is one."""
     date = f"{_MONTH_NAMES.index(match[2].lower()) + 1}.{match[3]}"
     return f"{match[1]}.{date}" if match[1] else f"{date}.0"

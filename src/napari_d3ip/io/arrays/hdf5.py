@@ -1,8 +1,8 @@
-"""Safe access to HDF5 for the formats built on it: links, virtual data sets, parts of arrays, and writing.
+"""Access HDF5 files safely: links, virtual datasets, parts of arrays, and writing.
 
-Files of others are not trusted. Links and virtual data sets may lead to other files, as those of beamlines do, but
-only to regular ones and not in circles, which would block or crash the library; values kept outside HDF5 (external
-storage) are refused, since none of the formats has a use for them and they may be any file of the machine.
+Files are not trusted. Links and virtual datasets may lead to other files, as beamlines use them, but only to regular
+files and not in circles, which would block or crash the library. Values stored outside HDF5 (external storage) are
+rejected: no supported format uses them, and they could be any file of the machine.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ import numpy.typing as npt
 from napari_d3ip.errors import FileError
 from napari_d3ip.files import is_regular
 from napari_d3ip.io.arrays.stored import AnyArray, Part, Stored
-from napari_d3ip.io.guard import listed, reading_file
+from napari_d3ip.io.guard import format_names, reading_file
 
 Item: TypeAlias = h5py.Dataset | h5py.Group
 _DEPTH = 12
-_MOST_LINKS = 16  # One behind another.
+_MOST_LINKS = 16  # Maximum number of chained links.
 
 
-class _Refused(Exception):
-    """A link that is not followed, and why."""
+class _LinkRefused(Exception):
+    """A link is not followed; the message says why."""
 
 
 def is_hdf5(path: Path) -> bool:
-    """Whether this is an HDF5 file, by its signature."""
+    """Return whether this is an HDF5 file, by its signature."""
     return is_regular(path) and bool(h5py.is_hdf5(path))
 
 
 @contextmanager
 def opened(path: Path, what: str = "HDF5") -> Iterator[h5py.File]:
-    """Open a file for reading.
+    """Open an HDF5 file for reading.
 
     Parameters
     ----------
     path : Path
         The file.
     what : str
-        Its format, for messages.
+        Format, for messages.
 
     Raises
     ------
     FileError
-        If it is no regular file, or in place of what the library raises inside the block.
+        If it is not a regular file, or in place of a library exception inside the block.
     """
     with reading_file(path, what), h5py.File(path, "r") as file:
         yield file
@@ -61,9 +61,9 @@ def opened(path: Path, what: str = "HDF5") -> Iterator[h5py.File]:
 
 @contextmanager
 def written(path: Path) -> Iterator[h5py.File]:
-    """Make a file in memory, and write it when the block ends well.
+    """Create an HDF5 file in memory, and write it when the block succeeds.
 
-    On a full disk the library crashes the process, which Python's own writing does not.
+    On a full disk the HDF5 library crashes the process, whereas writing from Python raises an error.
     """
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
@@ -73,26 +73,26 @@ def written(path: Path) -> Iterator[h5py.File]:
 
 
 def member(group: h5py.Group, name: str) -> Item | None:
-    """Return a direct member of a group; None if there is none, or only a link that leads nowhere good."""
+    """Return a direct member of a group; None if it is missing, or its link cannot be followed."""
     try:
         return _follow(group, name)
-    except (_Refused, KeyError, OSError):
+    except (_LinkRefused, KeyError, OSError):
         return None
 
 
 def members(group: h5py.Group) -> dict[str, Item]:
-    """Return the members of a group by name; links that lead nowhere good are passed over."""
+    """Return the members of a group by name; links that cannot be followed are skipped."""
     found = {name: member(group, name) for name in group}
     return {name: item for name, item in found.items() if item is not None}
 
 
 def lookup(group: h5py.Group, name: str, path: Path) -> Item | None:
-    """Return the member of a group at a path in it, or None if there is none.
+    """Return the member of a group at a path, or None if it does not exist.
 
     Raises
     ------
     FileError
-        If a link on the way leads nowhere, in a circle, or to what is no file.
+        If a link on the way is broken, circular, or leads to something other than a regular file.
     """
     item: Item = group
     for part in name.strip("/").split("/"):
@@ -103,9 +103,9 @@ def lookup(group: h5py.Group, name: str, path: Path) -> Item | None:
             return None
         try:
             item = _follow(item, part)
-        except (_Refused, KeyError, OSError) as error:
+        except (_LinkRefused, KeyError, OSError) as error:
             target = link.filename if isinstance(link, h5py.ExternalLink) else getattr(link, "path", part)
-            reason = f"which {error}" if isinstance(error, _Refused) else "which is missing or damaged"
+            reason = f"which {error}" if isinstance(error, _LinkRefused) else "which is missing or damaged"
             raise FileError(
                 f"{path.name} links {part} to {target}, {reason}; put that file where the link expects it."
             ) from error
@@ -113,7 +113,7 @@ def lookup(group: h5py.Group, name: str, path: Path) -> Item | None:
 
 
 def get(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
-    """Return the dataset of a group at a path in it.
+    """Return the dataset of a group at a path.
 
     Raises
     ------
@@ -122,19 +122,19 @@ def get(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
     """
     item = lookup(group, name, path)
     if not isinstance(item, h5py.Dataset):
-        known = listed(name for name, _ in numeric_datasets(group.file))
+        known = format_names(name for name, _ in numeric_datasets(group.file))
         raise FileError(f"dataset: {path.name} holds no data set {name}; it has {known}.")
     return item
 
 
 def deferred(dataset: h5py.Dataset, path: Path) -> Stored:
-    """Return a dataset to be read in parts while its file is open; a complex compound (real, imag) is complex.
+    """Return a dataset to be read in parts while its file is open; pairs of real and imaginary parts become complex.
 
     Raises
     ------
     FileError
-        If its values lie outside HDF5, are compressed in a way that needs another package, or it is a virtual dataset
-        whose sources are missing (HDF5 would fill in zeros) or itself.
+        If its values lie outside HDF5, its compression needs a missing package, or it is a virtual dataset whose
+        sources are missing (HDF5 would fill in zeros) or include itself.
     """
     _Sources(path).require(dataset)
     _require_filters(dataset, path)
@@ -146,18 +146,18 @@ def deferred(dataset: h5py.Dataset, path: Path) -> Stored:
 
 
 def load(dataset: h5py.Dataset, path: Path) -> npt.NDArray[Any]:
-    """Return all values of a dataset; a complex compound (real, imag) becomes complex.
+    """Return all values of a dataset; pairs of real and imaginary parts become complex.
 
     Raises
     ------
     FileError
-        As `deferred`, or if they cannot be read or do not fit into memory.
+        As for `deferred`, or if they cannot be read or do not fit into memory.
     """
     return deferred(dataset, path)[()]
 
 
 def text(value: Any) -> str | None:
-    """An attribute or scalar that is text in any of HDF5's ways, else None."""
+    """Return the text of an attribute or scalar in any of HDF5's string types, else None."""
     if isinstance(value, np.ndarray):
         value = value.ravel()[0] if value.size == 1 else None
     if isinstance(value, bytes):
@@ -166,30 +166,30 @@ def text(value: Any) -> str | None:
 
 
 def attribute(item: Item, name: str) -> str | None:
-    """Text attribute, or None."""
+    """Return a text attribute, or None."""
     return text(item.attrs.get(name))
 
 
 def last(dataset: h5py.Dataset) -> str:
-    """Name of a dataset without the groups it is in."""
+    """Return the name of a dataset without its groups."""
     return str(dataset.name).rsplit("/", 1)[-1]
 
 
 def numeric_datasets(group: h5py.Group) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Path and dataset of all numeric data below a group, each once; links that lead nowhere good are passed over."""
+    """Yield path and dataset of all numeric data below a group, each once, skipping links that cannot be followed."""
     for name, item in walk(group):
         if isinstance(item, h5py.Dataset) and item.dtype.kind in "fiubcV" and item.ndim:
             yield name, item
 
 
 def walk(group: h5py.Group, depth: int = _DEPTH) -> Iterator[tuple[str, Item]]:
-    """Path and item of all that is below a group, each once, whatever links lead to it."""
+    """Yield path and item of everything below a group, each once, however many links lead to it."""
     yield from _walk(group, "", depth, {address(group)})
 
 
 def _walk(group: h5py.Group, above: str, depth: int, seen: set[tuple[int, int]]) -> Iterator[tuple[str, Item]]:
     names = list(group)
-    # Of several names for one object the one it has itself comes before links by a path.
+    # Prefer the object's own name to links by path.
     names.sort(key=lambda name: not isinstance(group.get(name, getlink=True), h5py.HardLink))
     for name in names:
         item = member(group, name)
@@ -202,30 +202,30 @@ def _walk(group: h5py.Group, above: str, depth: int, seen: set[tuple[int, int]])
 
 
 def address(item: Item) -> tuple[int, int]:
-    """Return what tells an object from all others that are open, whatever it is called."""
+    """Return the identity of an object among all open ones, independent of its name."""
     known = h5py.h5o.get_info(item.id)
     return int(known.fileno), int(known.addr)
 
 
 def _follow(group: h5py.Group, name: str, links: int = 0) -> Item:
-    """Direct member of a group, once it is clear that the link to it can be followed.
+    """Return a direct member of a group after checking that its link can be followed.
 
     Raises
     ------
-    _Refused
-        If it runs in a circle or to what is no regular file.
+    _LinkRefused
+        If it is circular or leads to something other than a regular file.
     KeyError or OSError
-        If it leads nowhere.
+        If it is broken.
     """
     if links > _MOST_LINKS:
-        raise _Refused("leads in a circle")
+        raise _LinkRefused("leads in a circle")
     link = group.get(name, getlink=True)
     if isinstance(link, h5py.SoftLink):
         _descend(group.file["/"] if link.path.startswith("/") else group, link.path, links + 1)
     elif isinstance(link, h5py.ExternalLink):
         places = [place for place in _places(link.filename, group.file) if place.exists()]
         if not all(is_regular(place) for place in places):
-            raise _Refused("is no regular file")
+            raise _LinkRefused("is not a regular file")
         if places:
             with h5py.File(places[0], "r") as file:
                 _descend(file, link.path, links + 1)
@@ -242,19 +242,19 @@ def _descend(item: Item, path: str, links: int) -> None:
 
 
 def _places(name: str, file: h5py.File) -> list[Path]:
-    """Where HDF5 may look for another file that this one names; that may itself lie behind a link."""
+    """Return the places where HDF5 looks for another file named in this one, which may itself lie behind a link."""
     beside = Path(file.filename).parent
     return [Path(name), beside / name, beside / Path(name).name]
 
 
 def _require_filters(dataset: h5py.Dataset, path: Path) -> None:
-    """Check that the compression is one that is there; that of many beamlines comes with a package."""
+    """Check that the compression filter is available; beamlines use filters from a package of their own."""
     layout = dataset.id.get_create_plist()
     for number in range(layout.get_nfilters()):
         code, _, _, name = layout.get_filter(number)
         if not h5py.h5z.filter_avail(code):
             with contextlib.suppress(ImportError):
-                importlib.import_module("hdf5plugin")  # It registers its filters.
+                importlib.import_module("hdf5plugin")  # Importing it registers its filters.
         if not h5py.h5z.filter_avail(code):
             raise FileError(
                 f"{path.name} has {dataset.name} compressed with filter {code} ({name.decode(errors='replace')}), "
@@ -264,14 +264,14 @@ def _require_filters(dataset: h5py.Dataset, path: Path) -> None:
 
 @dataclass
 class _Sources:
-    """Which virtual datasets, as file and name, are being looked at, and which have been."""
+    """Virtual datasets, by file and name, that are being checked or have been."""
 
     path: Path
     above: list[tuple[str, str]] = field(default_factory=list)
     done: set[tuple[str, str]] = field(default_factory=set)
 
     def require(self, dataset: h5py.Dataset) -> None:
-        """Check that the values lie in HDF5 files that are there, and do not depend on themselves."""
+        """Check that the values lie in existing HDF5 files and do not depend on themselves."""
         if dataset.external:
             raise FileError(
                 f"{self.path.name} keeps {dataset.name} outside itself, in {dataset.external[0][0]}, which is not "
@@ -297,7 +297,7 @@ class _Sources:
                 f"{self.path.name} takes {dataset.name} from {name}, which is missing; put that file where it is "
                 "expected."
             )
-        for place in dict.fromkeys(place.resolve() for place in found):  # HDF5 may take either.
+        for place in dict.fromkeys(place.resolve() for place in found):  # HDF5 may choose any of them.
             if h5py.is_hdf5(place):
                 with h5py.File(place, "r") as file:
                     self._require_named(file, source)

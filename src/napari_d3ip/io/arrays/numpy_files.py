@@ -1,6 +1,6 @@
-"""Arrays in NumPy's files, of which nothing but the headers is read until a part is asked for.
+"""Access arrays in NumPy files; only headers are read until a part is requested.
 
-Pickled objects are passed over: opening them runs code.
+Pickled objects are skipped, since opening them runs code.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from napari_d3ip.files import open_regular
 from napari_d3ip.io.arrays.stored import Stored, from_bytes
 from napari_d3ip.io.guard import reading
 
-_SKIPPED = 2**17  # Bytes of an entry that are unpacked at once on the way to those that are wanted.
+_SKIPPED = 2**17  # Bytes to decompress at once when skipping to a requested part.
 
 
 def stored(path: Path, what: str = "npy file") -> Stored:
-    """Return the array of an npy file; pairs of a real and an imaginary part are complex.
+    """Return the array of an npy file; pairs of real and imaginary parts become complex.
 
     Parameters
     ----------
     path : Path
         The file.
     what : str
-        What it is, for messages.
+        Kind of file, for messages.
 
     Raises
     ------
     FileError
-        If it is no such file, truncated, or holds objects.
+        If it is not an npy file, is truncated, or holds objects.
     """
     with reading(path, what):
         with open_regular(path) as file:
@@ -50,12 +50,12 @@ def stored(path: Path, what: str = "npy file") -> Stored:
 
 
 def archived(path: Path) -> dict[str, Stored]:
-    """Return the arrays of an npz archive by name, as `stored`, without what is no array and without objects.
+    """Return the arrays of an npz archive by name, as `stored`; other entries and objects are skipped.
 
     Raises
     ------
     FileError
-        If it is no such archive, or an array is truncated.
+        If it is not an npz archive, or an array is truncated.
     """
     arrays = {}
     with reading(path, "npz archive"), open_regular(path) as file, zipfile.ZipFile(file) as archive:
@@ -77,14 +77,14 @@ def archived(path: Path) -> dict[str, Stored]:
 
 @contextmanager
 def _entry(path: Path, name: str) -> Iterator[BinaryIO]:
-    """One entry of an archive, open."""
+    """Open an entry of an archive."""
     with open_regular(path) as file, zipfile.ZipFile(file) as archive, archive.open(name) as content:
         content.MAX_SEEK_READ = _SKIPPED  # type: ignore[attr-defined]  # a constant of the class
         yield cast(BinaryIO, content)
 
 
 def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether the first axis changes fastest, and type; the file is left where the values begin."""
+    """Read shape, order (whether the first axis changes fastest) and type, up to where the values begin."""
     version = np.lib.format.read_magic(file)
     reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     return reader(file)

@@ -1,4 +1,4 @@
-"""JSON beside a NumPy file."""
+"""JSON files beside NumPy files."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from pathlib import Path
 
 
 def sidecar(path: Path) -> Path:
-    """The JSON file that holds what an npy volume cannot: ``volume.npy.json``."""
+    """Return the path of the JSON file with the metadata of an npy volume: ``volume.npy.json``."""
     return path.with_name(path.name + ".json")

@@ -1,6 +1,6 @@
-"""Arrays that stay in their files until a part of them is asked for, so that some slices cost what they hold.
+"""Lazy arrays: values stay in the file until a part is requested.
 
-Knows NumPy's order of bytes, no file format.
+NumPy's byte layout only; no file formats.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from napari_d3ip.io.memory import require_memory
 
 AnyArray = npt.NDArray[Any]
 Part = tuple[slice, ...]
-_RUN = 2**20  # Bytes that are read at once, whether all of them are wanted or not.
-_SHORTEST_RUN = 2**9  # Below, reading what lies between is faster than seeking,
-_LONGEST_RUN = 2**26  # unless it is so much.
+_RUN = 2**20  # Bytes to read at once, including those not requested.
+_SHORTEST_RUN = 2**9  # Below this, reading the bytes between is faster than seeking,
+_LONGEST_RUN = 2**26  # unless there are more than this.
 
 
 class Stored:
-    """An array in a file.
+    """A lazy array in a file.
 
     Parameters
     ----------
     shape : sequence of int
-        Its shape.
+        Shape of the array.
     dtype : dtype
-        Type of what ``read`` returns.
+        Type of the values that ``read`` returns.
     read : callable
-        From a slice for each axis (start, stop and a positive step, all numbers) to the values.
+        Maps a slice for each axis (start, stop and a positive step, all numbers) to the values.
     path : Path
-        The file, for messages.
+        File, for messages.
     what : str
-        What it is or is read as, for messages.
+        Kind of file, for messages.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class Stored:
 
     @property
     def ndim(self) -> int:
-        """Number of axes."""
+        """Return the number of axes."""
         return len(self.shape)
 
     @property
     def size(self) -> int:
-        """Number of values."""
+        """Return the number of values."""
         return prod(self.shape)
 
     def __len__(self) -> int:
@@ -78,11 +78,11 @@ class Stored:
             return self._read(full)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> AnyArray:
-        """Read all of it, as `numpy.asarray` does."""
+        """Read the whole array, for `numpy.asarray`."""
         return np.asarray(self[()], dtype=dtype)
 
     def chosen(self, which: npt.NDArray[np.bool_]) -> Stored:
-        """Return the entries along the first axis that ``which`` is true for."""
+        """Return a lazy array of the entries along the first axis for which ``which`` is true."""
         places = np.flatnonzero(which)
 
         def read(part: Part) -> AnyArray:
@@ -97,7 +97,7 @@ class Stored:
         return Stored((len(places), *self.shape[1:]), self.dtype, read, self.path, self.what)
 
     def transpose(self, order: Sequence[int]) -> Stored:
-        """Return the same with its axes in another order, as `numpy.transpose`."""
+        """Return a lazy array with its axes in another order, as `numpy.transpose`."""
 
         def read(part: Part) -> AnyArray:
             return self._read(tuple(part[order.index(axis)] for axis in range(self.ndim))).transpose(order)
@@ -105,7 +105,7 @@ class Stored:
         return Stored([self.shape[axis] for axis in order], self.dtype, read, self.path, self.what)
 
     def without_ones(self, count: int) -> Stored:
-        """Return the same without leading axes of length 1, while it has more axes than ``count``."""
+        """Return a lazy array without leading axes of length 1, as long as it has more than ``count`` axes."""
         kept = list(range(self.ndim))
         while len(kept) > count and 1 in (lengths := [self.shape[axis] for axis in kept]):
             del kept[lengths.index(1)]
@@ -119,11 +119,11 @@ class Stored:
         return Stored([self.shape[axis] for axis in kept], self.dtype, read, self.path, self.what)
 
     def reversed(self) -> Stored:
-        """Return the same with its axes in the opposite order."""
+        """Return a lazy array with its axes in reverse order."""
         return self.transpose(range(self.ndim)[::-1])
 
     def joined(self) -> Stored:
-        """Return the same with pairs of a real and an imaginary part as complex numbers; others as they are."""
+        """Return a lazy array with pairs of real and imaginary parts as complex numbers; other types are unchanged."""
         pair = parts_of_complex(self.dtype)
         if pair is None:
             return self
@@ -141,7 +141,7 @@ Values = AnyArray | Stored
 
 
 def parts_of_complex(dtype: np.dtype[Any]) -> tuple[str, str] | None:
-    """Return the names of real and imaginary part of a compound type that is a pair of these, None of other types."""
+    """Return the field names of real and imaginary part of a compound type, None for other types."""
     names = set(dtype.names or ())
     return next((pair for pair in (("real", "imag"), ("r", "i")) if names == set(pair)), None)
 
@@ -156,14 +156,14 @@ def from_bytes(
     *,
     fortran: bool = False,
 ) -> Stored:
-    """Return an array whose bytes lie in a row in a file.
+    """Return a lazy array whose bytes are contiguous in a file.
 
     Parameters
     ----------
     opened : callable
-        Opens the file, to be read and sought forward in.
+        Opens the file for reading and forward seeking.
     offset : int
-        Where the array begins.
+        Position of the first byte.
     shape, dtype, path, what
         As for `Stored`.
     fortran : bool
@@ -181,7 +181,7 @@ def from_bytes(
 
 
 def _read_part(file: BinaryIO, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], part: Part) -> AnyArray:
-    """Values of a part: for each place on the leading axes, the run of bytes along the others that holds it."""
+    """Read a part: for each index on the leading axes, one contiguous block of bytes along the others."""
     ranges = [range(one.start, one.stop, one.step) for one in part]
     out = np.empty([len(one) for one in ranges], dtype)
     if out.nbytes == 0:
@@ -208,7 +208,7 @@ def _read_part(file: BinaryIO, offset: int, shape: tuple[int, ...], dtype: np.dt
 
 
 def _split(shape: tuple[int, ...], itemsize: int, ranges: list[range]) -> int:
-    """Axis along which, with all behind it, values are read at once."""
+    """Return the axis from which on values are read in one block."""
     for axis in range(len(shape) - 1):
         within = ranges[axis]
         run = (within[-1] + 1 - within[0]) * prod(shape[axis + 1 :]) * itemsize
@@ -222,12 +222,12 @@ def _split(shape: tuple[int, ...], itemsize: int, ranges: list[range]) -> int:
 
 
 def _fill(file: BinaryIO, start: int, target: AnyArray) -> None:
-    """Read an array that lies in a row, as `numpy.fromfile`, but from any kind of file.
+    """Read a contiguous array, as `numpy.fromfile`, from any kind of file.
 
     Raises
     ------
     ValueError
-        If the file ends before.
+        If the file ends early.
     """
     file.seek(start)
     view = target.reshape(-1).view(np.uint8).data

@@ -1,4 +1,4 @@
-"""Arrays and sizes in TIFF files and folders of them (plain, BigTIFF, ImageJ, OME)."""
+"""Access arrays and pixel sizes in TIFF files and folders of them (plain, BigTIFF, ImageJ, OME)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import tifffile
 
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.files import open_regular
-from napari_d3ip.io.arrays.file_names import in_natural_order
+from napari_d3ip.io.arrays.file_names import sort_naturally
 from napari_d3ip.io.arrays.stored import AnyArray, Part, Stored, from_bytes
 from napari_d3ip.io.arrays.tiff_pages import require_pages
-from napari_d3ip.io.guard import listed, reading_file
+from napari_d3ip.io.guard import format_names, reading_file
 from napari_d3ip.io.units import length_unit
 
 suffixes = (".tif", ".tiff")
@@ -30,7 +30,7 @@ _DAMAGE = re.compile(r"invalid page offset|invalid value offset|corrupt|failed t
 
 @dataclass
 class Stack:
-    """Images of one TIFF, read when they are asked for, axis letters as tifffile has them, pixel sizes (z, y, x).
+    """Images of one TIFF, read on request, with tifffile's axis letters and pixel sizes (z, y, x).
 
     The metadata are those of `napari_d3ip.io.save_volume`, if it wrote the file.
     """
@@ -43,7 +43,7 @@ class Stack:
 
 
 def read_images(path: Path) -> Stored:
-    """Images of a TIFF or a folder of TIFFs, without any metadata.
+    """Return the images of a TIFF or a folder of TIFFs, without metadata.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def read_images(path: Path) -> Stored:
 
 
 def read_stack(path: Path) -> Stack:
-    """Images of one TIFF file.
+    """Return the images of one TIFF file.
 
     Raises
     ------
@@ -63,8 +63,10 @@ def read_stack(path: Path) -> Stack:
     """
     with open_tiff(path) as tif:
         if len(tif.series) > 1:
-            shapes = listed(str(series.shape) for series in tif.series)
-            raise FileError(f"{path.name} holds {len(tif.series)} series of images ({shapes}); save one alone.")
+            shapes = format_names(str(series.shape) for series in tif.series)
+            raise FileError(
+                f"{path.name} must hold one series of images, got {len(tif.series)} ({shapes}); save one of them."
+            )
         series = tif.series[0]
         if is_colour(series):
             raise FileError(f"{path.name} is a colour image; give grey values.")
@@ -72,7 +74,7 @@ def read_stack(path: Path) -> Stack:
         axes = "".join(letter for letter, size in zip(series.axes, series.shape, strict=True) if size > 1)
         if len(squeeze_shape(data.shape)) > 3:
             raise MeasurementError(
-                f"data: {path.name} has axes {series.axes} of {data.shape}; save one channel or time point alone."
+                f"data: {path.name} has axes {series.axes} of {data.shape}; save one channel or time point."
             )
         data = data.without_ones(3)
         sizes, unit = _pixel_sizes(tif)
@@ -80,7 +82,7 @@ def read_stack(path: Path) -> Stack:
 
 
 def own_metadata(tif: tifffile.TiffFile) -> dict[str, Any] | None:
-    """What `napari_d3ip.io.save_volume` left in a TIFF, or None."""
+    """Return the metadata that `napari_d3ip.io.save_volume` wrote to a TIFF, or None."""
     text = (tif.imagej_metadata or {}).get("Info") if tif.is_imagej else None
     if tif.is_ome and tif.ome_metadata:
         description = _ome_part(tif.ome_metadata, ".//{*}Image/{*}Description")
@@ -93,7 +95,7 @@ def own_metadata(tif: tifffile.TiffFile) -> dict[str, Any] | None:
 
 
 def _require_complete(tif: tifffile.TiffFile, path: Path) -> None:
-    """Every strip must lie inside the file."""
+    """Check that every strip lies inside the file."""
     size = tif.filehandle.size
     for page in tif.pages:
         frame = page.aspage() if isinstance(page, tifffile.TiffFrame) else page
@@ -102,15 +104,15 @@ def _require_complete(tif: tifffile.TiffFile, path: Path) -> None:
             raise FileError(f"{path.name} is truncated ({size} bytes of at least {max(ends)}); copy it again.")
 
 
-class _Complaints(logging.Filter):
-    """Keeps what tifffile logs about damage, and keeps it off the terminal."""
+class _DamageLog(logging.Filter):
+    """Collect tifffile's log messages about damage, and keep them off the terminal."""
 
     def __init__(self) -> None:
         super().__init__()
         self.messages: list[str] = []
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Collect signs of damage; what tifffile says beside them is about what is not read here."""
+        """Collect messages about damage; others concern parts that are not read here."""
         message = record.getMessage()
         if _DAMAGE.search(message):
             self.messages.append(re.sub(r"<[^>]*> *", "", message))
@@ -119,28 +121,28 @@ class _Complaints(logging.Filter):
 
 @contextmanager
 def open_tiff(path: Path) -> Iterator[tifffile.TiffFile]:
-    """An open TIFF; damage is an error, where tifffile would give fewer pages or zeros and log it."""
-    logger, complaints = logging.getLogger("tifffile"), _Complaints()
-    logger.addFilter(complaints)
+    """Open a TIFF; damage raises an error, where tifffile would log it and return fewer pages or zeros."""
+    logger, damage = logging.getLogger("tifffile"), _DamageLog()
+    logger.addFilter(damage)
     try:
         with reading_file(path, "TIFF"), tifffile.TiffFile(path) as tif:
             require_pages(path)
             tif.series  # noqa: B018 - parses all directories
             _require_complete(tif, path)
-            if complaints.messages:
-                raise FileError(f"{path.name} is truncated or damaged ({complaints.messages[0]}); copy it again.")
+            if damage.messages:
+                raise FileError(f"{path.name} is truncated or damaged ({damage.messages[0]}); copy it again.")
             yield tif
     finally:
-        logger.removeFilter(complaints)
+        logger.removeFilter(damage)
 
 
 def is_colour(series: tifffile.TiffPageSeries) -> bool:
-    """Whether the samples of a pixel are colours; stacks of 3 or 4 images are often written as planes of samples."""
+    """Return whether the samples of a pixel are colours; stacks of 3 or 4 images may be stored as planar samples."""
     return "S" in series.axes and not (series.axes.startswith("S") and series.dtype.itemsize > 1)
 
 
 def squeeze_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape without leading axes of length 1 beyond the third."""
+    """Return the shape without leading axes of length 1 beyond the third."""
     while len(shape) > 3 and 1 in shape:
         index = shape.index(1)
         shape = shape[:index] + shape[index + 1 :]
@@ -161,13 +163,13 @@ def _pixel_sizes(tif: tifffile.TiffFile) -> tuple[Sizes, str | None]:
 
 
 def _from_resolution(tag: Any) -> float | None:
-    """Pixel size from a TIFF resolution, pixels per unit as a fraction."""
+    """Return the pixel size from a TIFF resolution, pixels per unit as a fraction."""
     numerator, denominator = (0, 0) if tag is None else tag.value
     return denominator / numerator if numerator and denominator else None
 
 
 def _ome_part(xml: str, path: str) -> ElementTree.Element | None:
-    """Element of an OME description; None if it is not there, or the description is broken."""
+    """Return an element of an OME description; None if it is missing, or the description is malformed."""
     try:
         return ElementTree.fromstring(xml).find(path)
     except ElementTree.ParseError:
@@ -188,13 +190,13 @@ def _ome_sizes(xml: str) -> tuple[Sizes, str | None]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """TIFF files of a folder, hidden ones apart."""
+    """List the TIFF files of a folder, without hidden ones."""
     files = [item for item in folder.iterdir() if item.suffix.lower() in suffixes and not item.name.startswith(".")]
-    return in_natural_order(files)
+    return sort_naturally(files)
 
 
 def read_folder(folder: Path, files: list[Path]) -> Stored:
-    """Images of one shape, stacked; each is opened when it is asked for."""
+    """Stack images of one shape; each file is opened on request."""
     if not files:
         raise FileError(f"{folder.name} holds no TIFF images; choose another folder.")
     images = [_image(folder, file) for file in files]
@@ -219,12 +221,12 @@ def read_folder(folder: Path, files: list[Path]) -> Stored:
 def _image(folder: Path, file: Path) -> Stored:
     image = read_stack(file).data
     if image.ndim != 2:
-        raise FileError(f"{file.name} in folder {folder.name} is no single image; give it alone, as a file.")
+        raise FileError(f"{file.name} in folder {folder.name} must hold a single image; give it by itself.")
     return image
 
 
 def _stored(tif: tifffile.TiffFile, path: Path) -> Stored:
-    """Images of a series, read in parts once the file is closed again: where their bytes lie, else page by page."""
+    """Return the images of a series as a lazy array: contiguous bytes if possible, else page by page."""
     series = tif.series[0]
     shape, what = series.shape, "TIFF"
     if series.dataoffset is not None and series.dtype.kind in "fiuc":
@@ -250,7 +252,7 @@ def _stored(tif: tifffile.TiffFile, path: Path) -> Stored:
 
 @contextmanager
 def _known_codec(path: Path) -> Iterator[None]:
-    """Say that a compression needs another package, where tifffile speaks of values or modules."""
+    """Raise an error that names the missing package for a compression, in place of tifffile's."""
     try:
         yield
     except (ImportError, ValueError) as error:

@@ -1,7 +1,7 @@
-"""The chain of pages of a TIFF, walked once before a library does, which would follow it in circles for ever.
+"""Check the chain of pages of a TIFF, since libraries follow a circular chain for ever.
 
-TIFF 6.0, section 2: a header, then directories of 12-byte entries, each with the place of the next; BigTIFF: 20-byte
-entries and longer numbers.
+TIFF 6.0, section 2: a header, then directories of 12-byte entries, each with the position of the next; BigTIFF has
+20-byte entries and 64-bit numbers.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import numpy as np
 from napari_d3ip.errors import FileError
 from napari_d3ip.files import open_regular
 
-_MOST_ENTRIES = 4096  # Of one page; tifffile has the same limit.
-_SIZES = np.array([0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8])  # Bytes of a value of each type.
+_MOST_ENTRIES = 4096  # Per page; tifffile has the same limit.
+_SIZES = np.array([0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8])  # Size in bytes of each type's values.
 
 
 def require_pages(path: Path) -> None:
-    """Check that pages follow one another to an end, and that no page states more values than the file has bytes.
+    """Check that the chain of pages ends, and that no page states more values than the file has bytes.
 
     Raises
     ------
     FileError
-        If not.
+        If the chain is circular or a page states too many values.
     """
     with open_regular(path) as file:
         size = file.seek(0, 2)
@@ -33,14 +33,14 @@ def require_pages(path: Path) -> None:
         header = file.read(16)
         order = {b"II": "<", b"MM": ">"}.get(header[:2])
         if order is None or len(header) < 16:
-            return  # No TIFF; the library says so.
+            return  # Not a TIFF; the library reports it.
         is_big = struct.unpack(order + "H", header[2:4])[0] == 43
         place = struct.unpack(order + ("Q" if is_big else "I"), header[8:16] if is_big else header[4:8])[0]
         seen: set[int] = set()
-        while 0 < place < size:  # A place behind the end the library finds, and calls the file truncated.
+        while 0 < place < size:  # The library reports positions beyond the end as truncation.
             if place in seen:
                 raise FileError(
-                    f"{path.name} has pages that lead back to one before (after page {len(seen)}), so it is damaged; "
+                    f"{path.name} is damaged: its chain of pages is circular (after page {len(seen)}); "
                     "export it again."
                 )
             seen.add(place)
@@ -48,7 +48,7 @@ def require_pages(path: Path) -> None:
 
 
 def _next(file: BinaryIO, place: int, order: str, is_big: bool, size: int, path: Path) -> int:
-    """Place of the page after the one at ``place``, 0 if there is none."""
+    """Return the position of the page after the one at ``place``, 0 for the last."""
     file.seek(place)
     count_format, entry_size, next_format = ("Q", 20, "Q") if is_big else ("H", 12, "I")
     stated = file.read(struct.calcsize(count_format))
@@ -65,7 +65,7 @@ def _next(file: BinaryIO, place: int, order: str, is_big: bool, size: int, path:
     if endless.any():
         entry = entries[endless][0]
         raise FileError(
-            f"{path.name} states {entry['count']} values of its tag {entry['code']}, more than the file has bytes, so "
-            "it is damaged; export it again."
+            f"{path.name} is damaged: tag {entry['code']} states {entry['count']} values, more than the file has "
+            "bytes; export it again."
         )
     return int(struct.unpack(order + next_format, following)[0])

@@ -1,1 +1,1 @@
-"""File formats, a module each; `napari_d3ip.io.registry` lists them."""
+"""File formats, one module each; `napari_d3ip.io.registry` lists them."""

@@ -1,7 +1,8 @@
-"""K-space of BART (.cfl and .hdr), Cartesian or along a trajectory.
+"""Read k-space of BART (.cfl and .hdr), Cartesian or along a trajectory.
 
 BART's axes are (readout, phase, second phase or slice encoding, coil), or (1, sample, readout, coil) along a
-trajectory; `napari_d3ip.io.arrays.cfl` says which way up the images are. ``bart fft -u`` is the transform of `KSpace`.
+trajectory; `napari_d3ip.io.arrays.cfl` defines the orientation of images. ``bart fft -u`` is the transform of
+`KSpace`.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ suffixes = (".cfl", ".hdr")
 
 
 def matches(path: Path) -> bool:
-    """Whether this is one of BART's pair of files; they do not say what is in them."""
+    """Return whether this is one of BART's pair of files; they do not state their content."""
     return is_regular(path) and is_cfl(path)
 
 
 def read(path: Path, options: ReadOptions) -> KSpace:
-    """Read k-space; of a scan in three dimensions, slices along an axis that is fully sampled.
+    """Read k-space; a scan in three dimensions is split into slices along a fully sampled axis.
 
     Raises
     ------
@@ -37,7 +38,7 @@ def read(path: Path, options: ReadOptions) -> KSpace:
     array = load(path)
     if array.shape[MAPS] > 1:
         raise FileError(
-            f"{path.name} holds {array.shape[MAPS]} sets of maps (axis {MAPS}), which k-space has not; give the file "
+            f"{path.name} must hold k-space, got {array.shape[MAPS]} sets of maps (axis {MAPS}); give the file "
             "of k-space, and one set of maps as coil_maps=FILE."
         )
     along_trajectory = array.shape[0] == 1 and array.shape[1] > 1
@@ -50,11 +51,13 @@ def read(path: Path, options: ReadOptions) -> KSpace:
         )
     encodes_z = array.shape[2] > 1 and not along_trajectory
     if encodes_z and array.shape[SLICE] > 1:
-        raise FileError(f"{path.name} holds {array.shape[SLICE]} slabs (axis {SLICE}); extract one with bart slice.")
+        raise FileError(
+            f"{path.name} must hold one slab, got {array.shape[SLICE]} (axis {SLICE}); extract one with bart slice."
+        )
     return RawKSpace(
         path,
         "BART",
-        _as_rzcyx(_averaged(array), along_trajectory),
+        _as_rzcyx(_average(array), along_trajectory),
         axes="rzcyx",
         axes_from="the BART layout",
         readout="y",
@@ -63,14 +66,14 @@ def read(path: Path, options: ReadOptions) -> KSpace:
     ).to_kspace(options)
 
 
-def _averaged(array: ComplexArray) -> ComplexArray:
-    """Mean over the averages that measured a sample."""
+def _average(array: ComplexArray) -> ComplexArray:
+    """Average over the repetitions that measured a sample."""
     counts = np.count_nonzero(array, axis=AVERAGE, keepdims=True)
     return np.asarray(array.sum(axis=AVERAGE, keepdims=True) / np.maximum(counts, 1), dtype=np.complex64)
 
 
 def _as_rzcyx(array: ComplexArray, along_trajectory: bool) -> ComplexArray:
-    """Frames of all sorts in one axis, the one that BART counts first changing fastest."""
+    """Merge frames of all kinds into one axis, BART's first one changing fastest."""
     z, y, x = (SLICE, 2, 1) if along_trajectory else (2 if array.shape[2] > 1 else SLICE, 0, 1)
     frames = [axis for axis in reversed(range(AXES)) if axis not in (z, COIL, y, x)]
     ordered = array.transpose([*frames, z, COIL, y, x])

@@ -1,7 +1,7 @@
-"""Data Exchange HDF5 (Advanced Photon Source, TomoPy), and the variant this package writes.
+"""Read Data Exchange HDF5 (Advanced Photon Source, TomoPy), including the variant this package writes.
 
 Layout: De Carlo et al., J. Synchrotron Rad. 21 (2014) 1224. ``exchange/data`` is (view, row, column) unless its
-``axes`` attribute says otherwise; the format does not say whether data without flat fields are counts.
+``axes`` attribute says otherwise; the format does not state whether data without flat fields are counts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LETTERS = {"theta": "a", "angle": "a", "angles": "a", "view": "a", "y": "z", "z
 
 
 def matches(path: Path) -> bool:
-    """Whether an HDF5 file has ``exchange/data``, be it behind a broken link."""
+    """Return whether an HDF5 file has ``exchange/data``, even behind a broken link."""
     if not hdf5.is_hdf5(path):
         return False
     with hdf5.opened(path) as file:
@@ -70,7 +70,7 @@ def read(path: Path, options: ReadOptions) -> Sinogram:
 
 
 def _layout(dataset: h5py.Dataset) -> str | None:
-    """What the format says of data it knows; of others in the same file it says nothing."""
+    """Return the axis order the format defines; None for datasets outside ``exchange``."""
     return "azd" if str(dataset.name).startswith("/exchange/") else None
 
 
@@ -92,7 +92,7 @@ def _frames(file: h5py.File, name: str, path: Path) -> Stored | None:
 
 
 def _read_pixel_size(scan: RawScan, file: h5py.File, path: Path) -> None:
-    """Pixel sizes in the sample plane; ``pixel_size_x`` is the sensor's and says nothing without a magnification."""
+    """Read pixel sizes in the sample plane; ``pixel_size_x`` is that of the sensor, without the magnification."""
     sizes: dict[str, float] = {}
     for letter, axis in (("z", "y"), ("d", "x")):
         item = hdf5.lookup(file, f"measurement/instrument/detector/actual_pixel_size_{axis}", path)
@@ -103,7 +103,7 @@ def _read_pixel_size(scan: RawScan, file: h5py.File, path: Path) -> None:
 
 
 def _read_own_attributes(scan: RawScan, file: h5py.File, dataset: h5py.Dataset, path: Path) -> None:
-    """What `napari_d3ip.io.save_sinogram` adds to the format."""
+    """Read the attributes that `napari_d3ip.io.save_sinogram` adds to the format."""
     attributes: dict[str, Any] = dict(dataset.attrs)
     scan.values = "line_integrals"
     scan.unit = hdf5.attribute(dataset, "unit")

@@ -1,6 +1,6 @@
-"""fastMRI (.h5): k-space (slice, coil, readout, phase) with oversampled readout, or without coil axis.
+"""Read fastMRI (.h5): k-space (slice, coil, readout, phase) with oversampled readout, or without coil axis.
 
-Zbontar et al., arXiv:1811.08839. Images are as the data set's own reconstructions: rows along the readout.
+Zbontar et al., arXiv:1811.08839. Images are oriented as the reconstructions in the data set: rows along the readout.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ suffixes = (".h5",)
 
 
 def matches(path: Path) -> bool:
-    """Whether an HDF5 file has k-space and a header as fastMRI's have."""
+    """Return whether an HDF5 file has k-space and a header in fastMRI's layout."""
     if not hdf5.is_hdf5(path):
         return False
     with hdf5.opened(path, "fastMRI") as file:
@@ -41,9 +41,7 @@ def read(path: Path, options: ReadOptions) -> KSpace:
         data = hdf5.deferred(hdf5.get(file, options.dataset or "kspace", path), path)
         header = ismrmrd_header.parse(hdf5.text(hdf5.get(file, "ismrmrd_header", path)[()]) or "", path)
         if data.ndim not in (3, 4):
-            raise FileError(
-                f"{path.name} has k-space of shape {data.shape}; fastMRI's is (slice, coil, readout, phase)."
-            )
+            raise FileError(f"{path.name} must hold k-space of shape (slice, coil, readout, phase), got {data.shape}.")
         height, width = data.shape[-2:]
         encoding = header.encodings[0]
         encoded, recon = encoding.encoded.field_of_view, encoding.recon.field_of_view
@@ -75,10 +73,12 @@ def read(path: Path, options: ReadOptions) -> KSpace:
 
 
 def _mask(file: h5py.File, width: int, path: Path) -> AnyArray:
-    """Columns that were measured, as the file says; all, if it does not."""
+    """Return the measured columns from the mask of the file; all, if it has none."""
     if "mask" not in file:
         return np.ones(width, bool)
     sampled = hdf5.load(hdf5.get(file, "mask", path), path)
     if sampled.size != width:
-        raise MeasurementError(f"mask: {path.name} has {width} columns, but a mask of {sampled.size}; copy it again.")
+        raise MeasurementError(
+            f"mask: {path.name} must have one of {width} columns, got {sampled.size}; copy it again."
+        )
     return np.asarray(sampled.reshape(-1) != 0)

@@ -1,6 +1,6 @@
-"""HDF5 files of no known layout.
+"""Read HDF5 files of unknown layout.
 
-The reader finds data sets of a scan's shape and asks where there is more than one.
+The reader finds datasets of a scan's shape and asks if there is more than one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from napari_d3ip.io.arrays.hdf5 import (
     opened,
 )
 from napari_d3ip.io.arrays.names import ANGLE_NAMES, VOLUME_MARK
-from napari_d3ip.io.guard import listed
+from napari_d3ip.io.guard import format_names
 from napari_d3ip.io.layout.angles import unit_in_name
 from napari_d3ip.io.layout.kspace import KSPACE_NAMES, could_be_kspace, could_be_slice, is_kspace
 from napari_d3ip.io.layout.named_kspace import COMPANION_NAMES, kspace_from_arrays
@@ -38,7 +38,7 @@ suffixes = (".h5", ".hdf5", ".hdf", ".nx", ".nxs", ".hspy")
 
 
 def matches(path: Path) -> bool:
-    """Whether an HDF5 file holds a data set of a scan's shape that is no volume of ours."""
+    """Return whether an HDF5 file holds a dataset of a scan's shape that is not a volume of this package."""
     if not is_hdf5(path):
         return False
     with opened(path) as file:
@@ -47,7 +47,7 @@ def matches(path: Path) -> bool:
 
 
 def read(path: Path, options: ReadOptions) -> Measurement:
-    """Read the only data set of a scan's shape, or the one named by ``options.dataset``.
+    """Read the only dataset of a scan's shape, or the one named by ``options.dataset``.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def read(path: Path, options: ReadOptions) -> Measurement:
 
 
 def stated_angle_unit(dataset: h5py.Dataset) -> Any:
-    """``"degree"`` or ``"radian"`` from a dataset's units attribute or its name, else None."""
+    """Return ``"degree"`` or ``"radian"`` from a dataset's units attribute or its name, else None."""
     stated = attribute(dataset, "units") or attribute(dataset, "unit")
     return angle_unit(stated) or unit_in_name(last(dataset))
 
@@ -95,7 +95,7 @@ def _choose(file: h5py.File, path: Path) -> h5py.Dataset:
     if not stacks:
         raise FileError(f"{path.name} holds no three-dimensional data set; give a file with projections or sinograms.")
     if len(stacks) > 1:
-        known = listed(f"{name} {dataset.shape}" for name, dataset in stacks.items())
+        known = format_names(f"{name} {dataset.shape}" for name, dataset in stacks.items())
         raise LayoutQuestion(
             f"dataset: {path.name} has no known layout and several data sets ({known}); give dataset=NAME.",
             needs="dataset",
@@ -106,7 +106,7 @@ def _choose(file: h5py.File, path: Path) -> h5py.Dataset:
 
 
 def _angles_beside(dataset: h5py.Dataset, path: Path) -> h5py.Dataset | None:
-    """A list of angles in the same group, known by its name."""
+    """Return a list of angles in the same group, by its name."""
     for name in ANGLE_NAMES:
         item = lookup(dataset.parent, name, path)
         if isinstance(item, h5py.Dataset) and item.size > 1 and max(item.shape) == item.size:

@@ -1,7 +1,7 @@
-"""HyperSpy files (.hspy) with electron tilt series, as ETSpy writes them.
+"""Read HyperSpy files (.hspy) with electron tilt series, as ETSpy writes them.
 
-The file states pixel sizes and, as ETSpy's metadata or as HyperSpy's axis, the tilts, but not whether the tilt axis
-runs along x or y of the images.
+The file states pixel sizes and, in ETSpy's metadata or as an axis of HyperSpy, the tilts, but not whether the tilt
+axis runs along x or y of the images.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from napari_d3ip.io.arrays import hdf5
-from napari_d3ip.io.guard import listed
+from napari_d3ip.io.guard import format_names
 from napari_d3ip.io.layout.angles import are_missing, in_degrees
 from napari_d3ip.io.layout.sinogram import RawScan
 from napari_d3ip.io.options import ReadOptions
@@ -21,14 +21,14 @@ from napari_d3ip.io.units import angle_unit, length_unit
 from napari_d3ip.measurement import Sinogram
 
 suffixes = (".hspy",)
-# Where ETSpy keeps tilts, a signal of their own in version 1, a list before.
+# Paths of ETSpy's tilts: a signal of their own in version 1, a list before.
 _TILTS = ("metadata/Tomography/_sig_tilts/data", "metadata/Tomography/tilts")
-# Degrees by which tilts and an axis may differ and say the same.
+# Tolerance, in degrees, for equal tilts in metadata and axis.
 _SAME_TILTS = 0.01
 
 
 def matches(path: Path) -> bool:
-    """Whether an HDF5 file is HyperSpy's and holds a stack of images."""
+    """Return whether an HDF5 file is HyperSpy's and holds a stack of images."""
     if not hdf5.is_hdf5(path):
         return False
     with hdf5.opened(path, "HyperSpy HDF5") as file:
@@ -51,7 +51,7 @@ def read(path: Path, options: ReadOptions) -> Sinogram:
             dataset = next(iter(signals.values()))
         else:
             raise LayoutQuestion(
-                f"dataset: {path.name} holds {len(signals)} signals ({listed(signals)}); give dataset=NAME of one.",
+                f"dataset: {path.name} holds {len(signals)} signals ({format_names(signals)}); give dataset=NAME.",
                 needs="dataset",
                 candidates=tuple(signals),
             )
@@ -70,9 +70,9 @@ def _signals(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
 
 
 def _read_axes(scan: RawScan, dataset: h5py.Dataset, path: Path) -> None:
-    """Tilts from the axis in degrees or radians, pixel sizes from those in units of length.
+    """Read tilts from an axis in degrees or radians, pixel sizes from axes in units of length.
 
-    An axis that nobody calibrated counts the images (0, 1, 2, ...), whatever its unit, and states no tilts.
+    An uncalibrated axis counts the images (0, 1, 2, ...), whatever its unit, and holds no tilts.
     """
     sizes: list[float | None] = []
     units: set[str] = set()
@@ -89,7 +89,7 @@ def _read_axes(scan: RawScan, dataset: h5py.Dataset, path: Path) -> None:
         if unit is None:
             continue
         scan.angle_axis = index
-        if "axis" in axis:  # HyperSpy's DataAxis: a value for every step.
+        if "axis" in axis:  # HyperSpy's DataAxis: one value per step.
             scan.angles = hdf5.load(hdf5.get(axis, "axis", path), path)
         elif (axis.attrs["offset"], axis.attrs["scale"]) != (0.0, 1.0):
             steps = np.arange(dataset.shape[index])
@@ -101,12 +101,12 @@ def _read_axes(scan: RawScan, dataset: h5py.Dataset, path: Path) -> None:
 
 
 def _read_tilts(scan: RawScan, dataset: h5py.Dataset, path: Path, options: ReadOptions) -> None:
-    """Tilts in ETSpy's metadata, degrees; zero for every image where none were given.
+    """Read tilts in degrees from ETSpy's metadata, which are all zero if none were given.
 
     Raises
     ------
     LayoutQuestion
-        If an axis states others.
+        If an axis states different tilts.
     """
     group = dataset.parent
     found = next((item for name in _TILTS if isinstance(item := hdf5.lookup(group, name, path), h5py.Dataset)), None)

@@ -1,6 +1,6 @@
-"""ISMRMRD (.h5, .mrd): the vendor-neutral raw data of MRI, readout by readout.
+"""Read ISMRMRD (.h5, .mrd), the vendor-neutral raw data format of MRI.
 
-Images are as the field shows them: rows along the phase encoding, columns along the readout.
+Images are oriented as usual in MRI: rows along the phase encoding, columns along the readout.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io.arrays import hdf5
 from napari_d3ip.io.formats import ismrmrd_header
 from napari_d3ip.io.formats.ismrmrd_header import Encoding, Header
-from napari_d3ip.io.guard import listed, needed
+from napari_d3ip.io.guard import format_names, needed
 from napari_d3ip.io.layout.readouts import ONE_WAY_ONLY, Readout, ReadoutScan, Role
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
@@ -23,7 +23,7 @@ from napari_d3ip.measurement import FloatArray, KSpace
 
 suffixes = (".mrd", ".h5")
 _IMAGE = ("image", "both")
-# Lines that are no image, whatever else they are.
+# Flags of lines that do not belong to the image.
 _NO_IMAGE = (
     "ACQ_IS_NAVIGATION_DATA",
     "ACQ_IS_PHASECORR_DATA",
@@ -37,7 +37,7 @@ _NO_IMAGE = (
 
 
 def matches(path: Path) -> bool:
-    """Whether an HDF5 file holds acquisitions and a header."""
+    """Return whether an HDF5 file holds acquisitions and a header."""
     if not hdf5.is_hdf5(path):
         return False
     with hdf5.opened(path, "ISMRMRD") as file:
@@ -53,14 +53,14 @@ def read(path: Path, options: ReadOptions) -> KSpace:
         See `napari_d3ip.io.read`.
     """
     with hdf5.opened(path, "ISMRMRD") as file:
-        group = _scans(file)[_chosen(file, path, options.dataset)]
+        group = _scans(file)[_choose_scan(file, path, options.dataset)]
         header = ismrmrd_header.parse(hdf5.load(hdf5.get(group, "xml", path), path)[0], path)
         acquisitions = hdf5.load(hdf5.get(group, "data", path), path)
     heads = acquisitions["head"]
     roles = _roles(heads["flags"], path)
     image = heads[np.isin(roles, _IMAGE)]
     encoding = _encoding(image, header, path)
-    if encoding.trajectory == "epi" or _set(image["flags"], path, "ACQ_IS_REVERSE").any():
+    if encoding.trajectory == "epi" or _any_flag(image["flags"], path, "ACQ_IS_REVERSE").any():
         raise MeasurementError(ONE_WAY_ONLY.format(path.name))
     readouts = [
         _readout(acquisition, role, header, path)
@@ -90,7 +90,7 @@ def read(path: Path, options: ReadOptions) -> KSpace:
 
 
 def _scans(file: h5py.File) -> dict[str, h5py.Group]:
-    """Groups with acquisitions and a header, by name."""
+    """Return the groups with acquisitions and a header, by name."""
     return {name: item for name, item in hdf5.members(file).items() if isinstance(item, h5py.Group) and _is_scan(item)}
 
 
@@ -99,15 +99,15 @@ def _is_scan(group: h5py.Group) -> bool:
     return "xml" in group and isinstance(data, h5py.Dataset) and "head" in (data.dtype.names or ())
 
 
-def _chosen(file: h5py.File, path: Path, wanted: str | None) -> str:
+def _choose_scan(file: h5py.File, path: Path, wanted: str | None) -> str:
     found = _scans(file)
     if wanted is not None and wanted.strip("/") in found:
         return wanted.strip("/")
     if wanted is not None or not found:
-        raise FileError(f"dataset: {path.name} holds no such scan of ISMRMRD; it has {listed(found)}.")
+        raise FileError(f"dataset: {path.name} holds no ISMRMRD scan {wanted}; it has {format_names(found)}.")
     if len(found) > 1:
         raise LayoutQuestion(
-            f"dataset: {path.name} holds several scans ({listed(found)}); give dataset=NAME of one.",
+            f"dataset: {path.name} holds several scans ({format_names(found)}); give dataset=NAME of one.",
             needs="dataset",
             candidates=tuple(found),
             kind="kspace",
@@ -115,21 +115,21 @@ def _chosen(file: h5py.File, path: Path, wanted: str | None) -> str:
     return next(iter(found))
 
 
-def _set(flags: Any, path: Path, *names: str) -> Any:
-    """Whether one of some flags is set, for each acquisition."""
+def _any_flag(flags: Any, path: Path, *names: str) -> Any:
+    """Return whether one of several flags is set, for each acquisition."""
     constants = needed("ismrmrd.constants", path)
     return flags & np.uint64(sum(1 << (getattr(constants, name) - 1) for name in names)) != 0
 
 
 def _roles(flags: Any, path: Path) -> Any:
-    """Role of a readout, or ``"skipped"``, for each acquisition."""
+    """Return the role of a readout, or ``"skipped"``, for each acquisition."""
     kinds = {
         "noise": ("ACQ_IS_NOISE_MEASUREMENT",),
         "skipped": _NO_IMAGE,
         "both": ("ACQ_IS_PARALLEL_CALIBRATION_AND_IMAGING",),
         "calibration": ("ACQ_IS_PARALLEL_CALIBRATION",),
     }
-    return np.select([_set(flags, path, *names) for names in kinds.values()], list(kinds), "image")
+    return np.select([_any_flag(flags, path, *names) for names in kinds.values()], list(kinds), "image")
 
 
 def _encoding(image: Any, header: Header, path: Path) -> Encoding:
@@ -137,7 +137,7 @@ def _encoding(image: Any, header: Header, path: Path) -> Encoding:
     if not spaces:
         raise FileError(f"{path.name} holds no image readouts; it may have been interrupted, so give another scan.")
     if len(spaces) > 1 or max(spaces) >= len(header.encodings):
-        raise MeasurementError(f"data: {path.name} mixes several encodings; give a file with one of them.")
+        raise MeasurementError(f"data: {path.name} must hold one encoding, got several; give a file with one of them.")
     encoding: Encoding = header.encodings[spaces.pop()]
     return encoding
 
@@ -152,7 +152,10 @@ def _readout(acquisition: Any, role: Role, header: Header, path: Path) -> Readou
             f"{coils * count} samples; copy or export it again."
         )
     samples = numbers.view(np.complex64)
-    kept, encoding = _kept(head), header.encodings[min(int(head["encoding_space_ref"]), len(header.encodings) - 1)]
+    kept, encoding = (
+        _valid_samples(head),
+        header.encodings[min(int(head["encoding_space_ref"]), len(header.encodings) - 1)],
+    )
     if kept.start >= min(kept.stop, count):
         raise FileError(
             f"{path.name} marks all samples of acquisition {int(head['scan_counter'])} as void; convert the scan "
@@ -177,17 +180,17 @@ def _readout(acquisition: Any, role: Role, header: Header, path: Path) -> Readou
     )
 
 
-def _kept(head: Any) -> slice:
-    """Samples that the scanner did not mark as void."""
+def _valid_samples(head: Any) -> slice:
+    """Return the samples that the scanner did not mark as void."""
     first = int(head["discard_pre"])
     return slice(first, max(first, int(head["number_of_samples"]) - int(head["discard_post"])))
 
 
 def _add_trajectories(readouts: list[Readout], acquisitions: Any, shape: tuple[int, int], path: Path) -> None:
-    """Positions of image readouts, in grid units.
+    """Add positions in grid units to image readouts.
 
-    The format leaves their unit open. In use are cycles per pixel (up to 1/2), radians per pixel (up to pi) and grid
-    units (up to half the matrix); which it is shows in how far they reach.
+    The format does not define their unit. In use are cycles per pixel (up to 1/2), radians per pixel (up to pi) and
+    grid units (up to half the matrix), which the largest position distinguishes.
     """
     images = [
         (readout, acquisition)
@@ -211,7 +214,7 @@ def _add_trajectories(readouts: list[Readout], acquisitions: Any, shape: tuple[i
 
 
 def _positions(acquisition: Any, path: Path) -> FloatArray:
-    """Positions (sample, 2), (ky, kx), as in the file."""
+    """Return positions (sample, 2), (ky, kx), as in the file."""
     head, stated = acquisition["head"], np.asarray(acquisition["traj"], np.float32)
     dimensions, count = int(head["trajectory_dimensions"]), int(head["number_of_samples"])
     if dimensions < 2 or stated.size != dimensions * count:
@@ -219,9 +222,9 @@ def _positions(acquisition: Any, path: Path) -> FloatArray:
             f"trajectory: {path.name} is not Cartesian, but its readouts hold no positions; convert the scan again "
             "with its trajectory."
         )
-    positions = stated.reshape(count, dimensions)[_kept(head)]
+    positions = stated.reshape(count, dimensions)[_valid_samples(head)]
     if dimensions > 2 and positions[:, 2].any():
         raise MeasurementError(
-            f"trajectory: {path.name} is a scan in three dimensions that is not Cartesian; give one of slices."
+            f"trajectory: {path.name} is a non-Cartesian scan in three dimensions; give a scan of slices."
         )
     return positions[:, 1::-1]

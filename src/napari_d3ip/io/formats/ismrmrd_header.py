@@ -1,4 +1,4 @@
-"""The XML header of ISMRMRD, which fastMRI files carry too: sizes of the encoded and the reconstructed space.
+"""Parse the XML header of ISMRMRD and fastMRI files: sizes of the encoded and the reconstructed space.
 
 Inati et al., Magn. Reson. Med. 77 (2017) 411.
 """
@@ -26,7 +26,7 @@ class Space:
 
     @property
     def pixel_size(self) -> tuple[float, float, float]:
-        """Millimetres (z, y, x)."""
+        """Return the pixel size in millimetres (z, y, x)."""
         z, y, x = (size / count for size, count in zip(self.field_of_view, self.matrix, strict=True))
         return (z, y, x)
 
@@ -38,7 +38,7 @@ class Encoding:
     Parameters
     ----------
     encoded, recon : Space
-        As stated.
+        Spaces as stated.
     trajectory : str
         ``"cartesian"``, ``"radial"``, ``"epi"``, ...
     centre : tuple of int
@@ -52,7 +52,7 @@ class Encoding:
 
     @property
     def wanted(self) -> tuple[int, int, int]:
-        """Pixels (z, y, x) that are left of the encoded matrix in the field of view of the reconstruction."""
+        """Return the pixels (z, y, x) of the encoded matrix inside the field of view of the reconstruction."""
         z, y, x = (
             min(count, max(1, round(count * small / large)))
             for count, small, large in zip(
@@ -64,7 +64,7 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Header:
-    """What readers need of a header."""
+    """Fields of a header that readers use."""
 
     encodings: tuple[Encoding, ...]
     noise_bandwidth: float
@@ -81,27 +81,29 @@ def parse(xml: str | bytes, path: Path) -> Header:
     schema = needed("ismrmrd.xsd", path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Of values it cannot convert; those that are used are checked below.
+            warnings.simplefilter("ignore")  # About values it cannot convert; the ones in use are checked below.
             document = schema.CreateFromDocument(xml)
         encodings = tuple(_encoding(encoding) for encoding in document.encoding)
-    except Exception as error:  # The parser's errors have no common class.
+    except Exception as error:  # The parser's exceptions have no common base class.
         raise FileError(
             f"{path.name} has an ISMRMRD header that cannot be read ({one_line(error)}); convert the scan again."
         ) from error
     sizes = [size for encoding in encodings for space in (encoding.encoded, encoding.recon) for size in _sizes(space)]
     if not sizes or not all(0 < size < math.inf for size in sizes):
         raise FileError(
-            f"{path.name} states no sizes of its encoding in the header, or some that are not positive and finite; "
-            "convert the scan again."
+            f"{path.name} must state positive, finite sizes of its encoding in the header; convert the scan again."
         )
     largest = max(max(space.matrix) for encoding in encodings for space in (encoding.encoded, encoding.recon))
     if largest > _LARGEST_MATRIX:
-        raise FileError(f"{path.name} states a matrix of {largest} in its header, too large; convert the scan again.")
+        raise FileError(
+            f"{path.name} states a matrix of {largest} in its header, but at most {_LARGEST_MATRIX} is supported; "
+            "convert the scan again."
+        )
     return Header(encodings, _noise_bandwidth(document.acquisitionSystemInformation, path))
 
 
 def _noise_bandwidth(system: Any, path: Path) -> float:
-    """Mean of the receiver's response to noise over that in the passband; 1 if it is not stated."""
+    """Return the ratio of the receiver's mean noise response to that in the passband; 1 if not stated."""
     stated = None if system is None else system.relativeReceiverNoiseBandwidth
     if stated is None:
         return 1.0
@@ -111,8 +113,8 @@ def _noise_bandwidth(system: Any, path: Path) -> float:
         bandwidth = math.nan
     if not 0 < bandwidth < math.inf:
         raise FileError(
-            f"{path.name} states a relativeReceiverNoiseBandwidth of {stated} in its header, which is no positive "
-            "number; correct it."
+            f"{path.name} must state a positive relativeReceiverNoiseBandwidth in its header, got {stated}; "
+            "correct it."
         )
     return bandwidth
 

@@ -1,7 +1,7 @@
-"""MATLAB and Octave files: version 4 to 7 through SciPy, version 7.3 and Octave's -hdf5 through h5py.
+"""Read MATLAB and Octave files: version 4 to 7 with SciPy, version 7.3 and Octave's -hdf5 with h5py.
 
-HDF5 holds MATLAB's column-major arrays with their axes reversed; they are turned back, so that axes are those the
-user sees in MATLAB. Structures are opened: ``CtData.sinogram``.
+HDF5 holds MATLAB's column-major arrays with reversed axes; they are reversed back to the order that MATLAB shows.
+Structures are flattened: ``CtData.sinogram``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LONGEST_TEXT = 2**20
 
 
 def matches(path: Path) -> bool:
-    """Whether a MATLAB file, or HDF5 as MATLAB or Octave writes it, holds an array of a scan's shape."""
+    """Return whether a MATLAB file, or MATLAB's or Octave's HDF5, holds an array of a scan's shape."""
     if hdf5.is_hdf5(path):
         with hdf5.opened(path) as file:
             found = [dataset for _, dataset in hdf5.numeric_datasets(file)]
@@ -41,11 +41,11 @@ def matches(path: Path) -> bool:
             return stacks and any(_is_matlab(item) for item in _members(file).values())
     if path.suffix.lower() not in suffixes or not is_regular(path) or _is_octave_text(path):
         return False
-    with _opened(path) as file:
+    with _open_for_scipy(path) as file:
         shapes = {name: shape for name, shape, _ in scipy.io.whosmat(file)}
         if any(3 <= len(shape) <= 5 for shape in shapes.values()):
             return True
-        # SciPy does not say whether an array is complex, as a slice of k-space has to be, without reading it.
+        # SciPy does not say whether an array is complex, as a slice of k-space must be, without reading it.
         planes = [name for name, shape in shapes.items() if len(shape) == 2 and min(shape) > 1]
         file.seek(0)
         arrays = scipy.io.loadmat(file, variable_names=planes) if planes else {}
@@ -69,7 +69,7 @@ def read(path: Path, options: ReadOptions) -> Measurement:
     arrays: Arrays = {}
     if _is_octave_text(path):
         raise FileError(f"{path.name} is in Octave's text format; save it with -v7 or -hdf5.")
-    with _opened(path) as file:
+    with _open_for_scipy(path) as file:
         for name, value in scipy.io.loadmat(file, chars_as_strings=True).items():
             if not name.startswith("__"):
                 _open_structure(name, value, arrays)
@@ -77,8 +77,8 @@ def read(path: Path, options: ReadOptions) -> Measurement:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """A file for SciPy, whose own error is no subclass of any other."""
+def _open_for_scipy(path: Path) -> Iterator[Any]:
+    """Open a file for SciPy, whose own exception has no built-in base class."""
     with reading(path, "MATLAB file"), open_regular(path) as file:
         try:
             yield file
@@ -92,7 +92,7 @@ def _is_octave_text(path: Path) -> bool:
 
 
 def _members(group: h5py.Group) -> dict[str, h5py.Dataset | h5py.Group]:
-    """Members of a group but MATLAB's internal ones; broken links are passed over."""
+    """Return the members of a group without MATLAB's internal ones; broken links are skipped."""
     return {name: item for name, item in hdf5.members(group).items() if not name.startswith("#")}
 
 
@@ -101,7 +101,7 @@ def _is_matlab(item: h5py.Dataset | h5py.Group) -> bool:
 
 
 def _open_structure(name: str, value: Any, arrays: Arrays) -> None:
-    """A variable that SciPy read, its structures opened."""
+    """Flatten the structures of a variable that SciPy read."""
     array = np.asarray(value)
     if array.dtype.names is None:
         if array.dtype.kind != "O":
@@ -113,9 +113,9 @@ def _open_structure(name: str, value: Any, arrays: Arrays) -> None:
 
 @dataclass
 class _Variables:
-    """Variables of a file in HDF5, their structures opened; arrays are read when they are asked for.
+    """Variables of an HDF5 file with structures flattened; arrays are read on request.
 
-    Each object is opened once, since links may run in circles.
+    Each object is visited once, since links may be circular.
     """
 
     path: Path
@@ -123,7 +123,7 @@ class _Variables:
     seen: set[tuple[int, int]] = field(default_factory=set)
 
     def open(self, name: str, item: h5py.Dataset | h5py.Group) -> None:
-        """Add a variable; Octave keeps type and value of each in a group."""
+        """Add a variable; Octave keeps its type and value in a group."""
         address = hdf5.address(item)
         if address in self.seen:
             return
@@ -142,7 +142,7 @@ class _Variables:
 
     def _add(self, name: str, item: h5py.Dataset) -> None:
         kind = hdf5.attribute(item, "MATLAB_class")
-        # Of an empty variable MATLAB keeps the shape as values.
+        # MATLAB stores the shape of an empty variable as its values.
         if kind in ("cell", "function_handle") or item.dtype.kind == "O" or item.attrs.get("MATLAB_empty"):
             return
         values = hdf5.deferred(item, self.path)
@@ -154,7 +154,7 @@ class _Variables:
     def _octave_value(self, item: h5py.Group, dataset: h5py.Dataset) -> Values:
         kind = hdf5.text(hdf5.get(item, "type", self.path)[()]) or ""
         values = hdf5.deferred(dataset, self.path)
-        if kind == "range":  # base:increment:limit, kept unexpanded.
+        if kind == "range":  # base:increment:limit, stored unexpanded.
             stated = values[()]
             base, limit, step = (float(stated[field]) for field in ("base", "limit", "increment"))
             return base + step * np.arange(np.floor((limit - base) / step * (1 + np.finfo(float).eps)) + 1)

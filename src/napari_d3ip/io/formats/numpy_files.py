@@ -1,4 +1,4 @@
-"""NumPy files: a bare array (.npy) or named ones (.npz), among them the archives this package writes."""
+"""Read NumPy files: a bare array (.npy) or named arrays (.npz), including the archives of this package."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ suffixes = (".npy", ".npz")
 
 
 def matches(path: Path) -> bool:
-    """Whether there is an array of a scan's shape and type, from the headers, that is no volume of ours."""
+    """Return whether there is an array of a scan's shape and type, not a volume of this package, from the headers."""
     if path.suffix.lower() not in suffixes or not is_regular(path):
         return False
     if path.suffix.lower() == ".npy":
@@ -49,13 +49,13 @@ def read(path: Path, options: ReadOptions) -> Measurement:
 
 
 def is_complex(path: Path) -> bool:
-    """Whether an npy file holds complex numbers, or pairs of real and imaginary parts, from its header."""
+    """Return whether an npy file holds complex numbers, or pairs of real and imaginary parts, from its header."""
     array = stored(path)
     return could_be_kspace(array) or could_be_slice(array)
 
 
 def _is_volume(path: Path) -> bool:
-    """Whether the JSON file beside an npy file says that this package wrote it as a volume."""
+    """Return whether the JSON file beside an npy file marks it as a volume of this package."""
     try:
         return bool(read_json(sidecar(path)).get("kind") == "volume")
     except (FileError, AttributeError):

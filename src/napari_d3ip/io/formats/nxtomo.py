@@ -1,7 +1,7 @@
-"""NeXus NXtomo (ESRF, Diamond, SOLEIL and others): projections, flats and darks interleaved in one stack.
+"""Read NeXus NXtomo (ESRF, Diamond, SOLEIL and others): projections, flats and darks interleaved in one stack.
 
 ``image_key`` tells them apart: 0 projection, 1 flat, 2 dark, 3 invalid; -1 in ``image_key_control`` marks repeats at
-angles seen before. Frames are (row, column); there is an angle for every frame.
+angles already measured. Frames are (row, column); there is an angle for every frame.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io.arrays import hdf5
 from napari_d3ip.io.formats.hdf5 import stated_angle_unit
-from napari_d3ip.io.guard import listed
+from napari_d3ip.io.guard import format_names
 from napari_d3ip.io.layout.sinogram import RawScan
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
@@ -29,7 +29,7 @@ _DEPTH = 5
 
 
 def matches(path: Path) -> bool:
-    """Whether an HDF5 file has a detector with image keys."""
+    """Return whether an HDF5 file has a detector with image keys."""
     if not hdf5.is_hdf5(path):
         return False
     with hdf5.opened(path) as file:
@@ -50,7 +50,7 @@ def read(path: Path, options: ReadOptions) -> Sinogram:
         keys = _image_keys(detector, path)
         if dataset.ndim == 3 and len(keys) != len(dataset):
             raise MeasurementError(
-                f"image_key: {len(keys)} values for {len(dataset)} frames in {path.name}; write it anew with one key "
+                f"image_key: {len(keys)} values for {len(dataset)} frames in {path.name}; write it again with one key "
                 "per frame."
             )
         if not np.any(keys == PROJECTION):
@@ -67,7 +67,7 @@ def read(path: Path, options: ReadOptions) -> Sinogram:
 
 
 def _detectors(file: h5py.File) -> list[h5py.Group]:
-    """Detector groups with image keys: ``<entry>/instrument/<detector>``, the entry at any depth up to three."""
+    """Return the detector groups with image keys: ``<entry>/instrument/<detector>``, the entry at most three deep."""
     found = []
     for name, item in hdf5.walk(file, _DEPTH):
         above = name.split("/")[:-1]
@@ -85,11 +85,11 @@ def _choose(detectors: list[h5py.Group], wanted: str | None, path: Path) -> h5py
     if wanted is not None:
         chosen = [d for entry, d in entries.items() if (wanted.strip("/") + "/").startswith(entry + "/")]
         if not chosen:
-            raise FileError(f"dataset: {path.name} has no entry {wanted}; it has {listed(entries)}.")
+            raise FileError(f"dataset: {path.name} has no entry {wanted}; it has {format_names(entries)}.")
         return chosen[0]
     if len(entries) > 1:
         raise LayoutQuestion(
-            f"dataset: {path.name} holds {len(entries)} scans ({listed(entries)}); give dataset=NAME of one.",
+            f"dataset: {path.name} holds {len(entries)} scans ({format_names(entries)}); give dataset=NAME of one.",
             needs="dataset",
             candidates=tuple(entries),
         )
@@ -97,21 +97,21 @@ def _choose(detectors: list[h5py.Group], wanted: str | None, path: Path) -> h5py
 
 
 def _image_keys(detector: h5py.Group, path: Path) -> npt.NDArray[np.int64]:
-    """One key a frame; the control keys tell repeats from projections, so they come first."""
+    """Return one key per frame; control keys come first, since they mark repeats."""
     name = "image_key_control" if "image_key_control" in detector else "image_key"
     keys = hdf5.load(hdf5.get(detector, name, path), path).ravel()
     known = (PROJECTION, FLAT, DARK, *_DROPPED)
     bad = keys[~np.isin(keys, known)]
     if bad.size:
         raise FileError(
-            f"image_key: {path.name} has the value {bad[0]}, which is none of 0 (projection), 1 (flat), 2 (dark), 3 "
-            "(invalid) and -1 (repeat); correct it."
+            f"image_key: values in {path.name} must be 0 (projection), 1 (flat), 2 (dark), 3 "
+            f"(invalid) or -1 (repeat), got {bad[0]}; correct it."
         )
     return keys.astype(np.int64)
 
 
 def _read_angles(scan: RawScan, detector: h5py.Group, keys: npt.NDArray[np.int64], path: Path) -> None:
-    """Angles of the projections, from one for every frame (or, in some files, for every projection)."""
+    """Read the angles of the projections from one value per frame (in some files, per projection)."""
     dataset = hdf5.lookup(detector.parent.parent, "sample/rotation_angle", path)
     if not isinstance(dataset, h5py.Dataset) or not dataset.size:
         return
@@ -121,7 +121,7 @@ def _read_angles(scan: RawScan, detector: h5py.Group, keys: npt.NDArray[np.int64
 
 
 def _read_pixel_size(scan: RawScan, detector: h5py.Group, path: Path) -> None:
-    """Pixel sizes in the sample plane if the file has them, else the detector's; metres unless stated (NeXus)."""
+    """Read pixel sizes in the sample plane if the file has them, else the detector's; metres unless stated (NeXus)."""
     entry = detector.parent.parent
     places = ((entry, "sample/{}_pixel_size"), (detector, "{}_magnified_pixel_size"), (detector, "{}_pixel_size"))
     for group, pattern in places:

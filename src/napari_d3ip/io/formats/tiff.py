@@ -1,7 +1,7 @@
-"""TIFF: one file with a stack (plain, BigTIFF, ImageJ, OME) or a folder with one image a file.
+"""Read TIFF scans: one file with a stack (plain, BigTIFF, ImageJ, OME) or a folder with one image per file.
 
-TIFF has no word for projections or sinograms: its Z, T or C axis may be either, so the axis order comes from the
-number of angles or from the caller. Pixel sizes are taken from ImageJ's and OME's metadata.
+TIFF does not distinguish projections from sinograms: its Z, T or C axis may be either, so the axis order comes from
+the number of angles or from the caller. Pixel sizes are taken from the metadata of ImageJ and OME.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from napari_d3ip.errors import FileError
 from napari_d3ip.files import is_regular
-from napari_d3ip.io.arrays.file_names import in_order, prefix
+from napari_d3ip.io.arrays.file_names import prefix, sort_images
 from napari_d3ip.io.arrays.tiff import (
     image_files,
     is_colour,
@@ -22,7 +22,7 @@ from napari_d3ip.io.arrays.tiff import (
     squeeze_shape,
     suffixes,
 )
-from napari_d3ip.io.guard import listed
+from napari_d3ip.io.guard import format_names
 from napari_d3ip.io.layout.angles import list_of_angles
 from napari_d3ip.io.layout.sinogram import RawScan
 from napari_d3ip.io.options import ReadOptions
@@ -34,7 +34,7 @@ _DARK = re.compile(r"^dark", re.IGNORECASE)
 
 
 def matches(path: Path) -> bool:
-    """Whether a TIFF holds a stack that is no volume of ours, or a folder holds TIFFs."""
+    """Return whether a TIFF holds a stack that is not a volume of this package, or a folder holds TIFFs."""
     if path.is_dir():
         return len(image_files(path)) > 1
     if path.suffix.lower() not in suffixes:
@@ -52,9 +52,9 @@ def read(path: Path, options: ReadOptions) -> Sinogram:
     """Read a TIFF stack or a folder of TIFFs.
 
     In a folder, files whose names begin with flat, white or open_beam, and with dark, are flat and dark fields;
-    ``options.dataset`` names the beginning of the others if there are several series. Their order is that of the
-    numbers in their names; where several vary, that in which angles in the names agree with those given, else
-    ``options.dataset`` says which number counts (``scan_*_#``). Angles in the names are taken if none are given.
+    ``options.dataset`` gives the prefix of the others if there are several series. Images are sorted by the numbers in
+    their names; if several vary, by the order in which angles in the names match the given ones, else
+    ``options.dataset`` marks the number to sort by (``scan_*_#``). Angles in the names are used if none are given.
 
     Raises
     ------
@@ -70,18 +70,18 @@ def read(path: Path, options: ReadOptions) -> Sinogram:
             f"{path.name} is a reconstructed volume, not a measurement; open it as an image, or simulate a scan of it."
         )
     scan = RawScan(path, "TIFF", stack.data, plain=True, pixel_sizes=stack.sizes, unit=stack.unit)
-    if stack.axes in ("AYX", "ZAX", "YAX"):  # Only an angle axis says what it is.
+    if stack.axes in ("AYX", "ZAX", "YAX"):  # Only an angle axis identifies itself.
         scan.axes, scan.axes_from = {"A": "azd"}.get(stack.axes[0], "zad"), f"TIFF axes {stack.axes}"
     return scan.to_sinogram(options)
 
 
 def is_named_as_scan(folder: Path) -> bool:
-    """Whether names in a folder say what only scans have: flat fields, or the angles of a series."""
+    """Return whether names in a folder indicate a scan: flat fields, or the angles of a series."""
     files = image_files(folder)
     if any(_FLAT.match(file.name) for file in files):
         return True
     is_series = len({prefix(file) for file in files}) == 1
-    return is_series and in_order(files, None).angles is not None
+    return is_series and sort_images(files, None).angles is not None
 
 
 def _read_folder_scan(folder: Path, options: ReadOptions) -> RawScan:
@@ -92,7 +92,7 @@ def _read_folder_scan(folder: Path, options: ReadOptions) -> RawScan:
     if not images:
         raise FileError(f"{folder.name} holds no TIFF images of a scan; choose another folder.")
     given = list_of_angles(folder, options)
-    ordered = in_order(images, given, pattern)
+    ordered = sort_images(images, given, pattern)
     first = read_stack(ordered.files[0])
     return RawScan(
         folder,
@@ -110,13 +110,13 @@ def _read_folder_scan(folder: Path, options: ReadOptions) -> RawScan:
 
 
 def _series(images: list[Path], folder: Path, options: ReadOptions) -> tuple[list[Path], str | None]:
-    """Images of the series that is wanted, and the pattern that says which number counts them, if one was given."""
+    """Return the images of the selected series, and the given pattern for the number that counts them, if any."""
     prefixes = sorted({prefix(file) for file in images})
     wanted = options.dataset
     if wanted is None:
         if len(prefixes) > 1:
             raise LayoutQuestion(
-                f"dataset: folder {folder.name} mixes images named {listed(prefixes)}; give dataset=NAME of one.",
+                f"dataset: folder {folder.name} mixes images named {format_names(prefixes)}; give dataset=NAME.",
                 needs="dataset",
                 candidates=prefixes,
             )

@@ -1,7 +1,7 @@
-"""Siemens raw data (twix, .dat), through the ``twixtools`` package.
+"""Read Siemens raw data (twix, .dat) with the ``twixtools`` package.
 
-Images have rows along the phase encoding and columns along the readout. Of several measurements in a file the last is
-the scan; those before it are adjustments, among them the noise.
+Images have rows along the phase encoding and columns along the readout. Of several measurements in a file, the last
+is the scan; the others are adjustments, including the noise.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from napari_d3ip.measurement import KSpace
 
 suffixes = (".dat",)
 _CARTESIAN, _THREE_DIMENSIONS = 1, 4  # Codes of ucTrajectory and ucDimension.
-_NOISE_BANDWIDTH = 0.793  # Of Siemens receivers, as converters to ISMRMRD state it.
+_NOISE_BANDWIDTH = 0.793  # Of Siemens receivers, as in converters to ISMRMRD.
 _LARGEST_IDENTIFIER, _MOST_MEASUREMENTS = 10_000, 64
-_SHORTEST_BLOCK = 128  # Bytes, as the library has it.
+_SHORTEST_BLOCK = 128  # Bytes, as in the library.
 _TRUNCATED = "{} is truncated: it ends before the measurement does; copy or export it again."
 _NO_IMAGE = (
     "SYNCDATA",
@@ -39,7 +39,7 @@ _NO_IMAGE = (
 
 
 def matches(path: Path) -> bool:
-    """Whether a .dat file begins as twix files do."""
+    """Return whether a .dat file begins as twix files do."""
     if path.suffix.lower() not in suffixes or not is_regular(path):
         return False
     with reading(path, "twix"):
@@ -55,7 +55,7 @@ def read(path: Path, options: ReadOptions) -> KSpace:
         See `napari_d3ip.io.read`.
     """
     twixtools = needed("twixtools", path)
-    # The library prints its warnings.
+    # The library prints warnings.
     with reading(path, "twix"), contextlib.redirect_stdout(sys.stderr):
         _check_length(path)
         measurements = twixtools.read_twix(
@@ -66,7 +66,7 @@ def read(path: Path, options: ReadOptions) -> KSpace:
 
 
 def _version(path: Path) -> Literal["VB", "VD"] | None:
-    """VD and later begin with an identifier and the number of measurements, VB with its header's length and parts."""
+    """Return the version: VD and later begin with an identifier and a count, VB with the size of its header."""
     with open_regular(path) as file:
         start = np.frombuffer(file.read(8), "<u4")
     if len(start) < 2 or not 0 < start[1] <= _MOST_MEASUREMENTS:
@@ -89,7 +89,9 @@ def _check_length(path: Path) -> None:
         if max(ends) > path.stat().st_size:
             raise FileError(_TRUNCATED.format(path.name))
         if min(starts) < structure.itemsize:
-            raise FileError(f"{path.name} is damaged: it has a measurement inside its own table; export it again.")
+            raise FileError(
+                f"{path.name} is damaged: a measurement overlaps the table of measurements; export it again."
+            )
     else:
         starts, ends = [0], [path.stat().st_size]
     with open_regular(path) as file:
@@ -98,23 +100,23 @@ def _check_length(path: Path) -> None:
 
 
 def _require_advance(file: BinaryIO, extent: range, is_new: bool, path: Path) -> None:
-    """Check that every block of a measurement leads to a later one; the library waits for ever where one does not.
+    """Check that every block of a measurement leads to a later one; otherwise the library would not terminate.
 
     Parameters
     ----------
     file : file
-        Open.
+        Open file.
     extent : range
         Bytes of the measurement.
     is_new : bool
         Whether it is of version VD or later.
     path : Path
-        For messages.
+        File, for messages.
 
     Raises
     ------
     FileError
-        If one does not.
+        If a block does not.
     """
     library = needed("twixtools.mdb", path)
     file.seek(extent.start)

@@ -1,1 +1,1 @@
-"""What the axes and values of raw arrays mean: a measurement, or a question."""
+"""Interpret axes and values of raw arrays as a measurement, or ask the user."""

@@ -1,6 +1,6 @@
-"""Projection angles: from an argument, the scan's own file or a file beside it; always degrees afterwards.
+"""Projection angles from an argument, the scan's own file or a file beside it, converted to degrees.
 
-Knows no scan format. Degrees or radians are never guessed where the numbers could be either.
+No knowledge of scan formats. The unit is never guessed where the numbers could be degrees or radians.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ FoundAngles = tuple[Any, AngleUnit | None, str, str]
 _SIDECARS = (".angles.txt", "_angles.txt", "_angles.npy", ".tlt", ".rawtlt")
 _LOOSE_SIDECARS = (".txt", ".csv")
 _FOLDER_SIDECARS = ("angles.txt", "angles.csv", "angles.npy")
-# Degrees or radians within which nothing has turned.
+# Largest range of angles, in degrees or radians, without rotation.
 _STANDSTILL = 0.01
-# Degrees of a half circle that cover all of it, and those that are a small part of it.
+# Coverage of a half circle, in degrees, that counts as full, and that counts as a small part.
 _FULL, _SMALL = 170.0, 60.0
-# Half turns by which a number of them is whole.
+# Tolerance, in half turns, for a whole number of half turns.
 _WHOLE = 0.01
 _NAMES = re.compile(r"ang|theta|tilt|rot", re.IGNORECASE)
 _UNIT_IN_NAME = re.compile(r"(?:^|[^a-z])(deg(?:rees?|s)?|rad(?:ians?|s)?)(?![a-z])", re.IGNORECASE)
 
 
 def read_angles(path: Path) -> tuple[AngleArray, AngleUnit | None]:
-    """Angles in a text, csv or npy file, with the unit if a column title states it (``angle_deg``).
+    """Read angles from a text, csv or npy file, with the unit if a column title states it (``angle_deg``).
 
-    A table needs a title that contains angle, theta, tilt or rot over the column meant; otherwise one number a line,
-    or all in one line. Lines that begin with ``#`` or ``%`` are skipped.
+    A table needs a title with angle, theta, tilt or rot over its column; otherwise one number a line, or all on one
+    line. Lines that begin with ``#`` or ``%`` are skipped.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def read_angles(path: Path) -> tuple[AngleArray, AngleUnit | None]:
     Raises
     ------
     FileError
-        If the file is missing or not such a list.
+        If the file is missing or does not hold a list of angles.
     """
     if path.suffix.lower() == ".npy":
         return _real(stored(path, "angles"), path.name), None
@@ -71,11 +71,11 @@ def read_angles(path: Path) -> tuple[AngleArray, AngleUnit | None]:
     try:
         return np.array([float(cell) for cell in column]), unit
     except ValueError as error:
-        raise FileError(f"angles: {path.name} holds text among its numbers; give one angle per line.") from error
+        raise FileError(f"angles: {path.name} must hold numbers only; give one angle per line.") from error
 
 
 def _column(path: Path, title: list[str] | None, rows: list[list[str]]) -> tuple[list[str], AngleUnit | None]:
-    """The cells that are angles, and the unit in their title."""
+    """Return the cells of the angle column, and the unit in its title."""
     widths = {len(row) for row in rows}
     if title and len(title) > 1 and widths == {len(title)}:
         named = [index for index, name in enumerate(title) if _NAMES.search(name)]
@@ -90,18 +90,18 @@ def _column(path: Path, title: list[str] | None, rows: list[list[str]]) -> tuple
 
 
 def unit_in_name(name: str) -> AngleUnit | None:
-    """Unit at the start of a word in a column or variable name such as ``theta_rad``."""
+    """Return the unit at the start of a word in a column or variable name such as ``theta_rad``."""
     match = _UNIT_IN_NAME.search(name)
     return angle_unit(match[1]) if match else None
 
 
 def find_sidecar(path: Path) -> tuple[Path, AngleArray, AngleUnit | None] | None:
-    """Angles in a file beside a scan (same stem), or inside a folder of images.
+    """Return the angles in a file beside a scan (same stem), or inside a folder of images.
 
     Raises
     ------
     FileError
-        If a file named as a list of angles is none.
+        If a file named as a list of angles does not hold one.
     """
     if path.is_dir():
         strict, loose = [path / name for name in _FOLDER_SIDECARS], []
@@ -119,19 +119,19 @@ def find_sidecar(path: Path) -> tuple[Path, AngleArray, AngleUnit | None] | None
 
 
 def in_degrees(values: npt.ArrayLike, unit: AngleUnit | None, source: str) -> AngleArray:
-    """Degrees from angles whose unit may be stated.
+    """Convert angles to degrees.
 
-    Without a unit they are degrees, unless more than 2 of them span no more than a turn in radians, or make half turns
-    of radians but a small part of one in degrees.
+    Without a unit they are degrees, unless there are more than 2 that either span at most one turn in radians, or
+    span whole half turns in radians but a small part of one in degrees.
 
     Parameters
     ----------
     values : array_like
         Angles, any shape; flattened.
     unit : {"degree", "radian"} or None
-        As stated.
+        Unit as stated.
     source : str
-        Where they come from, for the message.
+        Origin of the angles, for the message.
 
     Raises
     ------
@@ -150,9 +150,9 @@ def in_degrees(values: npt.ArrayLike, unit: AngleUnit | None, source: str) -> An
 
 
 def are_missing(values: npt.ArrayLike) -> bool:
-    """Return whether several angles are all the same, as programs write that know none."""
+    """Return whether several angles are all equal, which programs write if they do not know them."""
     angles = np.asarray(values)
-    # Less than an encoder's noise is no movement.
+    # Encoder noise is not a rotation.
     return angles.dtype.kind in "fiu" and angles.size > 1 and bool(np.ptp(angles.astype(np.float64)) <= _STANDSTILL)
 
 
@@ -212,7 +212,7 @@ def angles_beside(path: Path) -> FoundAngles | None:
 
 
 def _could_be_radians(angles: AngleArray) -> bool:
-    """Whether angles without a unit may be radians; those that cannot are degrees."""
+    """Return whether angles without a unit could be radians."""
     span = float(np.ptp(angles))
     if len(angles) <= 2 or not np.isfinite(span):
         return False
@@ -220,7 +220,7 @@ def _could_be_radians(angles: AngleArray) -> bool:
         return True
     if span >= 180.0 or covered(np.rad2deg(angles)) < _FULL:
         return False
-    # In degrees a small part of a turn, in radians many of them: written degrees are round, or evenly so.
+    # A small part of a turn in degrees but many turns in radians: degrees in files are round numbers or evenly spaced.
     steps = np.diff(np.sort(angles))
     if np.allclose(steps, steps.mean(), atol=1e-4) and _is_round(steps.mean()):
         return False
@@ -230,14 +230,14 @@ def _could_be_radians(angles: AngleArray) -> bool:
 
 
 def _is_round(number: float) -> bool:
-    """Whether a number has two decimals at most, as degrees in files and single precision have them."""
+    """Return whether a number has at most two decimals, as degrees in files do, up to single precision."""
     return bool(abs(100 * number - round(100 * number)) < 0.002)
 
 
 def _real(values: npt.ArrayLike, source: str) -> AngleArray:
     kind: np.dtype[Any] = getattr(values, "dtype", None) or np.asarray(values).dtype
     if kind.kind not in "fiu":
-        raise FileError(f"angles: {source} holds {kind} where angles should be; give angles=FILE.")
+        raise FileError(f"angles: {source} must hold real angles, got {kind}; give angles=FILE.")
     array: npt.NDArray[Any] = np.asarray(values)
     return array.astype(np.float64).ravel()
 

@@ -1,6 +1,6 @@
-"""Flat and dark fields from files of their own.
+"""Read flat and dark fields from files of their own.
 
-Knows nothing of the scan they belong to.
+No knowledge of the scan they belong to.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from napari_d3ip.io.arrays.stored import Values
 
 
 def read_frames(path: Path, name: str) -> Values:
-    """Frames of one detector: an npy file, a TIFF, or a folder of TIFFs.
+    """Read detector frames: an npy file, a TIFF, or a folder of TIFFs.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def read_frames(path: Path, name: str) -> Values:
     Raises
     ------
     FileError
-        If it is missing, unreadable, or holds no such frames.
+        If it is missing, unreadable, or does not hold frames.
     """
     if path.suffix.lower() == ".npy":
         frames: Values = stored(path, name)
@@ -41,10 +41,10 @@ def read_frames(path: Path, name: str) -> Values:
         frames = read_images(path)
     else:
         require_regular(path)
-        raise FileError(f"{name}: {path.name} is no npy file, TIFF or folder of TIFFs; convert it to one of these.")
+        raise FileError(f"{name}: {path.name} must be npy, TIFF or a folder of TIFFs; convert it to one of these.")
     if frames.ndim not in (2, 3) or frames.dtype.kind not in "fiu" or frames.size == 0:
         raise FileError(
-            f"{name}: {path.name} has shape {frames.shape} and type {frames.dtype}; give real frames (frame, row, "
-            "column)."
+            f"{name}: {path.name} must hold real frames (frame, row, column), got shape {frames.shape} of "
+            f"{frames.dtype}; give other frames."
         )
     return frames

@@ -1,7 +1,7 @@
-"""Cartesian k-space of a volume with the pattern of what was measured, and what readers do to it.
+"""Cartesian k-space of a volume with its sampling mask, and its reduction to independent slices.
 
-Oversampling goes, three encoded axes become a stack of slices, repetitions become one. Numpy only; knows no files.
-All transforms are orthonormal with DC, and the middle of the image, at index ``n // 2``.
+Removes oversampling, splits volumes into slices, averages repetitions. NumPy only; no files. All transforms are
+orthonormal, with DC and the centre of the image at index ``n // 2``.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _SPATIAL = "zyx"
 
 @dataclass(frozen=True)
 class Grid:
-    """Samples of a volume on a grid.
+    """K-space samples of a volume on a grid.
 
     Parameters
     ----------
     data : ndarray
         Shape (z, coil, y, x), complex, zero where nothing was measured.
     mask : ndarray of bool
-        Shape (z, y, x), what was measured.
+        Shape (z, y, x), which samples were measured.
     """
 
     data: ComplexArray
@@ -35,38 +35,38 @@ class Grid:
 
     @classmethod
     def of(cls, data: ComplexArray) -> Grid:
-        """Grid whose measured samples are those that are not zero."""
+        """Return a grid whose non-zero samples are the measured ones."""
         return cls(data, (data != 0).any(axis=1))
 
     def cropped(self, letter: str, size: int) -> Grid:
-        """Without the margins of the image along an axis that was sampled more densely than asked for.
+        """Remove the margins of the image along an oversampled axis.
 
         Parameters
         ----------
         letter : {"z", "y", "x"}
             The oversampled axis of k-space.
         size : int
-            Pixels to be left.
+            Number of pixels to keep.
         """
         axis, count = "zcyx".index(letter), self.data.shape["zcyx".index(letter)]
         if size >= count:
             return self
         data = fft(_middle(inverse_fft(self.data, axis), axis, size), axis)
-        # A sample of the coarser grid counts as measured where the nearest one of the dense grid was.
+        # A sample of the coarser grid is measured if the nearest one of the dense grid is.
         nearest = np.rint((np.arange(size) - size // 2) * count / size).astype(int) + count // 2
         mask = self.mask.take(np.clip(nearest, 0, count - 1), axis=_SPATIAL.index(letter))
         return Grid(data, mask)
 
     def slicing_axis(self, readout: str, name: str) -> str:
-        """Axis (letter) along which a volume encoded in three dimensions falls into independent slices.
+        """Return the axis (letter) along which a volume encoded in three dimensions splits into independent slices.
 
-        That is one sampled alike for all lines along it: z if possible, else the readout, else the third; or, with a
-        readout that was cut short (partial echo), the readout filled with zeros.
+        All lines along this axis must be sampled alike: z if possible, else the readout, else the third axis; or the
+        readout with zeros filled in, if it is a partial echo.
 
         Raises
         ------
         MeasurementError
-            If there is none.
+            If there is no such axis.
         """
         for letter in ("z", readout, "yx".replace(readout, "")):
             axis = _SPATIAL.index(letter)
@@ -78,12 +78,12 @@ class Grid:
         if np.array_equal(self.mask, separable):
             return readout
         raise MeasurementError(
-            f"data: {name} is undersampled along all three encoded axes, so it does not fall into slices; give a scan "
-            "with a fully sampled readout."
+            f"data: {name} is undersampled along all three encoded axes, so it cannot be split into slices; give a "
+            "scan with a fully sampled readout."
         )
 
     def stacked(self, letter: str) -> Grid:
-        """Slices along an axis of k-space, which is transformed to the image; the others keep their order."""
+        """Transform an axis of k-space to the image, to make slices along it; the other axes keep their order."""
         image = inverse_fft(self.data, "zcyx".index(letter))
         order = letter + "c" + _SPATIAL.replace(letter, "")
         plane = self.mask.any(axis=_SPATIAL.index(letter))
@@ -91,16 +91,16 @@ class Grid:
         return Grid(data, np.broadcast_to(plane, (len(data), *plane.shape)))
 
     def centre(self) -> ComplexArray | None:
-        """The largest fully sampled box (z, coil, y, x) around DC; None if it is no larger than 4 samples."""
+        """Return the largest fully sampled box (z, coil, y, x) around DC; None if it has at most 4 samples."""
         mask: BoolArray = np.logical_and.reduce(self.mask, axis=0)
-        rows = _run(mask[:, mask.shape[1] // 2])
-        columns = _run(np.logical_and.reduce(mask[rows], axis=0))
+        rows = _longest_range(mask[:, mask.shape[1] // 2])
+        columns = _longest_range(np.logical_and.reduce(mask[rows], axis=0))
         box = self.data[:, :, rows, columns]
         return box if min(box.shape[2:]) > 4 else None
 
 
 def mean(data: npt.NDArray[np.complex64], mask: BoolArray) -> tuple[Grid, npt.NDArray[np.intp]]:
-    """Mean of repetitions (first axis) at every sample over those that measured it, and how many these were."""
+    """Average repetitions (first axis) at every sample over those that measured it; return their number, too."""
     counts = np.count_nonzero(mask, axis=0)
     total = (data * mask[:, :, None]).sum(axis=0)
     return Grid(np.asarray(total / np.maximum(counts, 1)[:, None], dtype=np.complex64), counts > 0), counts
@@ -121,8 +121,8 @@ def _middle(image: ComplexArray, axis: int, size: int) -> ComplexArray:
     return image[(slice(None),) * axis + (slice(start, start + size),)]
 
 
-def _run(measured: BoolArray) -> slice:
-    """The longest run of measured samples with DC at its ``n // 2``."""
+def _longest_range(measured: BoolArray) -> slice:
+    """Return the longest range of measured samples with DC at its ``n // 2``."""
     centre = len(measured) // 2
     gaps = np.flatnonzero(~measured)
     below = centre - 1 - int(gaps[gaps <= centre].max(initial=-1))

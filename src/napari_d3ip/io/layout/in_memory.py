@@ -1,4 +1,4 @@
-"""Arrays that are no file's, a layer's for instance, as scans: the same questions, options and checks as for files."""
+"""Build scans from arrays in memory, such as a layer's, with the same questions, options and checks as for files."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from napari_d3ip.measurement import PLACE, KSpace, Sinogram
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the numbers of an array lie in the world.
+    """World coordinates of an array.
 
     Parameters
     ----------
     scale, translate : sequence of float
-        Distance of neighbours along each axis, and the place of the first.
+        Spacing along each axis, and the position of the first entry.
     units : sequence of str
-        Of each axis.
+        Unit of each axis.
     """
 
     scale: Sequence[float]
@@ -33,7 +33,7 @@ class Grid:
     units: Sequence[str]
 
     def sizes(self) -> tuple[tuple[float | None, ...] | None, str]:
-        """Distance of neighbours along each axis in one unit, None where nobody set it, and the unit."""
+        """Return the spacing along each axis in one unit, None where it was not set, and the unit."""
         lengths = [length_unit(unit) for unit in self.units]
         unit = lengths[-1]
         if unit is None:
@@ -46,12 +46,12 @@ class Grid:
         return tuple(sizes), unit
 
     def place(self, axis: int, thickness: float) -> float:
-        """Place of the first number along an axis, whose neighbours are ``thickness`` apart."""
+        """Return the position of the first entry along an axis whose entries are ``thickness`` apart."""
         return float(self.translate[axis] / self.scale[axis] * thickness)
 
 
-def sinogram_of(data: npt.NDArray[Any], name: str, options: ReadOptions, grid: Grid) -> Sinogram:
-    """Take an array as a stack of sinograms or projections.
+def sinogram_from_array(data: npt.NDArray[Any], name: str, options: ReadOptions, grid: Grid) -> Sinogram:
+    """Build a sinogram from an array of sinograms or projections.
 
     Parameters
     ----------
@@ -59,16 +59,16 @@ def sinogram_of(data: npt.NDArray[Any], name: str, options: ReadOptions, grid: G
         Three axes, in the order of the ``axes`` option; one slice may have two, angle and detector in the order of
         that option.
     name : str
-        For messages and layers.
+        Name, for messages and layers.
     options : ReadOptions
-        What the array does not say.
+        What the array does not state.
     grid : Grid
-        Its voxel size is taken where the options give none.
+        Its voxel size is used if the options give none.
 
     Raises
     ------
     D3IPError
-        As `napari_d3ip.io.read`.
+        As for `napari_d3ip.io.read`.
     """
     sizes, unit = grid.sizes()
     scan = RawScan(_as_path(name), "array", data, plain=True, pixel_sizes=sizes, unit=unit, in_memory=True)
@@ -77,8 +77,8 @@ def sinogram_of(data: npt.NDArray[Any], name: str, options: ReadOptions, grid: G
     return replace(read, source=name, provenance=read.provenance | _place(read, grid, axis))
 
 
-def kspace_of(data: npt.NDArray[Any], name: str, options: ReadOptions, grid: Grid) -> KSpace:
-    """Take a complex array as k-space; parameters and errors as of `sinogram_of`, with two to five axes."""
+def kspace_from_array(data: npt.NDArray[Any], name: str, options: ReadOptions, grid: Grid) -> KSpace:
+    """Build k-space from a complex array with two to five axes; parameters and errors as for `sinogram_from_array`."""
     raw = RawKSpace(_as_path(name), "array", data, in_memory=True)
     sizes, raw.unit = grid.sizes()
     order = options.axes or ""
@@ -92,11 +92,11 @@ def kspace_of(data: npt.NDArray[Any], name: str, options: ReadOptions, grid: Gri
 
 
 def _place(scan: Sinogram | KSpace, grid: Grid, axis: int) -> dict[str, Any]:
-    """Provenance that says where the first slice lies, if not at 0."""
+    """Return provenance with the position of the first slice, if not 0."""
     z = grid.place(axis, 1.0 if scan.voxel_size is None else scan.voxel_size[0])
     return {PLACE: (z, 0.0, 0.0)} if z else {}
 
 
 def _as_path(name: str) -> Path:
-    """Path whose name is that of the array."""
+    """Return a path with the name of the array."""
     return Path(name.replace("/", "_") or "array")

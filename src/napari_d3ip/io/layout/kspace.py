@@ -1,7 +1,7 @@
-"""What a format module found of k-space in a file, and how that becomes a measurement.
+"""Build k-space measurements from what format modules find in files.
 
-The counterpart of `napari_d3ip.io.layout.sinogram`: axes, repetitions, oversampling, the third encoded axis, and what
-the caller adds are settled here, for all formats alike. Knows no file format.
+The counterpart of `napari_d3ip.io.layout.sinogram`: axes, repetitions, oversampling, the third encoded axis, and the
+caller's options are handled here, for all formats alike. No knowledge of file formats.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _AXIS_NUMBER = {"z": 0, "y": 1, "x": 2}
 
 @dataclass
 class RawKSpace:
-    """Content of a file before axes, repetition and slices are settled.
+    """K-space of a file before axes, repetition and slices are determined.
 
     Parameters
     ----------
@@ -45,15 +45,15 @@ class RawKSpace:
     format : str
         Name of the format, for provenance and messages.
     data : ndarray or Stored
-        As in the file; of what is stored, only the slices that are wanted are read, unless they are encoded.
+        As in the file; of a lazy array, only the requested slices are read, unless they are encoded.
     axes : str, optional
         Meaning of the axes of ``data`` (letters r, z, c, y, x), if the file or its format states it.
     axes_from : str
-        What states it.
+        Where the axes are stated.
     dataset : str, optional
         Path or variable name inside the file.
     mask : ndarray, optional
-        What was measured, shape (x,), (y, x) or (z, y, x); default: what is not zero.
+        Which samples were measured, shape (x,), (y, x) or (z, y, x); default: the non-zero ones.
     coil_maps, trajectory, image_shape, noise_level, voxel_size
         As in `KSpace`.
     calibration : ndarray or Grid, optional
@@ -65,19 +65,19 @@ class RawKSpace:
     readout : {"x", "y"}
         Axis of the readout.
     encodes_z : bool
-        Whether z is encoded (kz) instead of a list of slices.
+        Whether z is encoded (kz), rather than a list of slices.
     is_padded : bool
-        Whether columns of zeros pad the data, whatever the mask says of them.
+        Whether the data are padded with columns of zeros, whatever the mask says of them.
     whitening : ndarray, optional
-        Matrix (coil, coil) that ``data`` were multiplied with, and so must be coil maps from elsewhere.
+        Matrix (coil, coil) that ``data`` were multiplied with; coil maps from other files must be, too.
     repetition : int or "mean", optional
-        What ``data`` are of, if the format module had the choice.
+        Repetition in ``data``, if the format module selected it.
     notes : dict
-        What the format module did, for provenance.
+        Processing by the format module, for provenance.
     provenance : dict, optional
-        Kept from an earlier save.
+        Provenance of an earlier save.
     in_memory : bool
-        Whether ``path`` is but a name, which cannot be read again.
+        Whether ``path`` is only a name, and cannot be read again.
     """
 
     path: Path
@@ -106,24 +106,24 @@ class RawKSpace:
 
     @property
     def name(self) -> str:
-        """File name, for messages and layers."""
+        """Return the file name, for messages and layers."""
         return self.path.name
 
     def to_kspace(self, options: ReadOptions) -> KSpace:
-        """Settle what the file leaves open with the options, or ask.
+        """Determine what the file leaves open from the options, or ask.
 
         Raises
         ------
         LayoutQuestion
             If axes, repetition or image shape remain open.
         MeasurementError
-            If the data or geometry cannot be right.
+            If the data or geometry are invalid.
         SettingsError
-            If an option does not fit.
+            If an option does not apply.
         """
         options.refuse(SINOGRAM_ONLY, self.name, "k-space")
         if self.data.dtype.kind != "c" or self.data.size == 0:
-            # Type and size are checked first: raises the right sentence.
+            # KSpace checks type and size first, and raises.
             KSpace(np.broadcast_to(np.zeros((), self.data.dtype), self.data.shape), source=self.name)
         axes = self._settle_axes(options)
         trajectory = None if self.trajectory is None else np.asarray(self.trajectory)
@@ -131,22 +131,22 @@ class RawKSpace:
             trajectory = companions.read_trajectory(options.trajectory)
         if trajectory is not None and np.iscomplexobj(trajectory):
             raise MeasurementError(
-                f"trajectory: that of {self.name} is complex; give real (ky, kx) in grid units, shape (readout, "
-                "sample, 2)."
+                f"trajectory: that of {self.name} must be real, got complex; give (ky, kx) in grid units, shape "
+                "(readout, sample, 2)."
             )
         shape, whole = list(self.data.shape), self._read_slices(options, axes)
-        grid = self._settle_repetition(_ordered(np.asarray(self.data), axes), options, cartesian=trajectory is None)
+        grid = self._settle_repetition(_reorder(np.asarray(self.data), axes), options, cartesian=trajectory is None)
         calibration, along = self.calibration, "z"
         if trajectory is None:
             grid, calibration, along = self._settle_grid(grid, options)
         elif isinstance(calibration, Grid):
             calibration = calibration.centre()
         self.notes["slices_along"] = along
-        given = self._given(options, along, grid if trajectory is None else None, whole)
+        given = self._collect_fields(options, along, grid if trajectory is None else None, whole)
         part = slice(None) if whole is not None else options.slice_range(len(grid.data), self.name)
         data = grid.data[part]
         return KSpace(
-            # A view would keep the whole scan in memory; what nobody else has need not be copied again.
+            # A view would keep the whole scan in memory; data that nobody else holds need no copy.
             frozen(data if len(data) == len(grid.data) else data.copy()),
             trajectory=trajectory,
             image_shape=None if trajectory is None else self._settle_shape(options),
@@ -164,7 +164,7 @@ class RawKSpace:
         if options.axes is not None:
             self.axes_from = "the axes option"
         if axes is None and len(shape) in _ORDERS:
-            meanings = " or ".join(f"axes={order} ({_in_words(order)})" for order in _ORDERS[len(shape)])
+            meanings = " or ".join(f"axes={order} ({_describe_axes(order)})" for order in _ORDERS[len(shape)])
             raise LayoutQuestion(
                 f"axes: {self.name} has shape {shape}, which leaves the axis order of k-space open; give for instance "
                 f"{meanings}.",
@@ -175,7 +175,7 @@ class RawKSpace:
             )
         if axes is None:
             raise MeasurementError(
-                f"data: {self.name} has shape {shape}, but k-space has two to five axes; choose another dataset."
+                f"data: {self.name} must have two to five axes, got shape {shape}; choose another dataset."
             )
         if not is_kspace_order(axes) or len(axes) != len(shape):
             raise MeasurementError(
@@ -185,7 +185,7 @@ class RawKSpace:
         return axes
 
     def _read_slices(self, options: ReadOptions, axes: str) -> tuple[slice, int] | None:
-        """Read the slices that are wanted, if the file has them as such; they, and how many it has, or None."""
+        """Read the requested slices if the file stores slices; return them and their number in the file, or None."""
         if "z" not in axes or self.encodes_z:
             return None
         count = self.data.shape[axes.index("z")]
@@ -202,13 +202,13 @@ class RawKSpace:
         return whole
 
     def _settle_repetition(self, data: ComplexArray, options: ReadOptions, *, cartesian: bool) -> Grid:
-        """One repetition, or the mean of what was measured."""
+        """Return one repetition, or the average of the measured samples."""
         chosen: int | Literal["mean"] = 0
         if self.repetition is None:
             self.repetition = chosen = choose_repetition(len(data), options, self.name, shape=self.data.shape)
         mask = sampled = (data != 0).any(axis=2)
         if self.mask is not None and cartesian:
-            mask = np.broadcast_to(_fitting_mask(np.asarray(self.mask), mask.shape[1:], self.name), mask.shape)
+            mask = np.broadcast_to(_broadcast_mask(np.asarray(self.mask), mask.shape[1:], self.name), mask.shape)
         if self.is_padded:
             mask = mask & sampled.any(axis=(0, 1, 2))
         if chosen != "mean":
@@ -219,7 +219,7 @@ class RawKSpace:
         return merged
 
     def _settle_grid(self, grid: Grid, options: ReadOptions) -> tuple[Grid, Values | None, str]:
-        """Grid and calibration without oversampling, slices apart, and the axis these are along."""
+        """Return grid and calibration without oversampling, split into slices, and the axis of the slices."""
         along = grid.slicing_axis(self.readout, self.name) if self.encodes_z else "z"
         calibration = self.calibration
         for letter in dict.fromkeys((self.readout, along) if self.encodes_z else (self.readout,)):
@@ -237,14 +237,14 @@ class RawKSpace:
                 calibration = calibration.stacked(along)
         return grid, calibration.centre() if isinstance(calibration, Grid) else calibration, along
 
-    def _given(
+    def _collect_fields(
         self, options: ReadOptions, along: str, grid: Grid | None, whole: tuple[slice, int] | None
     ) -> dict[str, Any]:
-        """Fields of `KSpace` that options may replace; what they give has all slices, if there were more."""
+        """Return the fields of `KSpace` that options may replace; arrays from options cover all slices of the file."""
         mask: AnyArray | None = None if grid is None else grid.mask
         if options.mask is not None:
             mask = _cut(companions.read_mask(options.mask, along), whole)
-            mask = mask if grid is None else _fitting_mask(mask, grid.mask.shape, self.name)
+            mask = mask if grid is None else _broadcast_mask(mask, grid.mask.shape, self.name)
         coil_maps = None if self.coil_maps is None else np.asarray(self.coil_maps)
         if options.coil_maps is not None:
             coil_maps = _cut(companions.read_coil_maps(options.coil_maps, along), whole)
@@ -292,7 +292,7 @@ class RawKSpace:
 
 
 def is_kspace(data: Values, options: ReadOptions, *, name: str = "", has_angles: bool = False) -> bool:
-    """Whether an array is to be read as k-space: the caller's axes, its name, or complex values without angles say."""
+    """Return whether an array is to be read as k-space: by axes option, name, or complex values without angles."""
     if options.axes is not None:
         return is_kspace_order(options.axes)
     if name.lower() in KSPACE_NAMES:
@@ -301,17 +301,17 @@ def is_kspace(data: Values, options: ReadOptions, *, name: str = "", has_angles:
 
 
 def could_be_kspace(array: Any) -> bool:
-    """Whether an array (or anything with shape and dtype) has the shape and type of a scan's k-space."""
+    """Return whether an array (or anything with shape and dtype) has the shape and type of k-space."""
     return array.ndim in (3, 4, 5) and _is_complex(array)
 
 
 def could_be_slice(array: Any) -> bool:
-    """Whether it may be one slice of k-space of one coil, (ky, kx)."""
+    """Return whether an array may be one slice of k-space of one coil, (ky, kx)."""
     return array.ndim == 2 and min(array.shape) > 1 and _is_complex(array)
 
 
 def _is_complex(array: Any) -> bool:
-    """Whether it holds complex numbers, or pairs that HDF5 has in their place."""
+    """Return whether an array holds complex numbers, or HDF5's pairs in their place."""
     return bool(array.dtype.kind == "c") or parts_of_complex(array.dtype) is not None
 
 
@@ -323,14 +323,14 @@ def choose_repetition(
     what: str = "repetitions",
     shape: tuple[int, ...] | None = None,
 ) -> int | Literal["mean"]:
-    """Which of several repetitions to read.
+    """Return which of several repetitions to read.
 
     Raises
     ------
     LayoutQuestion
-        If there are several and none was chosen.
+        If there are several and none was selected.
     MeasurementError
-        If the one that was chosen is not there.
+        If the selected one does not exist.
     """
     chosen = options.repetition
     if count > 1 and chosen is None:
@@ -344,23 +344,23 @@ def choose_repetition(
     if chosen is None:
         return 0
     if chosen != "mean" and chosen >= count:
-        raise MeasurementError(f"repetition: {chosen} is not in {name}; it holds {what} 0 to {count - 1}.")
+        raise MeasurementError(f"repetition: {chosen} is not in {name}; give one of the {what} 0 to {count - 1}.")
     return chosen
 
 
 def noise_after_mean(counts: npt.NDArray[np.intp]) -> float:
-    """Root mean square of the noise of means of ``counts`` samples, where there are any, in units of one sample's."""
+    """Return the root mean square noise of averages over ``counts`` samples, relative to one sample's noise."""
     return float(np.sqrt(np.mean(1 / counts[counts > 0]))) if counts.any() else 1.0
 
 
-def _ordered(data: AnyArray, axes: str) -> ComplexArray:
-    """Data as (r, z, c, y, x), axes that are not there with length 1."""
+def _reorder(data: AnyArray, axes: str) -> ComplexArray:
+    """Return the data as (r, z, c, y, x); missing axes get length 1."""
     present = data.transpose([axes.index(letter) for letter in ORDER if letter in axes])
     absent = [number for number, letter in enumerate(ORDER) if letter not in axes]
     return np.asarray(np.expand_dims(present, absent), dtype=np.complex64)
 
 
-def _fitting_mask(mask: AnyArray, shape: tuple[int, ...], name: str) -> AnyArray:
+def _broadcast_mask(mask: AnyArray, shape: tuple[int, ...], name: str) -> AnyArray:
     try:
         return np.broadcast_to(is_measured(mask, name), shape)
     except ValueError as error:
@@ -370,14 +370,14 @@ def _fitting_mask(mask: AnyArray, shape: tuple[int, ...], name: str) -> AnyArray
 
 
 def _part(array: Any, part: slice, count: int) -> Any:
-    """Some slices of an array that has all; one of another length is left to the checks of `KSpace`."""
+    """Return some slices of an array that covers all; `KSpace` checks arrays of other lengths."""
     return array[part] if array is not None and array.ndim > 2 and len(array) == count else array
 
 
 def _cut(array: Any, whole: tuple[slice, int] | None) -> Any:
-    """As `_part`, if some slices were read already."""
+    """Apply `_part`, if some slices were read already."""
     return array if whole is None else _part(array, *whole)
 
 
-def _in_words(order: str) -> str:
+def _describe_axes(order: str) -> str:
     return ", ".join(_EXPLAINED[letter] for letter in order)

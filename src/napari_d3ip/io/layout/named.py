@@ -1,6 +1,6 @@
-"""Scans held as named arrays (npz archives, MATLAB and Octave variables): which array is what.
+"""Build scans from named arrays (npz archives, MATLAB and Octave variables) by their names.
 
-Knows names, not file formats.
+No knowledge of file formats.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 
 from napari_d3ip.errors import FileError
-from napari_d3ip.io.guard import listed
+from napari_d3ip.io.guard import format_names
 from napari_d3ip.io.layout.angles import unit_in_name
 from napari_d3ip.io.layout.kspace import KSPACE_NAMES, could_be_kspace, is_kspace
 from napari_d3ip.io.layout.named_kspace import COMPANION_NAMES, kspace_from_arrays
@@ -31,14 +31,14 @@ _DARKS = ("darks", "dark", "data_dark")
 
 
 def measurement_from_arrays(path: Path, format: str, arrays: Arrays, options: ReadOptions) -> Measurement:
-    """Pick the data by its name, or the only array of a fitting shape, and what belongs to it by names too.
+    """Select the data by name, or the only array of a suitable shape, and its companions by name.
 
     Parameters
     ----------
     path : Path
-        The file, for messages.
+        File, for messages.
     format : str
-        Its format, for provenance.
+        Format, for provenance.
     arrays : mapping
         Arrays by name; members of structures as ``structure.member``.
     options : ReadOptions
@@ -49,9 +49,9 @@ def measurement_from_arrays(path: Path, format: str, arrays: Arrays, options: Re
     FileError
         If there is no such array.
     LayoutQuestion
-        If several could be the data, or something else is left open.
+        If several arrays could be the data, or something else is left open.
     MeasurementError
-        If the data or geometry cannot be right.
+        If the data or geometry are invalid.
     """
     if options.dataset is None and find(arrays, (STACK,)) is not None:
         return stack_from_arrays(path, arrays, options)
@@ -83,7 +83,7 @@ def _scan_from_arrays(path: Path, format: str, arrays: Arrays, name: str) -> Raw
 
 
 def _read_geometry(scan: RawScan, arrays: Arrays) -> None:
-    """Geometry under the names of `Sinogram`'s fields."""
+    """Read the geometry from variables named as the fields of `Sinogram`."""
     center = floats(arrays, "center")
     if len(center) == 1:
         scan.center = center[0]
@@ -100,7 +100,7 @@ def _read_geometry(scan: RawScan, arrays: Arrays) -> None:
 def _data_name(path: Path, arrays: Arrays, wanted: str | None) -> str:
     if wanted is not None:
         if wanted not in arrays:
-            raise FileError(f"dataset: {path.name} holds no {wanted}; it has {listed(arrays, 'nothing')}.")
+            raise FileError(f"dataset: {path.name} holds no {wanted}; it has {format_names(arrays, 'nothing')}.")
         return wanted
     numeric = {name: array for name, array in arrays.items() if array.dtype.kind in "fiubc"}
     kspace = [name for name in numeric if last(name).lower() in KSPACE_NAMES]
@@ -110,9 +110,9 @@ def _data_name(path: Path, arrays: Arrays, wanted: str | None) -> str:
     images = [name for name in numeric if numeric[name].ndim == 2 and min(numeric[name].shape) > 1]
     candidates = kspace or named or spare or images
     if not candidates:
-        raise FileError(f"{path.name} holds no three-dimensional array; it has {listed(arrays, 'nothing')}.")
+        raise FileError(f"{path.name} holds no three-dimensional array; it has {format_names(arrays, 'nothing')}.")
     if len(candidates) > 1:
-        known = listed(f"{name} {arrays[name].shape}" for name in candidates)
+        known = format_names(f"{name} {arrays[name].shape}" for name in candidates)
         raise LayoutQuestion(
             f"dataset: {path.name} holds several arrays that could be the data ({known}); give dataset=NAME.",
             needs="dataset",

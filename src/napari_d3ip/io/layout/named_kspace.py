@@ -1,6 +1,6 @@
-"""K-space held as named arrays (npz archives, MATLAB and Octave variables, HDF5): what belongs to it.
+"""Build k-space from named arrays (npz archives, MATLAB and Octave variables, HDF5).
 
-Knows names, not file formats.
+No knowledge of file formats.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ COMPANION_NAMES = (*_MASK, *_COIL_MAPS, *_TRAJECTORY, *_CALIBRATION)
 
 
 def kspace_from_arrays(path: Path, format: str, arrays: Arrays, name: str, options: ReadOptions) -> RawKSpace:
-    """K-space in the array ``name``, with mask, coil maps, trajectory, calibration and geometry by their names.
+    """Build k-space from the array ``name``, with mask, coil maps, trajectory, calibration and geometry by name.
 
-    Arrays with as many axes as their letters among those of the data are in the order of the data; others are taken
-    as `KSpace` has them.
+    Companions with as many axes as the data's letters provide are in the order of the data; others are in the order
+    of `KSpace`.
     """
     raw = RawKSpace(path, format, arrays[name], dataset=name, image_shape=pair(arrays, "image_shape", path))
     stated = (word(arrays, "axes") or "").lower()
@@ -46,7 +46,7 @@ def kspace_from_arrays(path: Path, format: str, arrays: Arrays, name: str, optio
 
 
 def _companion(path: Path, arrays: Arrays, names: tuple[str, ...], axes: str, *orders: str) -> Values | None:
-    """Array under one of some names, its axes put in one of some orders (without those that the data lack)."""
+    """Return the array under one of several names, transposed to one of some orders (without axes the data lack)."""
     found = find(arrays, names)
     if found is None or not arrays[found].size:
         return None

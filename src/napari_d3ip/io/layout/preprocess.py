@@ -1,6 +1,6 @@
-"""From detector counts to line integrals: dark and flat field, then the logarithm.
+"""Convert detector counts to line integrals: dark and flat field correction, then the logarithm.
 
-Numpy only. Nothing is clipped unless the caller says so.
+NumPy only. Nothing is clipped unless the caller requests it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ AnyArray = npt.NDArray[Any]
 
 
 def transmission(counts: AnyArray, flats: AnyArray, darks: AnyArray | None = None) -> FloatArray:
-    """Share of the beam that comes through: ``(counts - dark) / (flat - dark)``.
+    """Compute the transmission ``(counts - dark) / (flat - dark)``.
 
     Parameters
     ----------
     counts : ndarray
         Detector counts, shape (z, angle, detector), any real type.
     flats : ndarray
-        Beam without sample, shape (frame, z, detector) or (z, detector); frames are averaged, those taken before
-        and after the scan alike.
+        Beam without sample, shape (frame, z, detector) or (z, detector); frames are averaged, whether taken before
+        or after the scan.
     darks : ndarray, optional
         No beam, shapes as ``flats``; default zero.
 
@@ -37,7 +37,7 @@ def transmission(counts: AnyArray, flats: AnyArray, darks: AnyArray | None = Non
     Raises
     ------
     MeasurementError
-        If flats or darks do not fit the projections.
+        If flats or darks do not match the projections.
     """
     frame = (counts.shape[0], counts.shape[2])
     dark = np.zeros(frame) if darks is None else _mean_frame(darks, frame, "darks")
@@ -54,14 +54,14 @@ def transmission(counts: AnyArray, flats: AnyArray, darks: AnyArray | None = Non
 
 
 def minus_log(values: FloatArray, clip_transmission: float | None = None, source: str = "the scan") -> FloatArray:
-    """Line integrals of a transmission.
+    """Compute the line integrals of a transmission.
 
     Parameters
     ----------
     values : ndarray
         Transmission, any shape, float32.
     clip_transmission : float, optional
-        Values below are raised to this first; without it, values that are not positive are an error.
+        Values below this are raised to it first; default: values that are not positive are an error.
     source : str
         Name of the scan, for messages.
 
@@ -73,7 +73,7 @@ def minus_log(values: FloatArray, clip_transmission: float | None = None, source
     Raises
     ------
     MeasurementError
-        If values are not positive and no clip is given.
+        If values are not positive and ``clip_transmission`` is None.
     """
     if clip_transmission is not None:
         values = np.maximum(values, np.float32(clip_transmission))
@@ -81,7 +81,7 @@ def minus_log(values: FloatArray, clip_transmission: float | None = None, source
     if bad:
         raise MeasurementError(
             f"data: {bad} of {values.size} transmission values in {source} are zero or negative and have no "
-            "logarithm; mend dead pixels, check flats and darks, or give clip_transmission=1e-4."
+            "logarithm; correct dead pixels, check flats and darks, or give clip_transmission=1e-4."
         )
     return np.negative(np.log(values))
 
@@ -93,7 +93,7 @@ def line_integrals(
     clip_transmission: float | None = None,
     source: str = "the scan",
 ) -> FloatArray:
-    """Line integrals ``-log((counts - dark) / (flat - dark))``.
+    """Compute line integrals ``-log((counts - dark) / (flat - dark))``.
 
     Parameters
     ----------
@@ -110,11 +110,11 @@ def line_integrals(
     Raises
     ------
     MeasurementError
-        If there are no flats, if they do not fit, or if a transmission is not positive and no clip is given.
+        If flats are missing or do not match, or a transmission is not positive and not clipped.
     """
     if flats is None:
         raise MeasurementError(
-            f"flats: {source} holds counts but there are no flat fields; give flats=FILE, or "
+            f"flats: {source} holds counts, which need flat fields; give flats=FILE, or "
             "values=transmission or values=line_integrals if that is what the numbers are."
         )
     return minus_log(transmission(counts, flats, darks), clip_transmission, source)

@@ -1,7 +1,7 @@
-"""Scans held readout by readout, as scanners write them (ISMRMRD, twix): from a list of readouts to k-space.
+"""Build k-space from single readouts, as scanners write them (ISMRMRD, twix).
 
-What a flag or counter is called the format modules know; what follows from it is here: noise and calibration lines,
-averages, repetitions, slices, places on the grid.
+Format modules decode flags and counters; noise and calibration lines, averages, repetitions, slices and grid
+positions are handled here.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from napari_d3ip.measurement import ComplexArray, FloatArray
 
 Role = Literal["image", "calibration", "both", "noise"]
 ONE_WAY_ONLY = (
-    "data: {} is an EPI scan with readouts in both directions, which must first be corrected for how they differ; "
-    "give a scan after that correction, or one of another sequence."
+    "data: {} is an EPI scan with readouts in both directions, whose differences must be corrected first; "
+    "give a scan after that correction, or of another sequence."
 )
 _FRAMES = ("contrast", "phase", "set", "repetition")
 
@@ -39,11 +39,11 @@ class Readout:
     samples : ndarray
         Shape (coil, sample), complex.
     role : {"image", "calibration", "both", "noise"}
-        Image, calibration of parallel imaging, or both.
+        Purpose: image, calibration of parallel imaging, or both; or noise.
     ky, kz : int
         Encoded line and partition, counted from the centre of k-space.
     start : int
-        Place of the first sample, counted from the centre of k-space.
+        Index of the first sample, counted from the centre of k-space.
     slice : int
         Slice counter.
     frame : tuple of int
@@ -51,7 +51,7 @@ class Readout:
     position : tuple of float
         Centre of the slice in millimetres.
     dwell : float
-        Time of a sample in microseconds, 0 if unknown.
+        Time per sample in microseconds, 0 if unknown.
     trajectory : ndarray, optional
         Shape (sample, 2), (ky, kx) in grid units.
     """
@@ -70,7 +70,7 @@ class Readout:
 
 @dataclass
 class ReadoutScan:
-    """Readouts of a file and the grid they belong on.
+    """Readouts of a file and the grid they belong to.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class ReadoutScan:
     format : str
         Name of the format.
     readouts : list of Readout
-        In any order.
+        Readouts in any order.
     matrix : tuple of int
         Encoded grid (z, y, x).
     wanted : tuple of int
@@ -89,7 +89,7 @@ class ReadoutScan:
     image_shape : tuple of int, optional
         Height and width of a slice, for trajectories.
     noise_bandwidth : float
-        Mean of the receiver's response to noise over that in the passband.
+        Ratio of the receiver's mean noise response to that in the passband.
     """
 
     path: Path
@@ -103,21 +103,21 @@ class ReadoutScan:
     notes: dict[str, object] = field(default_factory=dict)
 
     def sort(self, options: ReadOptions) -> RawKSpace:
-        """K-space of one frame, or of the mean of them, prewhitened if there are noise readouts.
+        """Sort readouts into k-space of one frame, or the average of frames; prewhiten it if there are noise readouts.
 
         Raises
         ------
         FileError
-            If there is no image.
+            If there are no image readouts.
         LayoutQuestion
-            If one of several frames must be chosen.
+            If one of several frames must be selected.
         MeasurementError
-            If the readouts do not fit together or the grid.
+            If the readouts do not match each other or the grid.
         """
         name = self.path.name
-        image, calibration = self._of("image", "both"), self._of("calibration")
+        image, calibration = self._with_roles("image", "both"), self._with_roles("calibration")
         if any(readout.role == "both" for readout in image):
-            # Embedded calibration: all of its lines were measured along with the image, and are part of it.
+            # Embedded calibration: all of its lines were measured with the image, and are part of it.
             image, calibration = image + calibration, []
         if not image:
             raise FileError(f"{name} holds no image readouts; it may have been interrupted, so give another scan.")
@@ -125,13 +125,14 @@ class ReadoutScan:
             raise MeasurementError(
                 f"data: the readouts of {name} differ in their coils; give a scan of one set of coils."
             )
-        image, repetition = self._chosen_frame(image, options)
+        image, repetition = self._choose_frame(image, options)
         whitening = self._whitening(image)
         slices, spacing = _slice_order(image)
         encodes_z = self.matrix[0] > 1 and len({readout.kz for readout in image}) > 1
         if encodes_z and len(slices) > 1:
             raise MeasurementError(
-                f"data: {name} holds {len(slices)} slabs encoded in three dimensions; give a file with one of them."
+                f"data: {name} must hold one slab encoded in three dimensions, got {len(slices)}; give a file with "
+                "one of them."
             )
         stack = _Stack(
             name, slices, self.matrix if encodes_z else (len(slices), *self.matrix[1:]), encodes_z, whitening
@@ -154,10 +155,10 @@ class ReadoutScan:
             notes={**self.notes, "readouts": len(image), "prewhitened": whitening is not None},
         )
 
-    def _of(self, *roles: Role) -> list[Readout]:
+    def _with_roles(self, *roles: Role) -> list[Readout]:
         return [readout for readout in self.readouts if readout.role in roles]
 
-    def _chosen_frame(self, image: list[Readout], options: ReadOptions) -> tuple[list[Readout], int | Literal["mean"]]:
+    def _choose_frame(self, image: list[Readout], options: ReadOptions) -> tuple[list[Readout], int | Literal["mean"]]:
         frames = sorted({readout.frame for readout in image})
         varying = [
             name for name, counters in zip(_FRAMES, zip(*frames, strict=True), strict=True) if len(set(counters)) > 1
@@ -169,12 +170,12 @@ class ReadoutScan:
         return [readout for readout in image if readout.frame == frames[chosen]], chosen
 
     def _whitening(self, image: list[Readout]) -> ComplexArray | None:
-        """Matrix that makes the noise of the coils independent and of power 1, from the noise readouts.
+        """Return the matrix that decorrelates the coils' noise and scales it to power 1, from the noise readouts.
 
-        The noise power of a sample is inverse to its dwell time. Pruessmann et al., Magn. Reson. Med. 46 (2001) 638,
-        appendix.
+        The noise power of a sample is inversely proportional to its dwell time. Pruessmann et al., Magn. Reson. Med.
+        46 (2001) 638, appendix.
         """
-        noise = [readout for readout in self._of("noise") if len(readout.samples) == len(image[0].samples)]
+        noise = [readout for readout in self._with_roles("noise") if len(readout.samples) == len(image[0].samples)]
         if not noise:
             return None
         samples = np.concatenate([readout.samples for readout in noise], axis=1).astype(np.complex128)
@@ -196,14 +197,14 @@ class ReadoutScan:
 
 @dataclass(frozen=True)
 class _Stack:
-    """Slices, or partitions, and where readouts belong in them.
+    """Grid of slices, or partitions, to sort readouts into.
 
     Parameters
     ----------
     name : str
-        The file's, for messages.
+        Name of the file, for messages.
     slices : dict of int
-        Place of each slice counter.
+        Index of each slice counter.
     shape : tuple of int
         Grid (z, y, x).
     encodes_z : bool
@@ -219,8 +220,8 @@ class _Stack:
     whitening: ComplexArray | None
 
     def on_grid(self, image: list[Readout], calibration: list[Readout]) -> dict[str, Any]:
-        """Image and calibration readouts at their places on the grid, as fields of `RawKSpace`."""
-        grid, counts = self._gridded(image)
+        """Sort image and calibration readouts into the grid; return fields of `RawKSpace`."""
+        grid, counts = self._average_on_grid(image)
         calibration = [
             readout
             for readout in calibration
@@ -230,12 +231,12 @@ class _Stack:
         return {
             "data": grid.data,
             "mask": grid.mask,
-            "calibration": self._gridded(calibration)[0] if is_complete else None,
+            "calibration": self._average_on_grid(calibration)[0] if is_complete else None,
             "noise_level": None if self.whitening is None else noise_after_mean(counts),
         }
 
-    def _gridded(self, readouts: list[Readout]) -> tuple[Grid, npt.NDArray[np.intp]]:
-        """Mean of the readouts at every place of the grid, and their numbers."""
+    def _average_on_grid(self, readouts: list[Readout]) -> tuple[Grid, npt.NDArray[np.intp]]:
+        """Average the readouts at every grid position; return their numbers, too."""
         depth, height, width = self.shape
         require_memory(2 * np.dtype(np.complex64).itemsize * prod(self.shape) * len(readouts[0].samples), self.name)
         total = np.zeros((depth, len(readouts[0].samples), height, width), np.complex64)
@@ -243,7 +244,7 @@ class _Stack:
         for readout in readouts:
             z = readout.kz + depth // 2 if self.encodes_z else self.slices[readout.slice]
             y, length = readout.ky + height // 2, readout.samples.shape[1]
-            # A whole readout fills the grid whatever the header says of its centre.
+            # A complete readout fills the grid, whatever centre the header states.
             x = 0 if length == width else readout.start + width // 2
             if not (0 <= z < depth and 0 <= y < height and 0 <= x <= width - length):
                 raise MeasurementError(
@@ -254,13 +255,13 @@ class _Stack:
             total[z, :, y, x : x + length] += readout.samples
             counts[z, y, x : x + length] += 1
         total /= np.maximum(counts, 1)[:, None]
-        return Grid(self._whitened(total), counts > 0), counts
+        return Grid(self._whiten(total), counts > 0), counts
 
     def along_trajectory(self, image: list[Readout]) -> dict[str, Any]:
-        """Readouts of each slice in their order, which share one trajectory, as fields of `RawKSpace`."""
+        """Collect the readouts of each slice in order, with the shared trajectory, as fields of `RawKSpace`."""
         if self.encodes_z:
             raise MeasurementError(
-                f"trajectory: {self.name} is a scan in three dimensions that is not Cartesian; give one of slices."
+                f"trajectory: {self.name} is a non-Cartesian scan in three dimensions; give a scan of slices."
             )
         stacks: list[list[Readout]] = [[] for _ in self.slices]
         for readout in image:
@@ -268,28 +269,29 @@ class _Stack:
         if len({readout.samples.shape for readout in image}) > 1 or len({len(stack) for stack in stacks}) > 1:
             raise MeasurementError(
                 f"trajectory: the slices of {self.name} differ in their number of readouts or samples; give a scan in "
-                "which they are alike."
+                "which they agree."
             )
         paths = np.array([[readout.trajectory for readout in stack] for stack in stacks])
         if not np.allclose(paths, paths[:1], atol=1e-3):
             raise MeasurementError(
-                f"trajectory: it differs from slice to slice in {self.name}; give a scan in which the slices share it."
+                f"trajectory: it must be the same for all slices, but differs in {self.name}; give a scan in which "
+                "they share it."
             )
         data = np.array([[readout.samples for readout in stack] for stack in stacks]).swapaxes(1, 2)
         return {
-            "data": self._whitened(data),
+            "data": self._whiten(data),
             "trajectory": paths[0],
             "noise_level": None if self.whitening is None else 1.0,
         }
 
-    def _whitened(self, data: ComplexArray) -> ComplexArray:
+    def _whiten(self, data: ComplexArray) -> ComplexArray:
         if self.whitening is not None:
             data = np.einsum("ij,zjyx->ziyx", self.whitening, data)
         return np.asarray(data, dtype=np.complex64)
 
 
 def _slice_order(image: Sequence[Readout]) -> tuple[dict[int, int], float | None]:
-    """Place of each slice in the stack, and their distance, if positions are stated.
+    """Return the index of each slice in the stack, and the slice distance, if positions are stated.
 
     The stack runs along the line through the slices, towards positive coordinates.
     """

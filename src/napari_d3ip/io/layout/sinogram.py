@@ -1,7 +1,7 @@
-"""What a format module found in a file, and how that becomes a measurement: axes, angles, values, units.
+"""Build sinograms from what format modules find in files: axes, angles, values, units.
 
-The one place where the file's own statements and the caller's options meet, and where questions are asked. Knows no
-file format.
+Statements of the file and options of the caller are combined here, and questions are asked here only. No knowledge
+of file formats.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from napari_d3ip.measurement.arrays import frozen
 # Median of transmissions that are none; noise and scatter stay below.
 _BRIGHTER_THAN_THE_BEAM = 2.0
 _EXPLAINED = {"a": "angle", "z": "slice", "d": "detector"}
-_LOOKED_AT, _SPREAD = 2**22, 8
+_LARGEST_SAMPLE, _SAMPLES_PER_AXIS = 2**22, 8
 
 
 @dataclass
 class RawScan:
-    """Content of a file before its axes, angles and values are settled.
+    """Data of a file before axes, angles and values are determined.
 
     Parameters
     ----------
@@ -43,21 +43,21 @@ class RawScan:
     format : str
         Name of the format, for provenance and messages.
     data : ndarray or Stored
-        As in the file; of what is stored, only the slices that are wanted are read.
+        As in the file; of a lazy array, only the requested slices are read.
     dataset : str, optional
         Path or variable name inside the file.
     axes : str, optional
         Meaning of the axes (letters z, a, d), if the file or its format states it.
     axes_from : str
-        What states it.
+        Where the axes are stated.
     angle_axis : int, optional
-        The angle axis, if the file states that one only.
+        Angle axis, if the file states that one only.
     angles : ndarray, optional
         As in the file, with `angle_unit` and `angles_from`.
     values : {"counts", "transmission", "line_integrals"}, optional
-        What the numbers are, if the file states it.
+        Kind of values, if the file states it.
     plain : bool
-        The format is a bare array: floats are taken as line integrals (recorded), integers are asked about.
+        Whether the format is a bare array: floats are taken as line integrals (recorded), integers are asked about.
     flats, darks : ndarray or Stored, optional
         As in the file.
     center, geometry, source_distance, detector_distance, detector_pitch, slice_shape, voxel_size
@@ -65,11 +65,11 @@ class RawScan:
     pixel_sizes : tuple, optional
         Size of a pixel along each axis of `data`, None where unknown, in `unit`.
     provenance : dict, optional
-        Kept from an earlier save.
+        Provenance of an earlier save.
     in_memory : bool
-        Whether ``path`` is but a name: nothing lies beside it, and it cannot be read again.
+        Whether ``path`` is only a name: no files lie beside it, and it cannot be read again.
     files : dict, optional
-        Of a folder: the first and the last file, and what their order follows.
+        For a folder: the first and the last file, and the criterion of their order.
     """
 
     path: Path
@@ -101,18 +101,18 @@ class RawScan:
 
     @property
     def name(self) -> str:
-        """File name, for messages and layers."""
+        """Return the file name, for messages and layers."""
         return self.path.name
 
     def to_sinogram(self, options: ReadOptions) -> Sinogram:
-        """Settle what the file leaves open with the options, or ask.
+        """Determine what the file leaves open from the options, or ask.
 
         Raises
         ------
         LayoutQuestion
             If axes, angles, their unit or the kind of values remain open.
         MeasurementError
-            If the data or geometry cannot be right.
+            If the data or geometry are invalid.
         """
         _require_stack(self)
         options.refuse(KSPACE_ONLY, self.name, "a sinogram")
@@ -125,7 +125,7 @@ class RawScan:
                 f"angles: {len(angles)} values for {views} projections in {self.name} (shape "
                 f"{self.data.shape} read as {axes}); give one angle per projection, or correct the axis order."
             )
-        integrals, values_note = _settle_values(self, options, axes)  # Of the slices that are wanted.
+        integrals, values_note = _settle_values(self, options, axes)  # Of the requested slices.
         pitch = self.detector_pitch if options.detector_pitch is None else options.detector_pitch
         voxel_size, unit = _settle_voxel(self, options, axes, pitch)
         note = {
@@ -140,7 +140,7 @@ class RawScan:
         }
         own = self.provenance is not None and options == ReadOptions()
         return Sinogram(
-            frozen(integrals),  # Nobody else has it, so that it need not be copied.
+            frozen(integrals),  # Nobody else holds the array, so no copy is needed.
             angles,
             center=self.center if options.center is None else options.center,
             **_settle_beam(self, options),
@@ -157,13 +157,13 @@ class RawScan:
 def _require_stack(scan: RawScan) -> None:
     data = scan.data
     if data.dtype.kind not in "fiub" or data.ndim != 3 or data.size == 0:
-        # Type and shape are checked first: raises the right sentence.
+        # Sinogram checks type and shape first, and raises.
         stand_in = np.broadcast_to(np.zeros((), data.dtype), data.shape)
         Sinogram(stand_in, np.zeros(0), source=scan.name)
 
 
 def _spread_angles(scan: RawScan, options: ReadOptions) -> ReadOptions:
-    """The options with as many angles between two ends as there are projections."""
+    """Return the options with one angle per projection between two given ends."""
     if not isinstance(options.angles, str):
         return options
     axes = options.axes or scan.axes
@@ -176,7 +176,7 @@ def _spread_angles(scan: RawScan, options: ReadOptions) -> ReadOptions:
             shape=scan.data.shape,
         )
     views = scan.data.shape[axes.index("a")]
-    return options.model_copy(update={"angles": angle_ranges.spread(options.angles, views)})
+    return options.model_copy(update={"angles": angle_ranges.expand_range(options.angles, views)})
 
 
 def _settle_angles(scan: RawScan, options: ReadOptions) -> tuple[npt.NDArray[np.float64], str]:
@@ -201,12 +201,12 @@ def _settle_angles(scan: RawScan, options: ReadOptions) -> tuple[npt.NDArray[np.
 
 
 def _settle_axes(scan: RawScan, options: ReadOptions, views: int) -> tuple[str, str]:
-    """Axis letters, and what says so: the option, the file, or the only leading axis as long as the angles."""
+    """Return axis letters and their origin: the option, the file, or the only leading axis as long as the angles."""
     if options.axes is not None:
         if not is_sinogram_order(options.axes):
             raise MeasurementError(
-                f"axes: {options.axes} is an order of k-space, but {scan.name} is a sinogram; give an order of z, a "
-                "and d, for instance zad."
+                f"axes: order of the sinogram {scan.name} must consist of z, a and d, got {options.axes} (k-space); "
+                "give for instance zad."
             )
         return options.axes, "the axes option"
     if scan.axes is not None:
@@ -239,7 +239,7 @@ def _settle_axes(scan: RawScan, options: ReadOptions, views: int) -> tuple[str, 
 
 
 def _settle_values(scan: RawScan, options: ReadOptions, axes: str) -> tuple[AnyArray, dict[str, Any]]:
-    """Line integrals (z, angle, detector) of the slices that are wanted, and what was done to get them."""
+    """Return line integrals (z, angle, detector) of the requested slices, and a note of the processing."""
     flats = scan.flats if options.flats is None else read_frames(options.flats, "flats")
     darks = scan.darks if options.darks is None else read_frames(options.darks, "darks")
     kind, why = _kind_of_values(scan, options, axes, flats)
@@ -254,7 +254,7 @@ def _settle_values(scan: RawScan, options: ReadOptions, axes: str) -> tuple[AnyA
         share = _part(scan.data, axes, slices).astype(np.float32)
         if np.median(share) > _BRIGHTER_THAN_THE_BEAM:
             raise MeasurementError(
-                f"values: {scan.name} has values about {np.median(share):.3g}, which are no transmissions but counts; "
+                f"values: {scan.name} has a median of {np.median(share):.3g}, so it holds counts, not transmissions; "
                 "give flats=FILE and values=counts."
             )
     elif flats is None:
@@ -279,14 +279,14 @@ def _settle_values(scan: RawScan, options: ReadOptions, axes: str) -> tuple[AnyA
 
 
 def _part(data: Content, axes: str, slices: slice, views: slice = slice(None)) -> AnyArray:
-    """Some slices, (z, angle, detector); only they are read, and a view of others would keep these in memory."""
+    """Read some slices as (z, angle, detector); a copy, since a view would keep the others in memory."""
     wanted = data[tuple({"z": slices, "a": views}.get(letter, slice(None)) for letter in axes)]
     ordered = wanted.transpose([axes.index(letter) for letter in "zad"])
     return ordered.copy() if isinstance(data, np.ndarray) and ordered.size < data.size else ordered
 
 
 def _kind_of_values(scan: RawScan, options: ReadOptions, axes: str, flats: Content | None) -> tuple[Values, str]:
-    """What the numbers are and what says so; asks rather than guesses."""
+    """Return the kind of values and where it is stated; ask rather than guess."""
     if options.values is not None:
         return options.values, "the values option"
     if scan.values is not None:
@@ -310,14 +310,14 @@ def _kind_of_values(scan: RawScan, options: ReadOptions, axes: str, flats: Conte
 
 
 def _brighter_beside_the_sample(data: Content, axes: str) -> bool:
-    """Whether positive values are largest at the detector's edges, or are about 1 there and lower inside.
+    """Return whether positive values are largest at the detector's edges, or are about 1 there and lower inside.
 
-    Of a large scan some views of some slices are looked at, wherever the slices are that are wanted.
+    Large scans are subsampled in views and slices, independent of the requested slices.
     """
     slices, views, count = (data.shape[axes.index(letter)] for letter in "zad")
-    is_large = data.size > _LOOKED_AT
-    every_slice = -(-slices // _SPREAD) if is_large else max(1, slices // 16)
-    every_view = -(-views // _SPREAD) if is_large else 1
+    is_large = data.size > _LARGEST_SAMPLE
+    every_slice = -(-slices // _SAMPLES_PER_AXIS) if is_large else max(1, slices // 16)
+    every_view = -(-views // _SAMPLES_PER_AXIS) if is_large else 1
     sparse = _part(data, axes, slice(None, None, every_slice), slice(None, None, every_view))
     margin = max(1, count // 32)
     edges = np.median(np.concatenate([sparse[..., :margin], sparse[..., count - margin :]], axis=-1))
@@ -328,9 +328,9 @@ def _brighter_beside_the_sample(data: Content, axes: str) -> bool:
 
 
 def _frames(frames: Content, axes: str, shape: tuple[int, ...], slices: slice, name: str, source: str) -> AnyArray:
-    """Wanted slices of flat or dark frames as (frame, z, detector) or (z, detector).
+    """Return the requested slices of flat or dark frames as (frame, z, detector) or (z, detector).
 
-    In the file they are in the order of the data, or frames first.
+    In the file, axes are in the order of the data, or the frame axis comes first.
     """
     frame_axes = axes.replace("a", "")
     for order in (frame_axes, axes, "a" + frame_axes):
@@ -346,7 +346,7 @@ def _frames(frames: Content, axes: str, shape: tuple[int, ...], slices: slice, n
 
 
 def _settle_beam(scan: RawScan, options: ReadOptions) -> dict[str, Any]:
-    """Geometry and distances; parallel rays unless the file or the options say otherwise."""
+    """Return geometry and distances; parallel unless the file or the options say otherwise."""
     geometry = options.geometry or scan.geometry
     if geometry is None and scan.source_distance is not None:
         raise MeasurementError(
@@ -356,7 +356,7 @@ def _settle_beam(scan: RawScan, options: ReadOptions) -> dict[str, Any]:
     distances = {}
     for name in ("source_distance", "detector_distance"):
         given = getattr(options, name)
-        # What the file says of a fan means nothing for the parallel rays that an option makes of it.
+        # Distances of a fan in the file do not apply to the parallel beam that an option selects.
         stated = getattr(scan, name) if geometry == "fan" else None
         distances[name] = stated if given is None else given
     return {"geometry": geometry, **distances}
@@ -365,7 +365,7 @@ def _settle_beam(scan: RawScan, options: ReadOptions) -> dict[str, Any]:
 def _settle_voxel(
     scan: RawScan, options: ReadOptions, axes: str, pitch: float
 ) -> tuple[tuple[float, float, float] | None, str]:
-    """Voxel size (z, y, x) and its unit; the file's pixel sizes belong to detector pixels."""
+    """Return voxel size (z, y, x) and unit; pixel sizes in the file are those of the detector."""
     unit = options.unit or scan.unit or "pixel"
     if options.voxel_size is not None:
         size = options.voxel_size

@@ -1,4 +1,4 @@
-"""Stacks of images with blur or missing voxels: volume files taken as measurements, and an archive of our own."""
+"""Read image stacks with blur or missing voxels, from volume files and archives of this package."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from napari_d3ip.measurement import FloatArray, ImageStack
 from napari_d3ip.measurement.psf import gaussian_psf
 
 STACK = "stack"
-"""Name of the data in an archive that `save_stack` wrote."""
+"""Name of the data in an archive of `save_stack`."""
 _SAME_SIZE = 0.01
 _NOT_OF_STACKS = ("axes", "dataset", "repetition", "coil_maps", "trajectory", "image_shape", "keep_oversampling")
 
 
 def read_stack(path: Path, options: ReadOptions) -> ImageStack:
-    """Read a volume file (or an archive of `save_stack`) as a stack to deconvolve or to fill in.
+    """Read a volume file (or an archive of `save_stack`) as a stack for deconvolution or inpainting.
 
     Raises
     ------
     FileError
         If a file cannot be read.
     MeasurementError
-        If a point spread function is needed but not given, or nothing is missing that could be filled in.
+        If a point spread function is needed but not given, or no voxels are missing for inpainting.
     SettingsError
-        If options were given that a stack has no use for.
+        If options do not apply to stacks.
     """
     if path.suffix.lower() == ".npz":
         arrays = archived(path)
@@ -58,11 +58,11 @@ def read_stack(path: Path, options: ReadOptions) -> ImageStack:
 
     volume = load_volume(path, wanted=wanted)
     stack = ImageStack(volume.data, voxel_size=volume.voxel_size, unit=volume.unit)
-    return _completed(stack, path, options, count)
+    return _apply_options(stack, path, options, count)
 
 
 def stack_from_arrays(path: Path, arrays: Arrays, options: ReadOptions) -> ImageStack:
-    """Stack of the arrays of an archive that `save_stack` wrote."""
+    """Build a stack from the arrays of a `save_stack` archive."""
     noise = floats(arrays, "noise_level")
     stack = ImageStack(
         np.asarray(numbers_only(arrays, STACK, path)),
@@ -74,24 +74,24 @@ def stack_from_arrays(path: Path, arrays: Arrays, options: ReadOptions) -> Image
         unit=word(arrays, "unit") or "pixel",
         provenance=provenance(arrays) or {},
     )
-    return _completed(stack, path, options, len(stack.data))
+    return _apply_options(stack, path, options, len(stack.data))
 
 
 def _optional(path: Path, arrays: Arrays, name: str) -> Any:
     return np.asarray(numbers_only(arrays, name, path)) if name in arrays else None
 
 
-def _completed(stack: ImageStack, path: Path, options: ReadOptions, count: int) -> ImageStack:
-    """The slices that are wanted, with what the options add.
+def _apply_options(stack: ImageStack, path: Path, options: ReadOptions, count: int) -> ImageStack:
+    """Return the requested slices with the options applied.
 
     Parameters
     ----------
     stack : ImageStack
-        All slices, or those that are wanted.
+        All slices, or the requested ones.
     path, options
         As for `read_stack`.
     count : int
-        How many slices the file has.
+        Number of slices in the file.
     """
     options.refuse((*SINOGRAM_ONLY, *_NOT_OF_STACKS), path.name, "a stack")
     if options.mask is not None:
@@ -112,7 +112,7 @@ def _completed(stack: ImageStack, path: Path, options: ReadOptions, count: int) 
         )
     if options.kind == "inpainting" and stack.measured == 1:
         raise MeasurementError(
-            f"mask: nothing is missing in {path.name}; give mask=FILE, upsample=N for slices between, or NaN in the "
+            f"mask: {path.name} has no missing voxels; give mask=FILE, upsample=N for slices between, or NaN in the "
             "data."
         )
     return replace(
@@ -120,7 +120,7 @@ def _completed(stack: ImageStack, path: Path, options: ReadOptions, count: int) 
         psf=psf,
         boundary=options.boundary or stack.boundary,
         noise_level=options.noise_level or stack.noise_level,
-        voxel_size=size,  # type: ignore[arg-type]  # one number is filled in
+        voxel_size=size,  # type: ignore[arg-type]  # the stack expands one number
         unit=options.unit or stack.unit,
         source=path.name,
         provenance={**stack.provenance, "read": {"file": str(path), "kind": options.kind}},
@@ -130,7 +130,7 @@ def _completed(stack: ImageStack, path: Path, options: ReadOptions, count: int) 
 
 
 def _read_psf(path: Path, stack: ImageStack) -> FloatArray:
-    """Point spread function in a volume file, whose voxels must be those of the stack if both are known."""
+    """Read a point spread function from a volume file; its voxel size must equal the stack's if both are known."""
     volume: Volume = load_volume(path)
     own, its = length_unit(stack.unit), length_unit(volume.unit)
     known = volume.voxel_size is not None and stack.voxel_size is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari_d3ip.errors import FileError
-from napari_d3ip.io.guard import listed
+from napari_d3ip.io.guard import format_names
 from napari_d3ip.io.volumes.base import Volume, Wanted, in_micrometers, loaded
 
 
@@ -41,7 +41,7 @@ def read(path: Path, wanted: Wanted) -> Volume:
         elif any(name.rpartition("/")[2] in ANGLE_NAMES for name in datasets):
             raise FileError(f"{path.name} is a scan, for it has projection angles; give a volume, or reconstruct it.")
         if len(found) != 1:
-            raise FileError(f"{path.name} must hold one volume, or one named volume; it has {listed(found)}.")
+            raise FileError(f"{path.name} must hold one volume, or one named volume; it has {format_names(found)}.")
         dataset = next(iter(found.values()))
         metadata = hdf5_access.member(file, "metadata")
         note = hdf5_access.text(metadata[()]) if isinstance(metadata, h5py.Dataset) else None

@@ -1,6 +1,6 @@
-"""What is quick to try before a whole run: a first look, some slices only, methods side by side.
+"""Quick runs before a whole one: a direct reconstruction, some slices only, methods side by side.
 
-Knows the scan's layer, the viewer's slider and the rectangles in it; nothing of settings or runs.
+Handles the scan's layer, the viewer's slider and rectangles; no settings, no runs.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from qtpy.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QLabel, QPushBut
 from napari_d3ip.errors import SettingsError
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.widgets.layers import slice_axis
-from napari_d3ip.widgets.looks import CalmWheel
 from napari_d3ip.widgets.notify import show_failure
 from napari_d3ip.widgets.rectangles import has_shapes, slices_under
+from napari_d3ip.widgets.style import WheelFilter
 
 SLICES = 8
-"""Slices that are proposed."""
+"""Number of slices to propose."""
 COMPARED = 3
-"""Slices on which methods are compared."""
+"""Number of slices on which to compare methods."""
 WHOLE_SLICES = (
     "A region inside a slice cannot be reconstructed by itself: every ray in CT, and every sample of k-space in MRI, "
-    "has seen the whole slice."
+    "depends on the whole slice."
 )
 NO_RECTANGLE = (
     "Only slices: no rectangle lies on slices of the scan; draw one in the Shapes layer, along z or on the first and "
@@ -31,20 +31,20 @@ NO_RECTANGLE = (
 )
 
 
-class TryFirst(QWidget):
-    """Buttons of what takes seconds, and a range of slices; it follows the viewer's slider until it is ticked.
+class QuickRuns(QWidget):
+    """Buttons for runs of seconds, and a range of slices that follows the viewer's slider until it is ticked.
 
     Parameters
     ----------
     viewer : ViewerModel
-        Whose slider says what the current slice is.
+        Viewer whose slider gives the current slice.
 
     Signals
     -------
     first_look_clicked, compare_clicked
-        The buttons.
+        The buttons were clicked.
     changed
-        Other slices are to be reconstructed.
+        Other slices were selected.
     """
 
     first_look_clicked = Signal()
@@ -57,7 +57,9 @@ class TryFirst(QWidget):
         self._layer: Layer | None = None
         self._count = 0
         self._first_look = QPushButton("First look", objectName="first_look")
-        self._first_look.setToolTip("The whole scan by the direct method, in seconds: no prior, no settings.")
+        self._first_look.setToolTip(
+            "Reconstruct the whole scan with the direct method, in seconds: no prior, no settings."
+        )
         self._compare = QPushButton("Compare methods here", objectName="compare_methods")
         self._compare.setToolTip(
             f"Classical methods and the chosen one side by side, on {COMPARED} slices around the current one, or on "
@@ -65,7 +67,7 @@ class TryFirst(QWidget):
         )
         self._only = QCheckBox("Only slices", objectName="slices_only")
         self._only.setToolTip(
-            "Run on these slices only, counted as the viewer's slider does; the result lies at its place. "
+            "Run on these slices only, counted as in the viewer's slider; the result keeps its position. "
             f"{WHOLE_SLICES}"
         )
         self._here = QPushButton("Around current slice", objectName="slices_here")
@@ -78,7 +80,7 @@ class TryFirst(QWidget):
         self._first, self._last = (QSpinBox(objectName=name) for name in ("first_slice", "last_slice"))
         for box, name in ((self._first, "First slice"), (self._last, "Last slice")):
             box.setAccessibleName(name)
-        self._wheel = CalmWheel()
+        self._wheel = WheelFilter()
         self._arrange()
         self._offer()
         self._first_look.clicked.connect(self.first_look_clicked)
@@ -111,19 +113,19 @@ class TryFirst(QWidget):
 
     @property
     def slices(self) -> slice | None:
-        """Slices to reconstruct; None for all."""
+        """Return the slices to reconstruct; None for all."""
         return slice(self._first.value(), self._last.value() + 1) if self._only.isChecked() else None
 
     @property
     def compared(self) -> slice:
-        """Slices to compare methods on: those ticked, or some around the current one."""
+        """Return the slices to compare methods on: the ticked ones, or some around the current one."""
         if self.slices is not None:
             return self.slices
         first, last = self._around(COMPARED)
         return slice(first, last + 1)
 
     def show_for(self, layer: Layer | None, measurement: Measurement | None) -> None:
-        """Offer the slices of a scan; all of another one, which `changed` does not tell."""
+        """Offer the slices of a scan; another scan starts with all of them, without `changed`."""
         count = 0 if measurement is None else measurement.volume_shape[0]
         if layer is not self._layer or count != self._count:
             self._layer, self._count = layer, count
@@ -136,18 +138,18 @@ class TryFirst(QWidget):
         self.set_available(False, False)
 
     def set_available(self, look: bool, compare: bool) -> None:
-        """Say what can be started."""
+        """Enable or disable the buttons."""
         self._first_look.setEnabled(look)
         self._compare.setEnabled(compare)
 
     def release(self) -> None:
-        """Listen to the viewer no longer."""
+        """Disconnect from the viewer."""
         self._viewer.dims.events.current_step.disconnect(self._follow)
         for event in (self._viewer.layers.events.inserted, self._viewer.layers.events.removed):
             event.disconnect(self._offer)
 
     def _offer(self) -> None:
-        """Let slices be chosen while there is a scan, by rectangles while there is a layer for them."""
+        """Enable the choice of slices while there is a scan, by rectangles while there is a layer for them."""
         for part in (self._only, self._first, self._last, self._here):
             part.setEnabled(self._count > 0)
         self._drawn.setEnabled(self._count > 0 and has_shapes(self._viewer))
@@ -167,7 +169,7 @@ class TryFirst(QWidget):
             self._take(*drawn)
 
     def _take(self, first: int, last: int) -> None:
-        """Only these slices, as if they had been typed and ticked."""
+        """Select these slices, as if they had been typed and ticked."""
         self._show_range(first, last)
         if self._only.isChecked():
             self.changed.emit()
@@ -179,7 +181,7 @@ class TryFirst(QWidget):
                 box.setValue(value)
 
     def _around(self, wanted: int) -> tuple[int, int]:
-        """First and last of some slices around the current one."""
+        """Return the first and last of some slices around the current one."""
         wanted = min(wanted, self._count)
         first = min(max(0, self._current() - wanted // 2), self._count - wanted)
         return first, first + wanted - 1

@@ -1,6 +1,6 @@
-"""A measurement at first sight, before anything is reconstructed: one line of words, one small picture.
+"""Summarize a scan before reconstruction: one line of text, one small picture.
 
-Numpy only, no Qt, no torch: good enough to see that axes, angles and centre are right, and quick.
+NumPy only, no Qt, no torch: fast, and enough to check axes, angles and centre.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from napari_d3ip.operators.beams import Beam
 
 Picture = npt.NDArray[np.uint8]
 FINEST = 192
-"""Most rows, columns and views of a quick back-projection."""
+"""Maximum number of rows, columns and views of a quick back-projection."""
 
 
 @singledispatch
-def in_words(measurement: Measurement) -> str:
+def describe(measurement: Measurement) -> str:
     """Describe size and sampling of a measurement in one line."""
     slices, height, width = measurement.volume_shape
     return f"{_slices(slices)}, {height} × {width} pixels"
 
 
-@in_words.register
+@describe.register
 def _(measurement: Sinogram) -> str:
     slices, views, detectors = measurement.data.shape
     beam = ", fan beam" if measurement.geometry == "fan" else ""
@@ -44,7 +44,7 @@ def _(measurement: Sinogram) -> str:
     return f"{_slices(slices)}, {views} views, {detectors} detector pixels, {covered}{beam}"
 
 
-@in_words.register
+@describe.register
 def _(measurement: KSpace) -> str:
     slices, height, width = measurement.volume_shape
     coils = "1 coil" if measurement.coils == 1 else f"{measurement.coils} coils"
@@ -52,7 +52,7 @@ def _(measurement: KSpace) -> str:
     return f"{_slices(slices)}, {coils}, {height} × {width} pixels, {sampling}"
 
 
-@in_words.register
+@describe.register
 def _(measurement: ImageStack) -> str:
     slices, height, width = measurement.volume_shape
     blur = "no blur" if measurement.psf is None else f"blur of {' × '.join(map(str, measurement.psf.shape))} voxels"
@@ -60,7 +60,7 @@ def _(measurement: ImageStack) -> str:
     return f"{_slices(slices)}, {height} × {width} pixels, {blur}, {measured}"
 
 
-@in_words.register
+@describe.register
 def _(measurement: LinearMeasurement) -> str:
     slices, height, width = measurement.volume_shape
     return f"{_slices(slices)}, {height} × {width} pixels, operator {type(measurement.operator).__name__}"
@@ -70,8 +70,8 @@ def _(measurement: LinearMeasurement) -> str:
 def picture(measurement: Measurement) -> Picture:
     """Draw a grey picture (row, column) of the middle slice.
 
-    A back-projection of a sinogram; the zero-filled image of Cartesian k-space, root of the sum of squares over
-    coils; the logarithm of other k-space; a slice of a stack as it is.
+    Sinograms are back-projected; Cartesian k-space is zero-filled, with the root of the sum of squares over coils;
+    other k-space is shown on a logarithmic scale, and a stack as it is.
     """
     rows = np.abs(measurement.data)
     return _grey(rows[len(rows) // 2].reshape(-1, rows.shape[-1]))
@@ -87,12 +87,12 @@ def _(measurement: Sinogram) -> Picture:
 def _(measurement: KSpace) -> Picture:
     samples = measurement.data[len(measurement.data) // 2]
     if measurement.is_cartesian:
-        return _grey(_over_coils(inverse_fft(inverse_fft(samples, -2), -1)))
-    return _grey(log_magnitude(_over_coils(samples)))
+        return _grey(_combine_coils(inverse_fft(inverse_fft(samples, -2), -1)))
+    return _grey(log_magnitude(_combine_coils(samples)))
 
 
 def log_magnitude(samples: npt.NDArray[Any]) -> FloatArray:
-    """``log(1 + |k|)``, with the median of the slice in the middle as unit so that no scanner's scale matters."""
+    """Compute ``log(1 + |k|)`` in units of the median of the middle slice, independent of the scanner's scale."""
     magnitude = np.abs(samples).astype(np.float32, copy=False)
     middle = magnitude[len(magnitude) // 2] if magnitude.ndim > 2 else magnitude
     magnitude /= np.median(middle[middle > 0])
@@ -103,13 +103,13 @@ def _slices(count: int) -> str:
     return "1 slice" if count == 1 else f"{count} slices"
 
 
-def _over_coils(samples: ComplexArray) -> FloatArray:
-    """Root of the sum of squares over the coils, the first axis."""
+def _combine_coils(samples: ComplexArray) -> FloatArray:
+    """Compute the root of the sum of squares over the coils, the first axis."""
     return np.asarray(np.linalg.norm(samples, axis=0), dtype=np.float32)
 
 
 def _back_projection(scan: Sinogram) -> FloatArray:
-    """Filtered back-projection of one slice, thinned out and its frequencies cut to what the thumbnail can show."""
+    """Back-project one slice with subsampled, low-pass filtered data, at the resolution of the thumbnail."""
     _, height, width = scan.volume_shape
     step = max(1, math.ceil(max(height, width) / FINEST))
     views = slice(None, None, max(1, math.ceil(len(scan.angles) / FINEST)))

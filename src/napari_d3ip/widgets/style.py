@@ -1,6 +1,6 @@
-"""Pieces that look alike in all widgets: sections that open and close, lines between, what is wrong in red, times.
+"""Shared style of the widgets: collapsible sections, lines, error labels, times.
 
-Knows Qt only.
+Qt only.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QComboBox, QFrame, QLabel, QPushButton, QVBoxLayout, QWidget
 
 RED = "#e04040"
-"""Can be read on dark and on light."""
+"""Legible on dark and light backgrounds."""
 INDENT = 6
 LETTERS = 12
 
 
-class Complaint(QLabel):
-    """Label that says what is wrong, and is not there while nothing is.
+class ErrorLabel(QLabel):
+    """Label for an error message, hidden while there is none.
 
     Parameters
     ----------
@@ -28,35 +28,35 @@ class Complaint(QLabel):
         self.setStyleSheet(f"color: {RED};")
         self.hide()
 
-    def say(self, reason: str) -> None:
+    def show_reason(self, reason: str) -> None:
         """Show ``reason``; an empty one hides the label."""
         self.setText(reason)
         self.setVisible(bool(reason))
 
 
 def duration(seconds: float) -> str:
-    """Time in words."""
+    """Format a time."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d} min" if minutes else f"{rest} s"
 
 
 def narrow(box: QComboBox) -> None:
-    """Let a combo box be narrower than its entries, which would widen the dock otherwise; the open list is not."""
+    """Let a combo box be narrower than its entries, which would widen the dock; the open list is not narrowed."""
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(LETTERS)
     box.view().setTextElideMode(Qt.TextElideMode.ElideNone)
 
 
 def thin_line() -> QFrame:
-    """Line across, in the colour of napari's own."""
+    """Create a horizontal line in the colour of napari's own."""
     line = QFrame()
     line.setProperty("foreground", True)
     line.setFixedHeight(1)
     return line
 
 
-class CalmWheel(QObject):
-    """Event filter: the mouse wheel changes a field only once it was clicked, and scrolls the form before."""
+class WheelFilter(QObject):
+    """Event filter: the mouse wheel changes a field only after a click, and scrolls the form otherwise."""
 
     def protect(self, field: QWidget) -> None:
         """Filter the events of a combo or spin box."""
@@ -64,7 +64,7 @@ class CalmWheel(QObject):
         field.installEventFilter(self)
 
     def eventFilter(self, field: QWidget, event: QEvent) -> bool:
-        """Leave the wheel to what the field is in."""
+        """Leave the wheel to the parent."""
         if event.type() != QEvent.Type.Wheel or field.hasFocus():
             return False
         event.ignore()
@@ -72,14 +72,14 @@ class CalmWheel(QObject):
 
 
 class Section(QWidget):
-    """Widgets under a title; a click on it opens and closes them.
+    """Widgets under a title that opens and closes them on a click.
 
     Parameters
     ----------
     name : str
-        Object name; that of the title is ``{name}_title``.
+        Object name; the title's is ``{name}_title``.
     title : str
-        What the section is about.
+        Title of the section.
     contents : QWidget
         Shown one below the other.
     is_open : bool
@@ -106,12 +106,12 @@ class Section(QWidget):
         self._open(is_open)
 
     def fold(self) -> None:
-        """Close until `unfold`, unless the user has a hand in it."""
+        """Close until `unfold`, unless the user is editing in it."""
         self._was_open = self._button.isChecked()
         self._button.setChecked(False)
 
     def unfold(self) -> None:
-        """Open again what `fold` closed, unless the user clicked the title since."""
+        """Reopen after `fold`, unless the user clicked the title since."""
         if self._was_open:
             self._button.setChecked(True)
         self._leave_to_user()

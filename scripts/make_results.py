@@ -1,12 +1,14 @@
 """Make the tables of docs/results.md: ``python scripts/make_results.py [PART ...] -o FOLDER``.
 
-Each part (quality, adaptation, slicewise, tilts) writes FOLDER/PART.json and prints a Markdown table. ``quality``
+Each part (quality, adaptation, slicewise, tilts) writes FOLDER/PART.json, prints a Markdown table, and writes what the
+page shows of it as FOLDER/PART.csv, for docs/research/tables (then ``python scripts/make_tables.py``). ``quality``
 wants the evaluation scans of ``scripts/make_evaluation_data.py`` in ``--data``; the others use the bundled samples.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import statistics
@@ -167,6 +169,9 @@ def tilts(keep: Sequence[int]) -> list[dict[str, Any]]:
                 f"| {row['tilts']} | {label} | {row['fitted']:.3f} | {row['left_out']:.3f} | {row['seconds']:.0f} |",
                 flush=True,
             )
+    for row in rows:
+        last = next(other for other in rows if other["tilts"] == row["tilts"] and other["row"] == "d3ip")
+        row["better_slices"] = int(np.sum(np.less(last["slices"], row["slices"])))
     return rows
 
 
@@ -236,6 +241,32 @@ def _memory(key: str) -> int:
     return int(line.split()[1])
 
 
+_COLUMNS: dict[str, dict[str, str]] = {
+    "quality": {
+        "row": "",
+        "psnr": ".2f",
+        "ssim": ".3f",
+        "residual": ".3f",
+        "held_out_residual": ".3f",
+        "seconds": ".0f",
+    },
+    "adaptation": {"slices": "", "seconds": ".2f", "megabytes": ".0f"},
+    "slicewise": {"row": "", "psnr": ".3f", "adapt_seconds": ".1f", "sample_seconds": ".1f"},
+    "tilts": {"tilts": "", "row": "", "fitted": ".3f", "left_out": ".3f", "better_slices": ""},
+}
+
+
+def write_table(path: Path, part: str, rows: list[dict[str, Any]]) -> None:
+    """Write the columns that the page shows of a part's rows, rounded as there; nothing where there is no value."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(_COLUMNS[part])
+        for row in rows:
+            lines.writerow(
+                "" if row[name] is None else format(row[name], form) for name, form in _COLUMNS[part].items()
+            )
+
+
 def main() -> None:
     """Run the parts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -261,6 +292,7 @@ def main() -> None:
     for part in arguments.parts:
         rows = parts[part]()
         (arguments.out / f"{part}.json").write_text(json.dumps(rows, indent=2) + "\n")
+        write_table(arguments.out / f"{part}.csv", part, rows)
 
 
 if __name__ == "__main__":

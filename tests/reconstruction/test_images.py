@@ -22,10 +22,12 @@ from napari_d3ip.preparation.images import estimate_stack_noise, filled_in
 from napari_d3ip.preparation.noise import estimate_image_noise
 from napari_d3ip.reconstruction import Control, reconstruct
 from napari_d3ip.reconstruction.resolve import resolve
-from napari_d3ip.settings import ADAPTIVE_METHODS, Settings, methods_for
+from napari_d3ip.settings import Settings, methods_for, names_where
 from napari_d3ip.simulate import simulate_stack
 from napari_d3ip.solvers.external import as_proximal_map
 from napari_d3ip.solvers.problem import Problem
+
+ADAPTIVE_METHODS = names_where(lambda method: bool(method.adapts))
 
 SHAPE = (6, 12, 12)
 

@@ -10,18 +10,12 @@ import pytest
 from pydantic import ValidationError
 
 from napari_d3ip.errors import SettingsError
-from napari_d3ip.settings import (
-    ADAPTIVE_METHODS,
-    DIFFUSION_METHODS,
-    DIRECT_METHODS,
-    METHODS,
-    PRESETS,
-    UNTRAINED_METHODS,
-    Settings,
-    fields_for,
-    methods_for,
-    problems,
-)
+from napari_d3ip.settings import METHODS, PRESETS, Family, Settings, fields_for, methods_for, names_where, problems
+
+ADAPTIVE_METHODS = names_where(lambda method: bool(method.adapts))
+DIFFUSION_METHODS = names_where(lambda method: method.needs_prior)
+DIRECT_METHODS = names_where(lambda method: method.family is Family.DIRECT)
+UNTRAINED_METHODS = names_where(lambda method: method.family is Family.UNTRAINED)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

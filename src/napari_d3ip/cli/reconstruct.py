@@ -12,7 +12,7 @@ import typer
 
 from napari_d3ip.errors import SettingsError, printable
 from napari_d3ip.reconstruction import Part
-from napari_d3ip.settings import DIFFUSION_METHODS, METHODS, VOLUME_METHODS, Settings
+from napari_d3ip.settings import METHODS, Settings, names_where
 
 if TYPE_CHECKING:
     from napari_d3ip.reconstruction import Reconstruction
@@ -72,7 +72,7 @@ def reconstruct(
     if part != "magnitude" and measurement.kind != "kspace":
         raise SettingsError(f"part: only MR images have a phase, not the volume of {file.name}; leave --part out.")
     truth = load_volume(reference).data if reference else None
-    checkpoint = out.with_name(f"{out.name}.checkpoint") if settings.method in DIFFUSION_METHODS else None
+    checkpoint = out.with_name(f"{out.name}.checkpoint") if METHODS[settings.method].needs_prior else None
     older = None if resume else last_written(checkpoint)
 
     from napari_d3ip.reconstruction import reconstruct as run
@@ -110,10 +110,10 @@ def _check_adapter(folder: Path, settings: Settings) -> None:
     """
     from napari_d3ip.adaptation.saved import check_folder
 
-    if settings.method not in VOLUME_METHODS or settings.adapt_groups != 1 or settings.adapt_biases:
+    makers = names_where(lambda method: method.adapts == "volume")
+    if settings.method not in makers or settings.adapt_biases:
         raise SettingsError(
-            f"save-adapter: only {', '.join(VOLUME_METHODS)} with one adapt_groups and without adapt_biases make "
-            "adapters to keep; leave it out."
+            f"save-adapter: only {', '.join(makers)} without adapt_biases make adapters to keep; leave it out."
         )
     check_folder(folder)
 

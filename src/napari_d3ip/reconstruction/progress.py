@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.measurement import FloatArray
-from napari_d3ip.reconstruction import Step
+from napari_d3ip.reconstruction.control import Step
 
 # Steps of a kind that are still to come from which on the first one does not tell how long they take.
 _MANY = 10

@@ -150,8 +150,8 @@ class Reconstruction:
         """
         if self.adapter is None:
             raise D3IPError(
-                "adapter: this run has none to save; only d3ip, d3ip-mbir and d3ip-meta with one adapt_groups and "
-                "without adapt_biases make some, unless held-out rays spoke against them."
+                "adapter: this run has none to save; only d3ip, d3ip-mbir and d3ip-meta without adapt_biases make "
+                "some, unless validation rejected every round."
             )
         self.adapter.save(folder)
 
@@ -186,7 +186,8 @@ class Reconstruction:
             raise MeasurementError(getattr(scan, "reason", f"scan: {type(scan).__name__} is no measurement."))
         from napari_d3ip.reconstruction.residual import residual
 
-        return residual(self, control or Control())
+        check = (control or Control()).check
+        return residual(self.volume, self.phase, self.measurement, self.settings, check)
 
     def to_layer(self) -> tuple[FloatArray, dict[str, Any], str]:
         """Napari layer data tuple: the volume, its place, scale, units and provenance."""

@@ -11,12 +11,10 @@ import numpy.typing as npt
 
 from napari_d3ip.errors import SettingsError
 from napari_d3ip.measurement import FloatArray, Measurement
-from napari_d3ip.reconstruction import Cancelled, Control, Reconstruction, Step, Uncertainty
-from napari_d3ip.reconstruction.engine import run
-from napari_d3ip.settings import DIFFUSION_METHODS, MOST_SEED, UNTRAINED_METHODS, Settings
-
-# Wavelets are shifted at random.
-_RANDOM_METHODS = (*UNTRAINED_METHODS, *DIFFUSION_METHODS, "l1-wavelet")
+from napari_d3ip.reconstruction.control import Cancelled, Control, Step
+from napari_d3ip.reconstruction.engine import Options, run
+from napari_d3ip.reconstruction.result import Reconstruction, Uncertainty
+from napari_d3ip.settings import METHODS, MOST_SEED, Settings
 
 
 def sample_repeatedly(
@@ -28,11 +26,11 @@ def sample_repeatedly(
     if settings.seed + seeds > MOST_SEED:
         raise SettingsError(f"seed: {seeds} seeds from {settings.seed} reach beyond {MOST_SEED - 1}; begin lower.")
     began, spread = time.monotonic(), Spread()
-    numbers = range(settings.seed, settings.seed + (seeds if settings.method in _RANDOM_METHODS else 1))
+    numbers = range(settings.seed, settings.seed + (seeds if METHODS[settings.method].is_random else 1))
     first: Reconstruction | None = None
     for sampler_seed in numbers:
         used = settings if first is None else first.settings  # With the weights that the first sample chose.
-        run_of_one = run(measurement, used, None, control, None, False, sampler_seed)
+        run_of_one = run(measurement, used, control, Options(sampler_seed=sampler_seed))
         result = yield from _counted(run_of_one, spread.count, len(numbers), began)
         if control.kept:
             break  # Ended early, it is no sample of what the others are samples of.

@@ -19,18 +19,13 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from napari_d3ip.errors import FileError, SettingsError
 from napari_d3ip.files import read_json
-from napari_d3ip.settings.methods import (
-    ADAPTIVE_METHODS,
-    DIFFUSION_METHODS,
-    FIELDS_OF_OTHER_KIND,
-    METHODS,
-    METHODS_OF_FIELDS,
-    Method,
-    Task,
-)
+from napari_d3ip.settings.kinds import KINDS, Task
+from napari_d3ip.settings.methods import COMMON, METHODS
 from napari_d3ip.settings.presets import PAPER_MRI, PRESETS, Preset
 
 MOST_RANK, MOST_SEED = 256, 2**31
+# Settings of earlier versions, which recorded results still have, with the value at which they change nothing.
+_RETIRED = {"adapt_groups": 1, "group_by": "position", "tv_huber": 0.0, "meta_decay": False}
 Backend = Literal["auto", "matrix", "on-the-fly", "torch-radon"]
 
 
@@ -48,7 +43,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
-    method: Method = Field("d3ip", description="Reconstruction method.")
+    method: str = Field("d3ip", description="Reconstruction method.")
     preset: Preset = Field("default", description="Named set of defaults; fields given explicitly win.")
     task: Task = Field(
         "auto",
@@ -99,13 +94,6 @@ class Settings(BaseModel):
         ge=0,
         description="Weight of total variation, or of tgv, at unit operator norm and intensity; from the data if not "
         "given.",
-    )
-    tv_huber: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="Jumps below this (in intensity, 1 is about the brightest) are smoothed instead of flattened "
-        "by total variation (Huber's function).",
     )
     wavelet_weight: float | None = Field(
         None,
@@ -223,12 +211,6 @@ class Settings(BaseModel):
     adapt_layers: Literal["all", "attention", "residual"] = Field(
         "all", description="Blocks of the network whose layers get adapters."
     )
-    adapt_groups: int = Field(
-        1, ge=1, description="Groups of slices with adapters of their own (1: the paper's one set for the volume)."
-    )
-    group_by: Literal["position", "similarity"] = Field(
-        "position", description="What slices of a group share: their place along z, or what they look like."
-    )
     learning_rate: float | None = Field(
         None, gt=0, le=1, description="Learning rate of adaptation (AdamW); by the scan if not given."
     )
@@ -244,7 +226,6 @@ class Settings(BaseModel):
     meta_rate: float = Field(
         0.1, gt=0, le=1, description="Part beta of the way to a group's adapters that d3ip-meta goes (1: all of it)."
     )
-    meta_decay: bool = Field(False, description="Let meta_rate fall linearly to 0 over the sampling steps.")
     refine_steps: int = Field(
         0,
         ge=0,
@@ -288,10 +269,20 @@ class Settings(BaseModel):
         preset = values.get("preset", "default") if isinstance(values, dict) else None
         if not isinstance(preset, str):
             return validated(values)
+        values = {name: value for name, value in values.items() if name not in _RETIRED or value != _RETIRED[name]}
         settings = validated({**PRESETS.get(preset, {}), **values})
         # What was given, not what the preset added: for k-space that can still become another value.
         settings.model_fields_set.intersection_update(values)
         return settings
+
+    @field_validator("method")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in METHODS:
+            names = [f"'{name}'" for name in METHODS]
+            known = f"{', '.join(names[:-1])} or {names[-1]}"
+            raise PydanticCustomError("unknown_method", "Input should be {known}", {"known": known})
+        return value
 
     @field_validator("prior", "adapter", mode="before")
     @classmethod
@@ -303,7 +294,8 @@ class Settings(BaseModel):
     @classmethod
     def _steps_fit(cls, start_t: int | None, info: ValidationInfo) -> int | None:
         steps = info.data.get("steps")
-        sampled = info.data.get("method") in DIFFUSION_METHODS
+        method = METHODS.get(info.data.get("method", ""))
+        sampled = method is not None and method.needs_prior
         if sampled and start_t is not None and steps is not None and start_t < steps:
             raise PydanticCustomError(
                 "steps_do_not_fit",
@@ -311,27 +303,6 @@ class Settings(BaseModel):
                 {"steps": steps, "start_t": start_t},
             )
         return start_t
-
-    def left_out_views(self, views: int) -> list[bool]:
-        """Say of each of a number of projections whether ``held_out_views`` leaves it out of the reconstruction.
-
-        Raises
-        ------
-        SettingsError
-            If too few would be left.
-        """
-        every = self.held_out_views
-        left_out = [bool(every) and view % every == every // 2 for view in range(views)]
-        if every and left_out.count(False) < 2:
-            raise SettingsError(
-                f"held_out_views: leaving out every {every}th of {views} projections leaves too few; give a larger "
-                "number, or 0."
-            )
-        return left_out
-
-    def adapts_before(self, index: int) -> bool:
-        """Whether the prior is adapted before the sampling step ``index``, counted from 0."""
-        return self.method in ADAPTIVE_METHODS and index % (self.adapt_every or 1) == 0
 
     @classmethod
     def create(cls, values: dict[str, Any] | None = None, **fields: Any) -> Settings:
@@ -379,12 +350,9 @@ class Settings(BaseModel):
 
 
 def fields_for(kind: str, method: str) -> tuple[str, ...]:
-    """Settings that apply to a kind of measurement, as in `methods_for`, and a method."""
-    return tuple(
-        name
-        for name in Settings.model_fields
-        if name not in FIELDS_OF_OTHER_KIND[kind] and method in METHODS_OF_FIELDS.get(name, METHODS)
-    )
+    """Return the names of the settings that apply to a kind of measurement and a method."""
+    excluded, own = KINDS[kind].excluded, (*COMMON, *METHODS[method].fields)
+    return tuple(name for name in Settings.model_fields if name not in excluded and name in own)
 
 
 def parse_slices(text: str) -> slice:

@@ -26,11 +26,13 @@ import numpy as np
 import torch
 
 import napari_d3ip as d3
-from napari_d3ip.adaptation.adapt import adapt
+from napari_d3ip.adaptation.adapt import Adaptation
 from napari_d3ip.adaptation.adapter import Adapter
+from napari_d3ip.adaptation.losses import Iterate
 from napari_d3ip.adaptation.splitting import draw_splits
 from napari_d3ip.measurement import Sinogram
-from napari_d3ip.methods.d3ip import follow
+from napari_d3ip.methods.d3ip import _sample_splits
+from napari_d3ip.methods.run import DiffusionRun
 from napari_d3ip.methods.sampling import initial_state
 from napari_d3ip.operators.beams import Beam
 from napari_d3ip.operators.projector import projector
@@ -39,6 +41,7 @@ from napari_d3ip.preparation.noise import estimate_noise
 from napari_d3ip.prior.loading import load_prior
 from napari_d3ip.reconstruction.resolve import resolve
 from napari_d3ip.samples import load_reference, load_sample
+from napari_d3ip.solvers.problem import Weights
 
 _METHODS: dict[str, dict[str, Any]] = {
     "fbp": {"method": "fbp"},
@@ -219,18 +222,20 @@ def one_round(count: int, size: int, rounds: int) -> dict[str, Any]:
     problem = replace(
         problem,
         regulariser=replace(problem.regulariser, weight=3e-4, proximal_weight=0.01),
-        settings=settings.updated(tv_weight=3e-4),
+        weights=Weights(tv=3e-4, proximal=0.01),
     )
-    prior = load_prior("phantom")
-    adapter = Adapter.of(prior, settings)
+    prior, t = load_prior("phantom"), settings.sampling.start_t
     state = initial_state(problem, prior, torch.zeros(scan.volume_shape))
-    splits, t = draw_splits(problem, state.generator), settings.start_t or 20
+    state.splits, state.index = draw_splits(problem, state.adaptation_generator), 1
+    run = DiffusionRun(problem, direct=lambda: state.first, prior=prior, state=state)
+    adapter = Adapter.create(prior, settings)
+    phi = Adaptation(prior, adapter, settings.adaptation, state.adaptation_generator, state.splits)
     seconds, peaks = [], []
     for _ in range(rounds):
         Path("/proc/self/clear_refs").write_text("5")  # Resets the peak (Linux).
         before, began = _memory("VmRSS"), time.process_time()
-        follow(splits, prior, adapter, t, t - 1, state.generator)
-        adapt(problem, prior, adapter, state.x_t, state.volume, t, state.generator, splits)
+        _sample_splits(run, phi, t - 1)
+        phi.round(Iterate(problem, state.x_t, state.volume, t))
         seconds.append(time.process_time() - began)
         peaks.append(_memory("VmHWM") - before)
     return {"slices": count, "seconds": statistics.median(seconds[1:]), "megabytes": max(peaks[1:]) / 1024}

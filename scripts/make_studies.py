@@ -123,15 +123,12 @@ def _against_noise(study: str, base: Fields) -> Iterator[Run]:
 
 
 def groups() -> Iterator[Run]:
-    """One shared adapter against one for each group of slices, on volumes of unlike slices."""
+    """One shared adapter on volumes of unlike slices; settings that gave groups of slices their own are no more."""
     for scan in ("glued", "organs", "anisotropic"):
         yield Run("groups", scan, "dds", {**LIMITED, "method": "dds"})
         yield Run("groups", scan, "1", LIMITED)
         # As many steps as two groups have together.
         yield Run("groups", scan, "1 with twice the steps", {**LIMITED, "adapt_steps": 2 * LIMITED["adapt_steps"]})
-        for by in ("position", "similarity"):
-            yield Run("groups", scan, f"2 by {by}", {**LIMITED, "adapt_groups": 2, "group_by": by})
-    yield Run("groups", "organs", "3 by similarity", {**LIMITED, "adapt_groups": 3, "group_by": "similarity"})
 
 
 def start(folder: Path) -> Iterator[Run]:

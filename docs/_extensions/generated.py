@@ -18,7 +18,7 @@ from sphinx.errors import ExtensionError
 
 from napari_d3ip.io.options import KSPACE_ONLY, SINOGRAM_ONLY, STACK_ONLY, ReadOptions
 from napari_d3ip.reconstruction.resolve import TASKS
-from napari_d3ip.settings import PAPER_MRI, PRESETS, Settings, fields_for, methods_for
+from napari_d3ip.settings import KINDS, METHODS, PAPER_MRI, PRESETS, Settings, fields_for, methods_for
 
 
 def settings() -> Iterator[str]:
@@ -29,6 +29,19 @@ def settings() -> Iterator[str]:
     )
     only = {"CT only": ct - mri - stack, "MRI only": mri - ct - stack, "Not in MRI": (ct & stack) - mri}
     yield from _table(Settings, only)
+
+
+_KINDS = {"sinogram": "CT", "kspace": "MRI", "stack": "stacks", "linear": "operators"}
+
+
+def methods() -> Iterator[str]:
+    """Table of the registry of methods, a row a method."""
+    yield "| method | what it does | of |"
+    yield "|---|---|---|"
+    for method in METHODS.values():
+        kinds = [short for kind, short in _KINDS.items() if kind in KINDS and method.is_for(kind)]
+        of = "all" if len(kinds) == len(_KINDS) else ", ".join(kinds)
+        yield f"| `{method.name}` | {method.summary} | {of} |"
 
 
 def reading_options() -> Iterator[str]:
@@ -141,6 +154,7 @@ def records() -> Iterator[str]:
 
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "settings": settings,
+    "methods": methods,
     "presets": presets,
     "tasks": tasks,
     "reading options": reading_options,

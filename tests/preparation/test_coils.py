@@ -31,7 +31,6 @@ from napari_d3ip.preparation.coils import (
 from napari_d3ip.preparation.mri import find_coils, split_samples, zero_filled
 from napari_d3ip.preparation.noise import estimate_complex_noise
 from napari_d3ip.reconstruction import Control
-from napari_d3ip.settings import Settings
 from napari_d3ip.settings.run import Coils
 
 CPU = torch.device("cpu")
@@ -377,10 +376,8 @@ class TestNoise:
 
 
 class TestSplit:
-    SETTINGS = Settings.create(held_out_fraction=0.4)
-
-    def split(self, measurement: KSpace, **fields: Any) -> tuple[Tensor, Tensor]:
-        used, held_out = split_samples(measurement, self.SETTINGS.updated(**fields))
+    def split(self, measurement: KSpace, fraction: float = 0.4, seed: int = 0) -> tuple[Tensor, Tensor]:
+        used, held_out = split_samples(measurement, fraction, seed)
         for mask in (used, held_out):
             assert set(mask.unique().tolist()) <= {0.0, 1.0}
         assert bool(held_out.any())
@@ -431,11 +428,11 @@ class TestSplit:
     def test_of_few_lines_a_small_fraction_is_a_few(self, make_mr_scan: Callable[..., Any]) -> None:
         """Else nothing would judge weights and adaptation."""
         kspace = make_mr_scan(slices=6, size=24, step=3, centre=8).measurement
-        _, held_out = self.split(kspace, held_out_fraction=0.01)
+        _, held_out = self.split(kspace, 0.01)
         assert held_out[..., 0].sum() == 4
 
     def test_none_if_none_are_asked_for(self, mr_scan: Any) -> None:
-        _, held_out = split_samples(mr_scan.measurement, Settings.create(held_out_fraction=0.0))
+        _, held_out = split_samples(mr_scan.measurement, 0.0, 0)
         assert not held_out.any()
 
 

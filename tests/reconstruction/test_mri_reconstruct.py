@@ -25,6 +25,7 @@ from napari_d3ip.reconstruction import Control, Reconstruction, Step, iter_recon
 from napari_d3ip.reconstruction.resolve import fill_in, resolve
 from napari_d3ip.reconstruction.start import first_reconstruction
 from napari_d3ip.settings import PAPER_MRI, PRESETS, Family, Settings, methods_for, names_where
+from napari_d3ip.solvers.problem import Weights
 from napari_d3ip.solvers.total_variation import Regulariser
 
 ADAPTIVE_METHODS = names_where(lambda method: bool(method.adapts))
@@ -340,7 +341,9 @@ class TestPreparation:
             settings = resolve(Settings.create(tiny, coupling=coupling), mr_scan.measurement)
             prepared = prepare(mr_scan.measurement, settings, CPU, Control().check)
             sampled = Regulariser(weight=2e-3 if expected else 0.0, nonnegative=False)
-            volume, duals = first_reconstruction(prepared, replace(prepared.problem, regulariser=sampled))
+            volume, duals = first_reconstruction(
+                prepared, replace(prepared.problem, regulariser=sampled, weights=Weights(tv=2e-3))
+            )
             assert volume.is_complex()
             assert (duals is not None) == expected
 

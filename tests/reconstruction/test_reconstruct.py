@@ -350,29 +350,6 @@ class TestCheckpoint:
         assert resumed.metrics["adapt_seconds"] <= resumed.metrics["seconds"]
         assert list(tmp_path.iterdir()) == [checkpoint]  # Nothing partial; the caller's to remove.
 
-    def test_fewer_groups_than_asked_for_are_planned(
-        self, make_scan: Callable[..., Any], tiny: dict[str, Any]
-    ) -> None:
-        """Slices that are the same are one group."""
-        scan = make_scan(4).measurement
-        scan = replace(scan, data=np.repeat(scan.data[:1], 4, axis=0))
-        fields = {"adapt_groups": 4, "group_by": "similarity", "held_out_fraction": 0.0, "guard": False}
-        steps: list[Step] = []
-        reconstruct(scan, Settings.create(tiny, **fields), on_step=steps.append)
-        assert steps[-1].index == steps[-1].total
-
-    def test_resumed_run_keeps_its_groups(
-        self, make_scan: Callable[..., Any], tiny: dict[str, Any], tmp_path: Path
-    ) -> None:
-        """Those of the first volume: the slices of a later one may be alike in another way."""
-        scan = make_scan(4)
-        fields = {"adapt_groups": 2, "group_by": "similarity", "steps": 3, "guard": False, **CHOSEN}
-        settings = Settings.create(tiny, **fields)
-        whole = reconstruct(scan.measurement, settings)
-        self.interrupt(scan, settings, tmp_path / "run.pt", after=2)
-        resumed = reconstruct(scan.measurement, settings, checkpoint=tmp_path / "run.pt", resume=True)
-        np.testing.assert_array_equal(resumed.volume, whole.volume)
-
     @staticmethod
     def interrupt(scan: Any, settings: Settings, checkpoint: Path, after: int) -> None:
         """Stop a run right after it reported a number of sampling steps."""
@@ -530,9 +507,7 @@ class TestErrors:
             assert np.isfinite(result.volume).all()
             assert result.metrics["adaptations_accepted"] == 0
         else:
-            with pytest.raises(
-                D3IPError, match=r"^volume: d3ip led to values that are not finite; lower learning_rate"
-            ):
+            with pytest.raises(D3IPError, match=r"^volume: d3ip diverged .*; lower learning_rate"):
                 reconstruct(scan.measurement, settings)
 
     @pytest.mark.parametrize(

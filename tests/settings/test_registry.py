@@ -153,7 +153,7 @@ class TestKind:
             problem, intensity = normalised(
                 Identity(*data.shape[1:]), data, used, torch.zeros_like(used), 0.01, settings, check
             )
-            return Preparation(problem, intensity, 0.01, torch.zeros_like(used), direct=lambda: data / intensity)
+            return Preparation(problem, torch.zeros_like(used), lambda: data / intensity, intensity, 0.01)
 
         rng = np.random.default_rng(0)
         return Photographs(data=rng.random((3, 12, 16), dtype=np.float32))

@@ -171,7 +171,7 @@ class Adapter:
         )
 
     def has_moved(self, before: AdapterState) -> bool:
-        """Whether the moving average is another than in a `state`."""
+        """Return whether the moving average differs from that of a `state`."""
         return not all(torch.equal(*pair) for pair in zip(self._average, before.average, strict=True))
 
     def load(self, state: AdapterState) -> None:

@@ -73,7 +73,9 @@ def prepare_kspace(measurement: KSpace, settings: RunSettings, device: torch.dev
         if measurement.trajectory is None
         else NonCartesianSense(maps, torch.tensor(measurement.trajectory, device=device))
     )
-    used, held_out = (mask.to(device) for mask in split_samples(measurement, settings))
+    used, held_out = (
+        mask.to(device) for mask in split_samples(measurement, settings.validation.held_out_fraction, settings.seed)
+    )
     noise_level = settings.given.noise_level or measurement.noise_level or estimate_complex_noise(measurement)
     problem, intensity = normalised(
         operator,
@@ -135,14 +137,14 @@ def _find_coils(measurement: KSpace, settings: CoilSettings, device: torch.devic
     return Coils(data, maps, phase)
 
 
-def split_samples(measurement: KSpace, settings: RunSettings) -> tuple[Tensor, Tensor]:
+def split_samples(measurement: KSpace, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     """Masks of the samples that are fitted and of those held out, shape (z, 1, ky, kx) or (z, 1, readout, sample).
 
     Whole phase-encoding lines are held out where whole lines were sampled, whole readouts of a trajectory, and single
     samples otherwise; never in the centre that coil maps come from. Every slice has its own, and a scan of few lines
     at least a few.
     """
-    generator = torch.Generator().manual_seed(settings.seed)
+    generator = torch.Generator().manual_seed(seed)
     slices, _, rows, columns = measurement.data.shape
     if measurement.mask is None:
         sampled = torch.ones((slices, rows, columns), dtype=torch.float32)
@@ -159,8 +161,8 @@ def split_samples(measurement: KSpace, settings: RunSettings) -> tuple[Tensor, T
     drawn = torch.rand((slices, *lines), generator=generator, dtype=torch.float32)
     reduced = tuple(axis for axis, length in enumerate(lines, start=1) if length == 1)
     candidates = drawn[eligible.amax(reduced, keepdim=True) > 0] if reduced else drawn[eligible > 0]
-    wanted = max(round(settings.validation.held_out_fraction * len(candidates)), min(slices, _FEWEST_HELD_OUT))
-    if settings.validation.held_out_fraction == 0 or len(candidates) <= wanted:
+    wanted = max(round(fraction * len(candidates)), min(slices, _FEWEST_HELD_OUT))
+    if fraction == 0 or len(candidates) <= wanted:
         return sampled[:, None], torch.zeros_like(sampled)[:, None]
     held_out = eligible * (drawn <= candidates.kthvalue(wanted).values)
     return (sampled - held_out)[:, None], held_out[:, None]

@@ -32,7 +32,7 @@ _NOT_GEOMETRY = ("provenance", "source", "origin", "slice_range")
 
 
 def fingerprint(measurement: Measurement, settings: Settings) -> str:
-    """What tells runs apart: the scan's content and the settings, wherever they came from and run, in any batches.
+    """Return a digest of the scan's content and the settings, wherever they came from and run, in any batches.
 
     Of somebody's operator, which may say nothing of itself, the type.
     """
@@ -50,7 +50,7 @@ def fingerprint(measurement: Measurement, settings: Settings) -> str:
 
 
 def probe(problem: Problem) -> float:
-    """Norm of what the operator makes of a random volume, which tells operators of one type apart."""
+    """Return the norm of ``A x`` of a random volume x, which tells operators of one type apart."""
     shape = problem.zeros().shape
     volume = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32).to(
         problem.measured.device
@@ -99,7 +99,7 @@ class Checkpoint:
             save_tensors(content, self._path)
 
     def load(self, problem: Problem) -> tuple[SamplerState, list[dict[str, Any]]] | None:
-        """State and history of an earlier run on the same problem, or None if there is no file.
+        """Return state and history of an earlier run on the same problem, or None if there is no file.
 
         Raises
         ------
@@ -134,7 +134,7 @@ class Checkpoint:
 
 @contextmanager
 def _named() -> Iterator[None]:
-    """Errors of files say what the file is for."""
+    """Say in errors of files what the file is for."""
     try:
         yield
     except FileError as error:
@@ -142,7 +142,7 @@ def _named() -> Iterator[None]:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    """Whether a file is one of ours, of this version or another; nothing of it is copied into memory."""
+    """Return whether a file is a checkpoint, of this version or another; nothing of it is copied into memory."""
     if not is_regular(path):  # To open a pipe would wait for somebody to write to it.
         return False
     try:
@@ -153,7 +153,7 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def _history(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Entries that a run can go on from; raises ValueError if they are none."""
+    """Return entries that a run can go on from; raises ValueError if they are none."""
     if not all(isinstance(entry["phase"], str) and math.isfinite(entry["seconds"]) for entry in entries):
         raise ValueError("its history is none")
     return list(entries)

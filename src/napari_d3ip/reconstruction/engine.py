@@ -140,7 +140,7 @@ class _Engine:
             state.duals = duals
         else:
             state, history = resumed
-            self._recorder.go_on(history)
+            self._recorder.resume(history)
         task = DiffusionRun(problem, self._prepared.direct, found_weights(problem), prior=prior, state=state)
         if resumed is None:
             yield self._recorder.record("first reconstruction", state.first)

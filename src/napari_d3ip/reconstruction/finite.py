@@ -1,4 +1,4 @@
-"""Refuses volumes and figures that are not finite, with their cause.
+"""Refusal of volumes and figures that are not finite, with their cause.
 
 Knows priors and settings; nothing of how a volume was made.
 """
@@ -51,7 +51,7 @@ def require_finite(volume: Tensor, settings: RunSettings, prior: DiffusionPrior 
 
 @torch.no_grad()
 def predicts_finite(prior: DiffusionPrior, like: Tensor) -> bool:
-    """Whether a prior's network predicts finite noise of pure noise of the shape (1, y, x) and kind of ``like``.
+    """Return whether a network predicts finite noise of pure noise of the shape (1, y, x) and kind of ``like``.
 
     Without the adapters that a run may have put into it, for good.
     """

@@ -1,4 +1,4 @@
-"""What settings that are left open become for a scan, by its kind and the directions that it covers.
+"""Resolution of a request: values of settings that are left open, by kind and directions of the scan.
 
 Knows measurements, settings and folders of adapters; no torch, so that forms can say what a run will use before it
 starts.
@@ -21,8 +21,7 @@ _START_FULL, _START_HALF = 20, 300
 _STEPS_FULL, _STEPS_HALF = 4, 24
 # Iterations of classical methods; total variation converges slowly where directions are missing.
 _ITERATIONS, _TV_ITERATIONS_FULL, _TV_ITERATIONS_HALF = 100, 300, 2000
-# Sparse views: the prior learns the scan's own structure from coarser scales, and what lies between views from those
-# that are left out.
+# Sparse views: adapt on coarser scales of the volume, and on interleaved views that are left out.
 _SPARSE = {
     "start_iterations": 80,
     "adapt_loss": "both",
@@ -41,8 +40,8 @@ _BY_THEMSELVES: dict[str, dict[str, Any]] = {
     "both": {"adapt_loss": "scales", "adapt_leave_out": 0.0},
     "equivariance": {"adapt_loss": "fidelity", "adapt_steps": 5, "learning_rate": 5e-4},
 }
-# Where less than so many degrees of the half circle are covered, it learns to fill in directions instead, what is
-# denoised early, of much noise, is nothing to stay close to, and total variation, which starts it, converges slowly.
+# Below this coverage (degrees): adapt on contiguous views that are left out; no proximal term, since images denoised
+# early are unreliable; more iterations of the initial total variation.
 _FEW_DIRECTIONS = 135.0
 _LIMITED = {
     "start_iterations": 400,
@@ -57,8 +56,8 @@ _LIMITED = {
     "adapt_cg_steps": 3,
     "learning_rate": 8e-3,
 }
-# Where sampling starts from much noise, all of it is drawn afresh in every step, and for every slice by itself: what
-# the prior draws is then looked at again and again. Not in methods whose own direction that would hide.
+# High start noise: fully stochastic sampling, independent between slices (eta = 1). Not in methods whose own direction
+# that would hide.
 _NOISE = {"eta": 0.85, "noise_correlation": 0.9}
 _FRESH = {"eta": 1.0, "noise_correlation": 0.0}
 _DIRECTED = ("scd", "ddnm", "diffpir", "dps")
@@ -95,7 +94,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "accelerated-mri": {**_NOISE, **_KSPACE_DEFAULTS},
     "images": {**_FULL, **_SPARSE, **_NO_VIEWS},
 }
-"""What settings left open become for each task; what is not named here follows from the data."""
+"""Values of settings left open for each task; what is not named here follows from the data."""
 _PRIOR = "phantom"
 """Prior that ``auto`` stands for."""
 

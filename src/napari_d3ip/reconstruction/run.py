@@ -212,7 +212,7 @@ def uncertainty(
 
 
 def _driven(steps: Generator[Step, None, _Result], on_step: Callable[[Step], None] | None) -> _Result:
-    """Result of a run to its end."""
+    """Run to the end and return the result."""
     while True:
         try:
             step = next(steps)

@@ -73,7 +73,7 @@ class Comparison:
 
     @property
     def is_worse(self) -> bool:
-        """Whether the volume is clearly worse than its start."""
+        """Return whether the volume is clearly worse than its start."""
         # A gain that is not a number is one, too.
         return not self.gain <= max(self.margin, _CERTAIN * self.deviation)
 

@@ -43,7 +43,11 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
-    method: str = Field("d3ip", description="Reconstruction method.")
+    method: str = Field(
+        "d3ip",
+        description="Reconstruction method.",
+        json_schema_extra=lambda schema: schema.update(enum=list(METHODS)),
+    )
     preset: Preset = Field("default", description="Named set of defaults; fields given explicitly win.")
     task: Task = Field(
         "auto",
@@ -66,7 +70,7 @@ class Settings(BaseModel):
 
     coupling: Literal["tv3d", "tgv", "tv-z", "none"] = Field(
         "tv3d",
-        description="Regulariser inside data consistency: total variation in 3D, total generalised variation in 3D "
+        description="Regularizer inside data consistency: total variation in 3D, total generalised variation in 3D "
         "(which leaves slopes alone), total variation along z only (the paper's MBIR), or none.",
     )
     nonnegative: bool = Field(True, description="Keep the volume non-negative (attenuation, density).")
@@ -183,8 +187,8 @@ class Settings(BaseModel):
         None,
         ge=0,
         le=0.8,
-        description="Fraction of the views or lines that are left out of data consistency inside the adaptation loss, "
-        "which is taken on them (0: all are in both); by the scan if not given.",
+        description="Measurement splitting: fraction of the views or lines that are left out of data consistency "
+        "inside the adaptation loss and are its target (0: all are in both); by the scan if not given.",
     )
     adapt_pattern: Literal["adjacent", "interleaved"] | None = Field(
         None,
@@ -195,8 +199,8 @@ class Settings(BaseModel):
         None,
         ge=0,
         le=256,
-        description="Runs of adjacent slices that are reconstructed without what adapt_leave_out leaves out, for "
-        "the loss to start from what has not seen it (0: it starts from the volume itself); by the scan if not given.",
+        description="Training splits: slabs of slices that are reconstructed without their target views or lines, for "
+        "the loss to start from (0: it starts from the volume itself); by the scan if not given.",
     )
     adapt_admm_steps: int | None = Field(
         None, ge=1, le=50, description="ADMM iterations inside the adaptation loss; by the scan if not given."
@@ -240,16 +244,15 @@ class Settings(BaseModel):
     lora_ema: float = Field(0.9, ge=0, lt=1, description="Decay of the moving average of the adapters (0: none).")
     guard: bool = Field(
         True,
-        description="Undo an adaptation that does not lower the loss on views hidden from slices that are kept for "
-        "this, or on held-out rays where nothing is hidden; and return the first reconstruction where the volume "
-        "explains such data clearly worse.",
+        description="Reject a round of adaptation that does not reduce the validation loss, and return the first "
+        "reconstruction where the volume explains validation data clearly worse.",
     )
     held_out_fraction: float = Field(
         0.02,
         ge=0,
         le=0.5,
-        description="Fraction of rays or k-space samples kept out of the reconstruction to judge it; direct methods "
-        "use them all.",
+        description="Fraction of rays or k-space samples held out of the reconstruction for validation; direct "
+        "methods use them all.",
     )
     held_out_views: int = Field(
         0, ge=0, description="Leave every n-th projection out of the reconstruction (0: none)."
@@ -287,7 +290,7 @@ class Settings(BaseModel):
     @field_validator("prior", "adapter", mode="before")
     @classmethod
     def _folder(cls, value: Any) -> Any:
-        """Text of a path."""
+        """Return a path as text."""
         return str(value) if isinstance(value, Path) else value
 
     @field_validator("start_t")
@@ -306,7 +309,7 @@ class Settings(BaseModel):
 
     @classmethod
     def create(cls, values: dict[str, Any] | None = None, **fields: Any) -> Settings:
-        """Settings of a mapping, and of fields that win over it.
+        """Create settings from a mapping, and from fields that win over it.
 
         Raises
         ------
@@ -317,7 +320,7 @@ class Settings(BaseModel):
 
     @classmethod
     def of_preset(cls, preset: str, kind: str, fields: dict[str, Any] | None = None) -> Settings:
-        """What a preset means for a kind of measurement, ``"sinogram"`` or ``"kspace"``, with some fields given.
+        """Return the values of a preset for a kind of measurement, with some fields given.
 
         Raises
         ------
@@ -345,7 +348,7 @@ class Settings(BaseModel):
         return values
 
     def updated(self, **fields: Any) -> Settings:
-        """Copy with some fields changed, validated."""
+        """Return a copy with some fields changed, validated."""
         return Settings.create(self.model_dump(exclude_unset=True), **fields)
 
 
@@ -356,13 +359,13 @@ def fields_for(kind: str, method: str) -> tuple[str, ...]:
 
 
 def parse_slices(text: str) -> slice:
-    """Slice object of a setting like ``"8:24"``, ``":5"`` or ``":"``."""
+    """Parse a setting like ``"8:24"``, ``":5"`` or ``":"``."""
     first, last = (int(part) if part else None for part in text.split(":"))
     return slice(first, last)
 
 
 def problems(values: dict[str, Any]) -> dict[str, str]:
-    """What is wrong with settings: a sentence for each field that is not possible, none if `Settings` takes them."""
+    """Return a sentence for each field that is not possible; none if `Settings` takes them."""
     try:
         Settings(**values)
     except SettingsError as error:

@@ -74,7 +74,7 @@ def test_methods_are_explained() -> None:
     """The page has the table that is made of the registry, in which every method has a sentence of its own."""
     assert "<!-- generated: methods -->" in (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
     summaries = [method.summary for method in METHODS.values()]
-    assert all(re.fullmatch(r"[A-Z].+\.", summary) for summary in summaries)
+    assert all(re.fullmatch(r"[A-Z\d].+\.", summary) for summary in summaries)
     assert len(set(summaries)) == len(summaries)
 
 

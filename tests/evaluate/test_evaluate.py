@@ -22,7 +22,7 @@ import zarr
 
 from napari_d3ip.cli.main import main
 from napari_d3ip.errors import D3IPError, SettingsError
-from napari_d3ip.evaluate import identity
+from napari_d3ip.evaluate import evaluate, identity
 from napari_d3ip.evaluate.confidence import drawn_psnr, interval, relative_errors, volume_psnr
 from napari_d3ip.evaluate.demo import run_demo
 from napari_d3ip.evaluate.plan import Plan, Wanted
@@ -445,6 +445,11 @@ class TestEvaluate:
         line = ["evaluate", str(scan), "-o", str(tmp_path / "out"), "--methods", "fbp,dds", "--jobs", "2"]
         assert main([*line, *QUICK, "--set", "prior=nowhere"]) == 2
         assert "scan, dds, seed 0: prior: " in capsys.readouterr().err
+
+    def test_no_run_at_a_time(self, tmp_path: Path) -> None:
+        with pytest.raises(SettingsError, match=r"^jobs: 0 runs at a time are not possible; give 1 or more\.$"):
+            evaluate([], Plan(jobs=0), tmp_path / "out")
+        assert not (tmp_path / "out").exists()
 
     def test_of_a_volume_30_views_are_simulated(
         self, tmp_path: Path, volume: Path, capsys: pytest.CaptureFixture[str]

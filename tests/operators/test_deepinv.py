@@ -177,9 +177,7 @@ class TestPriors:
         square = np.zeros((1, 16, 16), np.float32)
         square[:, 4:12, 5:11] = 1
         noisy = square + np.random.default_rng(0).normal(0, 0.05, square.shape).astype(np.float32)
-        settings = Settings.create(
-            method="tv", device="cpu", tv_weight=0.1, iterations=300, held_out_fraction=0.0
-        )
+        settings = Settings.create(method="tv", device="cpu", tv_weight=0.1, iterations=300, held_out_fraction=0.0)
         stack = ImageStack(noisy, noise_level=0.05)
         theirs = reconstruct(stack, settings, regulariser=deepinv.optim.prior.TVPrior(n_it_max=50)).volume
         ours = reconstruct(stack, settings).volume

@@ -17,7 +17,7 @@ from napari_d3ip.solvers.classical import last, least_squares, total_variation_r
 from napari_d3ip.solvers.conjugate_gradient import conjugate_gradient
 from napari_d3ip.solvers.differences import gradient
 from napari_d3ip.solvers.problem import Problem
-from napari_d3ip.solvers.total_variation import Regulariser, solve
+from napari_d3ip.solvers.total_variation import Iterations, Regulariser, solve
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -258,7 +258,7 @@ class TestSolvers:
         unit = Masked(Scaled(operator.operator, 1 / operator.operator.norm()), operator.mask)
         measured, start = measured / operator.operator.norm(), random(*expected.shape, seed=8)
         regulariser = Regulariser(weight=0, nonnegative=False, proximal_weight=0.2)
-        found, duals = solve(unit, measured, start, regulariser, admm_steps=1, cg_steps=60)
+        found, duals = solve(unit, measured, start, regulariser, Iterations(1, 60))
         slope = unit.adjoint(unit.forward(found) - measured) + 0.2 * (found - start)
         assert float(slope.abs().max()) < 1e-5
         assert duals is None
@@ -271,7 +271,7 @@ class TestNearlyRealImages:
         unit, measured = Masked(Scaled(operator.operator, 1 / norm), operator.mask), measured / norm
         regulariser = Regulariser(weight=0, nonnegative=False, proximal_weight=0.2, imaginary_weight=0.7)
         start = random(*expected.shape, seed=8)
-        found, _ = solve(unit, measured, start, regulariser, admm_steps=1, cg_steps=80)
+        found, _ = solve(unit, measured, start, regulariser, Iterations(1, 80))
         slope = unit.adjoint(unit.forward(found) - measured) + 0.2 * (found - start) + 0.7j * found.imag
         assert float(slope.abs().max()) < 1e-5
 
@@ -284,7 +284,7 @@ class TestNearlyRealImages:
         for mu in (0.0, 0.01, 1.0, 100.0):
             regulariser = Regulariser(weight=weight, nonnegative=False, imaginary_weight=mu)
             zero = torch.zeros_like(expected)
-            found, _ = solve(unit, measured, zero, regulariser, admm_steps=15, cg_steps=30)
+            found, _ = solve(unit, measured, zero, regulariser, Iterations(15, 30))
             sizes.append(float(found.imag.square().sum() / found.abs().square().sum()))
         assert sizes == sorted(sizes, reverse=True)
         assert sizes[0] > 0.2
@@ -309,7 +309,7 @@ class Identity(LinearOperator):
 def tv(signal: Tensor, weight: float, admm_steps: int = 300, **fields: Any) -> Tensor:
     regulariser = Regulariser(weight=weight, nonnegative=False, **fields)
     zero = torch.zeros_like(signal)
-    return solve(Identity(*signal.shape[1:]), signal, zero, regulariser, admm_steps=admm_steps, cg_steps=10)[0]
+    return solve(Identity(*signal.shape[1:]), signal, zero, regulariser, Iterations(admm_steps, 10))[0]
 
 
 class TestComplexTotalVariation:
@@ -357,7 +357,7 @@ class TestComplexTotalVariation:
         operator, measured, _ = accelerated()
         start = torch.ones(measured[:, 0].shape, dtype=torch.complex64).requires_grad_()
         regulariser = Regulariser(weight=0.01, nonnegative=False)
-        found, _ = solve(operator, measured, start, regulariser, admm_steps=2, cg_steps=2)
+        found, _ = solve(operator, measured, start, regulariser, Iterations(2, 2))
         found.abs().square().sum().backward()
         assert start.grad is not None
         assert torch.isfinite(torch.view_as_real(start.grad)).all()

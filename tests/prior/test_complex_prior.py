@@ -15,7 +15,8 @@ from napari_d3ip.prior.loading import load_prior
 from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet
 from napari_d3ip.prior.phantoms import ComplexPhantoms, EllipsePhantoms, MixedPhantoms, phantoms_of
 from napari_d3ip.prior.schedules import linear_schedule
-from napari_d3ip.prior.train import TrainingSettings, epsilon_loss, train
+from napari_d3ip.prior.train import Intervals, epsilon_loss, train
+from napari_d3ip.prior.training_settings import TrainingSettings
 
 SMALL = TrainingSettings(steps=2, batch=2, size=16, width=8, warmup=1, ema=0.5)
 
@@ -150,7 +151,7 @@ class TestComplexPhantoms:
 class TestTraining:
     @staticmethod
     def run(folder: Path, settings: TrainingSettings, initial: DiffusionPrior | None = None) -> DiffusionPrior:
-        list(train(folder, settings, initial=initial, report_every=2, evaluate=lambda *_: 1.0))
+        list(train(folder, settings, initial=initial, every=Intervals(report=2), evaluate=lambda *_: 1.0))
         return load_prior(folder)
 
     def test_two_channels(self, tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from napari_d3ip.prior.loading import load_prior
 from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet
 from napari_d3ip.prior.phantoms import EllipsePhantoms, MixedPhantoms
 from napari_d3ip.prior.schedules import linear_schedule
-from napari_d3ip.prior.train import TrainingProgress, TrainingSettings, epsilon_loss, held_out_loss, train
+from napari_d3ip.prior.train import Intervals, TrainingProgress, epsilon_loss, held_out_loss, train
+from napari_d3ip.prior.training_settings import TrainingSettings
 
 SMALL = TrainingSettings(steps=12, batch=4, size=16, width=8, warmup=4, ema=0.9, learning_rate=2e-3)
 
@@ -25,7 +26,7 @@ def quick(prior: DiffusionPrior, size: int, kind: str = "ellipses") -> float:
 
 
 def run(folder: Path, settings: TrainingSettings = SMALL, *, resume: bool = False) -> list[TrainingProgress]:
-    return list(train(folder, settings, resume=resume, report_every=4, checkpoint_every=4, evaluate=quick))
+    return list(train(folder, settings, resume=resume, every=Intervals(4, 4), evaluate=quick))
 
 
 def test_rate_warms_up_stays_and_decays() -> None:
@@ -61,7 +62,7 @@ def test_training_learns_and_writes_a_prior(tmp_path: Path) -> None:
 @pytest.mark.parametrize("settings", [SMALL, replace(SMALL, phantoms="mixed", pool=3)], ids=["steps", "pools"])
 def test_resumed_training_is_bit_identical(tmp_path: Path, settings: TrainingSettings) -> None:
     run(tmp_path / "whole", settings)
-    interrupted = train(tmp_path / "parts", settings, report_every=4, checkpoint_every=4, evaluate=quick)
+    interrupted = train(tmp_path / "parts", settings, every=Intervals(4, 4), evaluate=quick)
     for progress in interrupted:
         if progress.step == 8:
             break
@@ -92,7 +93,9 @@ def test_replayed_on_cuda_it_learns_as_it_does_launched(tmp_path: Path, monkeypa
     losses = []
     for name in ("replayed", "launched"):
         settings = replace(SMALL, steps=60, pool=4)
-        progress = list(train(tmp_path / name, settings, device="cuda", checkpoint_every=60, evaluate=quick))
+        progress = list(
+            train(tmp_path / name, settings, device="cuda", every=Intervals(checkpoint=60), evaluate=quick)
+        )
         losses.append(progress[-1].held_out_loss)
         assert load_prior(tmp_path / name).epsilon(torch.zeros((1, 1, 16, 16)), 5).shape == (1, 1, 16, 16)
         monkeypatch.setattr("napari_d3ip.prior.train._replay", lambda *_: None)
@@ -190,7 +193,7 @@ def test_resume_without_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_resume_with_other_settings(tmp_path: Path) -> None:
-    started = train(tmp_path, SMALL, report_every=4, checkpoint_every=4, evaluate=quick)
+    started = train(tmp_path, SMALL, every=Intervals(4, 4), evaluate=quick)
     next(started)
     started.close()
     for changes in ({"width": 16}, {"seed": 9}, {"batch": 3}):

@@ -16,7 +16,7 @@ from napari_d3ip.errors import SettingsError
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.methods.run import Event, Run
 from napari_d3ip.operators.base import LinearOperator
-from napari_d3ip.preparation.base import Check, Preparation, normalised, prepare_kind
+from napari_d3ip.preparation.base import Check, LinearData, Preparation, normalised, prepare_kind
 from napari_d3ip.reconstruction import reconstruct
 from napari_d3ip.reconstruction.plan import plan
 from napari_d3ip.reconstruction.resolve import resolve
@@ -150,9 +150,8 @@ class TestKind:
         ) -> Preparation:
             data = torch.tensor(measurement.data)
             used = torch.ones_like(data)
-            problem, intensity = normalised(
-                Identity(*data.shape[1:]), data, used, torch.zeros_like(used), 0.01, settings, check
-            )
+            measured = LinearData(Identity(*data.shape[1:]), data, used, torch.zeros_like(used), 0.01)
+            problem, intensity = normalised(measured, settings, check)
             return Preparation(problem, torch.zeros_like(used), lambda: data / intensity, intensity, 0.01)
 
         rng = np.random.default_rng(0)

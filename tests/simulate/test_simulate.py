@@ -156,6 +156,10 @@ class TestScan:
         with pytest.raises(MeasurementError, match=expected):
             simulate_kspace(np.ones(shape), **options)
 
+    def test_unknown_option(self) -> None:
+        with pytest.raises(TypeError, match=r"^simulate_kspace\(\) got an unexpected keyword argument 'coil'$"):
+            simulate_kspace(np.ones((2, 8, 8)), coil=2)
+
     @pytest.mark.parametrize("value", [0.0, np.nan])
     def test_volume_without_anything_to_see(self, value: float) -> None:
         with pytest.raises(MeasurementError, match="volume"):
@@ -234,3 +238,7 @@ class TestSinogram:
     def test_photons_through_nothing(self) -> None:
         with pytest.raises(MeasurementError, match="a volume and a depth above 0"):
             simulate_sinogram(np.zeros((1, 4, 4), np.float32), views=2, photons=10)
+
+    def test_unknown_option(self, disk: np.ndarray) -> None:
+        with pytest.raises(TypeError, match=r"^simulate_sinogram\(\) got an unexpected keyword argument 'photon'$"):
+            simulate_sinogram(disk, photon=1e4)

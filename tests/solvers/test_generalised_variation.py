@@ -17,7 +17,7 @@ from napari_d3ip.solvers.differences import (
     symmetrised_gradient,
     symmetrised_gradient_adjoint,
 )
-from napari_d3ip.solvers.total_variation import Regulariser, solve
+from napari_d3ip.solvers.total_variation import Iterations, Regulariser, solve
 
 AXES = (0, 1, 2)
 
@@ -63,7 +63,7 @@ def test_an_affine_volume_is_the_minimiser_whatever_the_weight() -> None:
     moved = []
     for order in (1, 2):
         regulariser = Regulariser(weight=10.0, threshold=0.5, order=order)
-        found, _ = solve(Identity((6, 7)), slope, torch.zeros_like(slope), regulariser, admm_steps=400, cg_steps=10)
+        found, _ = solve(Identity((6, 7)), slope, torch.zeros_like(slope), regulariser, Iterations(400, 10))
         moved.append(float((found - slope).abs().max()))
     assert moved[1] < 2e-3
     assert moved[0] > 0.1
@@ -91,7 +91,7 @@ def test_reaches_the_minimum_of_a_generic_method() -> None:
     best = scipy.optimize.minimize(smooth, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 300})
     reference = torch.tensor(best.x, dtype=torch.float32).reshape(shape)
     regulariser = Regulariser(AXES, weight, order=2)
-    found, state = solve(operator, measured, torch.zeros(shape[1:]), regulariser, admm_steps=200, cg_steps=3)
+    found, state = solve(operator, measured, torch.zeros(shape[1:]), regulariser, Iterations(200, 3))
     assert state is not None
     assert float(objective(found, state.terms[0][0][:, 0])) <= 1.002 * float(objective(reference[0], reference[1:]))
     assert float(found.min()) >= 0
@@ -101,7 +101,7 @@ def test_without_weight_it_is_least_squares() -> None:
     operator, measured = beam()
     start = torch.rand((2, 8, 8), generator=torch.Generator().manual_seed(1))
     plain = Regulariser(weight=0.0, nonnegative=False, order=2)
-    found, _ = solve(operator, measured, start, plain, admm_steps=3, cg_steps=4)
+    found, _ = solve(operator, measured, start, plain, Iterations(3, 4))
     gram = conjugate_gradient(lambda x: operator.adjoint(operator.forward(x)), operator.adjoint(measured), start, 4)
     torch.testing.assert_close(found, gram)
 
@@ -112,7 +112,7 @@ def test_warm_state_goes_on(dtype: torch.dtype) -> None:
     regulariser = Regulariser(weight=0.05, nonnegative=False, order=2)
 
     def go(start: Tensor, steps: int, duals: object = None) -> tuple[Tensor, object]:
-        return solve(Identity((4, 5)), measured, start, regulariser, admm_steps=steps, cg_steps=3, duals=duals)
+        return solve(Identity((4, 5)), measured, start, regulariser, Iterations(steps, 3), duals=duals)
 
     at_once, _ = go(torch.zeros_like(measured), 10)
     half, duals = go(torch.zeros_like(measured), 5)
@@ -123,7 +123,7 @@ def test_warm_state_goes_on(dtype: torch.dtype) -> None:
 def test_gradient_flows_through_it() -> None:
     operator, measured = beam()
     start = torch.rand((2, 8, 8), generator=torch.Generator().manual_seed(1)).requires_grad_()
-    found, duals = solve(operator, measured, start, Regulariser(weight=0.01, order=2), admm_steps=2, cg_steps=2)
+    found, duals = solve(operator, measured, start, Regulariser(weight=0.01, order=2), Iterations(2, 2))
     found.sum().backward()
     assert start.grad is not None
     assert torch.isfinite(start.grad).all()

@@ -16,7 +16,7 @@ from napari_d3ip.solvers.classical import total_variation_reconstruction
 from napari_d3ip.solvers.conjugate_gradient import conjugate_gradient
 from napari_d3ip.solvers.differences import gradient, gradient_adjoint, laplacian
 from napari_d3ip.solvers.terms import shrink
-from napari_d3ip.solvers.total_variation import Regulariser, solve
+from napari_d3ip.solvers.total_variation import Iterations, Regulariser, solve
 
 
 class Identity(LinearOperator):
@@ -172,9 +172,7 @@ class TestPlainDataConsistency:
     def test_is_conjugate_gradients(self) -> None:
         operator, measured = beam()
         start = torch.rand((3, 10, 10))
-        found, duals = solve(
-            operator, measured, start, Regulariser(weight=0, nonnegative=False), admm_steps=7, cg_steps=4
-        )
+        found, duals = solve(operator, measured, start, Regulariser(weight=0, nonnegative=False), Iterations(7, 4))
         expected = conjugate_gradient(
             lambda x: operator.adjoint(operator.forward(x)), operator.adjoint(measured), start, 4
         )
@@ -187,7 +185,7 @@ class TestPlainDataConsistency:
         distances = []
         for gamma in (0.0, 0.1, 1.0, 100.0):
             regulariser = Regulariser(weight=0, nonnegative=False, proximal_weight=gamma)
-            found, _ = solve(operator, measured, start, regulariser, admm_steps=1, cg_steps=40)
+            found, _ = solve(operator, measured, start, regulariser, Iterations(1, 40))
             distances.append(float(torch.linalg.vector_norm(found - start)))
         assert distances == sorted(distances, reverse=True)
         assert distances[-1] < 0.02 * distances[0]
@@ -196,7 +194,7 @@ class TestPlainDataConsistency:
         operator, measured = beam()
         start = torch.rand((3, 10, 10))
         regulariser = Regulariser(weight=0, nonnegative=False, proximal_weight=0.3)
-        found, _ = solve(operator, measured, start, regulariser, admm_steps=1, cg_steps=60)
+        found, _ = solve(operator, measured, start, regulariser, Iterations(1, 60))
         slope = operator.adjoint(operator.forward(found) - measured) + 0.3 * (found - start)
         assert float(slope.abs().max()) < 1e-4
 
@@ -209,14 +207,18 @@ class TestTotalVariation:
         signal = torch.tensor([low] * 4 + [high] * 6)[:, None, None]
         expected = torch.tensor([low + weight / 4] * 4 + [high - weight / 6] * 6)[:, None, None]
         found, _ = solve(
-            Identity((1, 1)), signal, torch.zeros_like(signal), Regulariser(axes, weight), admm_steps=300, cg_steps=10
+            Identity((1, 1)),
+            signal,
+            torch.zeros_like(signal),
+            Regulariser(axes, weight),
+            Iterations(300, 10),
         )
         torch.testing.assert_close(found, expected, rtol=0, atol=2e-4)
 
     def test_a_large_weight_leaves_the_mean(self) -> None:
         signal = torch.rand((3, 4, 4))
         regulariser = Regulariser(weight=10.0, threshold=2.0)
-        found, _ = solve(Identity((4, 4)), signal, signal, regulariser, admm_steps=300, cg_steps=20)
+        found, _ = solve(Identity((4, 4)), signal, signal, regulariser, Iterations(300, 20))
         torch.testing.assert_close(found, signal.mean().expand_as(signal), rtol=0, atol=1e-3)
 
     @pytest.mark.parametrize("nonnegative", [False, True])
@@ -241,7 +243,7 @@ class TestTotalVariation:
         )
         reference = objective(torch.tensor(best.x, dtype=torch.float32).reshape(2, 10, 10))
         regulariser = Regulariser(axes, weight, nonnegative)
-        found, _ = solve(operator, measured, torch.zeros((2, 10, 10)), regulariser, admm_steps=400, cg_steps=4)
+        found, _ = solve(operator, measured, torch.zeros((2, 10, 10)), regulariser, Iterations(400, 4))
         assert float(objective(found)) <= 1.002 * float(reference)
         assert not nonnegative or float(found.min()) >= 0
 
@@ -249,7 +251,7 @@ class TestTotalVariation:
         operator, measured = beam(slices=2)
         regulariser = Regulariser(weight=0.003)
         zero = torch.zeros((2, 10, 10))
-        long, _ = solve(operator, measured - 0.02, zero, regulariser, admm_steps=300, cg_steps=3)
+        long, _ = solve(operator, measured - 0.02, zero, regulariser, Iterations(300, 3))
         *_, short = total_variation_reconstruction(operator, measured - 0.02, zero, regulariser, 300)
         torch.testing.assert_close(short, long, rtol=0, atol=2e-3)
 
@@ -258,33 +260,31 @@ class TestTotalVariation:
         operator, measured = beam()
         measured, regulariser = measured - 0.02, Regulariser(weight=weight, nonnegative=nonnegative)
         zero = torch.zeros((3, 10, 10))
-        at_once, _ = solve(operator, measured, zero, regulariser, admm_steps=10, cg_steps=3)
-        half, duals = solve(operator, measured, zero, regulariser, admm_steps=5, cg_steps=3)
-        rest, _ = solve(operator, measured, half, regulariser, admm_steps=5, cg_steps=3, duals=duals)
+        at_once, _ = solve(operator, measured, zero, regulariser, Iterations(10, 3))
+        half, duals = solve(operator, measured, zero, regulariser, Iterations(5, 3))
+        rest, _ = solve(operator, measured, half, regulariser, Iterations(5, 3), duals=duals)
         torch.testing.assert_close(rest, at_once)
 
     def test_slices_are_independent_without_z_differences(self) -> None:
         operator, measured = beam()
         regulariser = Regulariser(axes=(1, 2), weight=0.01)
         zero = torch.zeros((3, 10, 10))
-        batch, _ = solve(operator, measured, zero, regulariser, admm_steps=4, cg_steps=3)
-        alone = [
-            solve(operator, part, zero[:1], regulariser, admm_steps=4, cg_steps=3)[0] for part in measured.split(1)
-        ]
+        batch, _ = solve(operator, measured, zero, regulariser, Iterations(4, 3))
+        alone = [solve(operator, part, zero[:1], regulariser, Iterations(4, 3))[0] for part in measured.split(1)]
         torch.testing.assert_close(batch, torch.cat(alone), rtol=1e-4, atol=1e-6)
 
     @pytest.mark.parametrize("weight", [0.0, 0.01])
     def test_is_never_negative(self, weight: float) -> None:
         operator, measured = beam()
         found, _ = solve(
-            operator, measured - 0.1, torch.randn((3, 10, 10)), Regulariser(weight=weight), admm_steps=1, cg_steps=1
+            operator, measured - 0.1, torch.randn((3, 10, 10)), Regulariser(weight=weight), Iterations(1, 1)
         )
         assert float(found.min()) >= 0
 
     def test_gradient_flows_to_the_start(self) -> None:
         operator, measured = beam()
         start = torch.rand((3, 10, 10)).requires_grad_()
-        found, duals = solve(operator, measured, start, Regulariser(weight=0.01), admm_steps=2, cg_steps=2)
+        found, duals = solve(operator, measured, start, Regulariser(weight=0.01), Iterations(2, 2))
         found.sum().backward()
         assert start.grad is not None
         assert torch.isfinite(start.grad).all()

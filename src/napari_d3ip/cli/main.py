@@ -8,17 +8,20 @@ import sys
 import typer
 
 from napari_d3ip.cli import adapters, priors
-from napari_d3ip.cli.app import app
-from napari_d3ip.cli.evaluate import evaluate
+from napari_d3ip.cli.app import app, command
+from napari_d3ip.cli.evaluate import Evaluate
 from napari_d3ip.cli.info import demo, info
 from napari_d3ip.cli.interruption import CODE as INTERRUPTED
 from napari_d3ip.cli.interruption import Interrupted, interruptible
-from napari_d3ip.cli.reconstruct import reconstruct
-from napari_d3ip.cli.simulate import simulate
+from napari_d3ip.cli.reconstruct import Reconstruct
+from napari_d3ip.cli.simulate import Simulate
 from napari_d3ip.errors import D3IPError, printable
 
-for _command in (demo, info, reconstruct, simulate, evaluate):
-    app.command()(_command)
+app.command("demo")(demo)
+app.command("info")(info)
+command(app, "reconstruct")(Reconstruct)
+command(app, "simulate")(Simulate)
+command(app, "evaluate")(Evaluate)
 app.add_typer(priors.group, name="priors")
 app.add_typer(adapters.group, name="adapters")
 

@@ -103,6 +103,9 @@ class Plan:
         Seeds of reconstructions; the scans are the same for all.
     device : str
         Where to run; the same row whichever it is.
+    jobs : int
+        Runs at a time, each in a process of its own: several small ones keep a GPU or many cores busy. Their seconds
+        are then those of busy ones.
     tuning : mapping of str to sequence
         Values of a setting to choose from on development scans, for every method that has the setting; a name like
         ``"tv:tv_weight"`` is for one method only. Settings are tuned one after the other, in this order.
@@ -115,6 +118,7 @@ class Plan:
     sweeps: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     seeds: Sequence[Any] = (0,)
     device: str = "auto"
+    jobs: int = 1
     tuning: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     tuned: Mapping[str, Mapping[str, Values]] | None = None
 
@@ -124,9 +128,17 @@ class Plan:
         Raises
         ------
         SettingsError
-            If a setting is given in two ways, or without values.
+            If a setting is given in two ways, or without values, or ``jobs`` is below 1.
         """
-        tuned = [name.rpartition(":")[2] for name in self.tuning]
+        self._check_names([name.rpartition(":")[2] for name in self.tuning])
+        for name, values in {**self.sweeps, **self.tuning, "seeds": self.seeds}.items():
+            if not values:
+                raise SettingsError(f"{name}: no values are given; write them as {name}=V1,V2.")
+        if self.jobs < 1:
+            raise SettingsError(f"jobs: {self.jobs} runs at a time are not possible; give 1 or more.")
+
+    def _check_names(self, tuned: Sequence[str]) -> None:
+        """Refuse settings that are unknown, options of their own, or both tuned and given."""
         for name in (*self.fields, *self.sweeps, *tuned):
             if name in _OPTIONS:
                 raise SettingsError(f"{name}: evaluate has an option for it; give {_OPTIONS[name]} instead.")
@@ -138,9 +150,6 @@ class Plan:
         for name in tuned:
             if name in self.sweeps or name in self.fields:
                 raise SettingsError(f"{name}: it is tuned and given; leave out one of them.")
-        for name, values in {**self.sweeps, **self.tuning, "seeds": self.seeds}.items():
-            if not values:
-                raise SettingsError(f"{name}: no values are given; write them as {name}=V1,V2.")
 
     def variants(self, scan: Scan) -> list[Variant]:
         """What to run on a scan.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from napari_d3ip.errors import D3IPError, SettingsError
+from napari_d3ip.errors import D3IPError
 from napari_d3ip.evaluate.figures import Panel, draw_comparison, draw_differences, draw_sweep
 from napari_d3ip.evaluate.folder import Row, Rows
 from napari_d3ip.evaluate.identity import code_version
@@ -59,7 +59,6 @@ class _Runs:
     on_step: OnStep
     reuse: bool
     total: int
-    jobs: int
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("computed", "kept", "outdated"), 0))
     made: set[str] = field(default_factory=set)
 
@@ -73,7 +72,7 @@ class _Runs:
 
     def ahead(self, scans: Sequence[Scan], planned: Sequence[Sequence[Variant]]) -> None:
         """Make what is missing of the rows of scans, several at once."""
-        if self.jobs == 1:
+        if self.plan.jobs == 1:
             return
         known = {key for key, row in self.folder.rows.items() if self._holds(row)}
         jobs = [
@@ -82,7 +81,7 @@ class _Runs:
             for variant in variants
             for wanted in variant.runs
         ]
-        for count, (job, made) in enumerate(run_side_by_side(jobs, known, self.jobs), start=1):
+        for count, (job, made) in enumerate(run_side_by_side(jobs, known, self.plan.jobs), start=1):
             if made is not None:
                 self._keep(*made)
             self.on_step(job.name, Step(count, len(jobs), "done"))
@@ -139,7 +138,6 @@ def evaluate(
     development: Sequence[Scan] = (),
     tuned: Tuning | None = None,
     reuse: bool = False,
-    jobs: int = 1,
 ) -> Evaluation:
     """Run a plan on scans and write rows, tables and figures.
 
@@ -158,29 +156,24 @@ def evaluate(
     folder : Path
         Made if it is not there.
     on_step : callable, optional
-        Called with the name of the run and each of its `Step`.
+        Called with the name of the run and each of its `Step`; with several ``plan.jobs`` at the end of each run only.
     development : sequence of Scan
         Others with their truth, to tune on.
     tuned : Tuning, optional
         What was tuned before, instead.
     reuse : bool
         Keep rows that other code computed, too.
-    jobs : int
-        Runs at a time, each in a process of its own: several small ones keep a GPU or many cores busy. Their seconds
-        are then those of busy ones. ``on_step`` is called at the end of each run only.
 
     Raises
     ------
     SettingsError
-        If the plan does not suit a scan, or ``jobs`` is below 1; nothing is run then.
+        If the plan does not suit a scan; nothing is run then.
     FileError
         If the folder cannot be written.
     D3IPError
         If a run fails; the rows of those before are kept.
     """
     plan.check()
-    if jobs < 1:
-        raise SettingsError(f"jobs: {jobs} runs at a time are not possible; give 1 or more.")
     check_names([*scans, *development])
     check_tuning(scans, development, plan, tuned)
     if tuned is not None:
@@ -189,7 +182,7 @@ def evaluate(
         plan = replace(plan, tuned={scan.group: {} for scan in development})
     planned = [plan.variants(scan) for scan in scans]
     check_sweeps(plan, planned)
-    runs = _Runs(Rows(folder), plan, on_step, reuse, _count(planned) + _count_trials(development, plan), jobs)
+    runs = _Runs(Rows(folder), plan, on_step, reuse, _count(planned) + _count_trials(development, plan))
     if plan.tuning:
         tuned = tune(development, plan, runs.of_scan)
         tuned.save(folder / "tuned.json")

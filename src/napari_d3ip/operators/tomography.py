@@ -7,6 +7,7 @@ and A and its transpose are both stored: the adjoint is exact and as fast as the
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -43,57 +44,60 @@ def joseph_matrix(
     scipy.sparse.csr_matrix
         Shape (ray, height * width), float32, int32 indices; entries are lengths in pixels.
     """
-    rays = len(points)
-    # Pixel coordinates: column index of x, row index of y.
-    column = points[:, 0] + (width - 1) / 2
-    row = (height - 1) / 2 - points[:, 1]
-    d_column, d_row = directions[:, 0], -directions[:, 1]
-    along_columns = np.abs(d_column) >= np.abs(d_row)
+    columns = _Axis(points[:, 0] + (width - 1) / 2, directions[:, 0], width, 1)
+    rows = _Axis((height - 1) / 2 - points[:, 1], -directions[:, 1], height, width)
+    along_columns = np.abs(columns.change) >= np.abs(rows.change)
 
     # Rays flatter than 45 degrees step over columns and interpolate between rows; the others the other way round.
     parts = [
-        _joseph_rows(column, d_column, row, d_row, along_columns, (width, 1), (height, width), check),
-        _joseph_rows(row, d_row, column, d_column, ~along_columns, (height, width), (width, 1), check),
+        _joseph_rows(columns, rows, along_columns, check),
+        _joseph_rows(rows, columns, ~along_columns, check),
     ]
-    lengths, columns, values = (np.concatenate(group) for group in zip(*parts, strict=True))
+    lengths, pixels, values = (np.concatenate(group) for group in zip(*parts, strict=True))
     pointers = np.concatenate(([0], np.cumsum(lengths)))
-    stacked = scipy.sparse.csr_matrix((values, columns, pointers), shape=(rays, height * width))
+    stacked = scipy.sparse.csr_matrix((values, pixels, pointers), shape=(len(points), height * width))
     order = np.concatenate((np.flatnonzero(along_columns), np.flatnonzero(~along_columns)))
     matrix = stacked[np.argsort(order)]
     matrix.sort_indices()
     return matrix
 
 
-def _joseph_rows(
-    start: npt.NDArray[np.float64],
-    d_start: npt.NDArray[np.float64],
-    other: npt.NDArray[np.float64],
-    d_other: npt.NDArray[np.float64],
-    selected: npt.NDArray[np.bool_],
-    stepping: tuple[int, int],
-    crossed: tuple[int, int],
-    check: Check,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """Rows of the selected rays: entries per row, flat pixel indices, lengths.
+@dataclass(frozen=True)
+class _Axis:
+    """An axis of the slice, and the rays along it.
 
-    ``start`` is the coordinate that the ray steps through pixel by pixel, ``other`` the one it interpolates in;
-    ``stepping`` and ``crossed`` are (pixels, stride in the flat slice) of the two axes.
+    ``point`` is the pixel coordinate of a point on each ray, ``change`` that of the unit direction, both of shape
+    (ray,); ``stride`` is the distance of neighbours in the flat slice.
     """
-    (steps, step_stride), (across, cross_stride) = stepping, crossed
-    step = np.arange(steps)
+
+    point: npt.NDArray[np.float64]
+    change: npt.NDArray[np.float64]
+    pixels: int
+    stride: int
+
+
+def _joseph_rows(
+    stepped: _Axis, crossed: _Axis, selected: npt.NDArray[np.bool_], check: Check
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Return entries per row, flat pixel indices and lengths of the selected rays.
+
+    The rays step through ``stepped`` pixel by pixel, and are interpolated in ``crossed``.
+    """
+    step = np.arange(stepped.pixels)
     index = np.flatnonzero(selected)
     lengths, columns, values = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
     # Chunks keep the temporary arrays at some 100 MB.
-    for rays in np.array_split(index, len(index) * steps // 2_000_000 + 1):
+    for rays in np.array_split(index, len(index) * stepped.pixels // 2_000_000 + 1):
         check()
-        slope = (d_other[rays] / d_start[rays])[:, None]
-        crossing = other[rays, None] + (step - start[rays, None]) * slope
+        along = stepped.change[rays]
+        slope = (crossed.change[rays] / along)[:, None]
+        crossing = crossed.point[rays, None] + (step - stepped.point[rays, None]) * slope
         lower = np.floor(crossing)
         fraction = (crossing - lower).astype(np.float32)
         neighbour = np.stack((lower, lower + 1), axis=-1).astype(np.int32)
-        weight = np.stack((1 - fraction, fraction), axis=-1) / np.abs(d_start[rays]).astype(np.float32)[:, None, None]
-        inside = (neighbour >= 0) & (neighbour < across) & (weight > 0)
-        pixel = neighbour * cross_stride + (step * step_stride).astype(np.int32)[:, None]
+        weight = np.stack((1 - fraction, fraction), axis=-1) / np.abs(along).astype(np.float32)[:, None, None]
+        inside = (neighbour >= 0) & (neighbour < crossed.pixels) & (weight > 0)
+        pixel = neighbour * crossed.stride + (step * stepped.stride).astype(np.int32)[:, None]
         lengths.append(inside.sum(axis=(1, 2)))
         columns.append(pixel[inside])
         values.append(weight[inside])

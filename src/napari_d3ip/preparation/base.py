@@ -69,12 +69,31 @@ def prepare_kind(measurement: Measurement, settings: RunSettings, device: torch.
     raise TypeError(f"measurement: {type(measurement).__name__} has no preparation; register one with prepare_kind.")
 
 
+@dataclass(frozen=True)
+class LinearData:
+    """What was measured of a volume by a linear operator, in the measurement's units.
+
+    Parameters
+    ----------
+    operator : LinearOperator
+        From volumes to values.
+    values : Tensor
+        Shape (z, ...), those of the operator's range.
+    used, held_out : Tensor
+        Masks of the values that are fitted, and of those that are not.
+    noise_level : float
+        Root mean square of the noise of a value.
+    """
+
+    operator: LinearOperator
+    values: Tensor
+    used: Tensor
+    held_out: Tensor
+    noise_level: float
+
+
 def normalised(
-    operator: LinearOperator,
-    data: Tensor,
-    used: Tensor,
-    held_out: Tensor,
-    noise_level: float,
+    data: LinearData,
     settings: RunSettings,
     check: Check,
     *,
@@ -84,27 +103,27 @@ def normalised(
 ) -> tuple[Problem, float]:
     """The problem with ``|A| = 1`` and volumes in about [0, 1], and the intensity that is 1 in it.
 
-    Both from the measurement alone. ``data``, ``noise_level`` and the volume to ``start`` with, if it is not zero, are
-    in the measurement's units.
+    Both from the measurement alone. The volume to ``start`` with, if it is not zero, is in the measurement's units.
 
     Raises
     ------
     MeasurementError
         If nothing that is measured depends on the volume.
     """
-    unit = _of_unit_norm(operator, data.device, check)
-    measured = data * unit.factor
+    operator, values = data.operator, data.values
+    unit = _of_unit_norm(operator, values.device, check)
+    measured = values * unit.factor
     begin = start
     if begin is None:
-        begin = torch.zeros(len(data), *operator.domain_shape, dtype=operator.domain_dtype, device=data.device)
-    rough = least_squares(Masked(unit, used), measured * used, begin, _SCALING_ITERATIONS, check=check)
+        begin = torch.zeros(len(values), *operator.domain_shape, dtype=operator.domain_dtype, device=values.device)
+    rough = least_squares(Masked(unit, data.used), measured * data.used, begin, _SCALING_ITERATIONS, check=check)
     intensity = robust_maximum(last(rough))
     problem = Problem(
         operator=unit,
         measured=measured / intensity,
-        used=used,
-        held_out=held_out,
-        noise=noise_level * unit.factor / intensity,
+        used=data.used,
+        held_out=data.held_out,
+        noise=data.noise_level * unit.factor / intensity,
         regulariser=regulariser or Regulariser(nonnegative=settings.consistency.nonnegative),
         settings=settings,
         check=check,

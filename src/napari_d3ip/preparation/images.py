@@ -12,7 +12,7 @@ from napari_d3ip.measurement import ImageStack, LinearMeasurement
 from napari_d3ip.operators.base import Identity, LinearOperator
 from napari_d3ip.operators.convolution import Convolution
 from napari_d3ip.operators.external import as_operator
-from napari_d3ip.preparation.base import Check, Preparation, normalised, prepare_kind
+from napari_d3ip.preparation.base import Check, LinearData, Preparation, normalised, prepare_kind
 from napari_d3ip.preparation.noise import estimate_image_noise, estimate_noise
 from napari_d3ip.settings import RunSettings
 
@@ -32,7 +32,7 @@ def prepare_stack(measurement: ImageStack, settings: RunSettings, device: torch.
     def direct() -> Tensor:
         return filled_in(data, used)
 
-    return _prepared(operator, data, used, held_out, direct, noise, settings, check)
+    return _prepared(LinearData(operator, data, used, held_out, noise), direct, settings, check)
 
 
 @prepare_kind.register(LinearMeasurement)
@@ -56,22 +56,15 @@ def prepare_linear(
         explained = operator.forward(back) * used
         return back * float((back * back).sum() / (explained * explained.conj()).real.sum())
 
-    return _prepared(operator, data, used, held_out, direct, noise, settings, check)
+    return _prepared(LinearData(operator, data, used, held_out, noise), direct, settings, check)
 
 
-def _prepared(
-    operator: LinearOperator,
-    data: Tensor,
-    used: Tensor,
-    held_out: Tensor,
-    direct: Callable[[], Tensor],
-    noise_level: float,
-    settings: RunSettings,
-    check: Check,
-) -> Preparation:
+def _prepared(data: LinearData, direct: Callable[[], Tensor], settings: RunSettings, check: Check) -> Preparation:
     """Normalised, and begun with the direct reconstruction."""
-    problem, intensity = normalised(operator, data, used, held_out, noise_level, settings, check, start=direct())
-    return Preparation(problem, unseen=held_out, direct=problem.start, intensity=intensity, noise_level=noise_level)
+    problem, intensity = normalised(data, settings, check, start=direct())
+    return Preparation(
+        problem, unseen=data.held_out, direct=problem.start, intensity=intensity, noise_level=data.noise_level
+    )
 
 
 def _split(measured: Tensor, settings: RunSettings) -> tuple[Tensor, Tensor]:

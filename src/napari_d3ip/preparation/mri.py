@@ -13,7 +13,7 @@ from napari_d3ip.errors import MeasurementError
 from napari_d3ip.measurement import KSpace
 from napari_d3ip.operators.base import LinearOperator
 from napari_d3ip.operators.mri import NonCartesianSense, Sense, centred_ifft
-from napari_d3ip.preparation.base import Check, Preparation, normalised, prepare_kind
+from napari_d3ip.preparation.base import Check, LinearData, Preparation, normalised, prepare_kind
 from napari_d3ip.preparation.coils import (
     LARGEST_CENTRE,
     calibration_data,
@@ -78,11 +78,7 @@ def prepare_kspace(measurement: KSpace, settings: RunSettings, device: torch.dev
     )
     noise_level = settings.given.noise_level or measurement.noise_level or estimate_complex_noise(measurement)
     problem, intensity = normalised(
-        operator,
-        coils.data,
-        used,
-        held_out,
-        noise_level,
+        LinearData(operator, coils.data, used, held_out, noise_level),
         settings,
         check,
         regulariser=Regulariser(nonnegative=False, imaginary_weight=settings.given.phase_constraint or 0.0),

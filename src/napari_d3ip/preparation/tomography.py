@@ -15,7 +15,7 @@ from napari_d3ip.measurement.directions import Directions
 from napari_d3ip.operators.base import LinearOperator
 from napari_d3ip.operators.beams import Beam
 from napari_d3ip.operators.projector import projector
-from napari_d3ip.preparation.base import Check, Preparation, normalised, prepare_kind
+from napari_d3ip.preparation.base import Check, LinearData, Preparation, normalised, prepare_kind
 from napari_d3ip.preparation.noise import estimate_noise
 from napari_d3ip.settings import RunSettings
 from napari_d3ip.settings.run import Validation
@@ -73,11 +73,7 @@ def prepare_sinogram(measurement: Sinogram, settings: RunSettings, device: torch
     used, held_out = rays.used.to(device), rays.held_out.to(device)
     noise_level = settings.given.noise_level or estimate_noise(measurement.data[:, rays.views])
     problem, intensity = normalised(
-        operator,
-        torch.tensor(measurement.data, device=device),
-        used,
-        held_out,
-        noise_level,
+        LinearData(operator, torch.tensor(measurement.data, device=device), used, held_out, noise_level),
         settings,
         check,
         groups=_directions(rays, measurement, device),

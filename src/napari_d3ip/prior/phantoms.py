@@ -61,70 +61,127 @@ class EllipsePhantoms:
         Tensor
             Shape (count, 1, size, size), float32, in [0, 1].
         """
-
-        def uniform(low: float, high: float, *shape: int) -> Tensor:
-            return (low + (high - low) * torch.rand(*shape, generator=generator)).to(device)
-
-        def log_uniform(low: float, high: float, *shape: int) -> Tensor:
-            return uniform(math.log(low), math.log(high), *shape).exp()
-
-        n, k = count, self.max_ellipses
-        axis = (torch.arange(self.size, device=device) - (self.size - 1) / 2) * (2 / self.size)
-        y, x = axis[None, :, None], axis[None, None, :]
-        pixel = 2 / self.size
-
-        def coverage(cx: Tensor, cy: Tensor, a: Tensor, b: Tensor, angle: Tensor, edge: Tensor) -> Tensor:
-            """Fraction of each pixel inside the ellipse, to first order in the distance to its edge."""
-            cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
-            dx, dy = x - cx[:, None, None], y - cy[:, None, None]
-            u = (dx * cos + dy * sin) / a[:, None, None]
-            v = (dy * cos - dx * sin) / b[:, None, None]
-            radius = (u * u + v * v).sqrt_().clamp_(min=1e-6)
-            # |grad radius| turns the level set radius = 1 into a distance in image units (Taubin 1991).
-            gradient = ((u / a[:, None, None]).square() + (v / b[:, None, None]).square()).sqrt_() / radius
-            distance = (1 - radius) / gradient
-            return (0.5 + distance / edge[:, None, None]).clamp_(0, 1)
-
-        has_body = (torch.rand(n, generator=generator) < self.body_probability).float().to(device)
-        # Up to 1.5: the outline may lie outside, as in a region of interest or a crop of a larger slice.
-        body_a, body_b = uniform(0.45, 1.5, n), uniform(0.45, 1.5, n)
-        body_x, body_y = uniform(-0.15, 0.15, n), uniform(-0.15, 0.15, n)
-        body_angle = uniform(0, math.pi, n)
-        hard = torch.full((n,), pixel, device=device)
-        body = coverage(body_x, body_y, body_a, body_b, body_angle, hard) * has_body[:, None, None]
-        image = body * uniform(0.15, 0.8, n)[:, None, None]
-        shrink = uniform(0.8, 0.97, n)
-        core = coverage(body_x, body_y, body_a * shrink, body_b * shrink, body_angle, hard)
-        has_shell = (torch.rand(n, generator=generator) < 0.3).float().to(device)
-        shell = (body - core).clamp(min=0) * has_shell[:, None, None]
-        image = image + shell * uniform(-0.3, 0.5, n)[:, None, None]
-
-        number = log_uniform(6, k + 1, n).floor()
-        largest = log_uniform(0.08, 0.5, n)  # Some images hold only fine structure, some only coarse.
-        contrast = log_uniform(0.1, 0.8, n)
-        softness = uniform(0, 1, n)
-        for index in range(int(number.max())):
-            active = (index < number).float()
-            angle, position = uniform(0, 2 * math.pi, n), uniform(0, 1, n).sqrt()
-            cx = body_x + position * angle.cos() * 0.95
-            cy = body_y + position * angle.sin() * 0.95
-            smallest = 0.75 * pixel
-            a = smallest * (largest / smallest) ** uniform(0, 1, n)
-            b = (a * log_uniform(0.3, 1.0, n)).clamp(min=0.5 * pixel)
-            is_soft = (uniform(0, 1, n) < 0.5 * softness).float()
-            edge = pixel * (1 + is_soft * log_uniform(1, 8, n))
-            mask = coverage(cx, cy, a, b, uniform(0, math.pi, n), edge) * active[:, None, None]
-            # Inside the body only, but for free-standing ellipses where there is no body.
-            mask = mask * (body + (1 - has_body)[:, None, None])
-            replace = (uniform(0, 1, n) < 0.4).float()[:, None, None]
-            value = uniform(-1, 1, n)[:, None, None] * contrast[:, None, None]
-            level = uniform(0, 1, n)[:, None, None]
-            image = image + mask * (replace * (level - image) + (1 - replace) * value)
+        random, grid = _Random(count, generator, device), _Grid.of(self.size, device)
+        bodies = self._bodies(random, grid)
+        image, style = bodies.image, self._style(random)
+        for index in range(int(style.number.max())):
+            image = self._with_ellipse(image, bodies, style, index, random, grid)
         image = image.clamp_(min=0)
         peak = image.amax(dim=(1, 2)).clamp(min=1e-3)
         # Scans are scaled by a robust maximum, so phantoms end a little below or (clipped) above one.
-        image = image / peak[:, None, None] * uniform(0.5, 1.15, n)[:, None, None]
+        image = image / peak[:, None, None] * random.uniform(0.5, 1.15)[:, None, None]
         return image.clamp_(max=1)[:, None]
+
+    def _bodies(self, random: _Random, grid: _Grid) -> _Bodies:
+        """Draw the body of each image, some with a shell."""
+        is_there = random.choose(self.body_probability)
+        # Up to 1.5: the outline may lie outside, as in a region of interest or a crop of a larger slice.
+        a, b = random.uniform(0.45, 1.5), random.uniform(0.45, 1.5)
+        x, y = random.uniform(-0.15, 0.15), random.uniform(-0.15, 0.15)
+        angle = random.uniform(0, math.pi)
+        hard = torch.full((random.count,), grid.pixel, device=random.device)
+        inside = grid.coverage(x, y, a, b, angle, hard) * is_there[:, None, None]
+        image = inside * random.uniform(0.15, 0.8)[:, None, None]
+        shrink = random.uniform(0.8, 0.97)
+        core = grid.coverage(x, y, a * shrink, b * shrink, angle, hard)
+        shell = (inside - core).clamp(min=0) * random.choose(0.3)[:, None, None]
+        return _Bodies(x, y, inside, is_there, image + shell * random.uniform(-0.3, 0.5)[:, None, None])
+
+    def _style(self, random: _Random) -> _Style:
+        """Draw what the ellipses of each image have in common."""
+        return _Style(
+            number=random.log_uniform(6, self.max_ellipses + 1).floor(),
+            largest=random.log_uniform(0.08, 0.5),  # Some images hold only fine structure, some only coarse.
+            contrast=random.log_uniform(0.1, 0.8),
+            softness=random.uniform(0, 1),
+        )
+
+    def _with_ellipse(
+        self, image: Tensor, bodies: _Bodies, style: _Style, index: int, random: _Random, grid: _Grid
+    ) -> Tensor:
+        """Draw ellipse ``index`` into the images that have so many."""
+        active = (index < style.number).float()
+        angle, position = random.uniform(0, 2 * math.pi), random.uniform(0, 1).sqrt()
+        cx = bodies.x + position * angle.cos() * 0.95
+        cy = bodies.y + position * angle.sin() * 0.95
+        smallest = 0.75 * grid.pixel
+        a = smallest * (style.largest / smallest) ** random.uniform(0, 1)
+        b = (a * random.log_uniform(0.3, 1.0)).clamp(min=0.5 * grid.pixel)
+        is_soft = (random.uniform(0, 1) < 0.5 * style.softness).float()
+        edge = grid.pixel * (1 + is_soft * random.log_uniform(1, 8))
+        mask = grid.coverage(cx, cy, a, b, random.uniform(0, math.pi), edge) * active[:, None, None]
+        # Inside the body only, but for free-standing ellipses where there is no body.
+        mask = mask * (bodies.inside + (1 - bodies.is_there)[:, None, None])
+        replace = (random.uniform(0, 1) < 0.4).float()[:, None, None]
+        value = random.uniform(-1, 1)[:, None, None] * style.contrast[:, None, None]
+        level = random.uniform(0, 1)[:, None, None]
+        return image + mask * (replace * (level - image) + (1 - replace) * value)
+
+
+@dataclass(frozen=True)
+class _Random:
+    """Random numbers, one for each image; drawn on the CPU wherever the images are rendered."""
+
+    count: int
+    generator: torch.Generator
+    device: torch.device | str
+
+    def uniform(self, low: float, high: float) -> Tensor:
+        return (low + (high - low) * torch.rand(self.count, generator=self.generator)).to(self.device)
+
+    def log_uniform(self, low: float, high: float) -> Tensor:
+        return self.uniform(math.log(low), math.log(high)).exp()
+
+    def choose(self, probability: float) -> Tensor:
+        """Return 1 with this probability, else 0."""
+        return (torch.rand(self.count, generator=self.generator) < probability).float().to(self.device)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Coordinates from -1 to 1 of the pixels, shapes (1, size, 1) and (1, 1, size), and the size of one."""
+
+    y: Tensor
+    x: Tensor
+    pixel: float
+
+    @classmethod
+    def of(cls, size: int, device: torch.device | str) -> _Grid:
+        axis = (torch.arange(size, device=device) - (size - 1) / 2) * (2 / size)
+        return cls(axis[None, :, None], axis[None, None, :], 2 / size)
+
+    def coverage(self, cx: Tensor, cy: Tensor, a: Tensor, b: Tensor, angle: Tensor, edge: Tensor) -> Tensor:
+        """Return the fraction of each pixel inside the ellipse, to first order in the distance to its edge."""
+        cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
+        dx, dy = self.x - cx[:, None, None], self.y - cy[:, None, None]
+        u = (dx * cos + dy * sin) / a[:, None, None]
+        v = (dy * cos - dx * sin) / b[:, None, None]
+        radius = (u * u + v * v).sqrt_().clamp_(min=1e-6)
+        # |grad radius| turns the level set radius = 1 into a distance in image units (Taubin 1991).
+        gradient = ((u / a[:, None, None]).square() + (v / b[:, None, None]).square()).sqrt_() / radius
+        distance = (1 - radius) / gradient
+        return (0.5 + distance / edge[:, None, None]).clamp_(0, 1)
+
+
+@dataclass(frozen=True)
+class _Bodies:
+    """The bodies: centres, coverage of the pixels, which images have one (1, else 0), and the images so far."""
+
+    x: Tensor
+    y: Tensor
+    inside: Tensor
+    is_there: Tensor
+    image: Tensor
+
+
+@dataclass(frozen=True)
+class _Style:
+    """Of each image: number of ellipses, largest half axis, contrast, and share of soft ones."""
+
+    number: Tensor
+    largest: Tensor
+    contrast: Tensor
+    softness: Tensor
 
 
 @dataclass(frozen=True)

@@ -6,125 +6,29 @@ Knows phantoms and networks, nothing of scans. A run of the same seed and settin
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_d3ip.errors import FileError, PriorError, SettingsError
+from napari_d3ip.errors import FileError, PriorError
 from napari_d3ip.prior.library import is_pipeline
-from napari_d3ip.prior.network import NORM_GROUPS, DiffusionPrior, PriorConfig, build_unet
+from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet
 from napari_d3ip.prior.phantoms import phantoms_of
 from napari_d3ip.prior.saving import load_tensors, save_tensors
 from napari_d3ip.prior.schedules import linear_schedule
+from napari_d3ip.prior.training_settings import TrainingSettings
 
 _HELD_OUT_SEED = 2**31 - 1
 _CHECKPOINT = "checkpoint.pt"
 # What a training may go on with otherwise: how long it is, and how the rate falls until then.
 _FREE_TO_CHANGE = ("steps", "minutes", "learning_rate", "decay")
 TRAINING_RECORD = "training.json"
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """Everything that decides the weights.
-
-    Parameters
-    ----------
-    steps : int
-        Optimizer steps in all.
-    batch : int
-        Phantoms a step.
-    size : int
-        Height and width of the training images in pixels.
-    width : int
-        Channels of the first level.
-    patch_size : int
-        Space-to-depth factor.
-    learning_rate : float
-        Peak rate of Adam: warm-up, constant, then a linear decay over the last ``decay`` of the steps (so that a
-        run can be resumed with another ``steps``).
-    warmup : int
-        Warm-up steps.
-    decay : float
-        Fraction of the steps with decaying rate.
-    ema : float
-        Decay of the moving average of the weights, which is what is saved.
-    seed : int
-        Seed of weights, phantoms and noise.
-    channels : int
-        1: real images; 2: real and imaginary parts of complex ones.
-    phantoms : str
-        ``"ellipses"`` or ``"mixed"``, see `napari_d3ip.prior.phantoms`.
-    pool : int
-        Phantoms are drawn for so many steps at once: on a GPU launching the many small operations of a drawing takes
-        longer than they do. Changes which phantoms are drawn.
-    minutes : float, optional
-        End after so long, if ``steps`` are not done by then; the decay of the rate, too.
-    time_power : float
-        Times are drawn as ``T u**time_power`` with u uniform: 1 is the usual uniform draw, larger ones visit small
-        times, where most of the loss is and where sampling from a first reconstruction happens, more often.
-
-    Raises
-    ------
-    SettingsError
-        If the network cannot be built of them, or they are not positive.
-    """
-
-    steps: int = 9000
-    batch: int = 16
-    size: int = 64
-    width: int = 48
-    patch_size: int = 2
-    learning_rate: float = 4e-4
-    warmup: int = 200
-    decay: float = 0.35
-    ema: float = 0.999
-    seed: int = 0
-    channels: int = 1
-    phantoms: str = "ellipses"
-    pool: int = 1
-    minutes: float | None = None
-    time_power: float = 2.0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "size", "width", "patch_size", "warmup", "pool"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name}: {getattr(self, name)} is not possible; give 1 or more.")
-        if self.channels not in (1, 2):
-            raise SettingsError(f"channels: {self.channels} are not possible; give 1, or 2 for complex images.")
-        if not (0 <= self.ema < 1 and 0 <= self.decay <= 1):
-            raise SettingsError(f"ema, decay: {self.ema} and {self.decay} are fractions; give 0 to 1.")
-        if not 0 < self.time_power < math.inf:
-            raise SettingsError(f"time_power: {self.time_power} must be positive and finite.")
-        if self.width % NORM_GROUPS:
-            raise SettingsError(f"width: {self.width} channels do not make groups of {NORM_GROUPS}; give a multiple.")
-        if self.size % (4 * self.patch_size):
-            raise SettingsError(
-                f"size: {self.size} pixels cannot be halved as often as the network does; give a multiple of "
-                f"{4 * self.patch_size}."
-            )
-        if not 0 < self.learning_rate < math.inf:
-            raise SettingsError(f"learning_rate: {self.learning_rate} must be positive and finite.")
-        if self.minutes is not None and not 0 < self.minutes < math.inf:
-            raise SettingsError(f"minutes: {self.minutes} must be positive and finite.")
-
-    def left(self, step: int, seconds: float) -> float:
-        """Fraction of the training that is left."""
-        of_time = 1.0 if self.minutes is None else 1 - seconds / (60 * self.minutes)
-        return min((self.steps - step) / self.steps, of_time)
-
-    def rate(self, step: int, seconds: float = 0.0) -> float:
-        """Learning rate at ``step``, ``seconds`` after the start."""
-        rising = (step + 1) / self.warmup
-        falling = self.left(step, seconds) / max(1 / self.steps, self.decay)
-        return self.learning_rate * min(1.0, rising, falling)
 
 
 @dataclass(frozen=True)
@@ -135,6 +39,16 @@ class TrainingProgress:
     total: int
     loss: float
     held_out_loss: float | None
+
+
+class Intervals(NamedTuple):
+    """Steps between reports, and between checkpoints with a held-out evaluation."""
+
+    report: int = 50
+    checkpoint: int = 500
+
+
+USUAL_INTERVALS = Intervals()
 
 
 def epsilon_loss(prior: DiffusionPrior, image: Tensor, generator: torch.Generator, time_power: float = 1.0) -> Tensor:
@@ -171,8 +85,7 @@ def train(
     device: torch.device | str = "cpu",
     resume: bool = False,
     initial: DiffusionPrior | None = None,
-    report_every: int = 50,
-    checkpoint_every: int = 500,
+    every: Intervals = USUAL_INTERVALS,
     evaluate: Callable[[DiffusionPrior, int, str], float] = held_out_loss,
 ) -> Iterator[TrainingProgress]:
     """Train a phantom prior and write it to ``folder`` as a ``DDPMPipeline``.
@@ -190,15 +103,15 @@ def train(
     initial : DiffusionPrior, optional
         Start from its weights instead of random ones (to train on); it must be of the same network, but a prior of
         real images may start one of complex images.
-    report_every, checkpoint_every : int
-        Steps between reports, and between checkpoints with a held-out evaluation.
+    every : Intervals
+        Steps between reports, and between checkpoints.
     evaluate : callable
         Held-out loss of a prior at a size on a kind of phantoms.
 
     Yields
     ------
     TrainingProgress
-        Every ``report_every`` steps.
+        Every ``every.report`` steps.
 
     Raises
     ------
@@ -209,15 +122,148 @@ def train(
     FileError
         If ``folder`` is a file, or the checkpoint cannot be written; the one before is kept.
     """
-    from diffusers.training_utils import EMAModel
-
     if folder.is_file():
         raise FileError(f"{folder} is a file; give a folder for the prior.")
     if not resume and is_pipeline(folder):
         raise PriorError(f"{folder} holds a prior already; choose another folder, or give it as initial to go on.")
-    device = torch.device(device)
-    phantoms = phantoms_of(settings.phantoms, settings.channels, settings.size)
-    torch.manual_seed(settings.seed)
+    training = _Training(folder, settings, torch.device(device), initial)
+    if resume:
+        training.resume()
+    folder.mkdir(parents=True, exist_ok=True)
+    yield from training.run(every, evaluate)
+
+
+class _Training:
+    """Network, optimizer and averaged weights of a training, and how far it is."""
+
+    def __init__(
+        self, folder: Path, settings: TrainingSettings, device: torch.device, initial: DiffusionPrior | None
+    ) -> None:
+        from diffusers.training_utils import EMAModel
+
+        self.folder, self.settings, self.device = folder, settings, device
+        self.phantoms = phantoms_of(settings.phantoms, settings.channels, settings.size)
+        torch.manual_seed(settings.seed)
+        self.prior = _untrained(settings, folder.name, device)
+        self.unet = self.prior.unet
+        if initial is not None:
+            _load_weights(self.unet, _widened(initial.unet.state_dict(), self.unet.state_dict()), initial.name)
+        self.optimizer = torch.optim.Adam(self.unet.parameters(), lr=settings.learning_rate)
+        weights = self.unet.parameters()
+        self.average = EMAModel(weights, decay=settings.ema, use_ema_warmup=True, power=3 / 4, foreach=True)
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.curve: list[dict[str, float]] = []
+        self.step, self.seconds = 0, 0.0
+        self.pool: list[Tensor] = []
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / _CHECKPOINT
+
+    def resume(self) -> None:
+        """Go back to the state of the checkpoint.
+
+        Raises
+        ------
+        PriorError
+            If there is none, or it is of another training.
+        """
+        if not self.checkpoint.exists():
+            raise PriorError(f"resume: there is no {self.checkpoint}; start without --resume.")
+        state = _checked(self.checkpoint, self.device, self.settings)
+        _load_weights(self.unet, state["unet"], str(self.checkpoint))
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.load_state_dict(state["average"])
+        self.generator.set_state(state["generator"].cpu())
+        self.pool = state["pool"]
+        self.curve, self.step, self.seconds = state["curve"], state["step"], state["seconds"]
+
+    def run(
+        self, every: Intervals, evaluate: Callable[[DiffusionPrior, int, str], float]
+    ) -> Iterator[TrainingProgress]:
+        """Train to the end, and write the prior."""
+        began, losses = time.monotonic() - self.seconds, []
+        self.average.to(self.device)
+        self.prior.train()
+        if self.device.type == "cuda":
+            _replay(self.unet, self.settings)
+        is_last = False
+        while self.step < self.settings.steps and not is_last:
+            losses.append(self._optimise(time.monotonic() - began))
+            is_last = self.settings.left(self.step, time.monotonic() - began) <= 0
+            held_out = None
+            if self.step % every.checkpoint == 0 or is_last:
+                held_out = self._evaluate(evaluate)
+                self.seconds = time.monotonic() - began
+                self._save(float(torch.stack(losses[-every.checkpoint :]).mean()), held_out)
+            if self.step % every.report == 0 or held_out is not None:
+                recent = float(torch.stack(losses[-every.report :]).mean())
+                losses = losses[-every.checkpoint :]
+                yield TrainingProgress(self.step, self.step if is_last else self.settings.steps, recent, held_out)
+        self._finish()
+
+    def _optimise(self, seconds: float) -> Tensor:
+        """Take the next step, ``seconds`` after the start, and return its loss."""
+        settings = self.settings
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.rate(self.step, seconds)
+        if not self.pool:
+            drawn = self.phantoms.draw(settings.pool * settings.batch, self.generator, self.device)
+            self.pool = list(drawn.split(settings.batch))
+        image = self.pool.pop(0)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            loss = epsilon_loss(self.prior, image, self.generator, settings.time_power)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0)
+        self.optimizer.step()
+        self.average.step(self.unet.parameters())
+        self.step += 1
+        return loss.detach()
+
+    def _evaluate(self, evaluate: Callable[[DiffusionPrior, int, str], float]) -> float:
+        """Return the held-out loss of the averaged weights."""
+        self.average.store(self.unet.parameters())
+        self.average.copy_to(self.unet.parameters())
+        value = evaluate(self.prior.eval(), self.settings.size, self.settings.phantoms)
+        self.average.restore(self.unet.parameters())
+        self.prior.train()
+        return value
+
+    def _save(self, loss: float, held_out: float) -> None:
+        """Write the checkpoint, and the record with one more point of the curve."""
+        seconds = round(self.seconds, 1)
+        self.curve.append({"step": self.step, "loss": loss, "held_out_loss": held_out, "seconds": seconds})
+        content = {
+            "unet": self.unet.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict(),
+            "generator": self.generator.get_state(),
+            "pool": self.pool,
+            "curve": self.curve,
+            "step": self.step,
+            "seconds": self.seconds,
+            "settings": asdict(self.settings),
+        }
+        save_tensors(content, self.checkpoint)
+        self._write_record()
+
+    def _finish(self) -> None:
+        """Write the prior; only then the checkpoint goes."""
+        vars(self.unet).pop("forward", None)
+        self.average.copy_to(self.unet.parameters())
+        self.prior.eval().save(self.folder)
+        self._write_record()
+        self.checkpoint.unlink(missing_ok=True)
+
+    def _write_record(self) -> None:
+        about = {"settings": asdict(self.settings), "device": self.device.type, "torch": torch.__version__}
+        record = {**about, "curve": self.curve}
+        (self.folder / TRAINING_RECORD).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _untrained(settings: TrainingSettings, name: str, device: torch.device) -> DiffusionPrior:
+    """Return a prior of random weights."""
     config = PriorConfig(
         channels=settings.channels,
         patch_size=settings.patch_size,
@@ -225,91 +271,7 @@ def train(
         low=-1.0 if settings.channels == 1 else 0.0,
     )
     unet = build_unet(settings.width, settings.patch_size, config.channels, settings.size)
-    prior = DiffusionPrior(unet, linear_schedule(), config, name=folder.name).to(device)
-    if initial is not None:
-        _load_weights(unet, _widened(initial.unet.state_dict(), unet.state_dict()), initial.name)
-    optimizer = torch.optim.Adam(unet.parameters(), lr=settings.learning_rate)
-    average = EMAModel(unet.parameters(), decay=settings.ema, use_ema_warmup=True, power=3 / 4, foreach=True)
-    generator = torch.Generator().manual_seed(settings.seed)
-    curve: list[dict[str, float]] = []
-    start, seconds = 0, 0.0
-    pool: list[Tensor] = []
-
-    checkpoint = folder / _CHECKPOINT
-    if resume:
-        if not checkpoint.exists():
-            raise PriorError(f"resume: there is no {checkpoint}; start without --resume.")
-        state = _checked(checkpoint, device, settings)
-        _load_weights(unet, state["unet"], str(checkpoint))
-        optimizer.load_state_dict(state["optimizer"])
-        average.load_state_dict(state["average"])
-        generator.set_state(state["generator"].cpu())
-        pool = state["pool"]
-        curve, start, seconds = state["curve"], state["step"], state["seconds"]
-    average.to(device)
-
-    folder.mkdir(parents=True, exist_ok=True)
-    began, losses = time.monotonic() - seconds, []
-
-    def measure() -> float:
-        average.store(unet.parameters())
-        average.copy_to(unet.parameters())
-        value = evaluate(prior.eval(), settings.size, settings.phantoms)
-        average.restore(unet.parameters())
-        prior.train()
-        return value
-
-    prior.train()
-    if device.type == "cuda":
-        _replay(unet, settings)
-    for step in range(start, settings.steps):
-        elapsed = time.monotonic() - began
-        for group in optimizer.param_groups:
-            group["lr"] = settings.rate(step, elapsed)
-        if not pool:
-            pool = list(phantoms.draw(settings.pool * settings.batch, generator, device).split(settings.batch))
-        image = pool.pop(0)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            loss = epsilon_loss(prior, image, generator, settings.time_power)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
-        optimizer.step()
-        average.step(unet.parameters())
-        losses.append(loss.detach())
-        done = step + 1
-        is_last = settings.left(done, time.monotonic() - began) <= 0
-        held_out = None
-        if done % checkpoint_every == 0 or is_last:
-            held_out = measure()
-            seconds = time.monotonic() - began
-            mean = float(torch.stack(losses[-checkpoint_every:]).mean())
-            curve.append({"step": done, "loss": mean, "held_out_loss": held_out, "seconds": round(seconds, 1)})
-            content = {
-                "unet": unet.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "average": average.state_dict(),
-                "generator": generator.get_state(),
-                "pool": pool,
-                "curve": curve,
-                "step": done,
-                "seconds": seconds,
-                "settings": asdict(settings),
-            }
-            save_tensors(content, checkpoint)
-            _write_record(folder, settings, device, curve)
-        if done % report_every == 0 or held_out is not None:
-            recent = float(torch.stack(losses[-report_every:]).mean())
-            losses = losses[-checkpoint_every:]
-            yield TrainingProgress(done, done if is_last else settings.steps, recent, held_out)
-        if is_last:
-            break
-
-    vars(unet).pop("forward", None)
-    average.copy_to(unet.parameters())
-    prior.eval().save(folder)
-    _write_record(folder, settings, device, curve)
-    checkpoint.unlink(missing_ok=True)
+    return DiffusionPrior(unet, linear_schedule(), config, name=name).to(device)
 
 
 def _replay(unet: Any, settings: TrainingSettings) -> None:
@@ -373,10 +335,3 @@ def _load_weights(unet: Any, weights: dict[str, Any], source: str) -> None:
         unet.load_state_dict(weights)
     except RuntimeError as error:
         raise PriorError(f"{source} holds another network; give the same width and patch size.") from error
-
-
-def _write_record(
-    folder: Path, settings: TrainingSettings, device: torch.device, curve: list[dict[str, float]]
-) -> None:
-    record = {"settings": asdict(settings), "device": device.type, "torch": torch.__version__, "curve": curve}
-    (folder / TRAINING_RECORD).write_text(json.dumps(record, indent=2) + "\n")

@@ -254,7 +254,13 @@ def _diffusion(
     )
 
 
-_classical("direct", "A stack as measured, missing voxels linear along z; back-projection of another operator.", Family.DIRECT, _IMAGES, run="direct")
+_classical(
+    "direct",
+    "A stack as measured, missing voxels linear along z; back-projection of another operator.",
+    Family.DIRECT,
+    _IMAGES,
+    run="direct",
+)
 _classical("fbp", "Filtered back-projection.", Family.DIRECT, ("sinogram",), run="direct")
 _classical(
     "cg",

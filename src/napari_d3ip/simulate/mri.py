@@ -6,34 +6,52 @@ reconstruction there does not invert the model that made its data.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.measurement import KSpace
+from napari_d3ip.measurement.fourier import centred_fft, centred_ifft
+from napari_d3ip.simulate.keywords import from_keywords
 from napari_d3ip.simulate.sampling import sampling_mask
 
 ComplexImages = npt.NDArray[np.complexfloating[Any, Any]]
 
 _FINER = 2
+_PLANE = (-2, -1)
 _COIL_RADIUS = 1.5  # In half widths of the field of view, as the height.
 _COIL_HEIGHT = 0.5
 _PHASE_WAVES = 3
 
 
+class SamplingOptions(TypedDict, total=False):
+    """Which samples are measured; see `simulate_kspace`."""
+
+    acceleration: float
+    pattern: str
+    calibration: int | None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """`SamplingOptions`, complete."""
+
+    acceleration: float = 4.0
+    pattern: str = "uniform"
+    calibration: int | None = None
+
+
 def simulate_kspace(
     volume: npt.NDArray[Any],
     *,
-    acceleration: float = 4.0,
     coils: int = 8,
-    pattern: str = "uniform",
-    calibration: int | None = None,
     phase: float = 1.5,
     noise: float = 0.0,
     seed: int = 0,
+    **sampling: Unpack[SamplingOptions],
 ) -> KSpace:
     """Accelerated Cartesian scan of a volume with a ring of coils.
 
@@ -45,11 +63,11 @@ def simulate_kspace(
     volume : ndarray
         Shape (z, y, x), real or complex.
     acceleration : float
-        How much is left out; for "uniform" the step of the lines outside the centre.
+        How much is left out; for "uniform" the step of the lines outside the centre; default 4.
     coils : int
         Number of coils; the sensitivity of a single one is the same everywhere.
     pattern : {"uniform", "random", "poisson"}
-        Evenly spaced ky lines, random ky lines, or Poisson-disc (ky, kx) samples; the same for all slices.
+        Evenly spaced ky lines (default), random ky lines, or Poisson-disc (ky, kx) samples; the same for all slices.
     calibration : int, optional
         Fully sampled lines in the centre, for "poisson" the side of a fully sampled square; default 8 % of the
         lines, for "poisson" 15 % of the shorter side.
@@ -70,7 +88,10 @@ def simulate_kspace(
     ------
     MeasurementError
         If the volume or a parameter cannot be right.
+    TypeError
+        If there is no such parameter.
     """
+    wanted = from_keywords(Sampling, sampling, "simulate_kspace")
     volume = np.asarray(volume)
     if volume.ndim != 3 or volume.size == 0 or not np.isfinite(volume).all() or not volume.any():
         raise MeasurementError(
@@ -83,7 +104,7 @@ def simulate_kspace(
             "and phase of 0 or more."
         )
     shape = (int(volume.shape[1]), int(volume.shape[2]))
-    mask = sampling_mask(shape, acceleration, pattern, calibration, seed)
+    mask = sampling_mask(shape, wanted.acceleration, wanted.pattern, wanted.calibration, seed)
     generator = np.random.default_rng(seed)
     if not np.iscomplexobj(volume):
         volume = volume * np.exp(1j * phase * _smooth_phase(volume.shape, generator))
@@ -95,10 +116,10 @@ def simulate_kspace(
         real, imaginary = generator.normal(0, deviation, (2, *clean.shape))
         data[index] = np.where(mask, clean + real + 1j * imaginary, 0)
     options = {
-        "acceleration": acceleration,
+        "acceleration": wanted.acceleration,
         "coils": coils,
-        "pattern": pattern,
-        "calibration": calibration,
+        "pattern": wanted.pattern,
+        "calibration": wanted.calibration,
         "phase": phase,
         "noise": noise,
         "seed": seed,
@@ -111,15 +132,10 @@ def _coil_kspace(image: ComplexImages, coils: int, height: float) -> ComplexImag
     # DC of the fine grid is pixel n of 2 n, that of the volume's pixel n // 2 of n.
     central = tuple(slice(n * _FINER // 2 - n // 2, n * _FINER // 2 - n // 2 + n) for n in image.shape)
     k_space = np.zeros([n * _FINER for n in image.shape], np.complex128)
-    k_space[central] = _centred(np.fft.fft2, image)
-    fine = _centred(np.fft.ifft2, k_space)
+    k_space[central] = centred_fft(image, _PLANE)
+    fine = centred_ifft(k_space, _PLANE)
     rows, columns = central
-    return _centred(np.fft.fft2, fine * _coil_maps(coils, height, fine.shape))[:, rows, columns]
-
-
-def _centred(transform: Callable[..., ComplexImages], values: ComplexImages) -> ComplexImages:
-    axes = (-2, -1)
-    return np.fft.fftshift(transform(np.fft.ifftshift(values, axes), norm="ortho"), axes)
+    return centred_fft(fine * _coil_maps(coils, height, fine.shape), _PLANE)[:, rows, columns]
 
 
 def _coil_maps(coils: int, height: float, shape: tuple[int, ...]) -> ComplexImages:

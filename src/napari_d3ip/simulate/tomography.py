@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from scipy import ndimage
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.io.layout.preprocess import line_integrals
 from napari_d3ip.measurement import FloatArray, Sinogram
+from napari_d3ip.simulate.keywords import from_keywords
 
 Array = npt.NDArray[Any]
 
@@ -27,16 +29,30 @@ _SPLINE_ORDER = 3
 _MOST_PHOTONS = 1e15
 
 
+class CountingOptions(TypedDict, total=False):
+    """How photons are counted; see `simulate_sinogram`."""
+
+    photons: float | None
+    optical_depth: float | None
+
+
+@dataclass(frozen=True)
+class Counting:
+    """`CountingOptions`, complete."""
+
+    photons: float | None = None
+    optical_depth: float | None = None
+
+
 def simulate_sinogram(
     volume: npt.NDArray[np.float32],
     *,
     views: int = 60,
     angle_range: float = 180.0,
     noise: float = 0.0,
-    photons: float | None = None,
-    optical_depth: float | None = None,
     projector: str = "joseph",
     seed: int = 0,
+    **counting: Unpack[CountingOptions],
 ) -> Sinogram:
     """Parallel-beam scan of a volume.
 
@@ -71,7 +87,10 @@ def simulate_sinogram(
     ------
     MeasurementError
         If the volume or a parameter cannot be right.
+    TypeError
+        If there is no such parameter.
     """
+    counted = from_keywords(Counting, counting, "simulate_sinogram")
     volume = np.asarray(volume)
     if volume.ndim != 3 or volume.size == 0 or np.iscomplexobj(volume) or not np.isfinite(volume).all():
         raise MeasurementError(
@@ -84,7 +103,7 @@ def simulate_sinogram(
         )
     if projector not in _PROJECTORS:
         raise MeasurementError(f"projector: '{projector}' is not known; use {' or '.join(_PROJECTORS)}.")
-    if optical_depth is not None and photons is None:
+    if counted.optical_depth is not None and counted.photons is None:
         raise MeasurementError("optical_depth: it matters only while photons are counted; give photons, too.")
     height, width = volume.shape[1:]
     detectors = math.ceil(math.hypot(height, width))
@@ -95,13 +114,13 @@ def simulate_sinogram(
     data = integrals.reshape(len(volume), views, detectors, _FINER).mean(axis=-1)
     generator = np.random.default_rng(seed)
     deviation = noise * float(np.abs(data).mean())
-    if photons is not None:
-        data = count_photons(data, photons, generator, optical_depth)
+    if counted.photons is not None:
+        data = count_photons(data, counted.photons, generator, counted.optical_depth)
     if noise > 0:
         data = data + generator.normal(0, deviation, data.shape).astype(np.float32)
     options = {"views": views, "angle_range": angle_range, "noise": noise, "projector": projector, "seed": seed}
-    if photons is not None:
-        options |= {"photons": photons, "optical_depth": optical_depth}
+    if counted.photons is not None:
+        options |= {"photons": counted.photons, "optical_depth": counted.optical_depth}
     return Sinogram(
         data,
         angles=angles,

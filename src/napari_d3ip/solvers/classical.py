@@ -16,7 +16,7 @@ from torch import Tensor
 
 from napari_d3ip.measurement.directions import Directions
 from napari_d3ip.operators.base import Check, LinearOperator, no_check
-from napari_d3ip.solvers.total_variation import Duals, Regulariser, solve
+from napari_d3ip.solvers.total_variation import Duals, Iterations, Regulariser, solve
 
 # Gradient, relative to the first one, below which single precision knows nothing more.
 _ROUNDING = 1e-6
@@ -144,8 +144,7 @@ def total_variation_reconstruction(
             measured,
             x,
             regulariser,
-            admm_steps=1,
-            cg_steps=cg_steps,
+            Iterations(1, cg_steps),
             duals=duals,
             check=check,
         )

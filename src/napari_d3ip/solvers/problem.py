@@ -13,7 +13,7 @@ from torch import Tensor
 
 from napari_d3ip.operators.base import LinearOperator, Masked
 from napari_d3ip.settings import RunSettings
-from napari_d3ip.solvers.total_variation import Duals, Regulariser, solve
+from napari_d3ip.solvers.total_variation import Duals, Iterations, Regulariser, solve
 
 # Conjugate gradients inside an iteration of total variation.
 _TV_CG = 3
@@ -177,9 +177,9 @@ class Problem:
     def nearest(self, volume: Tensor, weight: float, cg_steps: int) -> Tensor:
         """``argmin_x |A x - y|^2 + weight |x - volume|^2`` slice by slice; at 0 what fits y and is nearest."""
         plain = Regulariser(weight=0.0, nonnegative=False, proximal_weight=weight)
-        return solve(
-            self.fitted, self.measured * self.used, volume, plain, admm_steps=1, cg_steps=cg_steps, check=self.check
-        )[0]
+        return solve(self.fitted, self.measured * self.used, volume, plain, Iterations(1, cg_steps), check=self.check)[
+            0
+        ]
 
     def total_variation(
         self, start: Tensor, iterations: int, regulariser: Regulariser | None = None
@@ -197,8 +197,7 @@ class Problem:
             self.measured * self.used,
             start,
             regulariser,
-            admm_steps=iterations,
-            cg_steps=_TV_CG,
+            Iterations(iterations, _TV_CG),
             check=self.check,
         )
 
@@ -211,8 +210,7 @@ class Problem:
             self.measured * self.used,
             volume,
             self.regulariser,
-            admm_steps=admm_steps,
-            cg_steps=cg_steps,
+            Iterations(admm_steps, cg_steps),
             duals=duals,
             check=self.check,
         )

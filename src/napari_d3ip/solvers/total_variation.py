@@ -9,7 +9,7 @@ classical reconstruction, with few it is the data consistency of DiffusionMBIR (
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -120,22 +120,28 @@ class Duals:
         return regulariser.axes == (0, 1, 2) and len(self.terms) == len(regulariser.terms())
 
 
+class Iterations(NamedTuple):
+    """Numbers of outer iterations, of ADMM, and of inner ones, of conjugate gradients."""
+
+    admm: int
+    cg: int
+
+
 def solve(
     operator: LinearOperator,
     measured: Tensor,
     start: Tensor,
     regulariser: Regulariser,
+    iterations: Iterations,
     *,
-    admm_steps: int,
-    cg_steps: int,
     duals: Duals | None = None,
     check: Check = no_check,
 ) -> tuple[Tensor, Duals | None]:
     """A few iterations of regularised data consistency from ``start``.
 
     Without total variation and constraint this is plain conjugate gradients on the normal equations, slice by slice
-    (``cg_steps`` of them). Otherwise ADMM (Boyd et al. 2011, section 6.4.1) with ``cg_steps`` conjugate gradients
-    inside.
+    (``iterations.cg`` of them). Otherwise ADMM (Boyd et al. 2011, section 6.4.1) with ``iterations.cg`` conjugate
+    gradients inside.
 
     Parameters
     ----------
@@ -147,8 +153,8 @@ def solve(
         First guess x0, shape (z, y, x).
     regulariser : Regulariser
         Terms beside the data.
-    admm_steps, cg_steps : int
-        Outer and inner iterations.
+    iterations : Iterations
+        How many.
     duals : Duals, optional
         State of the call before.
     check : callable
@@ -179,15 +185,15 @@ def solve(
 
     back_projected = apart(operator.transpose(measured) + gamma * start)
     if not terms:
-        return conjugate_gradient(gram, back_projected, apart(start), cg_steps, check=check).flatten(0, 1), None
+        return conjugate_gradient(gram, back_projected, apart(start), iterations.cg, check=check).flatten(0, 1), None
     if duals is None:
         duals = Duals(tuple(term.start(apart(start)) for term in terms), start.new_zeros(()))
     states = duals.terms
     x = apart(start + duals.clipped)
-    for _ in range(admm_steps):
+    for _ in range(iterations.admm):
         steps = [term.step(x, state) for term, state in zip(terms, states, strict=True)]
         rhs, states = sum((part for part, _ in steps), back_projected), tuple(state for _, state in steps)
-        x = conjugate_gradient(gram, rhs, x, cg_steps, check=check)
+        x = conjugate_gradient(gram, rhs, x, iterations.cg, check=check)
     unclipped = x.flatten(0, 1)
     volume = unclipped.clamp(min=0) if regulariser.nonnegative else unclipped
     kept = tuple(tuple(part.detach() for part in state) for state in states)

@@ -46,6 +46,27 @@ SEEDS = 4
 MOST_SEEDS = 64
 NO_PHASE = "The file of this result has no phase, so its residual cannot be computed; Save volume… keeps the phase."
 
+# Text and tooltip of each button.
+_BUTTONS = {
+    "run_again": ("Run again", "Put these settings into the form above, and run."),
+    "save_volume": ("Save volume…", "With voxel size, settings and metrics; opened again, it is this result."),
+    "save_settings": ("Save settings…", "As JSON, for napari-d3ip reconstruct --settings."),
+    "copy_python": ("Copy Python", "A script that gives this result, to the clipboard."),
+    "copy_command": ("Copy command", "The command line that gives this result, to the clipboard."),
+    "save_adapter": (
+        "Save adapter…",
+        "The adapted weights as a PEFT folder, for the next scan of this kind to start from.",
+    ),
+    "residual": (
+        "Residual",
+        "Add what the volume fails to explain of the scan, in units of the noise: only noise should be left.",
+    ),
+    "uncertainty": (
+        "Uncertainty",
+        "Add mean and standard deviation over several seeds: the spread of the sampler, not the whole error.",
+    ),
+}
+
 
 class ResultPanel(QWidget):
     """Buttons for the result layer that was selected last; hidden while there is none.
@@ -84,53 +105,17 @@ class ResultPanel(QWidget):
         self._comparison = Comparison(viewer)
         self._progress = QProgressBar(objectName="work_progress")
         self._stop = _button("stop_work", "Cancel", "Stop what is computed for this result.", self._runner.cancel)
-        self._buttons = {
-            "run_again": _button(
-                "run_again", "Run again", "Put these settings into the form above, and run.", self.run_again
-            ),
-            "save_volume": _button(
-                "save_volume",
-                "Save volume…",
-                "With voxel size, settings and metrics; opened again, it is this result.",
-                self.save_volume,
-            ),
-            "save_settings": _button(
-                "save_settings",
-                "Save settings…",
-                "As JSON, for napari-d3ip reconstruct --settings.",
-                self._with_result(partial(save_settings, parent=self)),
-            ),
-            "copy_python": _button(
-                "copy_python",
-                "Copy Python",
-                "A script that gives this result, to the clipboard.",
-                self._with_result(copy_as_python),
-            ),
-            "copy_command": _button(
-                "copy_command",
-                "Copy command",
-                "The command line that gives this result, to the clipboard.",
-                self._with_result(copy_as_command),
-            ),
-            "save_adapter": _button(
-                "save_adapter",
-                "Save adapter…",
-                "The adapted weights as a PEFT folder, for the next scan of this kind to start from.",
-                self.save_adapter,
-            ),
-            "residual": _button(
-                "residual",
-                "Residual",
-                "Add what the volume fails to explain of the scan, in units of the noise: only noise should be left.",
-                self.add_residual,
-            ),
-            "uncertainty": _button(
-                "uncertainty",
-                "Uncertainty",
-                "Add mean and standard deviation over several seeds: the spread of the sampler, not the whole error.",
-                self.add_uncertainty,
-            ),
+        acts = {
+            "run_again": self.run_again,
+            "save_volume": self.save_volume,
+            "save_settings": self._with_result(partial(save_settings, parent=self)),
+            "copy_python": self._with_result(copy_as_python),
+            "copy_command": self._with_result(copy_as_command),
+            "save_adapter": self.save_adapter,
+            "residual": self.add_residual,
+            "uncertainty": self.add_uncertainty,
         }
+        self._buttons = {name: _button(name, *_BUTTONS[name], act) for name, act in acts.items()}
         self._arrange()
         self._connect()
 

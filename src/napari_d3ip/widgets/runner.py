@@ -17,6 +17,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.reconstruction import Cancelled, Control, Step, iter_reconstruct
+from napari_d3ip.reconstruction.mapping import mapped
 from napari_d3ip.settings import Settings
 from napari_d3ip.widgets.preferences import preferences
 
@@ -163,14 +164,14 @@ def _thinned(steps: list[Step]) -> list[Step]:
 
 def _with_few_previews(steps: Steps) -> Steps:
     shown = float("-inf")
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            return end.value
-        if step.preview is not None:
-            if time.monotonic() - shown < PREVIEW_INTERVAL:
-                step = replace(step, preview=None)
-            else:
-                shown = time.monotonic()
-        yield step
+
+    def thinned(step: Step) -> Step:
+        nonlocal shown
+        if step.preview is None:
+            return step
+        if time.monotonic() - shown < PREVIEW_INTERVAL:
+            return replace(step, preview=None)
+        shown = time.monotonic()
+        return step
+
+    return mapped(steps, thinned)

@@ -45,6 +45,11 @@ def share_contrast(layers: LayerList, new: Image, look: Mapping[str, Any] | None
         if "contrast_limits" not in look:
             new.metadata[KEY][_AUTOMATIC] = tuple(new.contrast_limits)
         return
+    _follow_others(layers, new, others)
+
+
+def _follow_others(layers: LayerList, new: Image, others: list[Image]) -> None:
+    """Show ``new`` as the last of the other volumes, and link it to those that this one is linked to."""
     last, limits = others[-1], tuple(new.contrast_limits)
     for name in SHARED:
         setattr(new, name, getattr(last, name))

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.reconstruction import Control, Reconstruction, Step, iter_reconstruct
+from napari_d3ip.reconstruction.mapping import mapped
 from napari_d3ip.settings import Settings
 
 _PARTS = 100
@@ -42,20 +44,19 @@ def reconstruct_each(
     results: list[Reconstruction] = []
     for settings in runs:
         steps = iter_reconstruct(measurement, settings, control=control)
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as end:
-                results.append(end.value)
-                break
-            yield replace(
-                step,
-                index=round(_PARTS * (len(results) + step.index / step.total)),
-                total=_PARTS * len(runs),
-                phase=f"{settings.method}, method {len(results) + 1} of {len(runs)}",
-                eta_seconds=None,
-                preview=None,
-            )
+        results.append((yield from mapped(steps, partial(_counted, settings.method, len(results), len(runs)))))
         if control.kept:
             break
     return results
+
+
+def _counted(method: str, done: int, total: int, step: Step) -> Step:
+    """Return a step of a method, counted over all of them."""
+    return replace(
+        step,
+        index=round(_PARTS * (done + step.index / step.total)),
+        total=_PARTS * total,
+        phase=f"{method}, method {done + 1} of {total}",
+        eta_seconds=None,
+        preview=None,
+    )

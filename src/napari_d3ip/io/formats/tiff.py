@@ -23,7 +23,8 @@ from napari_d3ip.io.arrays.tiff import (
     suffixes,
 )
 from napari_d3ip.io.guard import listed
-from napari_d3ip.io.layout.sinogram import RawScan, list_of_angles
+from napari_d3ip.io.layout.angles import list_of_angles
+from napari_d3ip.io.layout.sinogram import RawScan
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
 from napari_d3ip.measurement import Sinogram

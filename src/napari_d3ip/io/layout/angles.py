@@ -13,15 +13,18 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from napari_d3ip.errors import FileError
+from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.files import is_regular, read_text
 from napari_d3ip.io.arrays.numpy_files import stored
-from napari_d3ip.io.options import AngleUnit
+from napari_d3ip.io.options import AngleUnit, ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
 from napari_d3ip.io.units import angle_unit
 from napari_d3ip.measurement.directions import covered
 
 AngleArray = npt.NDArray[np.float64]
+
+# Values as stated, their unit if it is, where they come from in full, and in short.
+FoundAngles = tuple[Any, AngleUnit | None, str, str]
 
 # Files written for nothing else; a plain .txt or .csv beside a scan may be a log and counts only if it is numbers.
 _SIDECARS = (".angles.txt", "_angles.txt", "_angles.npy", ".tlt", ".rawtlt")
@@ -151,6 +154,61 @@ def are_missing(values: npt.ArrayLike) -> bool:
     angles = np.asarray(values)
     # Less than an encoder's noise is no movement.
     return angles.dtype.kind in "fiu" and angles.size > 1 and bool(np.ptp(angles.astype(np.float64)) <= _STANDSTILL)
+
+
+def list_of_angles(path: Path, options: ReadOptions) -> npt.NDArray[np.float64] | None:
+    """Return the angles (degrees) that are given or lie beside a scan, or None if there are none.
+
+    Raises
+    ------
+    LayoutQuestion
+        If their unit remains open.
+    MeasurementError
+        If they are all the same.
+    """
+    if isinstance(options.angles, str):
+        return None  # Two ends, which say nothing of the order.
+    found = given_angles(path.name, options) or angles_beside(path)
+    return None if found is None else settle_unit(found, options)[0]
+
+
+def settle_unit(found: FoundAngles, options: ReadOptions) -> tuple[npt.NDArray[np.float64], AngleUnit | None]:
+    """Return the angles in degrees, and their unit as given or stated."""
+    values, unit, _, source = found
+    unit = options.angle_unit or unit
+    return in_degrees(values, unit, source), unit
+
+
+def given_angles(name: str, options: ReadOptions) -> FoundAngles | None:
+    """Return the angles of the options for a file of this name, or None if there are none.
+
+    Raises
+    ------
+    MeasurementError
+        If they are all the same.
+    """
+    values: Any = options.angles
+    if values is None:
+        return None
+    found: FoundAngles = (values, None, "the angles option", "the angles option")
+    if isinstance(options.angles, Path):
+        values, unit = read_angles(options.angles)
+        found = (values, unit, str(options.angles), options.angles.name)
+    if are_missing(values):
+        raise MeasurementError(
+            f"angles: all {len(values)} values of {found[-1]} for {name} are {values[0]:g}, but a scan turns; give "
+            "one angle per projection."
+        )
+    return found
+
+
+def angles_beside(path: Path) -> FoundAngles | None:
+    """Return the angles in a file beside a scan, or None; one and the same for all projections says nothing."""
+    sidecar = find_sidecar(path)
+    if sidecar is None or are_missing(sidecar[1]):
+        return None
+    file, values, unit = sidecar
+    return values, unit, str(file), file.name
 
 
 def _could_be_radians(angles: AngleArray) -> bool:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.measurement import BoolArray, ComplexArray
+from napari_d3ip.measurement.fourier import centred_fft, centred_ifft
 
 _SPATIAL = "zyx"
 
@@ -107,14 +108,12 @@ def mean(data: npt.NDArray[np.complex64], mask: BoolArray) -> tuple[Grid, npt.ND
 
 def inverse_fft(data: ComplexArray, axis: int) -> ComplexArray:
     """From k-space to the image along one axis."""
-    shifted = np.fft.ifft(np.fft.ifftshift(data, axes=axis), axis=axis, norm="ortho")
-    return np.fft.fftshift(shifted, axes=axis).astype(np.complex64, copy=False)
+    return centred_ifft(data, (axis,)).astype(np.complex64, copy=False)
 
 
 def fft(image: ComplexArray, axis: int) -> ComplexArray:
     """From the image to k-space along one axis."""
-    shifted = np.fft.fft(np.fft.ifftshift(image, axes=axis), axis=axis, norm="ortho")
-    return np.fft.fftshift(shifted, axes=axis).astype(np.complex64, copy=False)
+    return centred_fft(image, (axis,)).astype(np.complex64, copy=False)
 
 
 def _middle(image: ComplexArray, axis: int, size: int) -> ComplexArray:

@@ -26,8 +26,6 @@ from napari_d3ip.io.question import LayoutQuestion
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.measurement.arrays import frozen
 
-# Values as stated, their unit if it is, where they come from in full, and in short.
-FoundAngles = tuple[Any, AngleUnit | None, str, str]
 # Median of transmissions that are none; noise and scatter stay below.
 _BRIGHTER_THAN_THE_BEAM = 2.0
 _EXPLAINED = {"a": "angle", "z": "slice", "d": "detector"}
@@ -181,28 +179,14 @@ def _spread_angles(scan: RawScan, options: ReadOptions) -> ReadOptions:
     return options.model_copy(update={"angles": angle_ranges.spread(options.angles, views)})
 
 
-def list_of_angles(path: Path, options: ReadOptions) -> npt.NDArray[np.float64] | None:
-    """Return the angles (degrees) that are given or lie beside a scan, or None if there are none.
-
-    Raises
-    ------
-    LayoutQuestion
-        If their unit remains open.
-    MeasurementError
-        If they are all the same.
-    """
-    if isinstance(options.angles, str):
-        return None  # Two ends, which say nothing of the order.
-    found = _given_angles(path.name, options) or _angles_beside(path)
-    return None if found is None else _in_degrees(found, options)[0]
-
-
 def _settle_angles(scan: RawScan, options: ReadOptions) -> tuple[npt.NDArray[np.float64], str]:
     """Degrees, and where they come from: the option, the file, a file beside it."""
-    stated: FoundAngles | None = None
+    stated: angle_files.FoundAngles | None = None
     if scan.angles is not None and not angle_files.are_missing(scan.angles):
         stated = scan.angles, scan.angle_unit, scan.angles_from, scan.name
-    found = _given_angles(scan.name, options) or stated or (None if scan.in_memory else _angles_beside(scan.path))
+    found = angle_files.given_angles(scan.name, options) or stated
+    if found is None and not scan.in_memory:
+        found = angle_files.angles_beside(scan.path)
     if found is None:
         what = "holds no projection angles"
         if scan.angles is not None:
@@ -212,41 +196,8 @@ def _settle_angles(scan: RawScan, options: ReadOptions) -> tuple[npt.NDArray[np.
             needs="angles",
             shape=scan.data.shape,
         )
-    degrees, unit = _in_degrees(found, options)
+    degrees, unit = angle_files.settle_unit(found, options)
     return degrees, f"{found[2]}, {unit or 'no unit stated, taken as degree'}"
-
-
-def _in_degrees(found: FoundAngles, options: ReadOptions) -> tuple[npt.NDArray[np.float64], AngleUnit | None]:
-    """Degrees, and the unit as given or stated."""
-    values, unit, _, source = found
-    unit = options.angle_unit or unit
-    return angle_files.in_degrees(values, unit, source), unit
-
-
-def _given_angles(name: str, options: ReadOptions) -> FoundAngles | None:
-    """Angles of the options for a file of this name."""
-    values: Any = options.angles
-    if values is None:
-        return None
-    found: FoundAngles = (values, None, "the angles option", "the angles option")
-    if isinstance(options.angles, Path):
-        values, unit = angle_files.read_angles(options.angles)
-        found = (values, unit, str(options.angles), options.angles.name)
-    if angle_files.are_missing(values):
-        raise MeasurementError(
-            f"angles: all {len(values)} values of {found[-1]} for {name} are {values[0]:g}, but a scan turns; give "
-            "one angle per projection."
-        )
-    return found
-
-
-def _angles_beside(path: Path) -> FoundAngles | None:
-    """Angles in a file beside a scan; one and the same for all projections says nothing."""
-    sidecar = angle_files.find_sidecar(path)
-    if sidecar is None or angle_files.are_missing(sidecar[1]):
-        return None
-    beside, values, unit = sidecar
-    return values, unit, str(beside), beside.name
 
 
 def _settle_axes(scan: RawScan, options: ReadOptions, views: int) -> tuple[str, str]:

@@ -1,0 +1,105 @@
+"""Settings of the training of a prior."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from napari_d3ip.errors import SettingsError
+from napari_d3ip.prior.network import NORM_GROUPS
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Everything that decides the weights.
+
+    Parameters
+    ----------
+    steps : int
+        Optimizer steps in all.
+    batch : int
+        Phantoms a step.
+    size : int
+        Height and width of the training images in pixels.
+    width : int
+        Channels of the first level.
+    patch_size : int
+        Space-to-depth factor.
+    learning_rate : float
+        Peak rate of Adam: warm-up, constant, then a linear decay over the last ``decay`` of the steps (so that a
+        run can be resumed with another ``steps``).
+    warmup : int
+        Warm-up steps.
+    decay : float
+        Fraction of the steps with decaying rate.
+    ema : float
+        Decay of the moving average of the weights, which is what is saved.
+    seed : int
+        Seed of weights, phantoms and noise.
+    channels : int
+        1: real images; 2: real and imaginary parts of complex ones.
+    phantoms : str
+        ``"ellipses"`` or ``"mixed"``, see `napari_d3ip.prior.phantoms`.
+    pool : int
+        Phantoms are drawn for so many steps at once: on a GPU launching the many small operations of a drawing takes
+        longer than they do. Changes which phantoms are drawn.
+    minutes : float, optional
+        End after so long, if ``steps`` are not done by then; the decay of the rate, too.
+    time_power : float
+        Times are drawn as ``T u**time_power`` with u uniform: 1 is the usual uniform draw, larger ones visit small
+        times, where most of the loss is and where sampling from a first reconstruction happens, more often.
+
+    Raises
+    ------
+    SettingsError
+        If the network cannot be built of them, or they are not positive.
+    """
+
+    steps: int = 9000
+    batch: int = 16
+    size: int = 64
+    width: int = 48
+    patch_size: int = 2
+    learning_rate: float = 4e-4
+    warmup: int = 200
+    decay: float = 0.35
+    ema: float = 0.999
+    seed: int = 0
+    channels: int = 1
+    phantoms: str = "ellipses"
+    pool: int = 1
+    minutes: float | None = None
+    time_power: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "size", "width", "patch_size", "warmup", "pool"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name}: {getattr(self, name)} is not possible; give 1 or more.")
+        if self.channels not in (1, 2):
+            raise SettingsError(f"channels: {self.channels} are not possible; give 1, or 2 for complex images.")
+        if not (0 <= self.ema < 1 and 0 <= self.decay <= 1):
+            raise SettingsError(f"ema, decay: {self.ema} and {self.decay} are fractions; give 0 to 1.")
+        if not 0 < self.time_power < math.inf:
+            raise SettingsError(f"time_power: {self.time_power} must be positive and finite.")
+        if self.width % NORM_GROUPS:
+            raise SettingsError(f"width: {self.width} channels do not make groups of {NORM_GROUPS}; give a multiple.")
+        if self.size % (4 * self.patch_size):
+            raise SettingsError(
+                f"size: {self.size} pixels cannot be halved as often as the network does; give a multiple of "
+                f"{4 * self.patch_size}."
+            )
+        if not 0 < self.learning_rate < math.inf:
+            raise SettingsError(f"learning_rate: {self.learning_rate} must be positive and finite.")
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise SettingsError(f"minutes: {self.minutes} must be positive and finite.")
+
+    def left(self, step: int, seconds: float) -> float:
+        """Fraction of the training that is left."""
+        of_time = 1.0 if self.minutes is None else 1 - seconds / (60 * self.minutes)
+        return min((self.steps - step) / self.steps, of_time)
+
+    def rate(self, step: int, seconds: float = 0.0) -> float:
+        """Learning rate at ``step``, ``seconds`` after the start."""
+        rising = (step + 1) / self.warmup
+        falling = self.left(step, seconds) / max(1 / self.steps, self.decay)
+        return self.learning_rate * min(1.0, rising, falling)

@@ -32,7 +32,7 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 _WITHOUT_SIDEBAR = (
     *("index", "install", "examples/index", "method"),
-    *("architecture", "results", "studies", "experiments"),
+    *("architecture", "glossary", "results", "studies"),
 )
 html_sidebars = {page: [] for page in _WITHOUT_SIDEBAR}
 html_theme_options = {

@@ -1,12 +1,14 @@
 """Make the tables of docs/results.md: ``python scripts/make_results.py [PART ...] -o FOLDER``.
 
-Each part (quality, adaptation, slicewise, tilts) writes FOLDER/PART.json and prints a Markdown table. ``quality``
+Each part (quality, adaptation, slicewise, tilts) writes FOLDER/PART.json, prints a Markdown table, and writes what the
+page shows of it as FOLDER/PART.csv, for docs/research/tables (then ``python scripts/make_tables.py``). ``quality``
 wants the evaluation scans of ``scripts/make_evaluation_data.py`` in ``--data``; the others use the bundled samples.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import statistics
@@ -24,11 +26,13 @@ import numpy as np
 import torch
 
 import napari_d3ip as d3
-from napari_d3ip.adaptation.adapt import adapt
+from napari_d3ip.adaptation.adapt import Adaptation
 from napari_d3ip.adaptation.adapter import Adapter
+from napari_d3ip.adaptation.losses import Iterate
 from napari_d3ip.adaptation.splitting import draw_splits
 from napari_d3ip.measurement import Sinogram
-from napari_d3ip.methods.d3ip import follow
+from napari_d3ip.methods.d3ip import _sample_splits
+from napari_d3ip.methods.run import DiffusionRun
 from napari_d3ip.methods.sampling import initial_state
 from napari_d3ip.operators.beams import Beam
 from napari_d3ip.operators.projector import projector
@@ -37,6 +41,7 @@ from napari_d3ip.preparation.noise import estimate_noise
 from napari_d3ip.prior.loading import load_prior
 from napari_d3ip.reconstruction.resolve import resolve
 from napari_d3ip.samples import load_reference, load_sample
+from napari_d3ip.solvers.problem import Weights
 
 _METHODS: dict[str, dict[str, Any]] = {
     "fbp": {"method": "fbp"},
@@ -167,6 +172,9 @@ def tilts(keep: Sequence[int]) -> list[dict[str, Any]]:
                 f"| {row['tilts']} | {label} | {row['fitted']:.3f} | {row['left_out']:.3f} | {row['seconds']:.0f} |",
                 flush=True,
             )
+    for row in rows:
+        last = next(other for other in rows if other["tilts"] == row["tilts"] and other["row"] == "d3ip")
+        row["better_slices"] = int(np.sum(np.less(last["slices"], row["slices"])))
     return rows
 
 
@@ -214,18 +222,20 @@ def one_round(count: int, size: int, rounds: int) -> dict[str, Any]:
     problem = replace(
         problem,
         regulariser=replace(problem.regulariser, weight=3e-4, proximal_weight=0.01),
-        settings=settings.updated(tv_weight=3e-4),
+        weights=Weights(tv=3e-4, proximal=0.01),
     )
-    prior = load_prior("phantom")
-    adapter = Adapter.of(prior, settings)
+    prior, t = load_prior("phantom"), settings.sampling.start_t
     state = initial_state(problem, prior, torch.zeros(scan.volume_shape))
-    splits, t = draw_splits(problem, state.generator), settings.start_t or 20
+    state.splits, state.index = draw_splits(problem, state.adaptation_generator), 1
+    run = DiffusionRun(problem, direct=lambda: state.first, prior=prior, state=state)
+    adapter = Adapter.create(prior, settings)
+    phi = Adaptation(prior, adapter, settings.adaptation, state.adaptation_generator, state.splits)
     seconds, peaks = [], []
     for _ in range(rounds):
         Path("/proc/self/clear_refs").write_text("5")  # Resets the peak (Linux).
         before, began = _memory("VmRSS"), time.process_time()
-        follow(splits, prior, adapter, t, t - 1, state.generator)
-        adapt(problem, prior, adapter, state.x_t, state.volume, t, state.generator, splits)
+        _sample_splits(run, phi, t - 1)
+        phi.round(Iterate(problem, state.x_t, state.volume, t))
         seconds.append(time.process_time() - began)
         peaks.append(_memory("VmHWM") - before)
     return {"slices": count, "seconds": statistics.median(seconds[1:]), "megabytes": max(peaks[1:]) / 1024}
@@ -234,6 +244,32 @@ def one_round(count: int, size: int, rounds: int) -> dict[str, Any]:
 def _memory(key: str) -> int:
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
     return int(line.split()[1])
+
+
+_COLUMNS: dict[str, dict[str, str]] = {
+    "quality": {
+        "row": "",
+        "psnr": ".2f",
+        "ssim": ".3f",
+        "residual": ".3f",
+        "held_out_residual": ".3f",
+        "seconds": ".0f",
+    },
+    "adaptation": {"slices": "", "seconds": ".2f", "megabytes": ".0f"},
+    "slicewise": {"row": "", "psnr": ".3f", "adapt_seconds": ".1f", "sample_seconds": ".1f"},
+    "tilts": {"tilts": "", "row": "", "fitted": ".3f", "left_out": ".3f", "better_slices": ""},
+}
+
+
+def write_table(path: Path, part: str, rows: list[dict[str, Any]]) -> None:
+    """Write the columns that the page shows of a part's rows, rounded as there; nothing where there is no value."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerow(_COLUMNS[part])
+        for row in rows:
+            lines.writerow(
+                "" if row[name] is None else format(row[name], form) for name, form in _COLUMNS[part].items()
+            )
 
 
 def main() -> None:
@@ -261,6 +297,7 @@ def main() -> None:
     for part in arguments.parts:
         rows = parts[part]()
         (arguments.out / f"{part}.json").write_text(json.dumps(rows, indent=2) + "\n")
+        write_table(arguments.out / f"{part}.csv", part, rows)
 
 
 if __name__ == "__main__":

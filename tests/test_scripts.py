@@ -149,3 +149,37 @@ def test_table_names_what_it_counts(script: Callable[[str], ModuleType], found: 
     table = script("count_code").as_markdown(found)
     assert "| import circles of rooms | 1 | east, west |" in table
     assert "| functions with 8 or more arguments | 1 | west/up.py:wide (8) |" in table
+
+
+def test_tables_of_the_results_are_their_numbers(script: Callable[[str], ModuleType]) -> None:
+    """The page shows what docs/research/tables holds; every file of numbers there is a table of the page."""
+    tables = script("make_tables")
+    page = (tables.DOCS / "results.md").read_text(encoding="utf-8")
+    folder = tables.DOCS / "research" / "tables"
+    assert tables.filled_in(page, folder) == page
+    assert {f"<!-- table: {path.stem} -->" in page for path in folder.glob("*.csv")} == {True}
+
+
+def test_tables_are_pivoted_with_the_best_in_bold(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    """A line a cell becomes a row a method; PSNR and SSIM are each bold where they are the highest of a column."""
+    lines = [
+        "row,column,value,deviation,ssim",
+        "tv,chest,37.72,,0.962",
+        "tv,seconds,8,,",
+        "d3ip,chest,38.53,0.03,0.962",
+    ]
+    (tmp_path / "made.csv").write_text("\n".join(lines), encoding="utf-8")
+    head = "<!-- table: made -->\n| method | chest | seconds |\n|---|---|---|\n"
+    expected = "| tv | 37.72 / **0.962** | 8 |\n| d3ip | **38.53 ± 0.03 / 0.962** | |\n"
+    assert script("make_tables").filled_in(f"{head}| old | 1 | 2 |\n\nText.", tmp_path) == f"{head}{expected}\nText."
+
+
+def test_rows_of_a_measurement_become_a_table(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    """Its columns are those of the file that the page is made of, rounded; what is not measured is empty."""
+    results = script("make_results")
+    row = {"row": "fbp", "psnr": 27.136, "ssim": 0.5421, "residual": 4.5972, "held_out_residual": None, "seconds": 0.2}
+    results.write_table(tmp_path / "quality.csv", "quality", [row])
+    header, line = (tmp_path / "quality.csv").read_text(encoding="utf-8").splitlines()
+    tables = results.Path(results.__file__).parents[1] / "docs" / "research" / "tables"
+    assert header == (tables / "chest.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert line == "fbp,27.14,0.542,4.597,,0"

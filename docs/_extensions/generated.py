@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -112,11 +113,43 @@ def _named(sets: dict[str, dict[str, Any]]) -> Iterator[str]:
 
 def command_line() -> Iterator[str]:
     """Help of all commands, by typer, a heading level down."""
-    call = [sys.executable, "-m", "typer", "napari_d3ip.cli", "utils", "docs", "--name", "napari-d3ip"]
+    call = [sys.executable, "-m", "typer", "napari_d3ip.cli.main", "utils", "docs", "--name", "napari-d3ip"]
     text = subprocess.run(call, check=True, capture_output=True, encoding="utf-8").stdout
     text = re.sub(r"\*\*Commands\*\*:.*?(?=\n#|\Z)", "", text, flags=re.DOTALL)  # They are headings below.
     _, *sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
     yield from sections
+
+
+_RECORDS = Path(__file__).parents[1] / "research"
+_RECORD = re.compile(
+    r"---\nstatus: (?P<status>kept|rejected|open)\ndate: (?P<date>[\d-]{10})\nrevision: (?P<revision>.+)\n---\n"
+    r"# (?P<title>.+)\n\n\*\*Question\.\*\* (?P<question>(?:.+\n)+)\n\*\*Decision\.\*\* (?P<decision>(?:.+\n)+)"
+)
+
+
+def read_record(path: Path) -> dict[str, str]:
+    """Return status, date, revision, title, question and decision of a decision record.
+
+    Raises
+    ------
+    ExtensionError
+        If the page does not begin as a record does.
+    """
+    found = _RECORD.match(path.read_text(encoding="utf-8"))
+    if found is None:
+        raise ExtensionError(f"{path.name}: a record begins with status, date, revision, title, question, decision.")
+    return {name: " ".join(text.split()) for name, text in found.groupdict().items()}
+
+
+def records() -> Iterator[str]:
+    """Table of the decision records in docs/research, a row a page."""
+    yield "| record | status | date | question |"
+    yield "|---|---|---|---|"
+    for path in sorted(_RECORDS.glob("*.md")):
+        if path.stem != "index":
+            fields = read_record(path)
+            link = f"[{fields['title']}]({path.name})"
+            yield f"| {link} | {fields['status']} | {fields['date']} | {fields['question']} |"
 
 
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
@@ -126,11 +159,16 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "tasks": tasks,
     "reading options": reading_options,
     "command line": command_line,
+    "records": records,
 }
 
 
 def _fill_in(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = re.sub(r"<!-- generated: (.+?) -->", lambda found: "\n".join(PARTS[found[1]]()), source[0])
+    if page.startswith("research/") and page != "research/index":
+        fields = read_record(_RECORDS.parent / f"{page}.md")
+        line = f"*{fields['status'].capitalize()}, {fields['date']}, revision {fields['revision']}.*"
+        source[0] = re.sub(r"^(# .+)$", rf"\1\n\n{line}", source[0], count=1, flags=re.MULTILINE)
 
 
 def _check_names(app: Sphinx, env: Any) -> None:

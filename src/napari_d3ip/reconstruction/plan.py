@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from napari_d3ip.methods.untrained import LOOKS
 from napari_d3ip.settings import (
     DIFFUSION_METHODS,
     DIRECT_METHODS,
@@ -17,6 +16,8 @@ from napari_d3ip.settings import (
 def plan(settings: Settings, slices: int, groups: int = 0) -> list[str]:
     """Phases of a run in order, for progress and ETA; with the number of ``groups`` of slices once it is known."""
     if settings.method in UNTRAINED_METHODS:
+        from napari_d3ip.methods.untrained import LOOKS  # Loads torch.
+
         return ["iteration"] * LOOKS
     if settings.method not in DIFFUSION_METHODS:
         return ["iteration"] * (1 if settings.method in DIRECT_METHODS else settings.iterations or 1)

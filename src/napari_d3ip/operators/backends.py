@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_d3ip.measurement import KSpace, Measurement, Sinogram
-from napari_d3ip.settings import (
-    Backend,
-)
+from napari_d3ip.settings import Backend, Settings
 
 # Entries of a Joseph matrix per ray and crossed pixel.
 _ENTRIES = 2
@@ -17,6 +15,10 @@ _BYTES_PER_ENTRY = 2 * 8
 LARGEST_MATRIX = 2.5e9
 """Maximum estimated bytes of a stored matrix and its transpose; the estimate assumes that every ray crosses the whole
 slice, a fifth too much, so the true limit is 2 GB."""
+# Bytes of the matrix that a projector without a stored one holds at once.
+_BLOCK_BYTES = 2e8
+# Arrays of the volume's and of the scan's size that a run holds at once.
+_VOLUMES, _SCANS = 24, 6
 
 
 @dataclass(frozen=True)
@@ -78,3 +80,20 @@ def fitting_backend(extent: Extent) -> Backend:
 def matrix_entries(extent: Extent) -> float:
     """Return the estimated number of entries of the system matrix."""
     return _ENTRIES * extent.samples * (extent.height + extent.width) / 2
+
+
+def operator_values(extent: Extent, settings: Settings) -> float:
+    """Return how many values the operator goes through in a slice: entries of the matrix, or samples of all coils."""
+    if extent.kind == "sinogram":
+        return matrix_entries(extent)
+    return min(extent.coils, settings.virtual_coils) * max(extent.samples, extent.height * extent.width)
+
+
+def array_bytes(extent: Extent, settings: Settings) -> float:
+    """Return about how many bytes a run holds at once in volumes, scans and the system matrix."""
+    size = 8.0 if extent.is_complex else 4.0
+    scans = _SCANS * extent.samples * min(extent.coils, settings.virtual_coils)
+    arrays = size * extent.slices * (_VOLUMES * extent.height * extent.width + scans)
+    if extent.kind != "sinogram" or settings.backend == "torch-radon":
+        return arrays
+    return arrays + (_BLOCK_BYTES if settings.backend == "on-the-fly" else matrix_bytes(extent))

@@ -79,6 +79,8 @@ class Method:
         Whether its data consistency is the regularized solver.
     is_random : bool
         Whether its result depends on the seed.
+    may_end_early : bool
+        Whether a run may end before its last iteration.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Method:
     adapts: str = ""
     uses_solver: bool = False
     is_random: bool = False
+    may_end_early: bool = False
 
     @property
     def needs_prior(self) -> bool:
@@ -229,7 +232,9 @@ def _untrained(name: str, summary: str, run: str, *fields: str) -> None:
     function = f"napari_d3ip.methods.untrained:{run}"
     kinds = ("sinogram", "kspace")
     every = (*_UNTRAINED, *fields)
-    register(Method(name, summary, function, Family.UNTRAINED, kinds, every, _checks, is_random=True))
+    register(
+        Method(name, summary, function, Family.UNTRAINED, kinds, every, _checks, is_random=True, may_end_early=True)
+    )
 
 
 def _diffusion(
@@ -270,6 +275,7 @@ _classical(
     "held_out_fraction",
     "iterations",
     run="least_squares_stopped_early",
+    may_end_early=True,
 )
 _classical("zero-filled", "Inverse Fourier transform with coils combined.", Family.DIRECT, ("kspace",), run="direct")
 _classical(
@@ -280,6 +286,7 @@ _classical(
     "held_out_fraction",
     "iterations",
     run="least_squares_stopped_early",
+    may_end_early=True,
 )
 _classical(
     "l1-wavelet",
@@ -293,7 +300,16 @@ _classical(
     run="l1_wavelet",
     is_random=True,
 )
-_classical("tv", "3D total variation.", Family.REGULARIZED, _ALL, *_REGULARIZED, "iterations", run="total_variation")
+_classical(
+    "tv",
+    "3D total variation.",
+    Family.REGULARIZED,
+    _ALL,
+    *_REGULARIZED,
+    "iterations",
+    run="total_variation",
+    may_end_early=True,
+)
 _classical(
     "tgv",
     "3D total generalized variation of second order.",
@@ -302,6 +318,7 @@ _classical(
     *_REGULARIZED,
     "iterations",
     run="total_generalized_variation",
+    may_end_early=True,
 )
 _untrained("dip", "Deep image prior: an untrained network fitted to the data.", "dip")
 _untrained("dip-tv", "Deep image prior with total variation.", "dip_tv", "tv_weight")

@@ -1,8 +1,7 @@
-"""How fast this machine is, from one session to the next.
+"""Remembers how long the phases of runs take on this machine, from one session to the next.
 
-One JSON file in the user's cache folder: for each device the speeds that `napari_d3ip.reconstruction.estimate` learns
-from runs, those of networks by the name of the prior; for this version of the package only. No Qt; a file that cannot
-be read or written is no reason not to work.
+One JSON file in the user's cache folder: for each device the rates that `napari_d3ip.reconstruction.estimate` learns
+from runs; for this version of the package only. No Qt; a file that cannot be read or written is no reason not to work.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ logger = logging.getLogger(__name__)
 
 
 def calibration_file() -> Path:
-    """Where speeds are remembered; it need not exist."""
+    """Return where rates are remembered; it need not exist."""
     return user_cache_path("napari-d3ip", appauthor=False) / "calibration.json"
 
 
 def recall(device: str) -> dict[str, float]:
-    """Speeds of a device; empty if it was never tried with this version."""
+    """Return the rates of a device; empty if it was never tried with this version."""
     return dict(_read().get(device, {}))
 
 
-def remember(device: str, speeds: Mapping[str, float]) -> None:
-    """Keep the speeds of a device."""
+def remember(device: str, rates: Mapping[str, float]) -> None:
+    """Keep the rates of a device."""
     path = calibration_file()
-    content = {"version": _version(), "devices": {**_read(), device: dict(speeds)}}
+    content = {"version": _version(), "devices": {**_read(), device: dict(rates)}}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as part:
@@ -44,14 +43,13 @@ def remember(device: str, speeds: Mapping[str, float]) -> None:
 
 
 def _read() -> dict[str, dict[str, float]]:
-    """Speeds of all devices."""
+    """Return the rates of all devices."""
     try:
         content = json.loads(calibration_file().read_text())
         if content["version"] != _version():
             return {}
         return {
-            device: {name: float(speed) for name, speed in speeds.items()}
-            for device, speeds in content["devices"].items()
+            device: {name: float(rate) for name, rate in rates.items()} for device, rates in content["devices"].items()
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError):  # Not there, of another version, or edited.
         return {}

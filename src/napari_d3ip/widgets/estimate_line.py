@@ -16,7 +16,16 @@ from napari_d3ip.errors import D3IPError
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.operators.backends import Extent
 from napari_d3ip.reconstruction import Control, Reconstruction, Step, iter_reconstruct
-from napari_d3ip.reconstruction.estimate import Estimate, estimate, learn, learn_memory, slices_at_once, trial
+from napari_d3ip.reconstruction.estimate import (
+    TRIAL_SLICES,
+    Estimate,
+    Run,
+    estimate,
+    learn,
+    learn_memory,
+    slices_at_once,
+    trial,
+)
 from napari_d3ip.reconstruction.resolve import fill_in
 from napari_d3ip.settings import Settings
 from napari_d3ip.widgets import calibration
@@ -40,7 +49,7 @@ class _Request:
 
 
 class EstimateLine(QWidget):
-    """Two lines, and a button for a short trial while this machine's speed is not known."""
+    """Two lines, and a button for a short trial while a run like this was never seen on this machine."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +74,7 @@ class EstimateLine(QWidget):
         self._show("")
 
     def show_devices(self, devices: Mapping[str, str]) -> None:
-        """Say what the devices of this machine are, by name; speeds are those of what is behind a name."""
+        """Say what the devices of this machine are, by name; rates are those of what is behind a name."""
         self._devices = devices
         if self._wanted is not None:
             self.show_for(self._wanted.measurement, self._wanted.slices, self._wanted.settings)
@@ -80,7 +89,7 @@ class EstimateLine(QWidget):
         self._timer.start()
 
     def set_running(self, running: bool) -> None:
-        """Try nothing while a run takes the machine: it would be slower, and so would what is learnt of its speed."""
+        """Try nothing while a run takes the machine: it would be slower, and so would what is learned of it."""
         self._is_busy = running
         if running and self._runner.running:
             self._runner.cancel()
@@ -89,13 +98,14 @@ class EstimateLine(QWidget):
     def learn(self, asked: Settings, result: Reconstruction) -> None:
         """Remember how long a run took; of some slices only what is not known, since they take longer each."""
         device = _hardware(asked.device, self._devices)
-        speeds, extent = calibration.recall(device), Extent.of(result.measurement)
-        if result.measurement.slice_range is not None and estimate(extent, result.settings, speeds) is not None:
+        rates, extent = calibration.recall(device), Extent.of(result.measurement)
+        if result.measurement.slice_range is not None and estimate(extent, result.settings, rates) is not None:
             return
         # The engine remembers coil maps: only a trial, on slices of its own, tells how long they take.
-        extent = replace(extent, maps_given=True)
-        learned = _learned(speeds, extent, asked, result, 0 if _is_gpu(result) else None)
-        if learned != speeds:
+        learned = learn(rates, *_finished(replace(extent, maps_given=True), asked, result))
+        if str(result.metrics.get("device", "")).startswith("cuda"):  # Elsewhere the peak is that of the process.
+            learned = _with_memory(learned, extent, result, 0)
+        if learned != rates:
             calibration.remember(device, learned)
         self._timer.start()
 
@@ -157,36 +167,42 @@ def _planned(request: _Request) -> tuple[Extent, Settings]:
     return Extent.of(part), fill_in(request.settings, part)
 
 
-def _try(request: _Request, speeds: dict[str, float], control: Control) -> Generator[Step, None, dict[str, float]]:
-    """Body of the thread: one slice to have everything loaded, then a few."""
+def _try(request: _Request, rates: dict[str, float], control: Control) -> Generator[Step, None, dict[str, float]]:
+    """Body of the thread: one slice to have everything loaded, then two runs on a few."""
     from napari_d3ip.device import peak_memory, resolve_device  # Loads torch.
 
     device = resolve_device(request.settings.device)
-    count, settings = trial(Extent.of(request.measurement), request.settings)
-    first = (request.measurement.volume_shape[0] - count) // 2
+    total = request.measurement.volume_shape[0]
+    count = min(TRIAL_SLICES, total)
+    first = (total - count) // 2
     one, few = (request.measurement.select(slices=slice(first, first + n)) for n in (1, count))
-    yield from iter_reconstruct(one, settings, control=control)
+    short, longer = trial(request.settings)
+    yield from iter_reconstruct(one, longer, control=control)
     before = 0 if device.type == "cuda" else peak_memory(device)
-    result = yield from iter_reconstruct(few, settings, control=control)
-    return _learned(speeds, Extent.of(few), settings, result, before)
+    extent, runs = Extent.of(few), list[Run]()
+    for asked in (short, longer):
+        result = yield from iter_reconstruct(few, asked, control=control)
+        runs += _finished(extent, asked, result)
+        extent = replace(extent, maps_given=True)  # From now on the engine remembers them.
+    return _with_memory(learn(rates, *runs), extent, result, before)
 
 
-def _learned(
-    speeds: dict[str, float], extent: Extent, asked: Settings, result: Reconstruction, bytes_before: int | None
+def _finished(extent: Extent, asked: Settings, result: Reconstruction) -> list[Run]:
+    """Return what a result tells of its run; nothing if it has no history."""
+    seconds = result.metrics.get("seconds")
+    if not result.history or seconds is None:
+        return []
+    return [Run(extent, asked, result.settings, result.history, seconds)]
+
+
+def _with_memory(
+    rates: dict[str, float], extent: Extent, result: Reconstruction, bytes_before: int | None
 ) -> dict[str, float]:
-    """Speeds with what a run tells of them; of memory nothing without the peak ``bytes_before`` it."""
-    if not result.history or "seconds" not in result.metrics:
-        return speeds
-    speeds = learn(speeds, extent, asked, result.settings, result.history, result.metrics["seconds"])
+    """Return the rates with what the peak of a run's memory tells; nothing where that is not known."""
     peak = result.metrics.get("peak_memory_bytes")
     if peak is None or bytes_before is None:
-        return speeds
-    return learn_memory(speeds, extent, result.settings, peak - bytes_before)
-
-
-def _is_gpu(result: Reconstruction) -> bool:
-    """Whether the peak of memory is that of the run alone, not of the process."""
-    return str(result.metrics.get("device", "")).startswith("cuda")
+        return rates
+    return learn_memory(rates, extent, result.settings, peak - bytes_before)
 
 
 def _hardware(name: str, devices: Mapping[str, str]) -> str:

@@ -35,7 +35,7 @@ ENDLESS = 10**6
 def busy_engine(
     measurement: Measurement, settings: Settings, *, control: Control
 ) -> Generator[Step, None, Reconstruction]:
-    """Steps with previews, as fast as they can be made, until the run is to end."""
+    """Yield steps with previews as fast as they can be made, until the run is to end."""
     volume = np.random.default_rng(0).random(SHAPE, dtype=np.float32)
     index = 0
     while not control.kept:

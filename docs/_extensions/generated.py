@@ -67,7 +67,7 @@ _SIGNS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiv
 
 
 def _values(field: dict[str, Any]) -> str:
-    """Allowed values as a sentence; none where any text will do."""
+    """Describe the allowed values in a sentence; in none where any text will do."""
     kinds = [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null"]
     first, *others = dict.fromkeys(_kind(kind) for kind in kinds)
     return "" if first == _TEXT else " or ".join([first, *map(str.lower, others)]) + "."
@@ -95,12 +95,12 @@ def _plain(value: Any) -> str:
 
 
 def presets() -> Iterator[str]:
-    """What each preset sets."""
+    """List what each preset sets."""
     yield from _named(PRESETS | {"paper, in MRI": PAPER_MRI})
 
 
 def tasks() -> Iterator[str]:
-    """What settings left open become for each task."""
+    """List what settings left open become for each task."""
     yield from _named(TASKS)
 
 

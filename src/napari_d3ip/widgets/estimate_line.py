@@ -162,7 +162,7 @@ class EstimateLine(QWidget):
 
 
 def _planned(request: _Request) -> tuple[Extent, Settings]:
-    """What is reconstructed, and the settings with everything that is left open filled in."""
+    """Return the size of what is reconstructed, and the settings with everything open filled in."""
     part = request.measurement if request.slices is None else request.measurement.select(slices=request.slices)
     return Extent.of(part), fill_in(request.settings, part)
 
@@ -225,7 +225,7 @@ def _size(memory_bytes: float) -> str:
 
 
 def _placement_in_words(extent: Extent, settings: Settings) -> str:
-    """What stays on the device during the whole run, what is made when it is needed, what goes through in parts."""
+    """Say what stays on the device during the whole run, and what goes through it in parts."""
     held, made = "Scan and volume stay on the device", ""
     if extent.is_complex:
         held = "Scan, coil maps and volume stay on the device"

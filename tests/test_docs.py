@@ -91,6 +91,17 @@ def table_rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.split("|")] for row in rows if set(row) - set("-|")]
 
 
+def test_records_that_defaults_name_are_there() -> None:
+    """A default in the code points to the record of the decision."""
+    named = {
+        path
+        for file in (ROOT / "src").rglob("*.py")
+        for path in re.findall(r"docs/research/[\w-]+\.md", file.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 12
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
 def test_the_table_of_changes_names_what_exists() -> None:
     """Every path in CONTRIBUTING's table is there."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

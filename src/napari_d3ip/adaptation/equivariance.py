@@ -16,6 +16,7 @@ from torch import Tensor
 from napari_d3ip.solvers.problem import Problem, draw_slices
 
 # Slabs that are acquired again in a round, and slices of each: enough to be seen along the other axes, too.
+# Record: docs/research/mri-equivariance.md.
 _SLABS, _LENGTH = 2, 12
 # Iterations of total variation.
 _ITERATIONS = 60

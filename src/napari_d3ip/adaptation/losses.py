@@ -18,8 +18,10 @@ from napari_d3ip.prior.noise import correlated_noise, white_noise
 from napari_d3ip.solvers.problem import Problem, draw_slices
 
 # Range of scales, and largest height and width in pixels, of the images of `CoarserScales`.
+# Record: docs/research/coarser-scales.md.
 _SCALES, _PATCH = (0.5, 0.8), 128
 # Weight of the data's residual (in noise variances) beside the denoising loss in ``adapt_loss="both"``.
+# Record: docs/research/splitting-sparse-view.md.
 _FIDELITY_IN_BOTH = 0.3
 
 

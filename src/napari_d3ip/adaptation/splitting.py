@@ -20,10 +20,12 @@ from napari_d3ip.solvers.total_variation import Duals
 
 # Slices of a split, if the loss does not take more: total variation and denoising along all axes need neighbours on
 # both sides to make of it what they make of the volume.
+# Record: docs/research/split-length.md.
 _LENGTH = 8
 # Of total variation.
 _MOST_ITERATIONS = 150
 # Validation splits for each training split.
+# Record: docs/research/validation-splits.md.
 _VALIDATION_SHARE = 0.25
 # Largest overlap of a training split's target with all validation targets, so that any three slices have some target
 # left; and number of draws to achieve it.

@@ -15,6 +15,7 @@ from napari_d3ip.solvers.problem import Problem
 
 _PATIENCE = 5
 # Total variation has settled where so many iterations change the volume by no more than this part of it.
+# Record: docs/research/tv-stopping.md.
 _SETTLING, _SETTLED = 10, 5e-4
 
 

@@ -16,9 +16,10 @@ from napari_d3ip.solvers.wavelet import wavelet_reconstruction
 
 # For real images (CT) and for complex ones (MRI).
 _WEIGHT_PER_NOISE, _WEIGHT_PER_COMPLEX_NOISE = 0.04, 0.4
+# Record: docs/research/mri-phase.md.
 _PHASE_CONSTRAINTS = (0.0, 0.1, 1.0, 10.0)
 _NO_BETTER = 0.01
-# Determined on a measured brain and a slice of a phantom, see the experiments page.
+# On a measured brain and a slice of a phantom. Record: docs/research/mri-weights.md.
 WAVELET_FACTOR = 0.75
 _SLAB, _SLAB_ITERATIONS, _LARGEST_EXPONENT = 12, 20, 6
 

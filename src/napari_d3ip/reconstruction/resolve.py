@@ -20,8 +20,10 @@ from napari_d3ip.settings import KINDS, METHODS, PAPER_MRI, Family, RunSettings,
 _START_FULL, _START_HALF = 20, 300
 _STEPS_FULL, _STEPS_HALF = 4, 24
 # Iterations of classical methods; total variation converges slowly where directions are missing.
+# Record: docs/research/tv-stopping.md.
 _ITERATIONS, _TV_ITERATIONS_FULL, _TV_ITERATIONS_HALF = 100, 300, 2000
 # Sparse views: adapt on coarser scales of the volume, and on interleaved views that are left out.
+# Records: docs/research/splitting-sparse-view.md, docs/research/split-length.md.
 _SPARSE = {
     "start_iterations": 80,
     "adapt_loss": "both",
@@ -34,14 +36,15 @@ _SPARSE = {
     "adapt_cg_steps": 1,
     "learning_rate": 6e-3,
 }
-# Slices by themselves are not split; there the loss on views that x_t has seen does harm. In MRI a little of the
-# paper's does none.
+# Slices that are adapted one by one are not split; there the loss on views that x_t has seen does harm. In MRI a little
+# of the paper's does none. Records: docs/research/coarser-scales.md, docs/research/fidelity-loss.md.
 _BY_THEMSELVES: dict[str, dict[str, Any]] = {
     "both": {"adapt_loss": "scales", "adapt_leave_out": 0.0},
     "equivariance": {"adapt_loss": "fidelity", "adapt_steps": 5, "learning_rate": 5e-4},
 }
 # Below this coverage (degrees): adapt on contiguous views that are left out; no proximal term, since images denoised
 # early are unreliable; more iterations of the initial total variation.
+# Records: docs/research/splitting-limited-angle.md, docs/research/limited-angle-start.md.
 _FEW_DIRECTIONS = 135.0
 _LIMITED = {
     "start_iterations": 400,
@@ -57,12 +60,12 @@ _LIMITED = {
     "learning_rate": 8e-3,
 }
 # High start noise: fully stochastic sampling, independent between slices (eta = 1). Not in methods whose own direction
-# that would hide.
+# that would hide. Records: docs/research/limited-angle-noise.md, docs/research/sampling-sparse-view.md.
 _NOISE = {"eta": 0.85, "noise_correlation": 0.9}
 _FRESH = {"eta": 1.0, "noise_correlation": 0.0}
 _DIRECTED = ("scd", "ddnm", "diffpir", "dps")
-# In MRI neither helps, but slices of the volume that are turned and scanned anew do. Folded images overlap, and come
-# apart in many steps.
+# In MRI neither helps, but slices of the volume that are turned and acquired again do. Folded images overlap, and come
+# apart in many steps. Records: docs/research/mri-equivariance.md, docs/research/sampling-steps.md.
 _KSPACE_DEFAULTS = {
     "start_iterations": 80,
     "start_t": 20,
@@ -79,6 +82,7 @@ _KSPACE_DEFAULTS = {
     "learning_rate": 4e-3,
 }
 # Stacks of images, and data of other operators: as in sparse views, but that there are no views to leave out.
+# Records: docs/research/coarser-scales.md, docs/research/image-stacks.md.
 _NO_VIEWS = {
     "adapt_loss": "scales",
     "adapt_leave_out": 0.0,
@@ -96,7 +100,7 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 """Values of settings left open for each task; what is not named here follows from the data."""
 _PRIOR = "phantom"
-"""Prior that ``auto`` stands for."""
+"""Prior that ``auto`` stands for; record: docs/research/prior-training.md."""
 
 
 def task_of(measurement: Measurement) -> str:

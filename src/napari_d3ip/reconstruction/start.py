@@ -23,6 +23,7 @@ from napari_d3ip.solvers.problem import Problem, Weights
 from napari_d3ip.solvers.total_variation import Duals, Regulariser
 
 _START_CG = 10
+# Record: docs/research/proximal-weight.md.
 _DENOISER_ERROR = 0.05
 
 

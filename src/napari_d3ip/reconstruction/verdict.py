@@ -25,6 +25,7 @@ from napari_d3ip.solvers.problem import Problem, draw_slices
 # Degrees of the half circle below which views hidden among the measured ones do not tell what a prior makes of the
 # missing directions: over 30 degrees of two measured disks they preferred it alike (residual 58 % smaller), and it was
 # better on one disk and worse on the other.
+# Record: docs/research/verdict.md.
 _FEWEST_DIRECTIONS = 45.0
 # A ray between two that are fitted says little of what lies between the views: where only such rays are at hand, the
 # volume must explain them this much worse before it is given up (on a measured tooth it was 0.12 where it was better).

@@ -16,6 +16,7 @@ from napari_d3ip.settings import RunSettings
 from napari_d3ip.solvers.total_variation import Duals, Iterations, Regulariser, solve
 
 # Conjugate gradients inside an iteration of total variation.
+# Record: docs/research/tv-solver.md.
 _TV_CG = 3
 
 

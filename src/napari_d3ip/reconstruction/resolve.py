@@ -36,8 +36,8 @@ _SPARSE = {
     "adapt_cg_steps": 1,
     "learning_rate": 6e-3,
 }
-# Slices that are adapted one by one are not split; there the loss on views that x_t has seen does harm. In MRI a little
-# of the paper's does none. Records: docs/research/coarser-scales.md, docs/research/fidelity-loss.md.
+# Slices that are adapted one by one are not split; there the loss on views that x_t has seen does harm. In MRI a
+# little of the paper's does none. Records: docs/research/coarser-scales.md, docs/research/fidelity-loss.md.
 _BY_THEMSELVES: dict[str, dict[str, Any]] = {
     "both": {"adapt_loss": "scales", "adapt_leave_out": 0.0},
     "equivariance": {"adapt_loss": "fidelity", "adapt_steps": 5, "learning_rate": 5e-4},

@@ -7,7 +7,7 @@ import pytest
 
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.measurement.directions import Directions, covered
-from napari_d3ip.solvers.classical import angular_weights
+from napari_d3ip.solvers.filtered_back_projection import angular_weights
 
 GOLDEN = 180 / ((1 + 5**0.5) / 2)
 

@@ -18,8 +18,9 @@ from napari_d3ip.preparation.tomography import Rays, filled_in
 from napari_d3ip.reconstruction import Control, reconstruct
 from napari_d3ip.reconstruction.resolve import resolve
 from napari_d3ip.settings import Settings
-from napari_d3ip.solvers.classical import least_squares, ramp_filter
+from napari_d3ip.solvers.classical import least_squares
 from napari_d3ip.solvers.conjugate_gradient import conjugate_gradient
+from napari_d3ip.solvers.filtered_back_projection import ramp_filter
 
 
 def test_ramp_filter_of_a_constant_vanishes() -> None:

@@ -19,8 +19,8 @@ from napari_d3ip.preparation.base import Check, LinearData, Preparation, normali
 from napari_d3ip.preparation.noise import estimate_noise
 from napari_d3ip.settings import RunSettings
 from napari_d3ip.settings.run import Validation
-from napari_d3ip.solvers.classical import angular_weights, ramp_filter
 from napari_d3ip.solvers.fan_beam import fan_beam_reconstruction
+from napari_d3ip.solvers.filtered_back_projection import parallel_beam_reconstruction
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,10 @@ def filtered_back_projection(
     if measurement.geometry == "fan":
         beam = Beam.of(measurement.select(views=rays.views))
         return fan_beam_reconstruction(data, beam, measurement.volume_shape[1:])
-    weights = torch.tensor(angular_weights(measurement.angles[rays.views]), dtype=data.dtype, device=device)
-    full = torch.zeros(measurement.data.shape, dtype=data.dtype, device=device)
-    full[:, views] = weights[:, None] * ramp_filter(data, measurement.detector_pitch)
-    # The adjoint sums 1 / pitch of ray length per pixel and view.
-    return operator.adjoint(full) * measurement.detector_pitch
+
+    def back_project(filtered: Tensor) -> Tensor:
+        full = torch.zeros(measurement.data.shape, dtype=data.dtype, device=device)
+        full[:, views] = filtered
+        return operator.adjoint(full)
+
+    return parallel_beam_reconstruction(data, measurement.angles[rays.views], measurement.detector_pitch, back_project)

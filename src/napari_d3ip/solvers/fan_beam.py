@@ -11,7 +11,7 @@ from torch import Tensor
 from napari_d3ip.measurement.directions import Directions
 from napari_d3ip.operators.beams import Beam
 from napari_d3ip.operators.on_the_fly import gather, places
-from napari_d3ip.solvers.classical import angular_weights, ramp_filter
+from napari_d3ip.solvers.filtered_back_projection import angular_weights, ramp_filter
 
 
 def fan_beam_reconstruction(data: Tensor, beam: Beam, slice_shape: tuple[int, int]) -> Tensor:

@@ -77,11 +77,7 @@ _RUNS: dict[str, tuple[str, Outputs]] = {
     "attention": ("parallel", {"adapt_layers": "attention"}),
     "residual blocks": ("parallel", {"adapt_layers": "residual"}),
     "every second step": ("parallel", {"adapt_every": 2}),
-    "groups by position": ("parallel", {"adapt_groups": 2}),
-    "groups by similarity": ("parallel", {"adapt_groups": 2, "group_by": "similarity"}),
     "refined slices": ("parallel", {"refine_steps": 2, "refine_slices": "1:3"}),
-    "meta-learning that decays": ("parallel", {"method": "d3ip-meta", "meta_decay": True, "meta_rate": 0.5}),
-    "huber": ("parallel", {"method": "tv", "tv_huber": 0.1}),
     "weights given": ("parallel", {"method": "dds", "tv_weight": 2e-3, "proximal_weight": 0.05, "noise_level": 0.1}),
     "weights given, mri": ("mri", {"tv_weight": 2e-3, "phase_constraint": 0.1, "proximal_weight": 0.05}),
     "signed": ("parallel", {"method": "tv", "nonnegative": False}),
@@ -142,7 +138,8 @@ def _short_run(name: str, fields: Outputs, place: Workplace, *, residual: bool =
 
 def _resumed(method: str, name: str, place: Workplace) -> Outputs:
     """Cancel a run midway, go on from its checkpoint, and require the volume of a run without a break."""
-    settings = d3.Settings.create(place.settings({**_SHORT, "method": method, **_HIDDEN, "guard": False}))
+    splits = _HIDDEN if method.startswith("d3ip") else {}
+    settings = d3.Settings.create(place.settings({**_SHORT, "method": method, **splits, "guard": False}))
     control, checkpoint = d3.Control(), place.folder / f"{method} {name}.checkpoint"
 
     def stop(step: d3.Step) -> None:

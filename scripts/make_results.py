@@ -61,7 +61,7 @@ def load(path: Path) -> tuple[Sinogram, np.ndarray]:
 
 def relative_weight(scan: Sinogram, weight: float) -> float:
     """TV weight at unit norm and intensity over the noise level there."""
-    return weight / prepare(scan, d3.Settings(), torch.device("cpu"), d3.Control().check).problem.noise
+    return weight / prepare(scan, resolve(d3.Settings(), scan), torch.device("cpu"), d3.Control().check).problem.noise
 
 
 def tune(data: Path, task: str) -> float:
@@ -91,7 +91,7 @@ def quality(data: Path, names: list[str]) -> list[dict[str, Any]]:
         task = name.split("_")[1]
         if task not in tuned:
             tuned[task] = tune(data, task)
-        unit = prepare(scan, d3.Settings(), torch.device("cpu"), d3.Control().check).problem.noise
+        unit = prepare(scan, resolve(d3.Settings(), scan), torch.device("cpu"), d3.Control().check).problem.noise
         methods = dict(_METHODS)
         methods["tv, tuned on the abdomen"] = {"method": "tv", "iterations": 200, "tv_weight": tuned[task] * unit}
         for label, settings in methods.items():

@@ -37,7 +37,6 @@ _METHODS: dict[str, dict[str, Any]] = {
 _LUCY = (5, 10, 20, 40, 80)
 _COUPLINGS: dict[str, dict[str, Any]] = {
     "tv3d": {},
-    "tv3d, Huber 0.02": {"tv_huber": 0.02},
     "tgv": {"coupling": "tgv"},
     "tv-z": {"coupling": "tv-z"},
     "none": {"coupling": "none"},

@@ -122,18 +122,6 @@ def _against_noise(study: str, base: Fields) -> Iterator[Run]:
                 yield Run(study, scan, f"rate {rate:g}, L = {steps}", fields, steps)
 
 
-def groups() -> Iterator[Run]:
-    """One shared adapter against one for each group of slices, on volumes of unlike slices."""
-    for scan in ("glued", "organs", "anisotropic"):
-        yield Run("groups", scan, "dds", {**LIMITED, "method": "dds"})
-        yield Run("groups", scan, "1", LIMITED)
-        # As many steps as two groups have together.
-        yield Run("groups", scan, "1 with twice the steps", {**LIMITED, "adapt_steps": 2 * LIMITED["adapt_steps"]})
-        for by in ("position", "similarity"):
-            yield Run("groups", scan, f"2 by {by}", {**LIMITED, "adapt_groups": 2, "group_by": by})
-    yield Run("groups", "organs", "3 by similarity", {**LIMITED, "adapt_groups": 3, "group_by": "similarity"})
-
-
 def start(folder: Path) -> Iterator[Run]:
     """Adaptation from zero, and from adapters learnt on another scan, by D3IP and by Reptile."""
     for scan in ("concrete_45v_90deg", "chest_45v_90deg"):
@@ -178,15 +166,6 @@ class Scans:
         self.weight = cache(self._weight)
 
     def _load(self, name: str) -> Content:
-        if name == "glued":
-            return self._stack(("concrete", "abdomen"))
-        if name == "organs":
-            return self._stack(("head", "chest", "abdomen"))
-        if name == "anisotropic":
-            scan, truth = self._file("long_45v_90deg")
-            z, y, x = scan.voxel_size
-            chosen = slice(None, None, len(truth) // self._count)
-            return replace(scan, data=scan.data[chosen], voxel_size=(chosen.step * z, y, x)), truth[chosen]
         if name == "brain":
             return self._mri(downscale_local_mean(np.load(self._data / "brain_uniform4_reference.npy"), (1, 2, 2)))
         if name == "long mri":
@@ -206,16 +185,6 @@ class Scans:
         scan, truth = self._file(name)
         first = (len(truth) - count) // 2
         return replace(scan, data=scan.data[first : first + count]), truth[first : first + count]
-
-    def _stack(self, names: Sequence[str]) -> Content:
-        """Slices of several objects on top of each other, as bright as each other."""
-        data, truths = [], []
-        for name in names:
-            scan, truth = self._middle(f"{name}_45v_90deg", 2 * self._count // len(names))
-            top = np.quantile(truth, 0.99)
-            data.append(scan.data / top)
-            truths.append(truth / top)
-        return replace(scan, data=np.concatenate(data), source="+".join(names)), np.concatenate(truths)
 
     def _weight(self, name: str) -> float:
         return d3.reconstruct(self.load(name)[0], method="tv", iterations=1).settings.tv_weight
@@ -284,7 +253,6 @@ def main() -> None:
     adapters = "adapters"
     studies: dict[str, Callable[[Path], Iterator[Run]]] = {
         "guidance": lambda _: guidance(),
-        "groups": lambda _: groups(),
         "slices": lambda _: slices(),
         "rank": lambda _: rank(),
         "noise": lambda _: noise(),

@@ -203,27 +203,6 @@ def draw_noise(study: Study) -> Figure:
     return figure
 
 
-def draw_groups(study: Study) -> Figure:
-    figure, (axis,) = panels(1, 10.0)
-    ticks, names = [], []
-    for number, scan in enumerate(study.scans):
-        labels = sorted(label for label in study.labels(scan) if label != "dds")
-        for place, label in enumerate(labels):
-            gain = study.gain(scan, label)
-            x = 5.0 * number + place
-            axis.bar(x, gain.value, 0.8, yerr=gain.deviation, color=f"C{place}", capsize=3)
-            ticks.append(x)
-            names.append(label.replace(" by ", "\n").replace(" with twice the steps", "\n2 L"))
-        axis.annotate(
-            NAMES[scan], (5.0 * number + (len(labels) - 1) / 2, 1.02), xycoords=("data", "axes fraction"), ha="center"
-        )
-    axis.axhline(0, color="0.5", linewidth=1)
-    axis.set_xticks(ticks, names, fontsize=8)
-    axis.set_ylabel("gain of adaptation / dB")
-    axis.set_xlabel("groups of slices with adapters of their own")
-    return figure
-
-
 def draw_start(study: Study) -> Figure:
     figure, axes = panels(len(study.scans))
     names = {"zero": "zero", "d3ip": "D3IP on another scan", "d3ip-meta": "Reptile on another scan"}
@@ -323,7 +302,6 @@ def main() -> None:
         "rank": draw_rank,
         "noise": draw_noise,
         "hidden": draw_noise,
-        "groups": draw_groups,
         "start": draw_start,
         "replica": lambda study: draw_replica(study, options.folder),
     }

@@ -34,7 +34,7 @@ from napari_d3ip.prior.schedules import linear_schedule
 from napari_d3ip.reconstruction import Control
 from napari_d3ip.reconstruction.resolve import resolve
 from napari_d3ip.settings import Settings
-from napari_d3ip.solvers.problem import Problem
+from napari_d3ip.solvers.problem import Problem, Weights
 from napari_d3ip.solvers.total_variation import Regulariser
 
 if TYPE_CHECKING:
@@ -346,11 +346,12 @@ def make_problem(tiny: dict[str, Any]) -> Callable[..., Problem]:
     def make(measurement: Measurement, **fields: Any) -> Problem:
         settings = resolve(Settings.create({"proximal_weight": 0.01, **tiny}, **fields), measurement)
         problem = prepare(measurement, settings, torch.device("cpu"), Control().check).problem
+        weights = Weights(tv=settings.given.tv_weight or 0.0, proximal=settings.given.proximal_weight or 0.0)
         regulariser = Regulariser(
-            weight=0.0 if settings.coupling == "none" else settings.tv_weight,
-            nonnegative=settings.nonnegative,
-            proximal_weight=settings.proximal_weight,
+            weight=0.0 if settings.consistency.coupling == "none" else weights.tv,
+            nonnegative=settings.consistency.nonnegative,
+            proximal_weight=weights.proximal,
         )
-        return replace(problem, regulariser=regulariser)
+        return replace(problem, regulariser=regulariser, weights=weights)
 
     return make

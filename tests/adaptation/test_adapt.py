@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_d3ip.adaptation.adapt import adapt
+from napari_d3ip.adaptation.adapt import Adaptation
 from napari_d3ip.adaptation.adapter import Adapter
-from napari_d3ip.adaptation.losses import consistent_estimate
+from napari_d3ip.adaptation.losses import Iterate, consistent_estimate
 from napari_d3ip.adaptation.splitting import draw_slices
 from napari_d3ip.adaptation.validation import Fit
 from napari_d3ip.errors import D3IPError
@@ -48,7 +48,11 @@ def loss_of(prior: DiffusionPrior) -> Tensor:
 def run_adaptation(problem: Problem, prior: DiffusionPrior, adapter: Adapter, seed: int = 0) -> Fit:
     slices, height, width = len(problem.measured), *problem.operator.domain_shape
     x_t = torch.randn((slices, height, width), generator=torch.Generator().manual_seed(5))
-    return adapt(problem, prior, adapter, x_t, x_t, T, torch.Generator().manual_seed(seed))
+    return adaptation(problem, prior, adapter, seed).round(Iterate(problem, x_t, x_t, T))
+
+
+def adaptation(problem: Problem, prior: DiffusionPrior, adapter: Adapter, seed: int = 0) -> Adaptation:
+    return Adaptation(prior, adapter, problem.settings.adaptation, torch.Generator().manual_seed(seed))
 
 
 class TestAdapter:
@@ -227,7 +231,7 @@ class TestAdapt:
         problem = make_problem(
             make_scan(slices).measurement, adapt_slices=adapt_slices, coupling=coupling, guard=False
         )
-        fit = run_adaptation(problem, prior, Adapter.of(prior, problem.settings))
+        fit = run_adaptation(problem, prior, Adapter.create(prior, problem.settings))
         assert fit.shift > 0
         assert fit.loss > 0
         assert fit.accepted
@@ -235,7 +239,7 @@ class TestAdapt:
 
     def test_the_loss_falls(self, scan: Any, make_problem: Callable[..., Problem], prior: DiffusionPrior) -> None:
         problem = make_problem(scan.measurement, adapt_steps=1, adapt_slices=3, learning_rate=5e-3, guard=False)
-        adapter = Adapter.of(prior, problem.settings)
+        adapter = Adapter.create(prior, problem.settings)
         losses = [run_adaptation(problem, prior, adapter).loss for _ in range(12)]
         assert losses[-1] < losses[0]
 
@@ -268,7 +272,7 @@ class TestAdapt:
             Problem, "of_slices", lambda self, index: drawn.append(index.tolist()) or of_slices(self, index)
         )
         problem = make_problem(make_scan(9).measurement, coupling=coupling, adapt_steps=6, adapt_slices=3, guard=False)
-        run_adaptation(problem, prior, Adapter.of(prior, problem.settings))
+        run_adaptation(problem, prior, Adapter.create(prior, problem.settings))
         assert len(drawn) == 6
         adjacent = [index == list(range(index[0], index[0] + 3)) for index in drawn]
         assert all(adjacent) if coupling == "tv3d" else not all(adjacent)
@@ -281,7 +285,7 @@ class TestAdapt:
         states = []
         for each in (problem, changed):
             prior = load_prior(prior_folder)
-            adapter = Adapter.of(prior, each.settings)
+            adapter = Adapter.create(prior, each.settings)
             run_adaptation(each, prior, adapter)
             states.append(adapter.state())
         for a, b in zip(states[0].parameters, states[1].parameters, strict=True):
@@ -292,14 +296,14 @@ class TestAdapt:
     ) -> None:
         problem = make_problem(scan.measurement, learning_rate=1e-35, guard=False)
         with pytest.raises(D3IPError, match=r"^learning_rate: adaptation left the network unchanged"):
-            run_adaptation(problem, prior, Adapter.of(prior, problem.settings))
+            run_adaptation(problem, prior, Adapter.create(prior, problem.settings))
 
     def test_also_in_a_later_round(
         self, scan: Any, make_problem: Callable[..., Problem], prior: DiffusionPrior
     ) -> None:
         """Which begins with adapters that are no longer the prior's."""
         problem = make_problem(scan.measurement, guard=False, lora_ema=0.0)
-        adapter = Adapter.of(prior, problem.settings)
+        adapter = Adapter.create(prior, problem.settings)
         run_adaptation(problem, prior, adapter)
         before = adapter.state()
         for group in before.optimizer["param_groups"]:
@@ -311,7 +315,7 @@ class TestAdapt:
 
 def predicted_by_the_bare_prior(problem: Problem, prior: DiffusionPrior, x_t: Tensor, t: int) -> Problem:
     """The problem with held-out rays that the un-adapted prior predicts perfectly."""
-    settings = problem.settings
+    settings = problem.settings.consistency
     with torch.no_grad():
         estimate = consistent_estimate(problem, prior, x_t, t, settings.admm_steps, settings.cg_steps)
         measured = torch.where(problem.held_out.bool(), problem.operator.forward(estimate), problem.measured)
@@ -325,7 +329,7 @@ class TestGuard:
         problem = make_problem(
             scan.measurement, held_out_fraction=0.3, adapt_steps=15, learning_rate=3e-3, lora_ema=0.0
         )
-        fit = run_adaptation(problem, prior, Adapter.of(prior, problem.settings))
+        fit = run_adaptation(problem, prior, Adapter.create(prior, problem.settings))
         assert fit.held_out is not None
         assert fit.held_out_without is not None
         assert fit.held_out < fit.held_out_without
@@ -337,9 +341,9 @@ class TestGuard:
         problem = make_problem(scan.measurement, held_out_fraction=0.3)
         x_t = torch.randn((3, 16, 16), generator=torch.Generator().manual_seed(5))
         problem = predicted_by_the_bare_prior(problem, prior, x_t, T)
-        adapter = Adapter.of(prior, problem.settings)
+        adapter = Adapter.create(prior, problem.settings)
         before = adapter.state()
-        fit = adapt(problem, prior, adapter, x_t, x_t, T, torch.Generator().manual_seed(0))
+        fit = adaptation(problem, prior, adapter).round(Iterate(problem, x_t, x_t, T))
         assert fit.held_out_without == 0
         assert fit.held_out is not None
         assert fit.held_out > 0
@@ -352,7 +356,7 @@ class TestGuard:
         self, scan: Any, make_problem: Callable[..., Problem], prior: DiffusionPrior
     ) -> None:
         problem = make_problem(scan.measurement, held_out_fraction=0.0)
-        fit = run_adaptation(problem, prior, Adapter.of(prior, problem.settings))
+        fit = run_adaptation(problem, prior, Adapter.create(prior, problem.settings))
         assert fit.held_out is None
         assert fit.accepted
 

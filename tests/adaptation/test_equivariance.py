@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from napari_d3ip import ImageStack, Settings
-from napari_d3ip.adaptation.adapt import adapt
+from napari_d3ip.adaptation.adapt import Adaptation
 from napari_d3ip.adaptation.adapter import Adapter
-from napari_d3ip.adaptation.equivariance import Rescans, rescan, turned
-from napari_d3ip.adaptation.losses import equivariance_loss
+from napari_d3ip.adaptation.equivariance import Rescans, rescan, rotate
+from napari_d3ip.adaptation.losses import Equivariance, Iterate
 from napari_d3ip.errors import SettingsError
 from napari_d3ip.prior.network import DiffusionPrior
-from napari_d3ip.reconstruction.resolve import resolve
+from napari_d3ip.reconstruction.resolve import fill_in
 from napari_d3ip.solvers.problem import Problem
 
 EQUIVARIANCE: dict[str, Any] = {"adapt_loss": "equivariance", "steps": 2}
@@ -44,6 +44,12 @@ def images(problem: Problem, seed: int = 0) -> Tensor:
     return torch.rand(zeros.shape, generator=generator(seed)).to(zeros.dtype)
 
 
+def equivariance_loss(
+    problem: Problem, prior: DiffusionPrior, rescans: Rescans, t: int, generator: torch.Generator
+) -> Tensor:
+    return Equivariance(rescans)(prior, Iterate(problem, rescans.volume[0], rescans.volume[0], t), generator)
+
+
 def whole(problem: Problem) -> Problem:
     """With a loss that takes whole runs of axial slices."""
     return replace(problem, settings=problem.settings.updated(planes="axial", adapt_slices=99))
@@ -55,23 +61,23 @@ class TestTurned:
     def test_by_quarters_without_loss(self, quarters: int, mirrored: bool) -> None:
         volume = torch.rand((2, 8, 8), generator=generator())
         expected = torch.rot90(volume.flip(2) if mirrored else volume, quarters, (1, 2))
-        torch.testing.assert_close(turned(volume, quarters * math.pi / 2, mirrored), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(rotate(volume, quarters * math.pi / 2, mirrored), expected, atol=1e-5, rtol=0)
 
     def test_a_disk_stays_a_disk_in_a_slice_that_is_not_square(self) -> None:
         y, x = torch.meshgrid(torch.arange(24) - 11.5, torch.arange(40) - 19.5, indexing="ij")
         disk = torch.sigmoid(8.0 - torch.hypot(y, x))[None]
-        torch.testing.assert_close(turned(disk, 0.7, False), disk, atol=0.02, rtol=0)
+        torch.testing.assert_close(rotate(disk, 0.7, False), disk, atol=0.02, rtol=0)
 
     def test_complex_as_its_parts(self) -> None:
         real, imaginary = torch.rand((2, 3, 8, 10), generator=generator())
-        whole = turned(torch.complex(real, imaginary), 0.3, True)
-        assert torch.equal(whole.real, turned(real, 0.3, True))
-        assert torch.equal(whole.imag, turned(imaginary, 0.3, True))
+        whole = rotate(torch.complex(real, imaginary), 0.3, True)
+        assert torch.equal(whole.real, rotate(real, 0.3, True))
+        assert torch.equal(whole.imag, rotate(imaginary, 0.3, True))
 
 
 class TestRescan:
     def test_the_truth_is_the_volume_turned(self, problem: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("napari_d3ip.adaptation.equivariance.turned", lambda volume, *_: volume)
+        monkeypatch.setattr("napari_d3ip.adaptation.equivariance.rotate", lambda volume, *_: volume)
         monkeypatch.setattr("napari_d3ip.adaptation.equivariance._LENGTH", 3)
         volume, draw, starts = images(problem), generator(), set()
         for run in torch.cat([rescan(problem, volume, draw).truth for _ in range(3)]):
@@ -165,11 +171,13 @@ class TestLoss:
         nothing = 0 * sum(parameter.sum() for parameter in adapter.parameters)
         noisy = torch.linspace(-1, 1, 256).reshape(1, 1, 16, 16)
         monkeypatch.setattr(
-            "napari_d3ip.adaptation.adapt.equivariance_loss",
+            Equivariance,
+            "__call__",
             lambda *_: 2.0 + nothing + 1e-9 * prior.epsilon(noisy, 100).square().mean(),
         )
         volume = images(tomography)
-        assert adapt(tomography, prior, adapter, volume, volume, 100, generator()).loss == pytest.approx(2.0)
+        phi = Adaptation(prior, adapter, tomography.settings.adaptation, generator())
+        assert phi.round(Iterate(tomography, volume, volume, 100)).loss == pytest.approx(2.0)
 
     @pytest.mark.parametrize(
         ("planes", "shapes"), [("axial", {(2, 12, 16)}), ("all", {(2, 12, 16), (5, 5, 16), (7, 5, 12)})]
@@ -195,7 +203,7 @@ class TestLoss:
 class TestRun:
     def test_default_of_kspace_but_for_slices_by_themselves(self, make_mr_scan: Callable[..., Any]) -> None:
         scan = make_mr_scan().measurement
-        shared, alone = (resolve(Settings.create(method=method), scan) for method in ("d3ip", "ddip"))
+        shared, alone = (fill_in(Settings.create(method=method), scan) for method in ("d3ip", "ddip"))
         assert shared.adapt_loss == "equivariance"
         assert alone.adapt_loss == "fidelity"
         assert (alone.adapt_steps or 0) < (shared.adapt_steps or 0)
@@ -203,4 +211,4 @@ class TestRun:
     def test_refused_for_stacks(self) -> None:
         stack = ImageStack(np.ones((4, 8, 8), np.float32))
         with pytest.raises(SettingsError, match=r"^adapt_loss: equivariance is for sinograms and k-space"):
-            resolve(Settings.create(adapt_loss="equivariance"), stack)
+            fill_in(Settings.create(adapt_loss="equivariance"), stack)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.adaptation import losses, validation
-from napari_d3ip.adaptation.adapt import adapt
+from napari_d3ip.adaptation.adapt import Adaptation
 from napari_d3ip.adaptation.adapter import Adapter
 from napari_d3ip.prior.network import DiffusionPrior
 from napari_d3ip.solvers.problem import Problem
@@ -123,7 +123,8 @@ class TestAdapt:
     def run(self, problem: Problem, prior: DiffusionPrior) -> validation.Fit:
         adapter = Adapter(prior, rank=2, learning_rate=1e-3)
         x_t = torch.randn((len(problem.measured), *problem.operator.domain_shape), generator=generator(5))
-        return adapt(problem, prior, adapter, x_t, x_t, T, generator())
+        phi = Adaptation(prior, adapter, problem.settings.adaptation, generator())
+        return phi.round(losses.Iterate(problem, x_t, x_t, T))
 
     def test_loss_is_on_what_data_consistency_does_not_see(
         self,

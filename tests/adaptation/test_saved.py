@@ -200,7 +200,7 @@ class TestReuse:
         again = Settings.create(fields, method="dds", adapter=str(tmp_path / "adapter"))
         assert reconstruct(scan.measurement, again).settings.adapt_layers == layers
 
-    @pytest.mark.parametrize("changes", [{"method": "dds"}, {"adapt_biases": True}, {"adapt_groups": 2}])
+    @pytest.mark.parametrize("changes", [{"method": "dds"}, {"adapt_biases": True}])
     def test_runs_without_adapters_to_keep_say_so(
         self, scan: Any, fields: dict[str, Any], tmp_path: Path, changes: dict[str, Any]
     ) -> None:

@@ -9,19 +9,26 @@ from typing import Any
 import pytest
 import torch
 
-from napari_d3ip.adaptation.adapt import adapt
+from napari_d3ip.adaptation.adapt import Adaptation
 from napari_d3ip.adaptation.adapter import Adapter
-from napari_d3ip.adaptation.losses import coarser, scale_loss
-from napari_d3ip.methods.diffusion import METHODS
+from napari_d3ip.adaptation.losses import CoarserScales, Iterate, downsample
+from napari_d3ip.methods.run import DiffusionRun
 from napari_d3ip.methods.sampling import initial_state
 from napari_d3ip.prior.complex_images import ComplexPrior
 from napari_d3ip.prior.loading import load_prior
 from napari_d3ip.prior.network import DiffusionPrior
+from napari_d3ip.settings import METHODS
 from napari_d3ip.solvers.problem import Problem
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def scale_loss(
+    problem: Problem, prior: DiffusionPrior, volume: torch.Tensor, generator: torch.Generator
+) -> torch.Tensor:
+    return CoarserScales()(prior, Iterate(problem, volume, volume, 100), generator)
 
 
 @pytest.fixture
@@ -32,10 +39,10 @@ def texture() -> torch.Tensor:
     return (stripes[:, None] * stripes).expand(6, 48, 48).contiguous()
 
 
-class TestCoarser:
+class TestDownsample:
     @pytest.mark.parametrize("scale", [0.5, 0.66, 0.8])
     def test_sizes_and_constants(self, scale: float) -> None:
-        small = coarser(torch.full((7, 30, 41), 0.3), scale)
+        small = downsample(torch.full((7, 30, 41), 0.3), scale)
         assert small.shape == (round(7 * scale), round(30 * scale), round(41 * scale))
         torch.testing.assert_close(small, torch.full_like(small, 0.3))
 
@@ -46,17 +53,17 @@ class TestCoarser:
         shape[axis] = 48
         for period, least, largest in ((2, 0.0, 0.15), (24, 0.8, 1.0)):
             wave = torch.cos(2 * torch.pi * index / period).reshape(shape).expand(48, 48, 48)
-            amplitude = float(coarser(wave, 0.5)[4:-4, 4:-4, 4:-4].abs().max())
+            amplitude = float(downsample(wave, 0.5)[4:-4, 4:-4, 4:-4].abs().max())
             assert least <= amplitude <= largest + 1e-3
 
     def test_parts_of_complex_volumes(self) -> None:
         volume = torch.randn(4, 20, 20, dtype=torch.complex64, generator=generator())
-        small = coarser(volume, 0.5)
-        assert torch.equal(small.real, coarser(volume.real, 0.5))
-        assert torch.equal(small.imag, coarser(volume.imag, 0.5))
+        small = downsample(volume, 0.5)
+        assert torch.equal(small.real, downsample(volume.real, 0.5))
+        assert torch.equal(small.imag, downsample(volume.imag, 0.5))
 
     def test_one_slice_stays_one(self) -> None:
-        assert coarser(torch.zeros(1, 16, 16), 0.5).shape == (1, 8, 8)
+        assert downsample(torch.zeros(1, 16, 16), 0.5).shape == (1, 8, 8)
 
 
 class TestLoss:
@@ -112,8 +119,8 @@ class TestLoss:
         for slices, width in ((8, 300), (64, 300), (8, 600)):
             for seed in range(20):
                 scale_loss(problem, prior, torch.zeros(slices, width, width), generator(seed))
-            assert max(sizes) <= (problem.settings.adapt_slices + 1) * 128**2
-            assert min(sizes) >= 0.9 * problem.settings.adapt_slices * 128**2  # Sizes are rounded.
+            assert max(sizes) <= (problem.settings.adaptation.slices + 1) * 128**2
+            assert min(sizes) >= 0.9 * problem.settings.adaptation.slices * 128**2  # Sizes are rounded.
             sizes.clear()
 
     @pytest.mark.parametrize(
@@ -121,7 +128,6 @@ class TestLoss:
         [
             ({"planes": "axial"}, {0}),
             ({"planes": "all"}, {0, 1, 2}),
-            ({"planes": "all", "adapt_groups": 2}, {0}),
             ({"planes": "all", "method": "ddip"}, {0}),
         ],
     )
@@ -138,10 +144,10 @@ class TestLoss:
 
         def look(volume: torch.Tensor, scale: float) -> torch.Tensor:
             seen.add(sides.index(volume.shape[1:]))
-            return coarser(volume, scale)
+            return downsample(volume, scale)
 
         sides = [(20, 32), (9, 32), (9, 20)]
-        monkeypatch.setattr("napari_d3ip.adaptation.losses.coarser", look)
+        monkeypatch.setattr("napari_d3ip.adaptation.losses.downsample", look)
         for seed in range(20):
             scale_loss(problem, prior, torch.zeros(9, 20, 32), generator(seed))
         assert seen == axes
@@ -163,7 +169,7 @@ class TestAdaptation:
             scan.measurement, adapt_loss="scales", adapt_steps=60, start_t=100, learning_rate=1e-2, guard=False
         )
         prior = load_prior(prior_folder)
-        adapter = Adapter.of(prior, problem.settings)
+        adapter = Adapter.create(prior, problem.settings)
         noise = torch.randn(texture.shape, generator=generator(5))
         alpha_bar = prior.alphas_cumprod[100]
         x_t = alpha_bar.sqrt() * prior.normalise(texture) + (1 - alpha_bar).sqrt() * noise
@@ -173,7 +179,8 @@ class TestAdaptation:
                 return float((prior.epsilon(x_t[:, None], 100)[:, 0] - noise).square().mean())
 
         before = error()
-        fit = adapt(problem, prior, adapter, x_t, texture, 100, generator())
+        phi = Adaptation(prior, adapter, problem.settings.adaptation, generator())
+        fit = phi.round(Iterate(problem, x_t, texture, 100))
         assert error() < 0.9 * before
         assert fit.shift > 0
         assert fit.loss > 0
@@ -186,6 +193,6 @@ class TestAdaptation:
         prior = load_prior(prior_folder)
         back = problem.fitted.adjoint(problem.measured)
         state = initial_state(problem, prior, (back / back.max()).clamp(min=0))
-        events = list(METHODS[method](problem, prior, state))
+        events = list(METHODS[method].load()(DiffusionRun(problem, problem.zeros, prior=prior, state=state)))
         assert all(event.fit.shift > 0 for event in events if event.fit is not None)
         assert torch.isfinite(state.volume).all()

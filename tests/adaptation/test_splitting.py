@@ -11,18 +11,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_d3ip.adaptation import adapt as adaptation
 from napari_d3ip.adaptation import losses
+from napari_d3ip.adaptation.adapt import Adaptation
 from napari_d3ip.adaptation.adapter import Adapter
-from napari_d3ip.adaptation.losses import estimate_as_turned, noised_split, split_loss
+from napari_d3ip.adaptation.losses import CoarserScales, Iterate, Splitting, noised_split, turned_estimate
 from napari_d3ip.adaptation.splitting import Split, Splits, draw_splits
-from napari_d3ip.methods.d3ip import follow
-from napari_d3ip.methods.diffusion import METHODS
-from napari_d3ip.methods.sampling import SamplerState, initial_state, timesteps
+from napari_d3ip.methods.d3ip import _sample_splits
+from napari_d3ip.methods.run import DiffusionRun, SamplerState
+from napari_d3ip.methods.sampling import initial_state, timesteps
 from napari_d3ip.prior.loading import load_prior
 from napari_d3ip.prior.network import DiffusionPrior
 from napari_d3ip.reconstruction import reconstruct
 from napari_d3ip.reconstruction.checkpoint import Checkpoint
+from napari_d3ip.settings import METHODS
 from napari_d3ip.solvers.problem import Problem
 
 SPLIT: dict[str, Any] = {"adapt_leave_out": 0.33, "adapt_pattern": "interleaved", "adapt_splits": 4, "steps": 3}
@@ -55,11 +56,27 @@ def changed(problem: Problem, mask: Tensor) -> Problem:
     return replace(problem, measured=problem.measured + 10 * mask)
 
 
+def split_loss(
+    problem: Problem, prior: DiffusionPrior, splits: list[Split], t: int, generator: torch.Generator
+) -> Tensor:
+    return Splitting(splits)(prior, Iterate(problem, problem.zeros(), problem.zeros(), t), generator)
+
+
+def running(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> DiffusionRun:
+    return DiffusionRun(problem, problem.zeros, prior=prior, state=state)
+
+
+def begun(
+    problem: Problem, prior: DiffusionPrior, adapter: Adapter, splits: Splits | None, seed: int = 0
+) -> Adaptation:
+    return Adaptation(prior, adapter, problem.settings.adaptation, generator(seed), splits)
+
+
 def sampled(problem: Problem, prior: DiffusionPrior, method: str = "d3ip", steps: int | None = None) -> SamplerState:
     """State after a run, or after some of its sampling steps."""
     state = initial_state(problem, prior, problem.zeros() + 0.1)
-    for event in METHODS[method](problem, prior, state):
-        if event.phase == "sampling" and event.index == steps:
+    for event in METHODS[method].load()(running(problem, prior, state)):
+        if event.phase == "sampling" and state.index == steps:
             break
     return state
 
@@ -68,12 +85,12 @@ class TestSplit:
     def test_hides_whole_views_of_adjacent_slices(self, problem: Problem) -> None:
         for seed in range(4):
             splits = one_split(problem, seed)
-            (split,) = splits.learning
+            (split,) = splits.training
             assert (split.index.diff() == 1).all()
             assert len(split.index) == len(split.volume) == 8
-            assert split.question.any()
-            assert not (split.seen.used * splits.hidden).any()
-            together = split.seen.used + split.question
+            assert split.target.any()
+            assert not (split.input.used * splits.left_out).any()
+            together = split.input.used + split.target
             assert torch.equal(together, problem.used[split.index])
 
     @pytest.mark.parametrize(("slices", "length"), [(3, 8), (10, 10), (99, 12)])
@@ -82,30 +99,30 @@ class TestSplit:
         assert one_split(problem).index.shape == (1, length)
 
     def test_the_loss_takes_some_of_it(self, problem: Problem) -> None:
-        (split,) = one_split(problem).learning
+        (split,) = one_split(problem).training
         some = split.some(3, generator(3))
         first = int(some.index[0] - split.index[0])
         at = torch.arange(first, first + 3)
         assert torch.equal(some.index, split.index[at])
         assert torch.equal(some.volume, split.volume[at])
-        assert torch.equal(some.question, split.question[at])
-        assert torch.equal(some.seen.measured, split.seen.measured[at])
-        assert torch.equal(some.seen.used, split.seen.used[at])
+        assert torch.equal(some.target, split.target[at])
+        assert torch.equal(some.input.measured, split.input.measured[at])
+        assert torch.equal(some.input.used, split.input.used[at])
         # Its slices are regularised as one run: each of them reaches its neighbours.
         other = some.volume.clone()
         other[0] += 1
-        (near, _), (far, _) = (some.seen.make_consistent(volume, 1, 3) for volume in (some.volume, other))
+        (near, _), (far, _) = (some.input.make_consistent(volume, 1, 3) for volume in (some.volume, other))
         assert not torch.allclose(near[2], far[2])
 
     def test_is_reconstructed_without_what_is_hidden(self, problem: Problem) -> None:
         split = one_split(problem)
-        other = one_split(changed(problem, split.hidden))
-        assert torch.equal(split.hidden, other.hidden)
+        other = one_split(changed(problem, split.left_out))
+        assert torch.equal(split.left_out, other.left_out)
         assert torch.equal(split.volume, other.volume)
-        visible = changed(problem, 1 - split.hidden)
+        visible = changed(problem, 1 - split.left_out)
         assert not torch.equal(split.volume, one_split(visible).volume)
-        assert float(split.seen.residual(split.volume, split.seen.used)) < float(
-            split.seen.residual(torch.zeros_like(split.volume), split.seen.used)
+        assert float(split.input.residual(split.volume, split.input.used)) < float(
+            split.input.residual(torch.zeros_like(split.volume), split.input.used)
         )
 
     @pytest.mark.parametrize("planes", ["axial", "all"])
@@ -116,7 +133,8 @@ class TestSplit:
         together = draw_splits(problem, generator())
         assert together is not None
         alone = [
-            Splits.of(problem, together.index[n : n + 1], together.hidden[n : n + 1], 1) for n in range(len(together))
+            Splits.create(problem, together.index[n : n + 1], together.left_out[n : n + 1], 1)
+            for n in range(len(together))
         ]
         torch.testing.assert_close(together.volume, torch.cat([each.volume for each in alone]), rtol=1e-4, atol=1e-5)
         # Without noise, which each draws for itself.
@@ -125,7 +143,9 @@ class TestSplit:
         adapter = Adapter(prior, rank=2, learning_rate=1e-3)
         before = together.volume
         for each in (together, *alone):
-            follow(each, prior, adapter, 100, 50, generator())
+            state = initial_state(problem, prior, problem.zeros())
+            state.splits, state.index = each, 1
+            _sample_splits(running(problem, prior, state), begun(problem, prior, adapter, each), 50)
         assert not torch.equal(together.volume, before)
         torch.testing.assert_close(together.volume, torch.cat([each.volume for each in alone]), rtol=1e-3, atol=1e-4)
 
@@ -133,7 +153,7 @@ class TestSplit:
     def test_some_only_judge(self, scan: Any, make_problem: Callable[..., Problem], guard: bool, judges: int) -> None:
         splits = draw_splits(make_problem(scan.measurement, **SPLIT, guard=guard), generator())
         assert splits is not None
-        assert (len(splits.learning), len(splits.judging)) == (4, judges)
+        assert (len(splits.training), len(splits.validation)) == (4, judges)
 
     @pytest.mark.parametrize("slices", [8, 12, 40])
     @pytest.mark.parametrize("pattern", ["interleaved", "adjacent"])
@@ -145,15 +165,15 @@ class TestSplit:
             splits = draw_splits(problem, generator(seed))
             assert splits is not None
             judged = torch.zeros_like(problem.used)
-            for judge in splits.judging:
-                judged[judge.index] += judge.question
-                assert judge.question[2:6].any()
+            for judge in splits.validation:
+                judged[judge.index] += judge.target
+                assert judge.target[2:6].any()
             assert judged.any()
-            for number, teacher in enumerate(splits.learning):
-                assert not (judged[teacher.index] * teacher.question).any()
-                hidden = problem.used[teacher.index] * splits.hidden[number]
-                assert teacher.question.sum() > 0.7 * hidden.sum()
-                assert not (teacher.seen.used * splits.hidden[number]).any(), "what is not asked for stays hidden"
+            for number, teacher in enumerate(splits.training):
+                assert not (judged[teacher.index] * teacher.target).any()
+                hidden = problem.used[teacher.index] * splits.left_out[number]
+                assert teacher.target.sum() > 0.7 * hidden.sum()
+                assert not (teacher.input.used * splits.left_out[number]).any(), "what is not asked for stays hidden"
 
     @pytest.mark.parametrize("coupling", ["tv-z", "none"])
     def test_is_reconstructed_as_the_volume_is(self, problem: Problem, coupling: str) -> None:
@@ -173,8 +193,8 @@ class TestSplit:
         problem = make_problem(mr_scan.measurement, **SPLIT)
         split = one_split(problem)
         assert split.volume.is_complex()
-        assert split.question.any()
-        assert not (split.seen.used * split.hidden).any()
+        assert split.target.any()
+        assert not (split.input.used * split.left_out).any()
 
 
 class TestLoss:
@@ -188,7 +208,7 @@ class TestLoss:
 
         monkeypatch.setattr(losses, "tweedie_estimate", spied)
         problem = replace(problem, settings=problem.settings.updated(adapt_slices=3))
-        split_loss(problem, prior, one_split(problem).learning, 100, generator())
+        split_loss(problem, prior, one_split(problem).training, 100, generator())
         assert seen == [3]
 
     def test_is_on_what_is_hidden_and_only_that_gives_it_the_answer(
@@ -196,15 +216,13 @@ class TestLoss:
     ) -> None:
         """The loss changes with the hidden rays; what the network and data consistency see does not."""
         splits = one_split(problem)
-        other_problem = changed(problem, splits.hidden)
-        (split,) = splits.learning
-        (other,) = Splits.of(
-            other_problem, splits.index, splits.hidden, 1, splits.volume, splits.first, splits.duals
-        ).learning
+        other_problem = changed(problem, splits.left_out)
+        (split,) = splits.training
+        (other,) = Splits.restore(other_problem, splits.state_dict()).training
         values = [float(split_loss(problem, prior, [each], 100, generator(1)).detach()) for each in (split, other)]
         assert values[0] != values[1]
         estimates = [
-            losses.consistent_estimate(each.seen, prior, noised_split(each, prior, 100, 0.5, generator(1)), 100, 1, 1)
+            losses.consistent_estimate(each.input, prior, noised_split(each, prior, 100, 0.5, generator(1)), 100, 1, 1)
             for each in (split, other)
         ]
         assert torch.equal(*estimates)
@@ -223,18 +241,18 @@ class TestLoss:
 
         monkeypatch.setattr(prior, "epsilon", epsilon)
         for seed in range(40):
-            assert torch.equal(estimate_as_turned(prior, x_t, 100, generator(seed)), x_t)
+            assert torch.equal(turned_estimate(prior, x_t, 100, generator(seed)), x_t)
         assert {shape: len(corners) for shape, corners in shapes.items()} == {(2, 1, 12, 16): 4, (2, 1, 16, 12): 4}
 
     def test_steps_lower_it(self, problem: Problem, prior: DiffusionPrior) -> None:
         adapter = Adapter(prior, rank=4, learning_rate=1e-2)
-        (split,) = one_split(problem).learning
-        losses = []
+        (split,) = one_split(problem).training
+        values = []
         for _ in range(12):
             loss = split_loss(problem, prior, [split], 100, generator(3))
             adapter.step(loss)
-            losses.append(float(loss.detach()))
-        assert losses[-1] < 0.95 * losses[0]
+            values.append(float(loss.detach()))
+        assert values[-1] < 0.95 * values[0]
 
     def test_both_is_a_sum(
         self,
@@ -246,12 +264,12 @@ class TestLoss:
         problem = make_problem(make_scan(12).measurement, **SPLIT, adapt_loss="both", adapt_steps=1, guard=False)
         adapter = Adapter(prior, rank=2, learning_rate=1e-3)
         nothing = 0 * sum(parameter.sum() for parameter in adapter.parameters) + 1e-9 * loss_of(prior)
-        monkeypatch.setattr(adaptation, "split_loss", lambda *_: 3.0 + nothing)
-        monkeypatch.setattr(adaptation, "scale_loss", lambda *_: 0.5 + nothing)
+        monkeypatch.setattr(Splitting, "__call__", lambda *_: 3.0 + nothing)
+        monkeypatch.setattr(CoarserScales, "__call__", lambda *_: 0.5 + nothing)
         volume = problem.zeros()
         splits = one_split(problem)
-        fit = adaptation.adapt(problem, prior, adapter, volume, volume, 100, generator(), splits)
-        assert fit.loss == pytest.approx(0.5 + 3.0 * adaptation._FIDELITY_IN_BOTH)
+        fit = begun(problem, prior, adapter, splits).round(Iterate(problem, volume, volume, 100))
+        assert fit.loss == pytest.approx(0.5 + 3.0 * losses._FIDELITY_IN_BOTH)
 
 
 class TestRun:
@@ -260,7 +278,7 @@ class TestRun:
         self, problem: Problem, prior_folder: Path, method: str
     ) -> None:
         state = sampled(problem, load_prior(prior_folder), method)
-        (splits,) = state.splits
+        splits = state.splits
         first = draw_splits(problem, generator(problem.settings.seed))
         assert splits is not None
         assert first is not None
@@ -269,9 +287,9 @@ class TestRun:
             assert not torch.equal(splits[number].volume, first[number].volume)
         # Without adaptation nothing but the split's own rays steers it.
         quiet = replace(problem, settings=problem.settings.updated(learning_rate=1e-12, adapt_splits=1, guard=False))
-        (split,) = sampled(quiet, load_prior(prior_folder), method).splits
+        split = sampled(quiet, load_prior(prior_folder), method).splits
         assert split is not None
-        (other,) = sampled(changed(quiet, split.hidden), load_prior(prior_folder), method).splits
+        other = sampled(changed(quiet, split.left_out), load_prior(prior_folder), method).splits
         assert other is not None
         torch.testing.assert_close(split.volume, other.volume, rtol=0, atol=1e-5)
 
@@ -279,46 +297,46 @@ class TestRun:
         self, problem: Problem, prior: DiffusionPrior, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         taught: list[Split] = []
-        original = adaptation.split_loss
+        original = Splitting.__call__
 
-        def spied(problem: Problem, prior: DiffusionPrior, splits: list[Split], *rest: Any) -> Tensor:
-            taught.extend(splits)
-            return original(problem, prior, splits, *rest)
+        def spied(loss: Splitting, *rest: Any) -> Tensor:
+            taught.extend(loss.splits)
+            return original(loss, *rest)
 
-        monkeypatch.setattr(adaptation, "split_loss", spied)
+        monkeypatch.setattr(Splitting, "__call__", spied)
         adapter = Adapter(prior, rank=2, learning_rate=1e-2)
         splits = draw_splits(problem, generator())
         assert splits is not None
         x_t = problem.zeros()
-        fit = adaptation.adapt(problem, prior, adapter, x_t, x_t, 100, generator(5), splits)
-        assert len(taught) == (problem.settings.adapt_steps or 0) * len(splits.learning)
-        for split, learnt in zip(taught, splits.learning * (problem.settings.adapt_steps or 0), strict=True):
+        fit = begun(problem, prior, adapter, splits, 5).round(Iterate(problem, x_t, x_t, 100))
+        assert len(taught) == problem.settings.adaptation.steps * len(splits.training)
+        for split, learnt in zip(taught, splits.training * problem.settings.adaptation.steps, strict=True):
             assert torch.equal(split.index, learnt.index)
-            assert torch.equal(split.question, learnt.question)
+            assert torch.equal(split.target, learnt.target)
         assert fit.held_out is not None
         assert fit.held_out_without is not None
         assert fit.held_out != fit.held_out_without
         assert fit.accepted == (fit.held_out < fit.held_out_without)
         # The bare prior's verdict, by hand: noise is drawn for the judges after the steps.
         after = generator(5)
-        for _ in range(problem.settings.adapt_steps or 0):
-            original(problem, prior, splits.learning, 100, after)
-        (judge,) = splits.judging
-        x_t = noised_split(judge, prior, 100, problem.settings.noise_correlation, after)
+        for _ in range(problem.settings.adaptation.steps):
+            original(Splitting(splits.training), prior, Iterate(problem, x_t, x_t, 100), after)
+        (judge,) = splits.validation
+        x_t = noised_split(judge, prior, 100, problem.settings.sampling.noise_correlation, after)
         with adapter.in_use(accepted=False), torch.no_grad():
-            estimate = losses.consistent_estimate(judge.seen, prior, x_t, 100, 2, 2)
-        assert fit.held_out_without == pytest.approx(float(judge.seen.residual(estimate, judge.question)), rel=1e-5)
+            estimate = losses.consistent_estimate(judge.input, prior, x_t, 100, 2, 2)
+        assert fit.held_out_without == pytest.approx(float(judge.input.residual(estimate, judge.target)), rel=1e-5)
 
     def test_a_checkpoint_goes_on_with_them(
         self, make_scan: Callable[..., Any], problem: Problem, prior_folder: Path, tmp_path: Path
     ) -> None:
         expected = sampled(problem, load_prior(prior_folder))
-        store = Checkpoint(tmp_path / "run.checkpoint", make_scan(12).measurement, problem.settings)
+        store = Checkpoint(tmp_path / "run.checkpoint", make_scan(12).measurement, problem.settings.filled)
         store.save(sampled(problem, load_prior(prior_folder), steps=2), problem, [])
         loaded = store.load(problem)
         assert loaded is not None
         resumed, _ = loaded
-        list(METHODS["d3ip"](problem, load_prior(prior_folder), resumed))
+        list(METHODS["d3ip"].load()(running(problem, load_prior(prior_folder), resumed)))
         assert resumed.index == len(timesteps(200, 3))
         torch.testing.assert_close(resumed.volume, expected.volume, rtol=0, atol=0)
 

@@ -288,7 +288,7 @@ class TestReconstruct:
             (["--settings", "none.json"], "none.json"),
             (["--reference", "none.npy"], "none.npy"),
             (["--save-adapter", "new", "--method", "dds"], "save-adapter: only d3ip"),
-            (["--save-adapter", "new", "--set", "adapt_groups=2"], "with one adapt_groups"),
+            (["--save-adapter", "new", "--set", "adapt_biases=true"], "without adapt_biases"),
             (["--save-adapter", "new", "--set", "preset=paper"], "without adapt_biases"),
             (["--save-adapter", "."], "adapter: . holds something else"),
         ],

@@ -558,8 +558,8 @@ class TestRowsAgain:
             return identity.code_version()
 
         monkeypatch.setattr(identity.napari_d3ip, "__file__", str(tmp_path / "__init__.py"))
-        first = version(engine="1", solvers__tv="1", cli__main="1", widgets__form="1")
-        assert version(cli__main="2", widgets__form="2") == first
+        first = version(engine="1", solvers__tv="1", cli__main="1", widgets__form="1", reconstruction__reproduce="1")
+        assert version(cli__main="2", widgets__form="2", reconstruction__reproduce="2") == first
         assert len({first, version(engine="2"), version(solvers__tv="2")}) == 3
         identity.code_version.cache_clear()
 

@@ -58,13 +58,8 @@ def measured(linop: Any, volume: np.ndarray = VOLUME) -> LinearMeasurement:
 
 
 @pytest.mark.parametrize("name", LINOPS)
-def test_adjoint(name: str) -> None:
-    measurement = measured(LINOPS[name]())
-    operator = as_operator(measurement)
-    x, y = torch.from_numpy(VOLUME), torch.randn(measurement.data.shape)
-    forward = operator.forward(x)
-    difference = (forward.conj() * y).real.sum() - (x * operator.adjoint(y.to(forward.dtype))).sum()
-    assert abs(float(difference)) < 1e-5 * float(torch.linalg.vector_norm(forward) * torch.linalg.vector_norm(y))
+def test_contract(operator_contract: Any, name: str) -> None:
+    operator_contract(as_operator(measured(LINOPS[name]())), slices=SLICES)
 
 
 @pytest.mark.parametrize("name", LINOPS)

@@ -31,9 +31,10 @@ from napari_d3ip.preparation.coils import (
 from napari_d3ip.preparation.mri import find_coils, split_samples, zero_filled
 from napari_d3ip.preparation.noise import estimate_complex_noise
 from napari_d3ip.reconstruction import Control
-from napari_d3ip.settings import Settings
+from napari_d3ip.settings.run import Coils
 
 CPU = torch.device("cpu")
+COILS = Coils(calibration_width=None, virtual_coils=12, remove_phase=True)
 
 
 def correlation(maps: Any, other: Any) -> np.ndarray:
@@ -272,14 +273,14 @@ class TestCompression:
     def test_is_done_above_the_limit_only(self, make_mr_scan: Callable[..., Any]) -> None:
         scan = make_mr_scan(coils=6)
         for limit, coils in ((12, 6), (6, 6), (4, 4)):
-            found = find_coils(scan.measurement, Settings.create(virtual_coils=limit), CPU, Control().check)
+            found = find_coils(scan.measurement, replace(COILS, virtual_coils=limit), CPU, Control().check)
             assert found.data.shape[1] == found.maps.shape[1] == coils
 
     def test_compresses_maps_of_the_file_too(self, make_mr_scan: Callable[..., Any]) -> None:
         scan = make_mr_scan(coils=6)
         measurement = replace(scan.measurement, coil_maps=scan.coil_maps)
-        found = find_coils(measurement, Settings.create(virtual_coils=4), CPU, Control().check)
-        made = find_coils(scan.measurement, Settings.create(virtual_coils=4), CPU, Control().check)
+        found = find_coils(measurement, replace(COILS, virtual_coils=4), CPU, Control().check)
+        made = find_coils(scan.measurement, replace(COILS, virtual_coils=4), CPU, Control().check)
         inside = np.abs(scan.image) > 0.1
         assert correlation(found.maps, made.maps)[inside].min() > 0.98
 
@@ -287,25 +288,25 @@ class TestCompression:
 class TestFindCoils:
     def test_maps_of_the_file_are_used(self, mr_scan: Any) -> None:
         measurement = replace(mr_scan.measurement, coil_maps=mr_scan.coil_maps)
-        found = find_coils(measurement, Settings(), CPU, Control().check)
+        found = find_coils(measurement, COILS, CPU, Control().check)
         np.testing.assert_array_equal(found.maps, mr_scan.coil_maps)
 
     def test_one_coil_is_flat(self, make_mr_scan: Callable[..., Any]) -> None:
-        found = find_coils(make_mr_scan(coils=1).measurement, Settings(), CPU, Control().check)
+        found = find_coils(make_mr_scan(coils=1).measurement, COILS, CPU, Control().check)
         assert (found.maps == 1).all()
         assert found.maps.shape == (2, 1, 24, 24)
 
     def test_are_made_once_for_a_scan(self, mr_scan: Any) -> None:
-        first, again = (find_coils(mr_scan.measurement, Settings(), CPU, Control().check) for _ in range(2))
+        first, again = (find_coils(mr_scan.measurement, COILS, CPU, Control().check) for _ in range(2))
         assert first is again
-        assert find_coils(mr_scan.measurement, Settings(calibration_width=6), CPU, Control().check) is not first
-        assert find_coils(replace(mr_scan.measurement), Settings(), CPU, Control().check) is not first
+        assert find_coils(mr_scan.measurement, replace(COILS, calibration_width=6), CPU, Control().check) is not first
+        assert find_coils(replace(mr_scan.measurement), COILS, CPU, Control().check) is not first
 
     @pytest.mark.parametrize("coils", [1, 4], ids=["one coil", "maps of the file"])
     def test_needs_no_centre_where_no_maps_are_made(self, make_mr_scan: Callable[..., Any], coils: int) -> None:
         scan = make_mr_scan(step=3, centre=0, coils=coils)
         measurement = replace(scan.measurement, coil_maps=scan.coil_maps) if coils > 1 else scan.measurement
-        found = find_coils(measurement, Settings(), CPU, Control().check)
+        found = find_coils(measurement, COILS, CPU, Control().check)
         assert torch.isfinite(found.phase.abs()).all()
         assert found.maps.shape == (2, coils, 24, 24)
 
@@ -375,10 +376,8 @@ class TestNoise:
 
 
 class TestSplit:
-    SETTINGS = Settings.create(held_out_fraction=0.4)
-
-    def split(self, measurement: KSpace, **fields: Any) -> tuple[Tensor, Tensor]:
-        used, held_out = split_samples(measurement, self.SETTINGS.updated(**fields))
+    def split(self, measurement: KSpace, fraction: float = 0.4, seed: int = 0) -> tuple[Tensor, Tensor]:
+        used, held_out = split_samples(measurement, fraction, seed)
         for mask in (used, held_out):
             assert set(mask.unique().tolist()) <= {0.0, 1.0}
         assert bool(held_out.any())
@@ -429,11 +428,11 @@ class TestSplit:
     def test_of_few_lines_a_small_fraction_is_a_few(self, make_mr_scan: Callable[..., Any]) -> None:
         """Else nothing would judge weights and adaptation."""
         kspace = make_mr_scan(slices=6, size=24, step=3, centre=8).measurement
-        _, held_out = self.split(kspace, held_out_fraction=0.01)
+        _, held_out = self.split(kspace, 0.01)
         assert held_out[..., 0].sum() == 4
 
     def test_none_if_none_are_asked_for(self, mr_scan: Any) -> None:
-        _, held_out = split_samples(mr_scan.measurement, Settings.create(held_out_fraction=0.0))
+        _, held_out = split_samples(mr_scan.measurement, 0.0, 0)
         assert not held_out.any()
 
 

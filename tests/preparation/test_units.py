@@ -17,8 +17,9 @@ from napari_d3ip.metrics import ssim
 from napari_d3ip.operators.mri import NonCartesianSense
 from napari_d3ip.prior.network import DiffusionPrior
 from napari_d3ip.reconstruction import Control, Reconstruction, reconstruct
-from napari_d3ip.reconstruction.engine import run
+from napari_d3ip.reconstruction.engine import Options, run
 from napari_d3ip.reconstruction.finite import require_finite, require_finite_result
+from napari_d3ip.reconstruction.resolve import resolve
 from napari_d3ip.settings import Settings
 
 
@@ -171,9 +172,12 @@ class TestFinite:
             with pytest.raises(MeasurementError, match=r"\.$"):
                 require_finite_result(volume, phase, figures)
 
-    def test_the_prior_is_named_where_it_is_the_cause(self, prior: DiffusionPrior) -> None:
-        volume, settings = torch.full((2, 16, 16), torch.nan), Settings(method="dds")
-        with pytest.raises(D3IPError, match=r"^volume: dds led to values that are not finite"):
+    def test_the_prior_is_named_where_it_is_the_cause(
+        self, make_scan: Callable[..., Any], prior: DiffusionPrior
+    ) -> None:
+        volume = torch.full((2, 16, 16), torch.nan)
+        settings = resolve(Settings(method="dds"), make_scan().measurement)
+        with pytest.raises(D3IPError, match=r"^volume: dds diverged"):
             require_finite(volume, settings, prior)
         with torch.no_grad():
             next(iter(prior.unet.parameters()))[:] = torch.nan
@@ -243,7 +247,7 @@ class TestCallersTorch:
 
 
 def last_of(measurement: Measurement, settings: Settings) -> Reconstruction:
-    steps = run(measurement, settings, None, Control(), None, False)
+    steps = run(measurement, settings, Control(), Options())
     while True:
         try:
             next(steps)

@@ -18,7 +18,7 @@ from napari_d3ip.reconstruction import estimate as cost
 from napari_d3ip.reconstruction import reconstruct
 from napari_d3ip.reconstruction.estimate import count, estimate, learn, learn_memory, slices_at_once, total, trial
 from napari_d3ip.reconstruction.plan import plan
-from napari_d3ip.reconstruction.resolve import resolve
+from napari_d3ip.reconstruction.resolve import fill_in
 from napari_d3ip.settings import METHODS, Settings, methods_for
 
 NETWORK = "network auto"
@@ -85,7 +85,7 @@ class TestCount:
         for scan in (sinogram, k_space, stack):
             if method in methods_for(scan.kind):
                 fields = {"refine_steps": 2, "refine_slices": "1:3", "adapt_groups": 2}
-                resolved = resolve(Settings.create(fields, method=method), scan)
+                resolved = fill_in(Settings.create(fields, method=method), scan)
                 preparation, *steps = count(Extent.of(scan), resolved)
                 assert preparation.phase == cost.PREPARATION
                 assert [step.phase for step in steps] == plan(resolved, len(scan.data))
@@ -264,11 +264,11 @@ class TestTrial:
         for scan in (sinogram, k_space, stack):
             if method not in methods_for(scan.kind):
                 continue
-            extent, wanted = replace(Extent.of(scan), slices=64), resolve(Settings.create(method=method), scan)
+            extent, wanted = replace(Extent.of(scan), slices=64), fill_in(Settings.create(method=method), scan)
             slices, short = trial(extent, Settings.create(method=method))
             whole, tried = (
                 total(count(extent, wanted)),
-                total(count(replace(extent, slices=slices), resolve(short, scan))),
+                total(count(replace(extent, slices=slices), fill_in(short, scan))),
             )
             assert tried.keys() == whole.keys()
             assert all(tried[name] < whole[name] for name in whole if not name.startswith("start"))
@@ -305,6 +305,6 @@ def test_of_a_run_that_was_learned_from(
         result = reconstruct(scan, asked)
     took = result.metrics["seconds"]
     speeds = learn({}, Extent.of(scan), asked, result.settings, result.history, took)
-    known = estimate(Extent.of(scan), resolve(asked, scan), speeds)
+    known = estimate(Extent.of(scan), fill_in(asked, scan), speeds)
     assert known is not None
     assert took / 2 < known.seconds < 2 * took

@@ -21,11 +21,13 @@ from napari_d3ip.preparation import prepare
 from napari_d3ip.preparation.images import estimate_stack_noise, filled_in
 from napari_d3ip.preparation.noise import estimate_image_noise
 from napari_d3ip.reconstruction import Control, reconstruct
-from napari_d3ip.reconstruction.resolve import resolve
-from napari_d3ip.settings import ADAPTIVE_METHODS, Settings, methods_for
+from napari_d3ip.reconstruction.resolve import fill_in, resolve
+from napari_d3ip.settings import Settings, methods_for, names_where
 from napari_d3ip.simulate import simulate_stack
 from napari_d3ip.solvers.external import as_proximal_map
 from napari_d3ip.solvers.problem import Problem
+
+ADAPTIVE_METHODS = names_where(lambda method: bool(method.adapts))
 
 SHAPE = (6, 12, 12)
 
@@ -548,8 +550,8 @@ class TestPluggedIn:
         [
             (3, {"method": "tv"}, r"^regulariser: int is no proximal map"),
             (lambda x, sigma: x[..., 1:], {"method": "tv"}, r"^regulariser: it makes shape"),
-            (lambda x, sigma: x, {"method": "cg"}, r"^regulariser: cg .* has none to take the part of"),
-            (lambda x, sigma: x, {"method": "dds", "coupling": "none"}, r"^regulariser: dds with coupling none"),
+            (lambda x, sigma: x, {"method": "cg"}, r"^regulariser: cg .* has no regularizer to replace"),
+            (lambda x, sigma: x, {"method": "dds", "coupling": "none"}, r"^regulariser: dds with coupling=none"),
         ],
     )
     def test_what_cannot_be_plugged_in(
@@ -589,7 +591,7 @@ def test_sampling_may_have_fewer_terms_than_its_start(tiny: dict[str, Any], fiel
 
 
 def test_settings_of_a_stack_are_chosen() -> None:
-    settings = resolve(Settings.create(method="d3ip", adapt_leave_out=0.3), replace(blurred()))
+    settings = fill_in(Settings.create(method="d3ip", adapt_leave_out=0.3), replace(blurred()))
     assert (settings.adapt_leave_out, settings.prior, settings.adapt_loss) == (0.0, "phantom", "scales")
     with pytest.raises(SettingsError, match=r"^method: fbp does not reconstruct from a stack of images"):
-        resolve(Settings.create(method="fbp"), blurred())
+        fill_in(Settings.create(method="fbp"), blurred())

@@ -22,19 +22,16 @@ from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet
 from napari_d3ip.prior.noise import correlated_noise, white_noise
 from napari_d3ip.prior.schedules import linear_schedule
 from napari_d3ip.reconstruction import Control, Reconstruction, Step, iter_reconstruct, reconstruct
-from napari_d3ip.reconstruction.resolve import resolve
+from napari_d3ip.reconstruction.resolve import fill_in, resolve
 from napari_d3ip.reconstruction.start import first_reconstruction
-from napari_d3ip.settings import (
-    ADAPTIVE_METHODS,
-    DIFFUSION_METHODS,
-    DIRECT_METHODS,
-    PAPER_MRI,
-    PRESETS,
-    UNTRAINED_METHODS,
-    Settings,
-    methods_for,
-)
+from napari_d3ip.settings import PAPER_MRI, PRESETS, Family, Settings, methods_for, names_where
+from napari_d3ip.solvers.problem import Weights
 from napari_d3ip.solvers.total_variation import Regulariser
+
+ADAPTIVE_METHODS = names_where(lambda method: bool(method.adapts))
+DIFFUSION_METHODS = names_where(lambda method: method.needs_prior)
+DIRECT_METHODS = names_where(lambda method: method.family is Family.DIRECT)
+UNTRAINED_METHODS = names_where(lambda method: method.family is Family.UNTRAINED)
 
 METRICS = {
     "method",
@@ -344,27 +341,29 @@ class TestPreparation:
             settings = resolve(Settings.create(tiny, coupling=coupling), mr_scan.measurement)
             prepared = prepare(mr_scan.measurement, settings, CPU, Control().check)
             sampled = Regulariser(weight=2e-3 if expected else 0.0, nonnegative=False)
-            volume, duals = first_reconstruction(prepared, replace(prepared.problem, regulariser=sampled))
+            volume, duals = first_reconstruction(
+                prepared, replace(prepared.problem, regulariser=sampled, weights=Weights(tv=2e-3))
+            )
             assert volume.is_complex()
             assert (duals is not None) == expected
 
 
 class TestSettings:
     def test_paper_means_the_mri_values(self, mr_scan: Any) -> None:
-        used = resolve(Settings.create(preset="paper"), mr_scan.measurement)
+        used = fill_in(Settings.create(preset="paper"), mr_scan.measurement)
         assert {name: getattr(used, name) for name in PAPER_MRI} == PAPER_MRI
         others = {name: value for name, value in PRESETS["paper"].items() if name not in PAPER_MRI}
         assert {name: getattr(used, name) for name in others} == others
-        assert resolve(used, mr_scan.measurement) == used
+        assert fill_in(used, mr_scan.measurement) == used
 
     def test_explicit_values_win_over_the_paper(self, mr_scan: Any) -> None:
-        used = resolve(Settings.create(preset="paper", adapt_steps=7, start_t=500), mr_scan.measurement)
+        used = fill_in(Settings.create(preset="paper", adapt_steps=7, start_t=500), mr_scan.measurement)
         assert (used.adapt_steps, used.start_t, used.proximal_weight) == (7, 500, PAPER_MRI["proximal_weight"])
 
     @pytest.mark.parametrize("name", PAPER_MRI)
     def test_explicit_values_may_be_those_of_the_paper_for_ct(self, mr_scan: Any, name: str) -> None:
         of_ct = PRESETS["paper"][name]
-        used = resolve(Settings.create(preset="paper", **{name: of_ct}).updated(seed=1), mr_scan.measurement)
+        used = fill_in(Settings.create(preset="paper", **{name: of_ct}).updated(seed=1), mr_scan.measurement)
         assert {key: getattr(used, key) for key in PAPER_MRI} == {**PAPER_MRI, name: of_ct}
 
     def test_paper_runs(self, mr_scan: Any, tiny: dict[str, Any]) -> None:

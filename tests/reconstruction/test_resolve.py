@@ -14,7 +14,7 @@ import pytest
 from napari_d3ip.errors import D3IPError, SettingsError
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.reconstruction import reconstruct
-from napari_d3ip.reconstruction.resolve import TASKS, foresee, resolve
+from napari_d3ip.reconstruction.resolve import TASKS, fill_in, preflight
 from napari_d3ip.reconstruction.start import proximal_weight
 from napari_d3ip.settings import Settings, tasks_for
 from napari_d3ip.solvers.problem import Problem
@@ -22,7 +22,7 @@ from napari_d3ip.solvers.problem import Problem
 
 class TestBySpan:
     def test_the_more_is_missing_the_more_the_prior_adds(self, make_scan: Callable[..., Any]) -> None:
-        full, wide, half = (resolve(Settings(), make_scan(span=span).measurement) for span in (180.0, 150.0, 60.0))
+        full, wide, half = (fill_in(Settings(), make_scan(span=span).measurement) for span in (180.0, 150.0, 60.0))
         assert (full.start_t, full.steps) == (20, 4)
         assert (half.start_t, half.steps) == (300, 24)
         for name in ("start_t", "steps"):
@@ -35,7 +35,7 @@ class TestBySpan:
     def test_adaptation_learns_what_is_missing(
         self, make_scan: Callable[..., Any], span: float, loss: str, pattern: str
     ) -> None:
-        settings = resolve(Settings(), make_scan(span=span).measurement)
+        settings = fill_in(Settings(), make_scan(span=span).measurement)
         assert (settings.adapt_loss, settings.adapt_pattern) == (loss, pattern)
         assert settings.adapt_leave_out
         assert settings.adapt_splits
@@ -47,18 +47,18 @@ class TestBySpan:
             (scan is half, method): (settings.eta, settings.noise_correlation)
             for scan in (full, half)
             for method in ("d3ip", "scd")
-            for settings in [resolve(Settings.create(method=method), scan)]
+            for settings in [fill_in(Settings.create(method=method), scan)]
         }
         assert noise[True, "d3ip"] == (1.0, 0.0)
         assert noise[False, "d3ip"] == noise[True, "scd"] == noise[False, "scd"] == (0.85, 0.9)
 
     def test_slices_by_themselves_are_not_split(self, make_scan: Callable[..., Any]) -> None:
-        settings = resolve(Settings(method="ddip"), make_scan().measurement)
+        settings = fill_in(Settings(method="ddip"), make_scan().measurement)
         assert (settings.adapt_loss, settings.adapt_leave_out, settings.adapt_splits) == ("scales", 0, 0)
 
     def test_what_is_given_stays(self, make_scan: Callable[..., Any]) -> None:
         settings = Settings.create(adapt_loss="fidelity", adapt_steps=3, tv_factor=2, start_t=77)
-        resolved = resolve(settings, make_scan().measurement)
+        resolved = fill_in(settings, make_scan().measurement)
         assert (resolved.adapt_loss, resolved.adapt_steps, resolved.tv_factor, resolved.start_t) == (
             "fidelity", 3, 2, 77,
         )  # fmt: skip
@@ -66,33 +66,33 @@ class TestBySpan:
     def test_fast_adapts_half_as_often(self, scan: Any, mr_scan: Any) -> None:
         for measurement, usual in ((scan.measurement, 1), (mr_scan.measurement, 4)):
             every = [
-                resolve(Settings.create(preset=preset), measurement).adapt_every for preset in ("default", "fast")
+                fill_in(Settings.create(preset=preset), measurement).adapt_every for preset in ("default", "fast")
             ]
             assert every == [usual, 2 * usual]
             given = Settings.create(preset="fast", adapt_every=3)
-            assert resolve(given, measurement).adapt_every == 3
+            assert fill_in(given, measurement).adapt_every == 3
 
     def test_paper_adapts_to_the_data(self, make_scan: Callable[..., Any]) -> None:
-        assert resolve(Settings.create(preset="paper"), make_scan().measurement).adapt_loss == "fidelity"
+        assert fill_in(Settings.create(preset="paper"), make_scan().measurement).adapt_loss == "fidelity"
 
 
 class TestByTask:
     @pytest.mark.parametrize("span", [180.0, 60.0])
     @pytest.mark.parametrize("task", ["sparse-view", "limited-angle"])
     def test_a_task_that_is_given_decides(self, make_scan: Callable[..., Any], span: float, task: str) -> None:
-        settings = resolve(Settings.create(task=task, adapt_steps=7), make_scan(span=span).measurement)
+        settings = fill_in(Settings.create(task=task, adapt_steps=7), make_scan(span=span).measurement)
         wanted = {**TASKS[task], "adapt_steps": 7}
         assert {name: getattr(settings, name) for name in wanted} == wanted
 
     @pytest.mark.parametrize(("span", "task"), [(180.0, "sparse-view"), (60.0, "limited-angle")])
     def test_auto_is_the_one_of_the_scan(self, make_scan: Callable[..., Any], span: float, task: str) -> None:
         scan = make_scan(span=span).measurement
-        assert resolve(Settings(), scan) == resolve(Settings.create(task=task), scan)
+        assert fill_in(Settings(), scan) == fill_in(Settings.create(task=task), scan)
 
     def test_of_k_space(self, mr_scan: Any) -> None:
-        used = resolve(Settings(), mr_scan.measurement)
+        used = fill_in(Settings(), mr_scan.measurement)
         assert used.task == "accelerated-mri"
-        assert resolve(used, mr_scan.measurement) == used
+        assert fill_in(used, mr_scan.measurement) == used
 
     @pytest.mark.parametrize(
         ("kind", "message"),
@@ -108,7 +108,7 @@ class TestByTask:
         measurement = {"sinogram": scan, "kspace": mr_scan}[kind].measurement
         other = {"sinogram": "kspace", "kspace": "sinogram"}[kind]
         with pytest.raises(SettingsError) as info:
-            resolve(Settings.create(task=tasks_for(other)[-1]), measurement)
+            fill_in(Settings.create(task=tasks_for(other)[-1]), measurement)
         assert str(info.value) == message
 
 
@@ -129,7 +129,7 @@ class TestForesight:
         """The same sentence, but before anything is loaded or computed."""
         short = _prior_of_fewer_times(Path(tiny["prior"]), tmp_path / "short")
         settings = Settings.create({**tiny, "prior": str(short), **fields})
-        said = [_refusal(call, scan.measurement, settings) for call in (foresee, reconstruct)]
+        said = [_refusal(call, scan.measurement, settings) for call in (preflight, reconstruct)]
         assert said[0] == said[1]
         assert said[0].startswith(message)
 
@@ -137,13 +137,13 @@ class TestForesight:
         settings = Settings.create(tiny, learning_rate=1e-2, guard=False)
         reconstruct(scan.measurement, settings).save_adapter(tmp_path / "adapter")
         warm = settings.updated(adapter=str(tmp_path / "adapter"))
-        assert foresee(warm, scan.measurement).lora_rank == settings.lora_rank
-        other = _refusal(foresee, scan.measurement, warm.updated(prior="phantom"))
+        assert preflight(warm, scan.measurement).lora_rank == settings.lora_rank
+        other = _refusal(preflight, scan.measurement, warm.updated(prior="phantom"))
         assert other == f"adapter: {tmp_path / 'adapter'} is of the prior '{tiny['prior']}'; choose that prior."
 
     def test_a_run_that_goes_through(self, scan: Any, tiny: dict[str, Any]) -> None:
         settings = Settings.create(tiny)
-        assert foresee(settings, scan.measurement) == resolve(settings, scan.measurement)
+        assert preflight(settings, scan.measurement) == fill_in(settings, scan.measurement)
 
 
 def _refusal(call: Callable[..., Any], scan: Measurement, settings: Settings) -> str:

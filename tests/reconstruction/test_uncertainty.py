@@ -9,13 +9,13 @@ import pytest
 
 from napari_d3ip.errors import SettingsError
 from napari_d3ip.reconstruction import Cancelled, Control, Step, Uncertainty, reconstruct, uncertainty
-from napari_d3ip.reconstruction.seeds import Spread
+from napari_d3ip.reconstruction.seeds import RunningMoments
 from napari_d3ip.settings import Settings
 
 
 def test_mean_and_deviation_one_by_one() -> None:
     volumes = 1000 + np.random.default_rng(0).standard_normal((5, 2, 3, 4)).astype(np.float32)
-    spread = Spread()
+    spread = RunningMoments()
     for volume in volumes:
         spread.add(volume)
     np.testing.assert_allclose(spread.mean, volumes.mean(axis=0, dtype=np.float64), rtol=1e-9)
@@ -96,5 +96,5 @@ def test_seeds_beyond_the_last_are_refused_first(scan: Any) -> None:
 
 
 def test_one_sample_has_no_spread(scan: Any) -> None:
-    with pytest.raises(SettingsError, match=r"^seeds: 1 tell no spread; give 2 or more\.$"):
+    with pytest.raises(SettingsError, match=r"^seeds must be 2 or more, got 1\.$"):
         uncertainty(scan.measurement, seeds=1)

@@ -10,18 +10,12 @@ import pytest
 from pydantic import ValidationError
 
 from napari_d3ip.errors import SettingsError
-from napari_d3ip.settings import (
-    ADAPTIVE_METHODS,
-    DIFFUSION_METHODS,
-    DIRECT_METHODS,
-    METHODS,
-    PRESETS,
-    UNTRAINED_METHODS,
-    Settings,
-    fields_for,
-    methods_for,
-    problems,
-)
+from napari_d3ip.settings import METHODS, PRESETS, Family, Settings, fields_for, methods_for, names_where, problems
+
+ADAPTIVE_METHODS = names_where(lambda method: bool(method.adapts))
+DIFFUSION_METHODS = names_where(lambda method: method.needs_prior)
+DIRECT_METHODS = names_where(lambda method: method.family is Family.DIRECT)
+UNTRAINED_METHODS = names_where(lambda method: method.family is Family.UNTRAINED)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -157,18 +151,18 @@ def test_fields_follow_the_kind_and_the_method(kind: str, method: str) -> None:
         assert (name in fields) == (adaptive or method == "dds")
     of_adaptation = {name for name in Settings.model_fields if name.startswith(("adapt_", "lora_"))}
     assert ("guard" in fields) == ("prior" in fields)
-    for name in (of_adaptation | {"learning_rate"}) - {"adapt_slices", "adapt_groups", *OF_VIEWS}:
+    for name in (of_adaptation | {"learning_rate"}) - {"adapt_slices", *OF_VIEWS}:
         assert (name in fields) == adaptive
     for name in OF_VIEWS:
         of_method = method.startswith("d3ip") if name == "adapt_splits" else adaptive
         assert (name in fields) == (of_method and kind != "stack")
-    for name in ("adapt_groups", "group_by", "refine_steps", "refine_slices"):
+    for name in ("refine_steps", "refine_slices"):
         assert (name in fields) == method.startswith("d3ip")
     assert ("adapt_slices" in fields) == (untrained or method.startswith("d3ip"))
-    for name in ("meta_groups", "meta_rate", "meta_decay"):
+    for name in ("meta_groups", "meta_rate"):
         assert (name in fields) == (method == "d3ip-meta")
     assert ("guidance" in fields) == (method == "dps")
-    for name in ("tv_weight", "tv_huber"):
+    for name in ("tv_weight",):
         assert (name in fields) == (sampling or method in ("tv", "tgv", "dip-tv"))
     assert ("wavelet_weight" in fields) == (method == "l1-wavelet")
     assert ("iterations" in fields) == (method in ("cg", "sense", "l1-wavelet", "tv", "tgv"))

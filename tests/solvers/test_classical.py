@@ -16,6 +16,7 @@ from napari_d3ip.operators.tomography import ParallelBeam
 from napari_d3ip.preparation import prepare
 from napari_d3ip.preparation.tomography import Rays, filled_in
 from napari_d3ip.reconstruction import Control, reconstruct
+from napari_d3ip.reconstruction.resolve import resolve
 from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.classical import least_squares, ramp_filter
 from napari_d3ip.solvers.conjugate_gradient import conjugate_gradient
@@ -114,10 +115,11 @@ class TestAllRays:
     def test_the_start_of_other_methods_sees_no_held_out_ray(self, make_scan: Callable[..., Any]) -> None:
         scan = make_scan().measurement
         settings = Settings(method="dds", device="cpu", noise_level=0.05, held_out_fraction=0.3)
-        held_out = Rays.split(scan.data.shape, settings).held_out.numpy()
+        held_out = Rays.split(scan.data.shape, resolve(settings, scan).validation, settings.seed).held_out.numpy()
         changed = replace(scan, data=scan.data + 3 * held_out)
         one, other = (
-            prepare(each, settings, torch.device("cpu"), Control().check).direct() for each in (scan, changed)
+            prepare(each, resolve(settings, each), torch.device("cpu"), Control().check).direct()
+            for each in (scan, changed)
         )
         torch.testing.assert_close(other, one, rtol=0, atol=0)
 

@@ -86,9 +86,9 @@ def test_offered_in_the_next_session(saved: Bench, open_bench: Any) -> None:
     assert "rods_d3ip" in open_bench().offers("adapter")
 
 
-def test_adapters_of_another_prior_hold_the_run_back(saved: Bench) -> None:
+def test_adapters_of_another_prior_hold_the_run_back(saved: Bench, prior_folder: Path) -> None:
     saved.choose("adapter", "rods_d3ip")
-    saved.choose("prior", "phantom-complex")
+    saved.widget._form.show({"prior": str(prior_folder)})
     assert saved.child("adapter_reason").text().endswith("is of the prior 'phantom'; choose that prior.")
     assert not saved.child("run").isEnabled()
     saved.choose("adapter", "none")

@@ -58,7 +58,7 @@ def test_every_setting_has_its_tooltip(form: SettingsForm) -> None:
         {"noise_level": 1.5e-7, "tv_weight": 0.0, "start_t": 400},
         {"noise_correlation": 0.999, "eta": 0.0, "lora_ema": 0.0},
         {"prior": "/models/lungs", "device": "cuda:7", "seed": 2**31 - 1, "nonnegative": False},
-        {"lora_ema": 0.99995, "held_out_fraction": 0.0004, "tv_huber": 1e-5},
+        {"lora_ema": 0.99995, "held_out_fraction": 0.0004, "tv_weight": 1e-5},
     ],
 )
 def test_settings_survive_the_form(form: SettingsForm, changes: dict[str, Any]) -> None:

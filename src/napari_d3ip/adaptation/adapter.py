@@ -16,7 +16,7 @@ from torch import Tensor
 from napari_d3ip.adaptation.saved import SavedAdapter, load_adapter, lora_names
 from napari_d3ip.errors import D3IPError, PriorError
 from napari_d3ip.prior.network import BUILDING, DiffusionPrior
-from napari_d3ip.settings import Settings
+from napari_d3ip.settings import RunSettings
 
 # Convolutions that change the resolution are left out; residual blocks that do are not.
 _TARGETS = {
@@ -31,7 +31,7 @@ _TARGETS = {
 
 @dataclass
 class AdapterState:
-    """Everything of an adapter that training changes, and whether held-out rays speak for using it."""
+    """State of an adapter: what training changes, and whether validation accepted it."""
 
     parameters: list[Tensor]
     average: list[Tensor]
@@ -100,8 +100,8 @@ class Adapter:
         self.accepted = True
 
     @classmethod
-    def of(cls, prior: DiffusionPrior, settings: Settings) -> Adapter:
-        """Adapter as the settings say, from saved weights if they name some.
+    def create(cls, prior: DiffusionPrior, settings: RunSettings) -> Adapter:
+        """Put adapters into a prior as the settings say, from saved weights if they name some.
 
         Raises
         ------
@@ -110,20 +110,20 @@ class Adapter:
         """
         adapter = cls(
             prior,
-            rank=settings.lora_rank,
-            learning_rate=settings.learning_rate or 0.0,
-            average_decay=settings.lora_ema,
-            biases=settings.adapt_biases,
+            rank=settings.adaptation.rank,
+            learning_rate=settings.adaptation.learning_rate,
+            average_decay=settings.adaptation.ema,
+            biases=settings.adaptation.biases,
             seed=settings.seed,
-            layers=settings.adapt_layers,
+            layers=settings.adaptation.layers,
         )
-        if settings.adapter is not None:
-            adapter.start_from(load_adapter(settings.adapter))
+        if settings.adaptation.adapter is not None:
+            adapter.start_from(load_adapter(settings.adaptation.adapter))
         return adapter
 
     @torch.no_grad()
     def start_from(self, saved: SavedAdapter) -> None:
-        """Begin with saved weights; the bare prior stays what a rejected adaptation falls back on.
+        """Begin with saved weights; a rejected adaptation still falls back on the pretrained prior.
 
         Raises
         ------
@@ -139,12 +139,12 @@ class Adapter:
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Put the adapters into the prior's weights for good."""
+        """Merge the adapters into the prior's weights for good."""
         for layer in self.layers:
             layer.merge()
 
     def step(self, loss: Tensor) -> None:
-        """One optimizer step on ``loss``, and one of the moving average."""
+        """Take one optimizer step on ``loss``, and update the moving average."""
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._optimizer.step()
@@ -152,7 +152,7 @@ class Adapter:
             torch._foreach_lerp_(self._average, [p.detach() for p in self.parameters], 1 - self.decay)
 
     def weights(self) -> list[Tensor]:
-        """Copy of what is trained, and of its moving average."""
+        """Return a copy of the trained weights and of their moving average."""
         return [weight.detach().clone() for weight in (*self.parameters, *self._average)]
 
     @torch.no_grad()
@@ -162,7 +162,7 @@ class Adapter:
             weight.copy_(torch.lerp(before, weight, rate))
 
     def state(self) -> AdapterState:
-        """Copy of parameters, moving average and optimizer."""
+        """Return a copy of parameters, moving average and optimizer."""
         return AdapterState(
             [parameter.detach().clone() for parameter in self.parameters],
             [average.clone() for average in self._average],
@@ -171,11 +171,11 @@ class Adapter:
         )
 
     def has_moved(self, before: AdapterState) -> bool:
-        """Whether the moving average is another than in a `state`."""
+        """Return whether the moving average differs from that of a `state`."""
         return not all(torch.equal(*pair) for pair in zip(self._average, before.average, strict=True))
 
     def load(self, state: AdapterState) -> None:
-        """Put a `state` back."""
+        """Restore a `state`."""
         self._write(state.parameters)
         self._average = [average.clone() for average in state.average]
         self._optimizer.load_state_dict(copy.deepcopy(state.optimizer))
@@ -183,14 +183,14 @@ class Adapter:
 
     @contextmanager
     def in_use(self, *, accepted: bool | None = None) -> Iterator[None]:
-        """Inside, the network has the weights to sample with: the average, or the bare prior where it was rejected.
+        """Give the network the weights to sample with: the average, or the pretrained ones where it was rejected.
 
         The adapters are merged into the layers meanwhile, so that sampling costs what it does without them.
 
         Parameters
         ----------
         accepted : bool, optional
-            Overrides the verdict of the guard.
+            Overrides the outcome of the acceptance test.
         """
         trained = [parameter.detach().clone() for parameter in self.parameters]
         self._write(self._average if (self.accepted if accepted is None else accepted) else self._initial)
@@ -211,7 +211,7 @@ class Adapter:
 
     @torch.no_grad()
     def shift(self) -> float:
-        """How far the weights in use are from the prior: ``|dW| / |W|`` over the adapted layers."""
+        """Return the relative change of the adapted layers' weights in use, ``|dW| / |W|``."""
         moved = base = 0.0
         for layer, weight in zip(self.layers, self._base, strict=True):
             moved += float(layer.get_delta_weight("default").square().sum())
@@ -228,9 +228,9 @@ def _lora_config(rank: int, layers: str) -> Any:
 def saved_adapter(
     prior: DiffusionPrior, state: AdapterState, layers: str, about: dict[str, Any]
 ) -> SavedAdapter | None:
-    """Adapters of a run as an object to keep; None where held-out rays spoke against them.
+    """Return the adapters of a run as an object to keep.
 
-    Also None where biases were trained, which are no part of a LoRA.
+    None where validation rejected them, and where biases were trained, which are no part of a LoRA.
     """
     names = list(lora_names(prior).values())
     if not state.accepted or len(names) != len(state.average):

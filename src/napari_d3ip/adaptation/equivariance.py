@@ -1,4 +1,4 @@
-"""Slices of the volume itself, turned, scanned anew and reconstructed: what adaptation learns from without rays.
+"""Virtual measurements: slices of the volume itself, turned, acquired again and reconstructed.
 
 Equivariant imaging (Chen, Tachella & Davies, ICCV 2021, with noise as in their CVPR 2022 paper). Knows problems;
 nothing of priors and sampling.
@@ -15,15 +15,15 @@ from torch import Tensor
 
 from napari_d3ip.solvers.problem import Problem, draw_slices
 
-# Runs that are scanned anew in a round, and slices of each: enough of them to be looked at from the side, too.
-_RUNS, _LENGTH = 2, 12
+# Slabs that are acquired again in a round, and slices of each: enough to be seen along the other axes, too.
+_SLABS, _LENGTH = 2, 12
 # Iterations of total variation.
 _ITERATIONS = 60
 
 
 @dataclass(frozen=True)
 class Rescans:
-    """Runs of slices whose truth is known, and what the scanner and total variation make of them.
+    """Slabs of slices whose truth is known, and what scanner and total variation make of them.
 
     Parameters
     ----------
@@ -35,13 +35,13 @@ class Rescans:
     volume: Tensor
 
 
-def turned(volume: Tensor, angle: float, mirrored: bool) -> Tensor:
-    """Slices (z, y, x), real or complex, turned about their centre by ``angle`` (radians), after mirroring along x.
+def rotate(volume: Tensor, angle: float, mirrored: bool) -> Tensor:
+    """Rotate slices (z, y, x), real or complex, about their centre by ``angle`` (radians), after mirroring along x.
 
     Bicubic; what comes from outside is 0.
     """
     if volume.is_complex():
-        return torch.complex(turned(volume.real, angle, mirrored), turned(volume.imag, angle, mirrored))
+        return torch.complex(rotate(volume.real, angle, mirrored), rotate(volume.imag, angle, mirrored))
     height, width = volume.shape[1:]
     cos, sin = math.cos(angle), math.sin(angle)
     # In the coordinates of `affine_grid` both sides are 2 long.
@@ -57,23 +57,40 @@ def turned(volume: Tensor, angle: float, mirrored: bool) -> Tensor:
 
 @torch.no_grad()
 def rescan(problem: Problem, volume: Tensor, generator: torch.Generator) -> Rescans:
-    """Scan a few runs of adjacent slices of a volume (z, y, x) anew, turned, with noise as in the data.
+    """Acquire a few slabs of a volume (z, y, x) again, turned, with noise as in the data.
 
-    The volume is not the truth, but what is wrong with it turns with it, while what a scanner of this kind does to a
-    slice does not.
+    The errors of the current volume rotate with it; acquisition artefacts do not.
     """
-    runs = [draw_slices(len(volume), _LENGTH, True, generator) for _ in range(_RUNS)]
-    truth = torch.cat([_turned_at_random(volume[run], problem.regulariser.nonnegative, generator) for run in runs])
-    part = problem.of_slices(torch.cat(runs))
+    slabs = [draw_slices(len(volume), _LENGTH, True, generator) for _ in range(_SLABS)]
+    truth = torch.cat([_rotate_randomly(volume[slab], problem.regulariser.nonnegative, generator) for slab in slabs])
+    part = problem.of_slices(torch.cat(slabs))
     noise = torch.randn(part.measured.shape, generator=generator, dtype=part.measured.dtype)
     measured = part.operator(truth) + problem.noise * noise.to(truth.device)
-    scan = replace(part, measured=measured).in_runs(len(runs[0]))
+    scan = replace(part, measured=measured).in_runs(len(slabs[0]))
     reconstructed, _ = scan.total_variation(torch.zeros_like(truth), _ITERATIONS)
-    shape = (_RUNS, -1, *truth.shape[1:])
+    shape = (_SLABS, -1, *truth.shape[1:])
     return Rescans(truth.reshape(shape), reconstructed.reshape(shape))
 
 
-def _turned_at_random(volume: Tensor, nonnegative: bool, generator: torch.Generator) -> Tensor:
+def _rotate_randomly(volume: Tensor, nonnegative: bool, generator: torch.Generator) -> Tensor:
     angle = 2 * math.pi * float(torch.rand(1, generator=generator, dtype=torch.float32))
-    image = turned(volume, angle, bool(torch.randint(2, (1,), generator=generator)))
+    image = rotate(volume, angle, bool(torch.randint(2, (1,), generator=generator)))
     return image.clamp(min=0) if nonnegative else image  # Bicubic interpolation overshoots.
+
+
+Turn = tuple[int, bool]
+"""Quarter turns, and whether slices were mirrored before."""
+
+
+def turn_randomly(x_t: Tensor, generator: torch.Generator) -> tuple[Tensor, Turn]:
+    """Turn slices (z, y, x) by random quarters, mirrored before at random."""
+    quarters = int(torch.randint(4, (1,), generator=generator))
+    mirrored = bool(torch.randint(2, (1,), generator=generator))
+    return torch.rot90(x_t.flip(2) if mirrored else x_t, quarters, (1, 2)), (quarters, mirrored)
+
+
+def turn_back(slices: Tensor, turn: Turn) -> Tensor:
+    """Undo `turn_randomly`."""
+    quarters, mirrored = turn
+    slices = torch.rot90(slices, -quarters, (1, 2))
+    return slices.flip(2) if mirrored else slices

@@ -21,12 +21,12 @@ CONFIG_NAME, WEIGHTS_NAME = "adapter_config.json", "adapter_model.safetensors"
 
 
 def installed_folder() -> Path:
-    """Folder of the adapters that the user keeps for later scans; it need not exist."""
+    """Return the folder of the adapters that the user keeps for later scans; it need not exist."""
     return user_data_path("napari-d3ip", appauthor=False) / "adapters"
 
 
 def available_adapters(kind: str) -> list[Path]:
-    """Folders of the adapters kept from scans of a kind, ``"sinogram"`` or ``"kspace"``, by name."""
+    """Return the folders of the adapters kept from scans of a kind, ``"sinogram"`` or ``"kspace"``, by name."""
     folders = sorted(path.parent for path in installed_folder().glob(f"*/{CONFIG_NAME}"))
     return [folder for folder in folders if _about(folder).get("kind") == kind]
 
@@ -56,7 +56,7 @@ def describe_adapter(folder: str | Path) -> tuple[dict[str, Any], dict[str, Any]
 
 
 def settings_of_adapter(folder: str | Path) -> dict[str, Any]:
-    """Settings that an adapter saved in a folder has to be used with: its rank, and the layers it adapts.
+    """Return the settings that an adapter saved in a folder must be used with: its rank, and the layers it adapts.
 
     Raises
     ------
@@ -76,13 +76,13 @@ def settings_of_adapter(folder: str | Path) -> dict[str, Any]:
 
 
 def no_adapter(folder: Path, error: Exception) -> PriorError:
-    """Error of a folder that holds none."""
+    """Return the error of a folder that holds none."""
     reason = one_line(error)
     return PriorError(f"adapter: {folder} is no folder of saved adapters ({reason}); choose another.")
 
 
 def _about(folder: Path) -> dict[str, Any]:
-    """What our own note says; PEFT's folders have none."""
+    """Read our own note; PEFT's folders have none."""
     try:
         return read_record(folder / ABOUT_NAME)
     except (FileError, OSError, ValueError):

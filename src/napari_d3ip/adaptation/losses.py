@@ -1,182 +1,265 @@
-"""Losses of adaptation: fidelity, measurement splitting, scales, equivariance."""
+"""Losses of adaptation, a class each: called with where sampling stands, they return a scalar to minimize."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_d3ip.adaptation.equivariance import Rescans
+from napari_d3ip.adaptation.equivariance import Rescans, rescan, turn_back, turn_randomly
 from napari_d3ip.adaptation.splitting import Split, Splits
 from napari_d3ip.prior.network import DiffusionPrior
 from napari_d3ip.prior.noise import correlated_noise, white_noise
-from napari_d3ip.settings import VOLUME_METHODS, Settings
 from napari_d3ip.solvers.problem import Problem, draw_slices
 
-# Range of scales, and largest height and width in pixels, of what `scale_loss` looks at.
+# Range of scales, and largest height and width in pixels, of the images of `CoarserScales`.
 _SCALES, _PATCH = (0.5, 0.8), 128
+# Weight of the data's residual (in noise variances) beside the denoising loss in ``adapt_loss="both"``.
+_FIDELITY_IN_BOTH = 0.3
+
+
+@dataclass(frozen=True)
+class Iterate:
+    """Where sampling stands: some slices of a problem, their x_t and clean volume (z, y, x), and the time."""
+
+    problem: Problem
+    x_t: Tensor
+    volume: Tensor
+    t: int
+
+    def restrict(self, index: Tensor) -> Iterate:
+        """Return that of some slices."""
+        return Iterate(self.problem.of_slices(index), self.x_t[index], self.volume[index], self.t)
+
+
+class Loss(Protocol):
+    """A loss of adaptation."""
+
+    def begin(self, now: Iterate, generator: torch.Generator) -> Self:
+        """Return the loss of one round of adaptation, which begins at ``now``."""
+
+    def __call__(self, prior: DiffusionPrior, now: Iterate, generator: torch.Generator) -> Tensor:
+        """Return the loss of one optimizer step."""
 
 
 def tweedie_estimate(prior: DiffusionPrior, x_t: Tensor, t: int) -> Tensor:
-    """``x0_theta(x_t)`` of slices (z, y, x) (equation 4)."""
+    """Return ``x0_theta(x_t)`` of slices (z, y, x) (Chung & Ye 2024, equation 4)."""
     return prior.tweedie(x_t, prior.epsilon(x_t[:, None], t)[:, 0], t)
 
 
 def consistent_estimate(
     problem: Problem, prior: DiffusionPrior, x_t: Tensor, t: int, admm_steps: int, cg_steps: int
 ) -> Tensor:
-    """``DC(x0_theta(x_t))``: denoise, then a few iterations of data consistency."""
+    """Return ``DC(x0_theta(x_t))``: denoise, then a few iterations of data consistency."""
     denoised = tweedie_estimate(prior, x_t, t)
     return problem.make_consistent(denoised, admm_steps, cg_steps)[0]
 
 
-def leave_out_views(problem: Problem, rays: Tensor, generator: torch.Generator) -> tuple[Problem, Tensor]:
-    """The problem without some views or lines, and those of ``rays`` in them; all of both if none is left out."""
-    fraction = problem.settings.adapt_leave_out
+@dataclass(frozen=True)
+class Fidelity:
+    """``|y - A DC(x0_theta(x_t))|^2`` of K slices in units of the noise variance (Chung & Ye 2024, equation 8).
+
+    With ``adapt_leave_out`` only on views or lines, drawn anew, that data consistency does not see.
+    """
+
+    def begin(self, now: Iterate, generator: torch.Generator) -> Self:
+        """Return itself."""
+        return self
+
+    def __call__(self, prior: DiffusionPrior, now: Iterate, generator: torch.Generator) -> Tensor:
+        """Return the loss."""
+        settings = now.problem.settings
+        adjacent = settings.consistency.coupling != "none"
+        now = now.restrict(draw_slices(len(now.x_t), settings.adaptation.slices, adjacent, generator))
+        part, target = leave_out_views(now.problem, now.problem.used, generator)
+        steps = settings.adaptation.admm_steps, settings.adaptation.cg_steps
+        return part.residual(consistent_estimate(part, prior, now.x_t, now.t, *steps), target)
+
+
+def leave_out_views(problem: Problem, mask: Tensor, generator: torch.Generator) -> tuple[Problem, Tensor]:
+    """Return the problem without some views or lines, and ``mask`` on those alone; both whole if none is left out."""
+    fraction = problem.settings.adaptation.leave_out
     if not (fraction and problem.groups):
-        return problem, rays
-    run = problem.leave_out(fraction, generator)
-    return replace(problem, used=problem.used * (1 - run)), rays * run
+        return problem, mask
+    target = problem.leave_out(fraction, generator)
+    return replace(problem, used=problem.used * (1 - target)), mask * target
 
 
-def coarser(volume: Tensor, scale: float) -> Tensor:
-    """Volume (z, y, x), real or complex, resampled to ``scale`` < 1 of its size along all axes, without aliasing."""
+@dataclass(frozen=True)
+class Splitting:
+    """``|M2 (y - A DC(x0_theta(x_t)))|^2`` of K slices of a training split, reconstructed from M1 y alone.
+
+    M1 is the input mask, M2 the target mask of views or lines (SSDU, Yaman et al. 2020): the network learns to fill in
+    what sampling will ask of it. Building x_t from the full reconstruction would leak the target into the input.
+    """
+
+    splits: Sequence[Split]
+
+    def begin(self, now: Iterate, generator: torch.Generator) -> Self:
+        """Return itself."""
+        return self
+
+    def __call__(self, prior: DiffusionPrior, now: Iterate, generator: torch.Generator) -> Tensor:
+        """Return the loss."""
+        settings = now.problem.settings
+        number = int(torch.randint(len(self.splits), (1,), generator=generator))
+        split = self.splits[number].some(settings.adaptation.slices, generator)
+        x_t = noised_split(split, prior, now.t, settings.sampling.noise_correlation, generator)
+        # Interleaved views are missing all round as it is.
+        if settings.adaptation.pattern == "interleaved":
+            denoised = tweedie_estimate(prior, x_t, now.t)
+        else:
+            denoised = turned_estimate(prior, x_t, now.t, generator)
+        steps = settings.adaptation.admm_steps, settings.adaptation.cg_steps
+        return split.input.residual(split.input.make_consistent(denoised, *steps)[0], split.target)
+
+
+def turned_estimate(prior: DiffusionPrior, x_t: Tensor, t: int, generator: torch.Generator) -> Tensor:
+    """Return the Tweedie estimate of slices that the network sees turned by random quarters, or mirrored.
+
+    Target views lie among the directions that were measured; turned, they also lie where no direction was. An object
+    is as likely one way round as the other, so what fills in the former fills in the latter (equivariant imaging, Chen
+    et al., ICCV 2021).
+    """
+    turned, turn = turn_randomly(x_t, generator)
+    return turn_back(tweedie_estimate(prior, turned, t), turn)
+
+
+def noised_split(
+    split: Split | Splits, prior: DiffusionPrior, t: int, correlation: float, generator: torch.Generator
+) -> Tensor:
+    """Return x_t of the present reconstruction of splits, with noise drawn anew."""
+    return prior.noised(split.volume, correlated_noise(split.volume, correlation, generator), t)
+
+
+@dataclass(frozen=True)
+class CoarserScales:
+    """``|eps_theta(x_t) - eps|^2`` of about K slices of the volume at a coarser scale (Ho et al. 2020, equation 14).
+
+    What a scan leaves uncertain is fine; at half the resolution the reconstruction is nearly right. Structure that
+    recurs across scales (internal learning, Shocher et al., CVPR 2018) teaches the prior the scan's own textures and
+    edges. At full scale the network would learn the reconstruction's errors instead. Times are those at which sampling
+    happens, and as many above. Slices lie along the axes that sampling denoises.
+    """
+
+    def begin(self, now: Iterate, generator: torch.Generator) -> Self:
+        """Return itself."""
+        return self
+
+    def __call__(self, prior: DiffusionPrior, now: Iterate, generator: torch.Generator) -> Tensor:
+        """Return the loss."""
+        settings, volume = now.problem.settings, now.volume
+        low, high = _SCALES
+        scale = low + (high - low) * float(torch.rand(1, generator=generator, dtype=torch.float32))
+        across = volume.movedim(_draw_axis(now.problem, generator), 0)
+        as_many_pixels = _patch_pixels(volume, scale) / _patch_pixels(across, scale)
+        count = math.ceil(settings.adaptation.slices / scale * as_many_pixels)
+        clean = downsample(across[draw_slices(len(across), count, True, generator)], scale)
+        clean = _draw_patch(clean, generator)
+        t = 1 + int(
+            torch.randint(min(2 * settings.sampling.start_t, prior.train_steps - 1), (1,), generator=generator)
+        )
+        noise = white_noise(clean, generator)
+        return _denoising_loss(prior, prior.noised(clean, noise, t), noise, t)
+
+
+def downsample(volume: Tensor, scale: float) -> Tensor:
+    """Resample a volume (z, y, x), real or complex, to ``scale`` < 1 of its size along all axes, without aliasing."""
     if volume.is_complex():
-        return torch.complex(coarser(volume.real, scale), coarser(volume.imag, scale))
+        return torch.complex(downsample(volume.real, scale), downsample(volume.imag, scale))
     z, y, x = (max(1, round(scale * length)) for length in volume.shape)
     plane = F.interpolate(volume[None], size=(y, x), mode="bilinear", antialias=True)[0]
     along_z = F.interpolate(plane.movedim(0, 1)[None], size=(z, x), mode="bilinear", antialias=True)[0]
     return along_z.movedim(1, 0)
 
 
-def scale_loss(problem: Problem, prior: DiffusionPrior, volume: Tensor, generator: torch.Generator) -> Tensor:
-    """Denoising loss (Ho et al. 2020, eq. 14) on about K slices of the volume itself, seen at a coarser scale.
-
-    What a scan leaves uncertain is fine; at half the resolution the reconstruction is nearly right. Structure that
-    recurs across scales (internal learning, Shocher et al., CVPR 2018) then teaches the prior the scan's own textures
-    and edges. At full scale the network would learn the reconstruction's errors instead. Times are those at which
-    sampling happens, and as many above. Slices lie along the axes that sampling denoises.
-    """
-    settings = problem.settings
-    low, high = _SCALES
-    scale = low + (high - low) * float(torch.rand(1, generator=generator, dtype=torch.float32))
-    axis = _draw_axis(settings, generator)
-    across = volume.movedim(axis, 0)
-    as_many_pixels = _patch_pixels(volume, scale) / _patch_pixels(across, scale)
-    index = draw_slices(len(across), math.ceil(settings.adapt_slices / scale * as_many_pixels), True, generator)
-    clean = coarser(across[index], scale)
+def _draw_patch(clean: Tensor, generator: torch.Generator) -> Tensor:
+    """Crop slices at random, and mirror them."""
     for axis in (1, 2):
         first = int(torch.randint(max(1, clean.shape[axis] - _PATCH + 1), (1,), generator=generator))
         clean = clean.narrow(axis, first, min(_PATCH, clean.shape[axis]))
         if torch.rand(1, generator=generator, dtype=torch.float32) < 0.5:
             clean = clean.flip(axis)
-    if torch.rand(1, generator=generator, dtype=torch.float32) < 0.5:
-        clean = clean.transpose(1, 2)
-    latest = min(2 * (settings.start_t or 1), prior.train_steps - 1)
-    t = 1 + int(torch.randint(latest, (1,), generator=generator))
-    noise = white_noise(clean, generator)
-    return _denoising_loss(prior, prior.noised(clean, noise, t), noise, t)
+    return clean.transpose(1, 2) if torch.rand(1, generator=generator, dtype=torch.float32) < 0.5 else clean
 
 
-def _draw_axis(settings: Settings, generator: torch.Generator) -> int:
-    """Any of the axes that sampling uses the adapters along: all where one set is for the whole volume.
+def _draw_axis(problem: Problem, generator: torch.Generator) -> int:
+    """Draw one of the axes that sampling uses the adapters along: any where one set is for the whole volume.
 
-    Who has learnt from axial slices alone draws haze into coronal and sagittal ones that are empty.
+    A network adapted on axial slices only produces haze in empty coronal and sagittal slices.
     """
-    is_shared = settings.method in VOLUME_METHODS and settings.adapt_groups == 1
-    return int(torch.randint(3 if settings.planes == "all" and is_shared else 1, (1,), generator=generator))
+    any_axis = problem.settings.sampling.planes == "all" and problem.settings.about.adapts == "volume"
+    return int(torch.randint(3 if any_axis else 1, (1,), generator=generator))
 
 
 def _patch_pixels(volume: Tensor, scale: float) -> float:
-    """Pixels of what `scale_loss` looks at of a slice of a volume (z, y, x)."""
+    """Return the pixels of a patch of a slice of a volume (z, y, x)."""
     return math.prod(min(_PATCH, scale * length) for length in volume.shape[1:])
 
 
 def _denoising_loss(prior: DiffusionPrior, x_t: Tensor, noise: Tensor, t: int) -> Tensor:
-    """Mean squared difference of the noise that the network sees in slices (z, y, x) and the noise that is there."""
+    """Return the mean squared error of the predicted noise in slices (z, y, x)."""
     difference = prior.epsilon(x_t[:, None], t)[:, 0] - noise
     return (difference * difference.conj()).real.mean()
 
 
-def fidelity_loss(problem: Problem, prior: DiffusionPrior, x_t: Tensor, t: int, generator: torch.Generator) -> Tensor:
-    """``|y - A DC(x0_theta(x_t))|^2`` of K slices (equation 8), in units of the noise variance.
+@dataclass(frozen=True)
+class Equivariance:
+    """``|eps_theta(x_t) - (x_t - truth)|^2`` of K slices of the volume, turned and acquired again (virtual data).
 
-    With ``settings.adapt_leave_out`` on views or lines, drawn anew, that data consistency does not see.
+    The network learns to remove not only the noise that was added, but also what scanner and total variation did to a
+    slice: the "noise" that leads from the truth to x_t (equivariant imaging, Chen et al., ICCV 2021, equation 8).
+    Where sampling denoises slices along all axes, so does this, as many pixels of any.
     """
-    settings = problem.settings
-    index = draw_slices(len(x_t), settings.adapt_slices, settings.coupling != "none", generator)
-    part = problem.of_slices(index)
-    part, target = leave_out_views(part, part.used, generator)
-    estimate = consistent_estimate(
-        part, prior, x_t[index], t, settings.adapt_admm_steps or 1, settings.adapt_cg_steps or 1
-    )
-    return part.residual(estimate, target)
+
+    rescans: Rescans | None = None
+
+    def begin(self, now: Iterate, generator: torch.Generator) -> Self:
+        """Acquire slices again."""
+        return replace(self, rescans=rescan(now.problem, now.volume, generator))
+
+    def __call__(self, prior: DiffusionPrior, now: Iterate, generator: torch.Generator) -> Tensor:
+        """Return the loss."""
+        if self.rescans is None:
+            raise RuntimeError("call begin() before the first step of a round.")
+        settings = now.problem.settings
+        number = int(torch.randint(len(self.rescans.truth), (1,), generator=generator))
+        axis = _draw_axis(now.problem, generator)
+        truth, volume = (slabs[number].movedim(axis, 0) for slabs in (self.rescans.truth, self.rescans.volume))
+        count = math.ceil(settings.adaptation.slices * len(truth) / len(self.rescans.truth[number]))
+        at = draw_slices(len(truth), count, True, generator)
+        truth, volume = truth[at], volume[at]
+        correlation = settings.sampling.noise_correlation if axis == 0 else 0.0
+        x_t = prior.noised(volume, correlated_noise(volume, correlation, generator), now.t)
+        return _denoising_loss(prior, x_t, prior.noise_between(truth, x_t, now.t), now.t)
 
 
-def split_loss(
-    problem: Problem, prior: DiffusionPrior, splits: Sequence[Split], t: int, generator: torch.Generator
-) -> Tensor:
-    """``|y - A DC(x0_theta(x_t))|^2`` on what is hidden of K slices of a split, whose x_t has not seen it either.
+@dataclass(frozen=True)
+class Sum:
+    """Weighted sum of losses."""
 
-    The network learns to fill in what a scan leaves open from what it leaves to be seen, and is asked just what
-    sampling asks of it later. Were x_t made of the volume itself, which has seen everything, the answer would stand in
-    the question.
-    """
-    settings = problem.settings
-    split = splits[int(torch.randint(len(splits), (1,), generator=generator))].some(settings.adapt_slices, generator)
-    x_t = noised_split(split, prior, t, settings.noise_correlation or 0.0, generator)
-    # Interleaved views are hidden all round as it is.
-    if settings.adapt_pattern == "interleaved":
-        denoised = tweedie_estimate(prior, x_t, t)
-    else:
-        denoised = estimate_as_turned(prior, x_t, t, generator)
-    estimate = split.seen.make_consistent(denoised, settings.adapt_admm_steps or 1, settings.adapt_cg_steps or 1)[0]
-    return split.seen.residual(estimate, split.question)
+    terms: tuple[tuple[float, Loss], ...]
+
+    def begin(self, now: Iterate, generator: torch.Generator) -> Self:
+        """Begin each."""
+        return replace(self, terms=tuple((weight, loss.begin(now, generator)) for weight, loss in self.terms))
+
+    def __call__(self, prior: DiffusionPrior, now: Iterate, generator: torch.Generator) -> Tensor:
+        """Return the sum."""
+        return torch.stack([weight * loss(prior, now, generator) for weight, loss in self.terms]).sum()
 
 
-def equivariance_loss(
-    problem: Problem, prior: DiffusionPrior, rescans: Rescans, t: int, generator: torch.Generator
-) -> Tensor:
-    """Denoising loss (Ho et al. 2020, eq. 14) on K turned slices whose x_t is made of what a scan leaves of them.
-
-    The network is to see not only the noise that was added, but also what the scanner and total variation did to a
-    slice: the "noise" that leads from the truth to x_t (equivariant imaging, Chen et al., ICCV 2021, eq. 8). Where
-    sampling denoises slices along all axes, so does this, as many pixels of any.
-    """
-    settings = problem.settings
-    number = int(torch.randint(len(rescans.truth), (1,), generator=generator))
-    axis = _draw_axis(settings, generator)
-    truth, volume = (runs[number].movedim(axis, 0) for runs in (rescans.truth, rescans.volume))
-    count = math.ceil(settings.adapt_slices * len(truth) / len(rescans.truth[number]))
-    at = draw_slices(len(truth), count, True, generator)
-    truth, volume = truth[at], volume[at]
-    correlation = (settings.noise_correlation or 0.0) if axis == 0 else 0.0
-    x_t = prior.noised(volume, correlated_noise(volume, correlation, generator), t)
-    return _denoising_loss(prior, x_t, prior.noise_between(truth, x_t, t), t)
-
-
-def estimate_as_turned(prior: DiffusionPrior, x_t: Tensor, t: int, generator: torch.Generator) -> Tensor:
-    """Tweedie estimate of slices that the network sees turned by a random quarter, half or none, or mirrored.
-
-    What is hidden lies among the directions that were measured; turned, it is also where no direction was. An object
-    is as likely one way round as the other, so what fills in the former fills in the latter (equivariant imaging, Chen
-    et al., ICCV 2021).
-    """
-    quarters, mirrored = (
-        int(torch.randint(4, (1,), generator=generator)),
-        bool(torch.randint(2, (1,), generator=generator)),
-    )
-    turned = torch.rot90(x_t.flip(2) if mirrored else x_t, quarters, (1, 2))
-    denoised = torch.rot90(tweedie_estimate(prior, turned, t), -quarters, (1, 2))
-    return denoised.flip(2) if mirrored else denoised
-
-
-def noised_split(
-    split: Split | Splits, prior: DiffusionPrior, t: int, correlation: float, generator: torch.Generator
-) -> Tensor:
-    """x_t of what splits are so far, with noise drawn anew."""
-    return prior.noised(split.volume, correlated_noise(split.volume, correlation, generator), t)
+def create_loss(name: str, splits: Sequence[Split]) -> Loss:
+    """Return the loss that the setting ``adapt_loss`` names, on training splits where there are any."""
+    data: Loss = Splitting(splits) if splits else Fidelity()
+    return {
+        "fidelity": data,
+        "scales": CoarserScales(),
+        "both": Sum(((_FIDELITY_IN_BOTH, data), (1.0, CoarserScales()))),
+        "equivariance": Equivariance(),
+    }[name]

@@ -1,7 +1,9 @@
-"""Runs of slices that are reconstructed without a part of their views or lines: what adaptation learns from.
+"""Measurement splitting: slabs of slices that are reconstructed from a part of their views or lines.
 
-A split within one scan, as in SSDU (Yaman et al., Magnetic Resonance in Medicine 2020) and Noise2Inverse (Hendriksen
-et al., IEEE TCI 2020). Knows problems and solvers; nothing of priors and sampling.
+Each split has an input mask M1, of what its reconstruction sees, and a target mask M2, of what a loss is taken on, as
+in SSDU (Yaman et al., Magnetic Resonance in Medicine 2020) and Noise2Inverse (Hendriksen et al., IEEE TCI 2020).
+The prior learns from training splits; validation splits accept or reject what it learned. Knows problems and solvers;
+nothing of priors and sampling.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from napari_d3ip.settings import Settings
+from napari_d3ip.settings import RunSettings
 from napari_d3ip.solvers.problem import Problem, draw_slices
 from napari_d3ip.solvers.total_variation import Duals
 
@@ -21,42 +23,43 @@ from napari_d3ip.solvers.total_variation import Duals
 _LENGTH = 8
 # Of total variation.
 _MOST_ITERATIONS = 150
-# Splits that judge, for each that teaches.
-_JUDGES = 0.25
-# Of what a teacher hides judges may ask for as much, so that any three slices have some left; so often one is drawn.
-_SHARED = 0.25
+# Validation splits for each training split.
+_VALIDATION_SHARE = 0.25
+# Largest overlap of a training split's target with all validation targets, so that any three slices have some target
+# left; and number of draws to achieve it.
+_LARGEST_OVERLAP = 0.25
 _DRAWS = 50
 
 
 @dataclass(frozen=True)
 class Split:
-    """One run of adjacent slices without some views or lines.
+    """A slab of adjacent slices whose target views or lines are left out of its reconstruction.
 
     Parameters
     ----------
     index : Tensor
         Which slices, shape (k,).
-    seen : Problem
-        That of the slices without what is hidden.
-    question : Tensor
-        Mask (k, *range_shape) of what is fitted elsewhere and hidden here.
+    input : Problem
+        That of the slices with the input mask: without the target views or lines.
+    target : Tensor
+        Target mask (k, *range_shape).
     volume : Tensor
-        Reconstruction (k, y, x), which has never seen what is hidden.
+        Reconstruction (k, y, x) from the input.
     first : Tensor
         The one by total variation that it began with.
     """
 
     index: Tensor
-    seen: Problem
-    question: Tensor
+    input: Problem
+    target: Tensor
     volume: Tensor
     first: Tensor
 
     def some(self, count: int, generator: torch.Generator) -> Split:
-        """``count`` random adjacent slices of it."""
+        """Draw ``count`` adjacent slices of it."""
         at = draw_slices(len(self.index), count, True, generator)
-        seen = self.seen.of_slices(at).in_runs(len(at))
-        return Split(self.index[at], seen, self.question[at], self.volume[at], self.first[at])
+        part = self.input.of_slices(at).in_runs(len(at))
+        return Split(self.index[at], part, self.target[at], self.volume[at], self.first[at])
 
 
 @dataclass
@@ -67,15 +70,15 @@ class Splits:
     ----------
     index : Tensor
         Which slices, shape (n, k).
-    hidden : Tensor
-        Masks (n, ...), each broadcastable to the scan, of the views or lines that are left out.
-    teachers : int
-        How many of them, the first, adaptation learns from; the others only judge it.
-    seen : Problem
-        That of all their slices, without what is hidden; regularised in runs of k.
-    question : Tensor
-        Mask (n k, *range_shape) of what is fitted elsewhere and hidden here; of judges in their middle slices alone,
-        of teachers what no judge asks for.
+    left_out : Tensor
+        Masks (n, ...), each broadcastable to the scan, of the target views or lines.
+    count : int
+        Number of training splits, which come first; the others are for validation.
+    input : Problem
+        That of all their slices, without the targets; regularised in slabs of k.
+    target : Tensor
+        Target mask (n k, *range_shape). Validation targets are restricted to the central slices; training targets
+        exclude them.
     volume : Tensor
         Reconstruction (n k, y, x).
     first : Tensor
@@ -85,40 +88,38 @@ class Splits:
     """
 
     index: Tensor
-    hidden: Tensor
-    teachers: int
-    seen: Problem
-    question: Tensor
+    left_out: Tensor
+    count: int
+    input: Problem
+    target: Tensor
     volume: Tensor
     first: Tensor
     duals: Duals | None
 
     @classmethod
-    def of(
-        cls,
-        problem: Problem,
-        index: Tensor,
-        hidden: Tensor,
-        teachers: int,
-        volume: Tensor | None = None,
-        first: Tensor | None = None,
-        duals: Duals | None = None,
-    ) -> Splits:
-        """Splits of a scan as far as they are reconstructed, by total variation if not at all."""
-        length = index.shape[1]
-        part = problem.of_slices(index.flatten())
-        masks = hidden.repeat_interleave(length, dim=0)
-        seen = replace(part, used=part.used * (1 - masks)).in_runs(length)
-        if volume is None:
-            iterations = min(_MOST_ITERATIONS, problem.settings.start_iterations or 1)
-            volume, duals = seen.total_variation(problem.zeros()[index.flatten()], iterations)
-            # Data consistency without total variation begins anew.
-            duals = duals if duals is not None and duals.suit(seen.regulariser) else None
-        question = part.used * masks
-        judged = _asked_for(index[teachers:], hidden[teachers:], len(problem.used))
-        question[: teachers * length] *= 1 - judged[index[:teachers].flatten()]
-        question[teachers * length :] *= judged[index[teachers:].flatten()]
-        return cls(index, hidden, teachers, seen, question, volume, volume if first is None else first, duals)
+    def create(cls, problem: Problem, index: Tensor, left_out: Tensor, count: int) -> Splits:
+        """Reconstruct splits of a scan by total variation."""
+        masks = _input_and_target(problem, index, left_out, count)
+        part, target = masks
+        iterations = min(_MOST_ITERATIONS, problem.settings.sampling.start_iterations)
+        volume, duals = part.total_variation(problem.zeros()[index.flatten()], iterations)
+        # Data consistency without total variation begins anew.
+        duals = duals if duals is not None and duals.suit(part.regulariser) else None
+        return cls(index, left_out, count, part, target, volume, volume, duals)
+
+    @classmethod
+    def restore(cls, problem: Problem, state: dict[str, Any]) -> Splits:
+        """Return the splits of a `state_dict`."""
+        index, left_out, count = state["index"], state["left_out"], state["count"]
+        part, target = _input_and_target(problem, index, left_out, count)
+        duals = None if state["duals"] is None else Duals(**state["duals"])
+        return cls(index, left_out, count, part, target, state["volume"], state["first"], duals)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what `restore` needs beside the problem."""
+        duals = None if self.duals is None else vars(self.duals)
+        known = {"index": self.index, "left_out": self.left_out, "count": self.count}
+        return {**known, "volume": self.volume, "first": self.first, "duals": duals}
 
     def __len__(self) -> int:
         return len(self.index)
@@ -126,67 +127,74 @@ class Splits:
     def __getitem__(self, number: int) -> Split:
         length = self.index.shape[1]
         at = torch.arange(number * length, (number + 1) * length)
-        return Split(self.index[number], self.seen.of_slices(at), self.question[at], self.volume[at], self.first[at])
+        return Split(self.index[number], self.input.of_slices(at), self.target[at], self.volume[at], self.first[at])
 
     @property
-    def learning(self) -> list[Split]:
-        """Those that adaptation learns from."""
-        return [self[number] for number in range(self.teachers)]
+    def training(self) -> list[Split]:
+        """Splits that adaptation learns from."""
+        return [self[number] for number in range(self.count)]
 
     @property
-    def judging(self) -> list[Split]:
-        """Those that only judge it."""
-        return [self[number] for number in range(self.teachers, len(self))]
+    def validation(self) -> list[Split]:
+        """Splits that accept or reject what was learned."""
+        return [self[number] for number in range(self.count, len(self))]
 
-    def tensors(self) -> dict[str, Any]:
-        """What `of` makes it of again, beside the problem."""
-        duals = None if self.duals is None else vars(self.duals)
-        known = {"index": self.index, "hidden": self.hidden, "teachers": self.teachers}
-        return {**known, "volume": self.volume, "first": self.first, "duals": duals}
+
+def _input_and_target(problem: Problem, index: Tensor, left_out: Tensor, count: int) -> tuple[Problem, Tensor]:
+    """Return the problem of all slices of splits with the input mask, and the target mask."""
+    length = index.shape[1]
+    part = problem.of_slices(index.flatten())
+    masks = left_out.repeat_interleave(length, dim=0)
+    target = part.used * masks
+    validation = _validation_targets(index[count:], left_out[count:], len(problem.used))
+    target[: count * length] *= 1 - validation[index[:count].flatten()]
+    target[count * length :] *= validation[index[count:].flatten()]
+    return replace(part, used=part.used * (1 - masks)).in_runs(length), target
 
 
 def draw_splits(problem: Problem, generator: torch.Generator) -> Splits | None:
-    """As many runs of random adjacent slices, without random views or lines, as the settings say.
+    """Draw as many splits as the settings say: slabs at random, and random views or lines left out of each.
 
-    With ``settings.guard`` a few more judge; what they ask for no other split teaches. None where nothing is left out.
+    With ``guard``, additional validation splits are drawn whose targets are excluded from training. None where nothing
+    is left out.
     """
     settings = problem.settings
-    count = settings.adapt_splits or 0
-    if not (count and settings.adapt_leave_out and problem.groups):
+    count = settings.adaptation.splits
+    if not (count and settings.adaptation.leave_out and problem.groups):
         return None
-    judges = max(1, round(_JUDGES * count)) if settings.guard else 0
-    judging = [_drawn(problem, settings, generator) for _ in range(judges)]
-    judged = None
-    if judging:
-        index, hidden = zip(*judging, strict=True)
-        judged = _asked_for(torch.stack(index), torch.cat(hidden), len(problem.used))
-    learning = [_teacher(problem, settings, judged, generator) for _ in range(count)]
-    index, hidden = zip(*learning, *judging, strict=True)
-    return Splits.of(problem, torch.stack(index), torch.cat(hidden), count)
+    validation = max(1, round(_VALIDATION_SHARE * count)) if settings.validation.guard else 0
+    drawn = [_draw(problem, settings, generator) for _ in range(validation)]
+    targets = None
+    if drawn:
+        index, left_out = zip(*drawn, strict=True)
+        targets = _validation_targets(torch.stack(index), torch.cat(left_out), len(problem.used))
+    training = [_draw_training(problem, settings, targets, generator) for _ in range(count)]
+    index, left_out = zip(*training, *drawn, strict=True)
+    return Splits.create(problem, torch.stack(index), torch.cat(left_out), count)
 
 
-def _asked_for(index: Tensor, hidden: Tensor, slices: int) -> Tensor:
-    """What judges hide in the middle half of their slices, shape (slices of the scan, ...); the rest may be taught."""
+def _validation_targets(index: Tensor, left_out: Tensor, slices: int) -> Tensor:
+    """Return the union of what validation splits leave out of the middle half of their slices, per slice."""
     length = index.shape[1]
-    asked = torch.zeros(slices, *hidden.shape[1:], dtype=hidden.dtype, device=hidden.device)
-    for run, mask in zip(index, hidden, strict=True):
-        middle = run[length // 4 : length - length // 4]
-        asked[middle] = torch.maximum(asked[middle], mask)
-    return asked
+    targets = torch.zeros(slices, *left_out.shape[1:], dtype=left_out.dtype, device=left_out.device)
+    for slab, mask in zip(index, left_out, strict=True):
+        middle = slab[length // 4 : length - length // 4]
+        targets[middle] = torch.maximum(targets[middle], mask)
+    return targets
 
 
-def _teacher(
-    problem: Problem, settings: Settings, judged: Tensor | None, generator: torch.Generator
+def _draw_training(
+    problem: Problem, settings: RunSettings, targets: Tensor | None, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """A split most of which no judge asks for, if there is one."""
+    """Draw a training split that overlaps the validation targets by at most 25 %, if there is one."""
     for _ in range(_DRAWS):
-        index, hidden = _drawn(problem, settings, generator)
-        if judged is None or (judged[index] * hidden).sum() <= _SHARED * len(index) * hidden.sum():
+        index, left_out = _draw(problem, settings, generator)
+        if targets is None or (targets[index] * left_out).sum() <= _LARGEST_OVERLAP * len(index) * left_out.sum():
             break
-    return index, hidden
+    return index, left_out
 
 
-def _drawn(problem: Problem, settings: Settings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Slices, and what is hidden of them."""
-    index = draw_slices(len(problem.measured), max(_LENGTH, settings.adapt_slices), True, generator)
-    return index, problem.leave_out(settings.adapt_leave_out or 0.0, generator)
+def _draw(problem: Problem, settings: RunSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw slices, and the views or lines to leave out of them."""
+    index = draw_slices(len(problem.measured), max(_LENGTH, settings.adaptation.slices), True, generator)
+    return index, problem.leave_out(settings.adaptation.leave_out, generator)

@@ -1,25 +1,22 @@
-"""Acceptance test of a round of adaptation."""
+"""Acceptance test of a round of adaptation: validation loss with the adapters against that of the prior alone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from napari_d3ip.adaptation.adapter import Adapter, AdapterState
-from napari_d3ip.adaptation.losses import consistent_estimate, leave_out_views, noised_split
+from napari_d3ip.adaptation.adapter import Adapter
+from napari_d3ip.adaptation.losses import Iterate, consistent_estimate, leave_out_views, noised_split
 from napari_d3ip.adaptation.splitting import Split
-from napari_d3ip.errors import D3IPError
 from napari_d3ip.prior.network import DiffusionPrior
-from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.problem import Problem, draw_slices
 
-# Slices that judge a round of adaptation: a fixed number, so that its cost does not grow with the volume.
-_GUARD_SLICES = 8
-# A problem, x_t of its slices, and the mask of the rays or samples that are asked for.
-Question = tuple[Problem, Tensor, Tensor]
+# Slices of the held-out rays that a round is validated on: a fixed number, so that its cost does not grow with the
+# volume.
+_SLICES = 8
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class Fit:
         Mean adaptation loss of the round: with ``adapt_loss="fidelity"`` in units of the noise variance, else wholly
         or in part the mean squared error of the noise that the network sees.
     held_out, held_out_without : float or None
-        Loss on the held-out rays of some slices with the adapters and with the bare prior; None without guard.
+        Validation loss with the adapters and with the pretrained prior; None without validation.
     shift : float
         `Adapter.shift` of the averaged weights.
     accepted : bool
@@ -46,62 +43,42 @@ class Fit:
     accepted: bool
 
 
-def validate(
-    problem: Problem,
-    prior: DiffusionPrior,
-    adapter: Adapter,
-    before: AdapterState,
-    losses: list[float],
-    x_t: Tensor,
-    t: int,
-    generator: torch.Generator,
-    judges: Sequence[Split],
-) -> Fit:
-    """Outcome of a round that began with ``before``, which rays that nothing has fitted may bring back."""
-    settings = problem.settings
-    with adapter.in_use(accepted=True):
-        shift = adapter.shift()
-    if shift == 0.0 or not adapter.has_moved(before):
-        raise D3IPError("learning_rate: adaptation left the network unchanged; raise it, or use method dds.")
+@torch.no_grad()
+def validation_losses(
+    prior: DiffusionPrior, adapter: Adapter, now: Iterate, splits: Sequence[Split], generator: torch.Generator
+) -> tuple[float, float] | None:
+    """Return the validation loss with the adapters and without them; None where there is nothing to validate on.
 
-    adapter.accepted = True
-    held_out = held_out_without = None
-    if settings.guard and (judges or bool(problem.held_out.any())):
-        questions = (
-            _of_splits(judges, prior, t, settings, generator) if judges else _of_held_out_rays(problem, x_t, generator)
-        )
-        with torch.no_grad():
-            verdicts = []
-            for accepted in (True, False):
-                with adapter.in_use(accepted=accepted):
-                    residuals = [
-                        part.residual(
-                            consistent_estimate(part, prior, noisy, t, settings.admm_steps, settings.cg_steps), mask
-                        )
-                        for part, noisy, mask in questions
-                    ]
-                verdicts.append(float(torch.stack(residuals).mean()))
-        held_out, held_out_without = verdicts
-        # Not the other way round: a loss that is not a number is no gain.
-        if not held_out < held_out_without:
-            adapter.load(before)
-            adapter.accepted = False
-    return Fit(sum(losses) / len(losses), held_out, held_out_without, shift, adapter.accepted)
+    It is taken on the targets of validation splits, or where there are none on the held-out rays of some slices (with
+    ``adapt_leave_out`` those in views or lines left out as in the loss).
+    """
+    settings = now.problem.settings
+    if not settings.validation.guard or not (splits or bool(now.problem.held_out.any())):
+        return None
+    inputs = list(_targets_of_splits(prior, now, splits, generator) if splits else _held_out_rays(now, generator))
+    steps = settings.consistency.admm_steps, settings.consistency.cg_steps
+    losses = []
+    for accepted in (True, False):
+        with adapter.in_use(accepted=accepted):
+            residuals = [
+                part.residual(consistent_estimate(part, prior, x_t, now.t, *steps), mask) for part, x_t, mask in inputs
+            ]
+        losses.append(float(torch.stack(residuals).mean()))
+    return losses[0], losses[1]
 
 
-def _of_splits(
-    judges: Sequence[Split], prior: DiffusionPrior, t: int, settings: Settings, generator: torch.Generator
-) -> list[Question]:
-    """What is hidden of splits."""
-    return [
-        (split.seen, noised_split(split, prior, t, settings.noise_correlation or 0.0, generator), split.question)
-        for split in judges
-    ]
+def _targets_of_splits(
+    prior: DiffusionPrior, now: Iterate, splits: Sequence[Split], generator: torch.Generator
+) -> Iterator[tuple[Problem, Tensor, Tensor]]:
+    """Yield the input problem, x_t and the target mask of splits."""
+    correlation = now.problem.settings.sampling.noise_correlation
+    for split in splits:
+        yield split.input, noised_split(split, prior, now.t, correlation, generator), split.target
 
 
-def _of_held_out_rays(problem: Problem, x_t: Tensor, generator: torch.Generator) -> list[Question]:
-    """The held-out rays of some slices."""
-    index = draw_slices(len(x_t), _GUARD_SLICES, problem.settings.coupling != "none", generator)
-    part = problem.of_slices(index)
-    part, judged = leave_out_views(part, part.held_out, generator)
-    return [(part, x_t[index], judged)]
+def _held_out_rays(now: Iterate, generator: torch.Generator) -> Iterator[tuple[Problem, Tensor, Tensor]]:
+    """Yield the problem and x_t of some slices, and the mask of their held-out rays."""
+    adjacent = now.problem.settings.consistency.coupling != "none"
+    now = now.restrict(draw_slices(len(now.x_t), _SLICES, adjacent, generator))
+    part, mask = leave_out_views(now.problem, now.problem.held_out, generator)
+    yield part, now.x_t, mask

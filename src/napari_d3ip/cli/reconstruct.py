@@ -18,7 +18,7 @@ from napari_d3ip.cli.parse import parse_assignments, split_options
 from napari_d3ip.cli.progress import show_progress
 from napari_d3ip.errors import SettingsError, printable
 from napari_d3ip.reconstruction import Part
-from napari_d3ip.settings import DIFFUSION_METHODS, METHODS, VOLUME_METHODS, Settings
+from napari_d3ip.settings import METHODS, Settings, names_where
 
 if TYPE_CHECKING:
     from napari_d3ip.io import ReadOptions
@@ -105,7 +105,7 @@ class Reconstruct:
     def _result(self, measurement: Measurement, settings: Settings, truth: FloatArray | None) -> Reconstruction:
         """Reconstruct, and write volume and adapters; only then the checkpoint goes."""
         checkpoint = None
-        if settings.method in DIFFUSION_METHODS:
+        if METHODS[settings.method].needs_prior:
             checkpoint = self.out.with_name(f"{self.out.name}.checkpoint")
         older = None if self.resume else last_written(checkpoint)
 
@@ -142,10 +142,10 @@ def _check_adapter(folder: Path, settings: Settings) -> None:
     """
     from napari_d3ip.adaptation.saved import check_folder
 
-    if settings.method not in VOLUME_METHODS or settings.adapt_groups != 1 or settings.adapt_biases:
+    makers = names_where(lambda method: method.adapts == "volume")
+    if settings.method not in makers or settings.adapt_biases:
         raise SettingsError(
-            f"save-adapter: only {', '.join(VOLUME_METHODS)} with one adapt_groups and without adapt_biases make "
-            "adapters to keep; leave it out."
+            f"save-adapter: only {', '.join(makers)} without adapt_biases make adapters to keep; leave it out."
         )
     check_folder(folder)
 

@@ -83,7 +83,7 @@ def _reconstructed(wanted: list[Wanted], folder: Path) -> Iterator[tuple[Wanted,
         yield from ((each, run(each)) for each in wanted)
         return
     # Adapting methods are the last of each sample and take longest.
-    longest_first = sorted(wanted, key=lambda each: METHODS.index(each[1]), reverse=True)
+    longest_first = sorted(wanted, key=lambda each: list(METHODS).index(each[1]), reverse=True)
     yield from in_processes(run, longest_first, ", ".join, count)
 
 

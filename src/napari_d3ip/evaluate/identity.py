@@ -10,12 +10,12 @@ import napari_d3ip
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.prior.library import find_prior
 from napari_d3ip.reconstruction.checkpoint import fingerprint
-from napari_d3ip.reconstruction.resolve import resolve
-from napari_d3ip.settings import DIFFUSION_METHODS, Settings
+from napari_d3ip.reconstruction.resolve import fill_in
+from napari_d3ip.settings import METHODS, Settings
 
 _WEIGHTS = (".bin", ".json", ".safetensors")
 # Rooms that change no number: interfaces, and the tables themselves.
-_NO_NUMBERS = ("__main__.py", "_napari_hooks.py", "cli", "evaluate", "recipe.py", "widgets")
+_NO_NUMBERS = ("__main__.py", "_napari_hooks.py", "cli", "evaluate", "widgets")
 
 
 def row_key(measurement: Measurement, settings: Settings, reference: bytes = b"") -> str:
@@ -28,8 +28,8 @@ def row_key(measurement: Measurement, settings: Settings, reference: bytes = b""
     """
     digest = hashlib.sha256(fingerprint(measurement, settings).encode())
     digest.update(reference)
-    if settings.method in DIFFUSION_METHODS:
-        digest.update(_content(find_prior(resolve(settings, measurement).prior)))
+    if METHODS[settings.method].needs_prior:
+        digest.update(_content(find_prior(fill_in(settings, measurement).prior)))
         if settings.adapter is not None:
             digest.update(_content(Path(settings.adapter)))
     return digest.hexdigest()[:16]
@@ -42,7 +42,7 @@ def code_version() -> str:
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         part = path.relative_to(package)
-        if part.parts[0] not in _NO_NUMBERS:
+        if part.parts[0] not in _NO_NUMBERS and part.name != "reproduce.py":
             digest.update(part.as_posix().encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

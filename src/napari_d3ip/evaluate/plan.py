@@ -9,7 +9,7 @@ from typing import Any
 
 from napari_d3ip.errors import SettingsError
 from napari_d3ip.evaluate.scans import Scan
-from napari_d3ip.settings import DIFFUSION_METHODS, UNTRAINED_METHODS, Settings, fields_for, methods_for
+from napari_d3ip.settings import METHODS, Family, Settings, fields_for, methods_for
 
 _OPTIONS = {"method": "--methods", "seed": "--seeds", "device": "--device"}
 _IN_NOISE = re.compile(r"\s*(.+?)\s*\*\s*noise\s*")
@@ -241,5 +241,9 @@ def named(value: Any) -> Any:
 
 def default_methods(kind: str) -> tuple[str, ...]:
     """Methods to compare on a kind of measurement: the classical ones, and ours without and with adaptation."""
-    others = {*UNTRAINED_METHODS, *DIFFUSION_METHODS, "tgv"} - {"dds", "d3ip"}
-    return tuple(method for method in methods_for(kind) if method not in others)
+    classical = (Family.DIRECT, Family.LEAST_SQUARES, Family.REGULARIZED)
+    return tuple(
+        name
+        for name in methods_for(kind)
+        if name in ("dds", "d3ip") or (METHODS[name].family in classical and name != "tgv")
+    )

@@ -18,6 +18,7 @@ from napari_d3ip.measurement import FloatArray, Measurement
 from napari_d3ip.metrics import slice_psnr
 from napari_d3ip.preparation import prepare
 from napari_d3ip.reconstruction import Control, Step, reconstruct
+from napari_d3ip.reconstruction.resolve import resolve
 from napari_d3ip.settings import Settings
 
 
@@ -35,7 +36,8 @@ class LoadedScan:
         """Noise at unit norm and intensity, as `Plan.fields` let it be; the unit of weights that say so."""
         fields = {name: value for name, value in self.plan.fields.items() if "*" not in str(value)}
         settings = Settings.create({**fields, "device": self.plan.device})
-        return prepare(self.measurement, settings, resolve_device(settings.device), Control().check).problem.noise
+        run = resolve(settings, self.measurement)
+        return prepare(self.measurement, run, resolve_device(settings.device), Control().check).problem.noise
 
     def settings(self, wanted: Wanted) -> Settings:
         """Settings of a run on this scan."""

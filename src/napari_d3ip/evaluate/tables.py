@@ -20,9 +20,12 @@ from napari_d3ip.evaluate.confidence import (
     relative_errors,
     volume_psnr,
 )
-from napari_d3ip.settings import ADAPTIVE_METHODS, DIFFUSION_METHODS, METHODS
+from napari_d3ip.settings import METHODS, names_where
 
 Row = dict[str, Any]
+
+
+_ADAPTIVE = names_where(lambda method: bool(method.adapts))
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Column:
     heading: str
     form: str
     best: Callable[[Sequence[float]], float] | None = None
-    methods: tuple[str, ...] = METHODS
+    methods: tuple[str, ...] = tuple(METHODS)
 
 
 COLUMNS = (
@@ -43,8 +46,8 @@ COLUMNS = (
     Column("residual", "residual", ".3f"),
     Column("held_out_residual", "held-out residual", ".3f", min),
     Column("seconds", "seconds", ".1f"),
-    Column("adapt_seconds", "of these adaptation", ".1f", methods=ADAPTIVE_METHODS),
-    Column("adaptations_accepted", "adaptations accepted", ".3g", methods=ADAPTIVE_METHODS),
+    Column("adapt_seconds", "of these adaptation", ".1f", methods=_ADAPTIVE),
+    Column("adaptations_accepted", "adaptations accepted", ".3g", methods=_ADAPTIVE),
     Column("lora_shift", "LoRA shift", ".2g"),
 )
 # On the CPU it is the peak of the process so far: to be kept, not to be compared line by line.
@@ -103,7 +106,7 @@ class Line:
     @property
     def classical(self) -> bool:
         """Whether the method has no diffusion prior."""
-        return self.method not in DIFFUSION_METHODS
+        return not METHODS[self.method].needs_prior
 
     def flat(self) -> dict[str, Any]:
         """Line of the csv: plain values, None where there is nothing to tell."""

@@ -1,221 +1,178 @@
-"""Diffusion methods that adapt the prior: SCD, DDIP, D3IP, D3IP+MBIR and Meta-D3IP."""
+"""Diffusion methods that adapt the prior: SCD, DDIP, D3IP, D3IP+MBIR and Meta-D3IP.
+
+Each is a generator that reads like its algorithm: adaptation, then a step of `dds` with the adapted network.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from napari_d3ip.adaptation.adapt import adapt, adapt_by_reptile
+from napari_d3ip.adaptation.adapt import Adaptation
 from napari_d3ip.adaptation.adapter import Adapter
-from napari_d3ip.adaptation.losses import noised_split
-from napari_d3ip.adaptation.splitting import Splits, draw_splits
+from napari_d3ip.adaptation.losses import Iterate, noised_split
+from napari_d3ip.adaptation.splitting import draw_splits
 from napari_d3ip.adaptation.validation import Fit
+from napari_d3ip.methods.run import DiffusionRun, Event, SamplerState
 from napari_d3ip.methods.sampling import (
-    Event,
-    SamplerState,
-    improve,
+    ddim_step,
+    denoise,
+    make_consistent,
     predict_noise,
     remaining_times,
-    sample,
     timesteps,
 )
-from napari_d3ip.prior.network import DiffusionPrior
-from napari_d3ip.settings import Settings, parse_slices
-from napari_d3ip.solvers.problem import Problem
 
-# Fields along each side of a slice in which `alike` compares slices.
-_FIELDS = 8
+Update = Callable[[Adaptation, Iterate], Fit]
+"""A round of adaptation."""
 
 
-def d3ip(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterator[Event]:
-    """One set of adapters for the whole volume, adapted on K slices a step (Chung & Ye 2024, algorithm 2, D3IP).
+def d3ip(run: DiffusionRun, update: Update = Adaptation.round) -> Iterator[Event]:
+    """Sample with one set of adapters phi for the volume (Chung & Ye 2024, algorithm 2, D3IP).
 
-    The cost of adaptation does not depend on the number of slices. With ``coupling="tv-z"`` this is D3IP + MBIR
-    (section 4): total variation along z by ADMM whose duals go on from step to step, and K adjacent slices. With
-    ``adapt_groups`` the volume is divided into so many groups of slices, each with adapters of its own: 1 is D3IP, a
-    group for every slice is `ddip`.
+    The cost of adaptation does not depend on the number of slices.
     """
-    groups, refined = groups_of_slices(problem.settings, state), _refined_slices(problem.settings, state)
-    yield from _adapted_in_groups(problem, prior, state, adapt, groups, refined=refined)
+    state, phi = run.state, _adapt_volume(run)
+    for t, t_next in remaining_times(run):
+        _sample_splits(run, phi, t)  # The splits take the step that the volume has taken.
+        now = Iterate(run.problem.around(state.volume), state.x_t, state.volume, t)
+        if run.settings.adaptation.is_due(state.index):
+            fit = update(phi, now)  # L steps of AdamW on K slices each, then validation
+            state.adapters = [phi.adapter.state()]
+            yield Event("adaptation", state.volume, t, fit, fit.shift)
+        refined = yield from _refine_slices(run, phi, now)
+        with torch.no_grad(), phi.adapter.in_use():
+            epsilon = predict_noise(run, state.x_t, t)  # eps_{theta + phi}(x_t, t)
+            for z, own in refined.items():
+                epsilon[z] = own
+            denoised = denoise(run, epsilon, t)  # Tweedie, equation 4
+            make_consistent(run, denoised, t_next)
+            ddim_step(run, epsilon, t_next)  # equation 6
+            shift = phi.adapter.shift()
+        yield Event("sampling", state.volume, t, lora_shift=shift)
+    _sample_splits(run, phi, 0)
 
 
-def d3ip_meta(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterator[Event]:
-    """D3IP whose adapters are a meta-learned start for every group of slices (Chung & Ye 2024, Meta-D3IP; Reptile)."""
-    settings = problem.settings
+def d3ip_mbir(run: DiffusionRun) -> Iterator[Event]:
+    """Sample as `d3ip` with total variation along z inside data consistency (Chung & Ye 2024, section 4, D3IP+MBIR).
 
-    def adapt_round(
-        problem: Problem,
-        prior: DiffusionPrior,
-        adapter: Adapter,
-        x_t: Tensor,
-        volume: Tensor,
-        t: int,
-        generator: torch.Generator,
-        splits: Splits | None,
-    ) -> Fit:
-        left = 1 - state.index / (settings.steps or 1) if settings.meta_decay else 1.0
-        rate = settings.meta_rate * left
-        return adapt_by_reptile(problem, prior, adapter, x_t, volume, t, generator, rate, splits)
-
-    groups, refined = groups_of_slices(settings, state), _refined_slices(settings, state)
-    yield from _adapted_in_groups(problem, prior, state, adapt_round, groups, refined=refined)
-
-
-def ddip(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterator[Event]:
-    """Adapters of its own for every slice, adapted on that slice (Chung & Ye 2024, section 3.2, DDIP).
-
-    The cost of adaptation grows with the number of slices. Sampling is the same as in `d3ip`, but that slices across
-    the adapted ones, which no adapter belongs to, are denoised by the bare prior.
+    ``min_x |A x - y|^2 / 2 + lambda |D_z x|_1`` by ADMM whose duals go on from step to step; ``coupling`` is ``tv-z``
+    and the K slices of a step are adjacent.
     """
-    yield from _adapted_in_groups(problem, prior, state, adapt, _single_slices(state))
+    yield from d3ip(run)
 
 
-def scd(problem: Problem, prior: DiffusionPrior, state: SamplerState) -> Iterator[Event]:
-    """Steerable conditional diffusion (Barbano et al. 2025): `ddip` that goes on along the bare prior's noise.
+def d3ip_meta(run: DiffusionRun) -> Iterator[Event]:
+    """Sample as `d3ip` with ``phi <- phi + beta (phi_g - phi)`` over slabs g (Chung & Ye 2024, Meta-D3IP; Reptile)."""
+    beta = run.settings.adaptation.meta_rate
+    yield from d3ip(run, lambda phi, now: phi.reptile_round(now, beta))
+
+
+def ddip(run: DiffusionRun) -> Iterator[Event]:
+    """Sample with adapters phi_z of its own for every slice (Chung & Ye 2024, section 3.2, DDIP).
+
+    The cost of adaptation grows with the number of slices. Coronal and sagittal slices, which no adapter belongs to,
+    are denoised by the pretrained prior.
+    """
+    state, phi = run.state, _adapt_slices(run)
+    for t, t_next in remaining_times(run):
+        epsilon, shift = yield from _predict_by_slice(run, phi, t)  # eps_{theta + phi_z}(x_t, t)
+        with torch.no_grad(), phi.adapter.in_use(accepted=False if len(state.x_t) > 1 else None):
+            denoised = denoise(run, epsilon, t)  # Tweedie, equation 4
+            make_consistent(run, denoised, t_next)
+            ddim_step(run, epsilon, t_next)  # equation 6
+        yield Event("sampling", state.volume, t, lora_shift=shift)
+
+
+def scd(run: DiffusionRun) -> Iterator[Event]:
+    """Sample as `ddip`, but along the pretrained prior's noise (steerable conditional diffusion, Barbano et al. 2025).
 
     The adapted network gives the Tweedie estimate, the network as it was trained the noise direction of the DDIM
     step. Its authors adapt at every fifth step: ``adapt_every=5``.
     """
-    yield from _adapted_in_groups(problem, prior, state, adapt, _single_slices(state), bare_direction=True)
+    state, phi = run.state, _adapt_slices(run)
+    for t, t_next in remaining_times(run):
+        epsilon, shift = yield from _predict_by_slice(run, phi, t)  # eps_{theta + phi_z}(x_t, t)
+        with torch.no_grad(), phi.adapter.in_use(accepted=False):
+            direction = predict_noise(run, state.x_t, t)  # eps_theta(x_t, t)
+            denoised = denoise(run, epsilon, t)  # Tweedie, equation 4
+            make_consistent(run, denoised, t_next)
+            ddim_step(run, direction, t_next)  # equation 6
+        yield Event("sampling", state.volume, t, lora_shift=shift)
 
 
-def groups_of_slices(settings: Settings, state: SamplerState) -> list[Tensor]:
-    """Indices of the slices of each group that has adapters of its own, neighbours along z or slices that look alike.
-
-    Those of the first volume, which a checkpoint keeps: later ones would be grouped otherwise.
-    """
-    if not state.groups:
-        if settings.group_by == "similarity" and settings.adapt_groups > 1:
-            state.groups = alike(state.volume, settings.adapt_groups)
-        else:
-            total = len(state.x_t)
-            state.groups = list(torch.arange(total).tensor_split(min(settings.adapt_groups, total)))
-    return state.groups
+def _adapt_volume(run: DiffusionRun) -> Adaptation:
+    """Begin the adaptation of a volume, or go on with that of its state."""
+    state, settings = run.state, run.settings
+    adapter = Adapter.create(run.prior, settings)
+    if state.adapters:
+        adapter.load(state.adapters[0])
+    else:
+        state.adapters = [adapter.state()]
+        state.splits = draw_splits(run.problem.around(state.volume), state.adaptation_generator)
+    return Adaptation(run.prior, adapter, settings.adaptation, state.adaptation_generator, state.splits)
 
 
-def _single_slices(state: SamplerState) -> list[Tensor]:
-    return list(torch.arange(len(state.x_t)).split(1))
+def _adapt_slices(run: DiffusionRun) -> Adaptation:
+    """Begin the adaptation of every slice, or go on with that of the state; all take turns with one network."""
+    state, settings = run.state, run.settings
+    adapter = Adapter.create(run.prior, settings)
+    state.adapters = state.adapters or [adapter.state() for _ in range(len(state.x_t))]
+    return Adaptation(run.prior, adapter, settings.adaptation, state.adaptation_generator)
 
 
-def _refined_slices(settings: Settings, state: SamplerState) -> range:
-    return range(len(state.x_t))[parse_slices(settings.refine_slices)] if settings.refine_steps else range(0)
-
-
-def alike(volume: Tensor, count: int) -> list[Tensor]:
-    """Indices of up to ``count`` groups of slices that look alike, in the order of their first slices.
-
-    Ward's clustering of what is seen from afar: mean and deviation in 8 x 8 fields of every slice. Unlike k-means it
-    needs no seed and leaves no group empty; there are fewer groups where slices are the same.
-    """
-    from scipy.cluster.hierarchy import fcluster, linkage  # Slow to load.
-
-    if len(volume) == 1:
-        return [torch.tensor([0])]
-    image = volume.abs()[:, None]
-    mean = F.adaptive_avg_pool2d(image, _FIELDS)
-    deviation = (F.adaptive_avg_pool2d(image.square(), _FIELDS) - mean.square()).clamp(min=0).sqrt()
-    features = torch.cat((mean, deviation), dim=1).flatten(1).cpu().numpy()
-    labels = torch.as_tensor(fcluster(linkage(features, "ward"), count, criterion="maxclust"))
-    groups = [torch.nonzero(labels == label)[:, 0] for label in labels.unique()]
-    return sorted(groups, key=lambda group: int(group[0]))
-
-
-def _adapted_in_groups(
-    problem: Problem,
-    prior: DiffusionPrior,
-    state: SamplerState,
-    adapt_round: Callable[..., Fit],
-    groups: list[Tensor],
-    *,
-    refined: range = range(0),
-    bare_direction: bool = False,
-) -> Iterator[Event]:
-    """Rounds of adaptation of every group's adapters, slices that are refined from them, and sampling of the volume.
-
-    Slices across several groups, which no adapter belongs to, are denoised by the bare prior.
-    """
-    settings = problem.settings
-    adapter = Adapter.of(prior, settings)
-    if not state.adapters:
-        state.adapters = [adapter.state() for _ in groups]
-    state.groups, times = groups, timesteps(settings.start_t or 0, settings.steps or 1)
-    if not state.splits:
-        state.splits = [draw_splits(part, state.adaptation_generator) for part in _parts(problem, state)]
-    bare_across = {"accepted": False} if bare_direction or len(groups) > 1 else {}
-    for t, t_next in remaining_times(settings, state):
-        epsilon, shifts = torch.empty_like(state.x_t), []
-        generator, parts = state.adaptation_generator, _parts(problem, state)
-        for number, (group, part, splits) in enumerate(zip(groups, parts, state.splits, strict=True)):
-            adapter.load(state.adapters[number])
-            x_t, volume = state.x_t[group], state.volume[group]
-            if state.index > 0 and splits is not None:
-                follow(splits, prior, adapter, times[state.index - 1], t, generator, bare_across)
-            if settings.adapts_before(state.index):
-                fit = adapt_round(part, prior, adapter, x_t, volume, t, generator, splits)
-                state.adapters[number] = adapter.state()
-                yield Event("adaptation", state.index, t, state.volume, fit, fit.shift)
-            with torch.no_grad(), adapter.in_use():
-                shifts.append(adapter.shift())
-                epsilon[group] = predict_noise(problem, prior, x_t, t)
-        for z in refined:
-            adapter.load(next(kept for kept, group in zip(state.adapters, groups, strict=True) if z in group))
-            fit, epsilon[z] = _refined(problem, prior, adapter, state, torch.tensor([z]), t)
-            yield Event("refinement", state.index, t, state.volume, fit, fit.shift)
-        with torch.no_grad(), adapter.in_use(**bare_across):
-            direction = predict_noise(problem, prior, state.x_t, t) if bare_direction else epsilon
-            sample(problem, prior, state, epsilon, t, t_next, direction)
-        yield Event("sampling", state.index, t, state.volume, lora_shift=sum(shifts) / len(shifts))
-    for number, splits in enumerate(state.splits):  # So that they end where the volume does, to be compared by.
-        if splits is not None:
-            adapter.load(state.adapters[number])
-            follow(splits, prior, adapter, times[-1], 0, state.adaptation_generator, bare_across)
-
-
-def _parts(problem: Problem, state: SamplerState) -> Iterator[Problem]:
-    """Problem of every group; a single one is not copied."""
-    now = problem.around(state.volume)
-    return (now if len(state.groups) == 1 else now.of_slices(group) for group in state.groups)
-
-
-def follow(
-    splits: Splits,
-    prior: DiffusionPrior,
-    adapter: Adapter,
-    t: int,
-    t_next: int,
-    generator: torch.Generator,
-    across: Mapping[str, bool] | None = None,
-) -> None:
-    """Take splits along with the volume: what the same sampling step makes of them without what is hidden of each.
-
-    ``across`` are arguments of `Adapter.in_use` for slices across.
-    """
-    problem = splits.seen
-    x_t = noised_split(splits, prior, t, problem.settings.noise_correlation or 0.0, generator)
-    state = SamplerState(x_t, splits.volume, splits.first, generator, generator, splits.duals)
-    with torch.no_grad(), adapter.in_use():
-        epsilon = predict_noise(problem, prior, x_t, t)
-    with torch.no_grad(), adapter.in_use(**(across or {})):
-        improve(problem, prior, state, epsilon, t, t_next)
+def _sample_splits(run: DiffusionRun, phi: Adaptation, t: int) -> None:
+    """Apply the sampling step that led the volume to t to the splits, from their inputs alone."""
+    splits, index = run.state.splits, run.state.index
+    if splits is None or index == 0:
+        return
+    sampling = run.settings.sampling
+    before = timesteps(sampling.start_t, sampling.steps)[index - 1]
+    x_t = noised_split(splits, run.prior, before, sampling.noise_correlation, phi.generator)
+    state = SamplerState(x_t, splits.volume, splits.first, phi.generator, phi.generator, splits.duals)
+    inputs = DiffusionRun(splits.input, run.direct, prior=run.prior, state=state)
+    with torch.no_grad(), phi.adapter.in_use():
+        make_consistent(inputs, denoise(inputs, predict_noise(inputs, x_t, before), before), t)
     splits.volume, splits.duals = state.volume, state.duals
 
 
-def _refined(
-    problem: Problem, prior: DiffusionPrior, adapter: Adapter, state: SamplerState, z: Tensor, t: int
-) -> tuple[Fit, Tensor]:
-    """Noise of one slice after a few steps on it alone from its group's adapters, which stay as they are."""
-    shared = adapter.state()
-    settings = problem.settings.updated(adapt_steps=problem.settings.refine_steps, planes="axial")
-    part = replace(problem.around(state.volume).of_slices(z), settings=settings)
-    try:
-        fit = adapt(part, prior, adapter, state.x_t[z], state.volume[z], t, state.adaptation_generator)
+def _predict_by_slice(run: DiffusionRun, phi: Adaptation, t: int) -> Generator[Event, None, tuple[Tensor, float]]:
+    """Adapt to each slice if that is due, and return the noise that each adapted network predicts and their shift."""
+    state, epsilon, shifts = run.state, torch.empty_like(run.state.x_t), []
+    problem = run.problem.around(state.volume)
+    whole = Iterate(problem, state.x_t, state.volume, t)
+    for z in torch.arange(len(state.x_t)).split(1):
+        phi.adapter.load(state.adapters[int(z)])
+        if run.settings.adaptation.is_due(state.index):
+            fit = phi.round(whole if len(state.x_t) == 1 else whole.restrict(z))
+            state.adapters[int(z)] = phi.adapter.state()
+            yield Event("adaptation", state.volume, t, fit, fit.shift)
+        with torch.no_grad(), phi.adapter.in_use():
+            shifts.append(phi.adapter.shift())
+            epsilon[z] = predict_noise(run, state.x_t[z], t)
+    return epsilon, sum(shifts) / len(shifts)
+
+
+def _refine_slices(run: DiffusionRun, phi: Adaptation, now: Iterate) -> Generator[Event, None, dict[int, Tensor]]:
+    """Adapt the volume's adapters a little further to single slices, each by itself, and return their noise.
+
+    The fine-tuning of Meta-D3IP (Chung & Ye 2024, section 3.3); the volume's adapters stay as they are.
+    """
+    settings, refined = run.settings.adaptation, {}
+    if not settings.refine_steps:
+        return {}
+    alone = replace(now.problem, settings=run.settings.updated(planes="axial"))
+    single = Adaptation(run.prior, phi.adapter, settings, phi.generator)
+    shared = phi.adapter.state()
+    for z in range(len(now.x_t))[settings.refined]:
+        fit = single.round(replace(now, problem=alone).restrict(torch.tensor([z])), settings.refine_steps)
         if not fit.accepted:
-            adapter.load(shared)
-        with torch.no_grad(), adapter.in_use():
-            return fit, predict_noise(problem, prior, state.x_t[z], t)[0]
-    finally:
-        adapter.load(shared)
+            phi.adapter.load(shared)
+        with torch.no_grad(), phi.adapter.in_use():
+            refined[z] = predict_noise(run, now.x_t[z : z + 1], now.t)[0]
+        phi.adapter.load(shared)
+        yield Event("refinement", run.state.volume, now.t, fit, fit.shift)
+    return refined

@@ -1,4 +1,4 @@
-"""Reconstruction by a network that was never trained before: for scans that no prior fits.
+"""Untrained methods: deep image prior and self-diffusion, for scans that no prior fits.
 
 One network for the whole volume, as in `methods.d3ip`: each optimizer step sees K adjacent slices, so that its cost
 does not grow with the volume. Held-out rays stop before the network begins to fit noise. Knows no files, no units and
@@ -8,33 +8,26 @@ no interface.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from napari_d3ip.methods.run import Event, Run
+from napari_d3ip.preparation.weights import choose_weight
 from napari_d3ip.prior.complex_images import ComplexPrior
 from napari_d3ip.prior.network import BUILDING, DiffusionPrior, PriorConfig, build_unet
 from napari_d3ip.prior.noise import correlated_noise
 from napari_d3ip.prior.schedules import linear_schedule
+from napari_d3ip.settings.methods import CHECKS
 from napari_d3ip.solvers.differences import gradient
 from napari_d3ip.solvers.problem import Problem, draw_slices
 
 _WIDTH, _LEARNING_RATE, _AVERAGE = 24, 1e-3, 0.95
-# Looks at the whole volume in a run, and how many of them without progress on held-out rays end it.
-LOOKS, _PATIENCE = 20, 4
+# Checks of the whole volume without progress on held-out rays that end a run.
+_PATIENCE = 4
 # Input noise of neighbouring slices: as alike as the slices are.
 _CORRELATION = 0.9
 _SMALLEST = 1e-6
-
-
-@dataclass(frozen=True)
-class Look:
-    """The volume that the network makes, with its loss on the rays used and on held-out rays."""
-
-    volume: Tensor
-    loss: float
-    held_out: float | None
 
 
 class UntrainedNetwork:
@@ -54,7 +47,7 @@ class UntrainedNetwork:
         config = PriorConfig(channels=2 if is_complex else 1, patch_size=1, low=0.0 if is_complex else -1.0)
         network = DiffusionPrior(unet, linear_schedule(), config, "untrained").to(problem.measured.device)
         self._network = ComplexPrior(network) if is_complex else network
-        self._batch = problem.settings.batch_slices
+        self._batch = problem.settings.machine.batch_slices
         self._optimizer = torch.optim.Adam(unet.parameters(), lr=_LEARNING_RATE)
         self._weights = list(unet.parameters())
         self._average = [weight.detach().clone() for weight in self._weights]
@@ -84,66 +77,87 @@ class UntrainedNetwork:
         return torch.cat(parts)
 
 
-def dip(problem: Problem, *, tv_weight: float = 0.0) -> Iterator[Look]:
-    """Deep image prior: fit a network of fixed random input to the data (Ulyanov et al., CVPR 2018).
+def dip(run: Run) -> Iterator[Event]:
+    """Fit a network of fixed random input to the data: deep image prior (Ulyanov et al., CVPR 2018)."""
+    yield from _fit_fixed_input(run, 0.0)
 
-    Parameters
-    ----------
-    problem : Problem
-        The scan.
-    tv_weight : float
-        Weight of 3D total variation of the K slices beside the data, as in the classical solver (DIP-TV, Liu et al.,
-        ICASSP 2019; Baguer et al. 2020 for CT).
 
-    Yields
-    ------
-    Look
-        Every twentieth of the steps.
+def dip_tv(run: Run) -> Iterator[Event]:
+    """Fit as `dip`, with 3D total variation of the K slices beside the data (DIP-TV, Liu et al. 2019).
+
+    Its weight is that of the classical solver (Baguer et al. 2020 for CT).
     """
-    generator = torch.Generator().manual_seed(problem.settings.seed)
+    given = run.settings.given.tv_weight
+    weight = choose_weight(run.problem) if given is None else given
+    run.found["tv_weight"] = weight
+    yield from _fit_fixed_input(run, weight)
+
+
+def _fit_fixed_input(run: Run, tv_weight: float) -> Iterator[Event]:
+    problem = run.problem
+    generator = torch.Generator().manual_seed(run.settings.seed)
     noise = correlated_noise(problem.zeros(), _CORRELATION, generator)
-    network = UntrainedNetwork(problem)
-    for _ in range(LOOKS):
-        for _ in range(_steps_per_look(problem)):
+    network, validation = UntrainedNetwork(problem), _Validation(problem)
+    for _ in range(CHECKS):
+        for _ in range(_steps_per_check(problem)):
             _fit(problem, network, noise, 0, generator, tv_weight)
-        yield _look(problem, network.volume(noise, 0, problem.check))
+        yield validation.report(network.volume(noise, 0, problem.check))
+        if validation.has_ended:
+            return
 
 
-def self_diffusion(problem: Problem) -> Iterator[Look]:
-    """Self-diffusion (Luo et al., NeurIPS 2025, arXiv 2510.21417): noise the estimate, fit a denoiser to the data.
+def self_diffusion(run: Run) -> Iterator[Event]:
+    """Noise the estimate and fit a denoiser to the data (self-diffusion, Luo et al., NeurIPS 2025, arXiv 2510.21417).
 
     From noise alone, with less noise in every round; the network goes on from round to round. The levels are those of
     the linear schedule, evenly spaced.
     """
-    generator = torch.Generator().manual_seed(problem.settings.seed)
+    problem = run.problem
+    generator = torch.Generator().manual_seed(run.settings.seed)
     estimate = correlated_noise(problem.zeros(), _CORRELATION, generator)
-    network = UntrainedNetwork(problem)
+    network, validation = UntrainedNetwork(problem), _Validation(problem)
     levels = (1 - linear_schedule()).sqrt()
-    for index in range(LOOKS):
-        t = round((len(levels) - 1) * (1 - (index + 1) / LOOKS))
+    for index in range(CHECKS):
+        t = round((len(levels) - 1) * (1 - (index + 1) / CHECKS))
         fresh = correlated_noise(estimate, _CORRELATION, generator)
         noisy = estimate + float(levels[t]) * fresh
-        for _ in range(_steps_per_look(problem)):
+        for _ in range(_steps_per_check(problem)):
             _fit(problem, network, noisy, t, generator)
         estimate = network.volume(noisy, t, problem.check)
-        yield _look(problem, estimate)
-
-
-def best_of(looks: Iterator[Look]) -> Iterator[tuple[Look, Look]]:
-    """Each look with the best so far: by held-out rays, which end the run early, else the last."""
-    best, worse = None, 0
-    for look in looks:
-        if best is None or look.held_out is None or best.held_out is None or look.held_out < best.held_out:
-            best, worse = look, 0
-        else:
-            worse += 1
-        yield look, best
-        if worse == _PATIENCE:
+        yield validation.report(estimate)
+        if validation.has_ended:
             return
 
 
-def _steps_per_look(problem: Problem) -> int:
-    return max(1, problem.settings.network_steps // LOOKS)
+class _Validation:
+    """Early stopping: the best volume so far by held-out rays, else the last."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._best: Tensor | None = None
+        self._least: float | None = None
+        self._worse = 0
+
+    def report(self, volume: Tensor) -> Event:
+        """Return the event of a check."""
+        volume = volume.clamp(min=0) if self._problem.regulariser.nonnegative else volume
+        with torch.no_grad():
+            losses = self._problem.losses(volume)
+        held_out = losses[1]
+        if self._best is None or held_out is None or self._least is None or held_out < self._least:
+            self._best, self._least, self._worse = volume, held_out, 0
+        else:
+            self._worse += 1
+        return Event("iteration", volume, losses=losses, best=self._best)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there was no progress for some checks."""
+        return self._worse == _PATIENCE
+
+
+def _steps_per_check(problem: Problem) -> int:
+    return max(1, problem.settings.network_steps // CHECKS)
 
 
 def _fit(
@@ -156,20 +170,13 @@ def _fit(
 ) -> None:
     """One optimizer step on the rays of K adjacent slices."""
     problem.check()
-    index = draw_slices(len(noise), problem.settings.adapt_slices, True, generator)
+    index = draw_slices(len(noise), problem.settings.adaptation.slices, True, generator)
     part = problem.of_slices(index)
     volume = network(noise[index], t)
     loss = part.residual(volume, part.used)
     if tv_weight:
         # The residual is a mean in noise variances, the classical objective half a sum.
         rays = part.used.sum() * (part.measured.numel() / part.used.numel())
-        smallest = max(problem.settings.tv_huber, _SMALLEST)
-        length = (gradient(volume, (0, 1, 2)).abs().square().sum(dim=0) + smallest**2).sqrt()
+        length = (gradient(volume, (0, 1, 2)).abs().square().sum(dim=0) + _SMALLEST**2).sqrt()
         loss = loss + 2 * tv_weight * length.sum() / (rays * problem.noise**2)
     network.step(loss)
-
-
-def _look(problem: Problem, volume: Tensor) -> Look:
-    volume = volume.clamp(min=0) if problem.regulariser.nonnegative else volume
-    with torch.no_grad():
-        return Look(volume, *problem.losses(volume))

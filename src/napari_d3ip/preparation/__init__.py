@@ -11,7 +11,7 @@ from napari_d3ip.measurement import Measurement
 from napari_d3ip.preparation import images, mri, tomography  # noqa: F401 - they register their kinds
 from napari_d3ip.preparation.base import Check, Preparation, prepare_kind
 from napari_d3ip.preparation.scaling import near_one, require_single
-from napari_d3ip.settings import Settings
+from napari_d3ip.settings import RunSettings
 
 __all__ = ["Preparation", "prepare"]
 
@@ -19,7 +19,7 @@ __all__ = ["Preparation", "prepare"]
 _LEAST_NOISE = 1e-15
 
 
-def prepare(measurement: Measurement, settings: Settings, device: torch.device, check: Check) -> Preparation:
+def prepare(measurement: Measurement, settings: RunSettings, device: torch.device, check: Check) -> Preparation:
     """Normalise a measurement; what that takes depends on its kind, and not on its unit.
 
     Raises
@@ -30,8 +30,10 @@ def prepare(measurement: Measurement, settings: Settings, device: torch.device, 
         If the noise level is out of all proportion to the scan.
     """
     scan, factor = near_one(measurement)
-    stated = settings.noise_level
-    scaled = settings if stated is None else settings.model_copy(update={"noise_level": stated / factor})
+    stated = settings.given.noise_level
+    scaled = (
+        settings if stated is None else replace(settings, given=replace(settings.given, noise_level=stated / factor))
+    )
     prepared = prepare_kind(scan, scaled, device, check)
     intensity, noise_level = prepared.intensity * factor, prepared.noise_level * factor
     require_single(intensity, measurement.source)

@@ -13,7 +13,7 @@ from torch import Tensor
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.operators.base import LinearOperator, Masked, Scaled
-from napari_d3ip.settings import Settings
+from napari_d3ip.settings import RunSettings
 from napari_d3ip.solvers.classical import last, least_squares
 from napari_d3ip.solvers.problem import Problem
 from napari_d3ip.solvers.total_variation import Regulariser
@@ -64,7 +64,7 @@ class Preparation:
 
 
 @singledispatch
-def prepare_kind(measurement: Measurement, settings: Settings, device: torch.device, check: Check) -> Preparation:
+def prepare_kind(measurement: Measurement, settings: RunSettings, device: torch.device, check: Check) -> Preparation:
     """Normalise a measurement of one kind; each kind registers its own function."""
     raise TypeError(f"measurement: {type(measurement).__name__} has no preparation; register one with prepare_kind.")
 
@@ -94,7 +94,7 @@ class LinearData:
 
 def normalised(
     data: LinearData,
-    settings: Settings,
+    settings: RunSettings,
     check: Check,
     *,
     regulariser: Regulariser | None = None,
@@ -124,7 +124,7 @@ def normalised(
         used=data.used,
         held_out=data.held_out,
         noise=data.noise_level * unit.factor / intensity,
-        regulariser=regulariser or Regulariser(nonnegative=settings.nonnegative, huber=settings.tv_huber),
+        regulariser=regulariser or Regulariser(nonnegative=settings.consistency.nonnegative),
         settings=settings,
         check=check,
         groups=groups,

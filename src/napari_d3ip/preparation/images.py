@@ -14,11 +14,11 @@ from napari_d3ip.operators.convolution import Convolution
 from napari_d3ip.operators.external import as_operator
 from napari_d3ip.preparation.base import Check, LinearData, Preparation, normalised, prepare_kind
 from napari_d3ip.preparation.noise import estimate_image_noise, estimate_noise
-from napari_d3ip.settings import Settings
+from napari_d3ip.settings import RunSettings
 
 
 @prepare_kind.register(ImageStack)
-def prepare_stack(measurement: ImageStack, settings: Settings, device: torch.device, check: Check) -> Preparation:
+def prepare_stack(measurement: ImageStack, settings: RunSettings, device: torch.device, check: Check) -> Preparation:
     """Normalise a stack; its direct reconstruction is the stack itself, filled in where voxels are missing."""
     operator: LinearOperator = Identity(measurement.volume_shape[1:])
     if measurement.psf is not None:
@@ -27,7 +27,7 @@ def prepare_stack(measurement: ImageStack, settings: Settings, device: torch.dev
     data = torch.tensor(measurement.data, device=device)
     mask = torch.tensor(measurement.mask, dtype=data.dtype, device=device)
     used, held_out = _split(mask, settings)
-    noise = settings.noise_level or measurement.noise_level or estimate_stack_noise(measurement)
+    noise = settings.given.noise_level or measurement.noise_level or estimate_stack_noise(measurement)
 
     def direct() -> Tensor:
         return filled_in(data, used)
@@ -37,7 +37,7 @@ def prepare_stack(measurement: ImageStack, settings: Settings, device: torch.dev
 
 @prepare_kind.register(LinearMeasurement)
 def prepare_linear(
-    measurement: LinearMeasurement, settings: Settings, device: torch.device, check: Check
+    measurement: LinearMeasurement, settings: RunSettings, device: torch.device, check: Check
 ) -> Preparation:
     """Normalise data of someone's operator; its direct reconstruction is the back-projection at the best scale.
 
@@ -49,7 +49,7 @@ def prepare_linear(
     operator = as_operator(measurement, device)
     data = torch.tensor(measurement.data, device=device)
     used, held_out = _split(torch.ones(data.shape, dtype=torch.float32, device=device), settings)
-    noise = settings.noise_level or measurement.stated_noise or _noise_of_rows(measurement)
+    noise = settings.given.noise_level or measurement.stated_noise or _noise_of_rows(measurement)
 
     def direct() -> Tensor:
         back = operator.adjoint(data * used)
@@ -59,7 +59,7 @@ def prepare_linear(
     return _prepared(LinearData(operator, data, used, held_out, noise), direct, settings, check)
 
 
-def _prepared(data: LinearData, direct: Callable[[], Tensor], settings: Settings, check: Check) -> Preparation:
+def _prepared(data: LinearData, direct: Callable[[], Tensor], settings: RunSettings, check: Check) -> Preparation:
     """Normalised, and begun with the direct reconstruction."""
     problem, intensity = normalised(data, settings, check, start=direct())
     return Preparation(
@@ -67,11 +67,11 @@ def _prepared(data: LinearData, direct: Callable[[], Tensor], settings: Settings
     )
 
 
-def _split(measured: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+def _split(measured: Tensor, settings: RunSettings) -> tuple[Tensor, Tensor]:
     """Masks of the data that are fitted and of those, drawn at random, that are held out."""
     generator = torch.Generator().manual_seed(settings.seed)
     drawn = torch.rand(measured.shape, generator=generator, dtype=torch.float32).to(measured.device)
-    held_out = measured * (drawn < settings.held_out_fraction)
+    held_out = measured * (drawn < settings.validation.held_out_fraction)
     return measured - held_out, held_out
 
 

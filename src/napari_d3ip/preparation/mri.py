@@ -26,7 +26,8 @@ from napari_d3ip.preparation.coils import (
     smooth_phase,
 )
 from napari_d3ip.preparation.noise import estimate_complex_noise
-from napari_d3ip.settings import Settings
+from napari_d3ip.settings import RunSettings
+from napari_d3ip.settings.run import Coils as CoilSettings
 from napari_d3ip.solvers.total_variation import Regulariser
 
 _FEWEST_HELD_OUT = 4
@@ -57,7 +58,7 @@ _known: weakref.WeakKeyDictionary[KSpace, dict[tuple[object, ...], Coils]] = wea
 
 
 @prepare_kind.register(KSpace)
-def prepare_kspace(measurement: KSpace, settings: Settings, device: torch.device, check: Check) -> Preparation:
+def prepare_kspace(measurement: KSpace, settings: RunSettings, device: torch.device, check: Check) -> Preparation:
     """Coil maps, ``|A| = 1`` and images with magnitudes in about [0, 1], all from the measurement alone.
 
     Raises
@@ -65,25 +66,25 @@ def prepare_kspace(measurement: KSpace, settings: Settings, device: torch.device
     MeasurementError
         If coil maps can neither be found nor made.
     """
-    coils = find_coils(measurement, settings, device, check)
-    maps = coils.maps * coils.phase[:, None] if settings.remove_phase else coils.maps
+    coils = find_coils(measurement, settings.coils, device, check)
+    maps = coils.maps * coils.phase[:, None] if settings.coils.remove_phase else coils.maps
     operator: LinearOperator = (
         Sense(maps)
         if measurement.trajectory is None
         else NonCartesianSense(maps, torch.tensor(measurement.trajectory, device=device))
     )
-    used, held_out = (mask.to(device) for mask in split_samples(measurement, settings))
-    noise_level = settings.noise_level or measurement.noise_level or estimate_complex_noise(measurement)
+    used, held_out = (
+        mask.to(device) for mask in split_samples(measurement, settings.validation.held_out_fraction, settings.seed)
+    )
+    noise_level = settings.given.noise_level or measurement.noise_level or estimate_complex_noise(measurement)
     problem, intensity = normalised(
         LinearData(operator, coils.data, used, held_out, noise_level),
         settings,
         check,
-        regulariser=Regulariser(
-            nonnegative=False, imaginary_weight=settings.phase_constraint or 0.0, huber=settings.tv_huber
-        ),
-        groups=_lines(measurement, settings.seed, device) if settings.adapt_leave_out else (),
+        regulariser=Regulariser(nonnegative=False, imaginary_weight=settings.given.phase_constraint or 0.0),
+        groups=_lines(measurement, settings.seed, device) if settings.adaptation.leave_out else (),
     )
-    phase = coils.phase if settings.remove_phase else None
+    phase = coils.phase if settings.coils.remove_phase else None
     return Preparation(
         problem,
         unseen=held_out,
@@ -96,8 +97,8 @@ def prepare_kspace(measurement: KSpace, settings: Settings, device: torch.device
     )
 
 
-def find_coils(measurement: KSpace, settings: Settings, device: torch.device, check: Check) -> Coils:
-    """Coil maps given or by ESPIRiT, of at most ``settings.virtual_coils`` coils; remembered for the measurement."""
+def find_coils(measurement: KSpace, settings: CoilSettings, device: torch.device, check: Check) -> Coils:
+    """Return coil maps, given or by ESPIRiT, of at most ``virtual_coils`` coils; kept with the measurement."""
     key = (settings.calibration_width, settings.virtual_coils, str(device))
     known = _known.get(measurement, {})
     if key not in known:
@@ -106,7 +107,7 @@ def find_coils(measurement: KSpace, settings: Settings, device: torch.device, ch
     return known[key]
 
 
-def _find_coils(measurement: KSpace, settings: Settings, device: torch.device, check: Check) -> Coils:
+def _find_coils(measurement: KSpace, settings: CoilSettings, device: torch.device, check: Check) -> Coils:
     shape = measurement.volume_shape[1:]
     data = torch.tensor(measurement.data, device=device)
     given = None if measurement.coil_maps is None else torch.tensor(measurement.coil_maps, device=device)
@@ -132,14 +133,14 @@ def _find_coils(measurement: KSpace, settings: Settings, device: torch.device, c
     return Coils(data, maps, phase)
 
 
-def split_samples(measurement: KSpace, settings: Settings) -> tuple[Tensor, Tensor]:
+def split_samples(measurement: KSpace, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     """Masks of the samples that are fitted and of those held out, shape (z, 1, ky, kx) or (z, 1, readout, sample).
 
     Whole phase-encoding lines are held out where whole lines were sampled, whole readouts of a trajectory, and single
     samples otherwise; never in the centre that coil maps come from. Every slice has its own, and a scan of few lines
     at least a few.
     """
-    generator = torch.Generator().manual_seed(settings.seed)
+    generator = torch.Generator().manual_seed(seed)
     slices, _, rows, columns = measurement.data.shape
     if measurement.mask is None:
         sampled = torch.ones((slices, rows, columns), dtype=torch.float32)
@@ -156,8 +157,8 @@ def split_samples(measurement: KSpace, settings: Settings) -> tuple[Tensor, Tens
     drawn = torch.rand((slices, *lines), generator=generator, dtype=torch.float32)
     reduced = tuple(axis for axis, length in enumerate(lines, start=1) if length == 1)
     candidates = drawn[eligible.amax(reduced, keepdim=True) > 0] if reduced else drawn[eligible > 0]
-    wanted = max(round(settings.held_out_fraction * len(candidates)), min(slices, _FEWEST_HELD_OUT))
-    if settings.held_out_fraction == 0 or len(candidates) <= wanted:
+    wanted = max(round(fraction * len(candidates)), min(slices, _FEWEST_HELD_OUT))
+    if fraction == 0 or len(candidates) <= wanted:
         return sampled[:, None], torch.zeros_like(sampled)[:, None]
     held_out = eligible * (drawn <= candidates.kthvalue(wanted).values)
     return (sampled - held_out)[:, None], held_out[:, None]

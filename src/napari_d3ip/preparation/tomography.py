@@ -17,7 +17,8 @@ from napari_d3ip.operators.beams import Beam
 from napari_d3ip.operators.projector import projector
 from napari_d3ip.preparation.base import Check, LinearData, Preparation, normalised, prepare_kind
 from napari_d3ip.preparation.noise import estimate_noise
-from napari_d3ip.settings import Settings
+from napari_d3ip.settings import RunSettings
+from napari_d3ip.settings.run import Validation
 from napari_d3ip.solvers.classical import angular_weights, ramp_filter
 from napari_d3ip.solvers.fan_beam import fan_beam_reconstruction
 
@@ -47,7 +48,7 @@ class Rays:
         return kept
 
     @classmethod
-    def split(cls, shape: tuple[int, ...], settings: Settings) -> Rays:
+    def split(cls, shape: tuple[int, ...], validation: Validation, seed: int) -> Rays:
         """Split rays of shape (z, angle, detector) as the settings and the seed say.
 
         Raises
@@ -55,22 +56,22 @@ class Rays:
         SettingsError
             If too few projections would be left.
         """
-        generator = torch.Generator().manual_seed(settings.seed)
+        generator = torch.Generator().manual_seed(seed)
         left_out = torch.zeros(shape, dtype=torch.float32)
-        left_out[:, torch.tensor(settings.left_out_views(shape[1]))] = 1
+        left_out[:, torch.tensor(validation.left_out_views(shape[1]))] = 1
         drawn = torch.rand(shape, generator=generator, dtype=torch.float32)
-        held_out = (drawn < settings.held_out_fraction).float() * (1 - left_out)
+        held_out = (drawn < validation.held_out_fraction).float() * (1 - left_out)
         return cls(1 - held_out - left_out, held_out, left_out)
 
 
 @prepare_kind.register(Sinogram)
-def prepare_sinogram(measurement: Sinogram, settings: Settings, device: torch.device, check: Check) -> Preparation:
+def prepare_sinogram(measurement: Sinogram, settings: RunSettings, device: torch.device, check: Check) -> Preparation:
     """Normalise a scan: ``|A| = 1`` and volumes in about [0, 1], both from the measurement alone."""
     beam, slice_shape = Beam.of(measurement), measurement.volume_shape[1:]
-    operator = projector(beam, slice_shape, settings.backend, device, check)
-    rays = Rays.split(measurement.data.shape, settings)
+    operator = projector(beam, slice_shape, settings.machine.backend, device, check)
+    rays = Rays.split(measurement.data.shape, settings.validation, settings.seed)
     used, held_out = rays.used.to(device), rays.held_out.to(device)
-    noise_level = settings.noise_level or estimate_noise(measurement.data[:, rays.views])
+    noise_level = settings.given.noise_level or estimate_noise(measurement.data[:, rays.views])
     problem, intensity = normalised(
         LinearData(operator, torch.tensor(measurement.data, device=device), used, held_out, noise_level),
         settings,

@@ -11,24 +11,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from napari_d3ip.adaptation.adapter import AdapterState
-from napari_d3ip.adaptation.splitting import Splits
 from napari_d3ip.device import is_out_of_memory
 from napari_d3ip.errors import D3IPError, FileError
 from napari_d3ip.files import is_regular
 from napari_d3ip.io.atomic import replacing
 from napari_d3ip.io.guard import one_line
 from napari_d3ip.measurement import LinearMeasurement, Measurement
-from napari_d3ip.methods.sampling import SamplerState
+from napari_d3ip.methods.run import SamplerState
 from napari_d3ip.prior.saving import load_tensors, save_tensors
 from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.problem import Problem
-from napari_d3ip.solvers.total_variation import Duals
 
 # Of the content; runs do not go on with that of versions which kept something else.
-_FORMAT = 4
+_FORMAT = 5
 # What a probe of an operator may differ by between machines.
 _PROBE_TOLERANCE = 1e-4
 # A file that was moved or renamed is still the same scan.
@@ -36,7 +32,7 @@ _NOT_GEOMETRY = ("provenance", "source", "origin", "slice_range")
 
 
 def fingerprint(measurement: Measurement, settings: Settings) -> str:
-    """What tells runs apart: the scan's content and the settings, wherever they came from and run, in any batches.
+    """Return a digest of the scan's content and the settings, wherever they came from and run, in any batches.
 
     Of somebody's operator, which may say nothing of itself, the type.
     """
@@ -54,7 +50,7 @@ def fingerprint(measurement: Measurement, settings: Settings) -> str:
 
 
 def probe(problem: Problem) -> float:
-    """Norm of what the operator makes of a random volume, which tells operators of one type apart."""
+    """Return the norm of ``A x`` of a random volume x, which tells operators of one type apart."""
     shape = problem.zeros().shape
     volume = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32).to(
         problem.measured.device
@@ -97,22 +93,13 @@ class Checkpoint:
             "fingerprint": self._fingerprint,
             "probe": probe(problem) if self._is_linear else 0.0,
             "history": history,
-            "x_t": state.x_t,
-            "volume": state.volume,
-            "first": state.first,
-            "generator": state.generator.get_state(),
-            "adaptation_generator": state.adaptation_generator.get_state(),
-            "duals": None if state.duals is None else vars(state.duals),
-            "adapters": [vars(adapter) for adapter in state.adapters],
-            "groups": state.groups,
-            "splits": [None if splits is None else splits.tensors() for splits in state.splits],
-            "index": state.index,
+            **state.state_dict(),
         }
         with _named():
             save_tensors(content, self._path)
 
     def load(self, problem: Problem) -> tuple[SamplerState, list[dict[str, Any]]] | None:
-        """State and history of an earlier run on the same problem, or None if there is no file.
+        """Return state and history of an earlier run on the same problem, or None if there is no file.
 
         Raises
         ------
@@ -134,7 +121,7 @@ class Checkpoint:
                 raise FileError(
                     f"resume: {self._path} was written for another scan or other settings; delete it or give the same."
                 )
-            return _state(content, problem), _history(content["history"])
+            return SamplerState.restore(problem, content), _history(content["history"])
         except D3IPError:
             raise
         except Exception as error:  # Of whatever somebody else put there.
@@ -147,7 +134,7 @@ class Checkpoint:
 
 @contextmanager
 def _named() -> Iterator[None]:
-    """Errors of files say what the file is for."""
+    """Say in errors of files what the file is for."""
     try:
         yield
     except FileError as error:
@@ -155,7 +142,7 @@ def _named() -> Iterator[None]:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    """Whether a file is one of ours, of this version or another; nothing of it is copied into memory."""
+    """Return whether a file is a checkpoint, of this version or another; nothing of it is copied into memory."""
     if not is_regular(path):  # To open a pipe would wait for somebody to write to it.
         return False
     try:
@@ -165,61 +152,8 @@ def _is_checkpoint(path: Path) -> bool:
     return isinstance(content, dict) and {"format", "fingerprint"} <= content.keys()
 
 
-def _state(content: dict[str, Any], problem: Problem) -> SamplerState:
-    """State of sampling from a checkpoint's content.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be that of a run on this problem.
-    """
-    generator, adaptation_generator = torch.Generator(), torch.Generator()
-    generator.set_state(content["generator"].cpu())
-    adaptation_generator.set_state(content["adaptation_generator"].cpu())
-    adapters = [AdapterState(**adapter) for adapter in content["adapters"]]
-    groups = [group.cpu() for group in content["groups"]]
-    zeros, index = problem.zeros(), content["index"]
-    for name in ("x_t", "volume", "first"):
-        value = content[name]
-        if value.shape != zeros.shape or value.dtype != zeros.dtype or not bool(torch.isfinite(value).all()):
-            raise ValueError(f"{name} is no volume of this scan")
-    if type(index) is not int or not 0 <= index <= (problem.settings.steps or 0):
-        raise ValueError(f"{index} is no number of steps done")
-    if groups and sorted(int(z) for z in torch.cat(groups)) != list(range(len(zeros))):
-        raise ValueError("its groups are not those of the slices")
-    if len(adapters) not in (0, len(groups)) or len(content["splits"]) not in (0, len(groups)):
-        raise ValueError("its groups have no adapters or splits")
-    if any(len(adapter.parameters) != len(adapter.average) for adapter in adapters):
-        raise ValueError("its adapters are not complete")
-    return SamplerState(
-        x_t=content["x_t"],
-        volume=content["volume"],
-        first=content["first"],
-        generator=generator,
-        adaptation_generator=adaptation_generator,
-        duals=_duals(content["duals"]),
-        adapters=adapters,
-        groups=groups,
-        splits=_splits(content["splits"], groups, problem),
-        index=index,
-    )
-
-
 def _history(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Entries that a run can go on from; raises ValueError if they are none."""
+    """Return entries that a run can go on from; raises ValueError if they are none."""
     if not all(isinstance(entry["phase"], str) and math.isfinite(entry["seconds"]) for entry in entries):
         raise ValueError("its history is none")
     return list(entries)
-
-
-def _duals(values: dict[str, Any] | None) -> Duals | None:
-    return None if values is None else Duals(**values)
-
-
-def _splits(saved: list[Any], groups: list[Tensor], problem: Problem) -> list[Splits | None]:
-    """Splits of every group of slices."""
-    splits: list[Splits | None] = []
-    for group, values in zip(groups, saved, strict=True):
-        own = problem if len(groups) == 1 else problem.of_slices(group)
-        splits.append(None if values is None else Splits.of(own, **{**values, "duals": _duals(values["duals"])}))
-    return splits

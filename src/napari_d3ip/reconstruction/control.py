@@ -9,11 +9,11 @@ from napari_d3ip.measurement import FloatArray
 
 
 class Cancelled(Exception):
-    """Raised inside a reconstruction whose caller asked for it to stop."""
+    """Raised inside a reconstruction that the caller cancelled."""
 
 
 class Control:
-    """The caller's hand on a running reconstruction, safe to use from another thread.
+    """Control of a running reconstruction, safe to use from another thread.
 
     The engine polls it in every inner iteration: `cancel` raises `Cancelled` there, `pause` holds it until `resume`.
     `keep` ends the run after the step under way, with the best volume so far.
@@ -47,7 +47,7 @@ class Control:
 
     @property
     def kept(self) -> bool:
-        """Whether `keep` was called."""
+        """Return whether `keep` was called."""
         return self._kept.is_set()
 
     def check(self) -> None:
@@ -65,7 +65,7 @@ class Control:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a running reconstruction.
+    """Step of a running reconstruction.
 
     Parameters
     ----------

@@ -15,18 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_d3ip.operators.backends import Extent, matrix_bytes, matrix_entries
-from napari_d3ip.settings import (
-    ADAPTIVE_METHODS,
-    DIFFUSION_METHODS,
-    DIRECT_METHODS,
-    LEAST_SQUARES_METHODS,
-    SLICEWISE_METHODS,
-    UNTRAINED_METHODS,
-    VOLUME_METHODS,
-    Settings,
-    parse_slices,
-)
+from napari_d3ip.settings import Family, Settings, names_where, parse_slices
 
+DIRECT_METHODS = names_where(lambda method: method.family is Family.DIRECT)
+LEAST_SQUARES_METHODS = names_where(lambda method: method.family is Family.LEAST_SQUARES)
+UNTRAINED_METHODS = names_where(lambda method: method.family is Family.UNTRAINED)
+SLICEWISE_METHODS = names_where(lambda method: method.adapts == "slices")
+VOLUME_METHODS = names_where(lambda method: method.adapts == "volume")
+ADAPTIVE_METHODS = names_where(lambda method: bool(method.adapts))
+DIFFUSION_METHODS = names_where(lambda method: method.needs_prior)
 Amounts = dict[str, float]
 Speeds = Mapping[str, float]
 PREPARATION = "preparation"
@@ -301,8 +298,8 @@ class _Counter:
         steps = []
         for index in range(settings.steps or 0):
             splits = self._following() if index else self._splitting()
-            if settings.adapts_before(index):
-                groups = n if settings.method in SLICEWISE_METHODS else min(settings.adapt_groups, n)
+            if settings.method in ADAPTIVE_METHODS and index % (settings.adapt_every or 1) == 0:
+                groups = n if settings.method in SLICEWISE_METHODS else 1
                 rounds = settings.adapt_steps or 1
                 if settings.method == "d3ip-meta":
                     rounds *= min(settings.meta_groups, n // groups)

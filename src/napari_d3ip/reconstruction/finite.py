@@ -1,4 +1,4 @@
-"""Refuses volumes and figures that are not finite, with their cause.
+"""Refusal of volumes and figures that are not finite, with their cause.
 
 Knows priors and settings; nothing of how a volume was made.
 """
@@ -16,12 +16,12 @@ from torch import Tensor
 from napari_d3ip.errors import D3IPError, MeasurementError, PriorError
 from napari_d3ip.prior.network import DiffusionPrior
 from napari_d3ip.prior.noise import white_noise
-from napari_d3ip.settings import ADAPTIVE_METHODS, DIFFUSION_METHODS, UNTRAINED_METHODS, Settings
+from napari_d3ip.settings import Family, RunSettings
 
 _FIGURES = ("noise_level", "residual", "held_out_residual")
 
 
-def require_finite(volume: Tensor, settings: Settings, prior: DiffusionPrior | None = None) -> None:
+def require_finite(volume: Tensor, settings: RunSettings, prior: DiffusionPrior | None = None) -> None:
     """Refuse a volume (z, y, x) with values that are not finite.
 
     Raises
@@ -38,20 +38,20 @@ def require_finite(volume: Tensor, settings: Settings, prior: DiffusionPrior | N
             f"prior: {prior.name} predicts values that are not finite, whatever it sees; its weights are damaged, so "
             "restore it, or choose another."
         )
-    if settings.method in ADAPTIVE_METHODS:
-        mend = "lower learning_rate, adapt_steps or lora_rank, or use dds"
-    elif settings.method in DIFFUSION_METHODS:
-        mend = "lower guidance or start_t, or leave tv_weight and proximal_weight open"
-    elif settings.method in UNTRAINED_METHODS:
-        mend = "lower network_steps, or use tv"
+    if settings.about.adapts:
+        remedy = "lower learning_rate, adapt_steps or lora_rank, or use dds"
+    elif settings.family is Family.DIFFUSION:
+        remedy = "lower guidance or start_t, or leave tv_weight and proximal_weight open"
+    elif settings.family is Family.UNTRAINED:
+        remedy = "lower network_steps, or use tv"
     else:
-        mend = "lower iterations, leave weights and noise_level open, and look for single huge values in the scan"
-    raise D3IPError(f"volume: {settings.method} led to values that are not finite; {mend}.")
+        remedy = "lower iterations, leave weights and noise_level open, and look for single huge values in the scan"
+    raise D3IPError(f"volume: {settings.method} diverged (NaN or Inf); {remedy}.")
 
 
 @torch.no_grad()
 def predicts_finite(prior: DiffusionPrior, like: Tensor) -> bool:
-    """Whether a prior's network predicts finite noise of pure noise of the shape (1, y, x) and kind of ``like``.
+    """Return whether a network predicts finite noise of pure noise of the shape (1, y, x) and kind of ``like``.
 
     Without the adapters that a run may have put into it, for good.
     """

@@ -1,4 +1,4 @@
-"""Times the phases of a run and turns what happened into history entries and `Step` objects."""
+"""Progress of a run: durations of its phases, history entries and `Step` objects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.measurement import FloatArray
-from napari_d3ip.reconstruction import Step
+from napari_d3ip.reconstruction.control import Step
 
 # Steps of a kind that are still to come from which on the first one does not tell how long they take.
 _MANY = 10
@@ -29,23 +29,19 @@ class Recorder:
         self.history: list[dict[str, Any]] = []
         self.seconds_before = 0.0
 
-    def go_on(self, history: list[dict[str, Any]]) -> None:
-        """Go on from what an interrupted run did."""
+    def resume(self, history: list[dict[str, Any]]) -> None:
+        """Continue the history of an interrupted run."""
         self.history = list(history)
         for entry in history:
             self._durations.setdefault(entry["phase"], []).append(entry["seconds"])
         self.seconds_before = sum(entry["seconds"] for entry in history)
 
-    def replan(self, plan: list[str]) -> None:
-        """Take another list of phases: how many groups of slices there are shows late."""
-        self._plan = plan
-
     def seconds(self, *phases: str) -> float:
-        """Seconds spent in some phases."""
+        """Return the seconds spent in some phases."""
         return sum(sum(self._durations.get(phase, [])) for phase in phases)
 
     def record(self, phase: str, volume: Tensor, **values: Any) -> Step:
-        """Note the end of a step that led to ``volume`` (at unit intensity)."""
+        """Record the end of a step that led to ``volume`` (at unit intensity)."""
         now = time.monotonic()
         self._durations.setdefault(phase, []).append(now - self._last)
         self.history.append({"phase": phase, "seconds": now - self._last, **values})
@@ -76,7 +72,7 @@ class Recorder:
 
 
 def to_numpy(volume: Tensor) -> FloatArray:
-    """Float32 array on the CPU; the magnitude of a complex volume."""
+    """Return a float32 array on the CPU; the magnitude of a complex volume."""
     real = volume.detach().abs() if volume.is_complex() else volume.detach()
     array: FloatArray = real.to("cpu", torch.float32).numpy()
     return array

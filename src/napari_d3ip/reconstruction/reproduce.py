@@ -18,7 +18,7 @@ PLACEHOLDER = "PATH_OF_THE_SCAN"
 
 
 def as_python(measurement: Measurement, settings: Settings) -> str:
-    """Python that reconstructs ``measurement`` with ``settings`` and saves the volume in the current folder.
+    """Return Python that reconstructs ``measurement`` with ``settings`` and saves the volume in the current folder.
 
     Parameters
     ----------
@@ -76,12 +76,12 @@ def as_command(measurement: Measurement, settings: Settings) -> str:
 
 
 def as_json(settings: Settings) -> str:
-    """Content of a settings file, for ``--settings FILE.json`` and `Settings.load`."""
+    """Return the content of a settings file, for ``--settings FILE.json`` and `Settings.load`."""
     return json.dumps(settings.model_dump(mode="json"), indent=2) + "\n"
 
 
 def changed(settings: Settings, kind: str) -> dict[str, Any]:
-    """The method, the preset if there is one, and every field that differs from what it means for the measurement."""
+    """Return method, preset and every field that differs from what the preset means for the measurement."""
     defaults = Settings.of_preset(settings.preset, kind)
     given: dict[str, Any] = {"method": settings.method}
     if settings.preset != Settings().preset:
@@ -108,7 +108,7 @@ def _output(measurement: Measurement, settings: Settings) -> str:
 
 
 def _as_word(value: Any) -> str:
-    """Value of a setting or reading option as ``--set`` takes it."""
+    """Format a setting or reading option as ``--set`` takes it."""
     if isinstance(value, str):
         return value
     if isinstance(value, tuple):

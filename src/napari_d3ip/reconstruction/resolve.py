@@ -1,4 +1,4 @@
-"""What settings that are left open become for a scan, by its kind and the directions that it covers.
+"""Resolution of a request: values of settings that are left open, by kind and directions of the scan.
 
 Knows measurements, settings and folders of adapters; no torch, so that forms can say what a run will use before it
 starts.
@@ -14,24 +14,14 @@ from napari_d3ip.errors import PriorError, SettingsError
 from napari_d3ip.measurement import KSpace, Measurement, Sinogram
 from napari_d3ip.operators.backends import Extent, fitting_backend
 from napari_d3ip.prior.library import find_prior, train_steps
-from napari_d3ip.settings import (
-    COUPLED_IN_3D,
-    DIFFUSION_METHODS,
-    DIRECT_METHODS,
-    PAPER_MRI,
-    SLICEWISE_METHODS,
-    Settings,
-    methods_for,
-    tasks_for,
-)
+from napari_d3ip.settings import KINDS, METHODS, PAPER_MRI, Family, RunSettings, Settings, methods_for, tasks_for
 
 # Starting times for an even half circle and for half of it missing.
 _START_FULL, _START_HALF = 20, 300
 _STEPS_FULL, _STEPS_HALF = 4, 24
 # Iterations of classical methods; total variation converges slowly where directions are missing.
 _ITERATIONS, _TV_ITERATIONS_FULL, _TV_ITERATIONS_HALF = 100, 300, 2000
-# Sparse views: the prior learns the scan's own structure from coarser scales, and what lies between views from those
-# that are left out.
+# Sparse views: adapt on coarser scales of the volume, and on interleaved views that are left out.
 _SPARSE = {
     "start_iterations": 80,
     "adapt_loss": "both",
@@ -50,8 +40,8 @@ _BY_THEMSELVES: dict[str, dict[str, Any]] = {
     "both": {"adapt_loss": "scales", "adapt_leave_out": 0.0},
     "equivariance": {"adapt_loss": "fidelity", "adapt_steps": 5, "learning_rate": 5e-4},
 }
-# Where less than so many degrees of the half circle are covered, it learns to fill in directions instead, what is
-# denoised early, of much noise, is nothing to stay close to, and total variation, which starts it, converges slowly.
+# Below this coverage (degrees): adapt on contiguous views that are left out; no proximal term, since images denoised
+# early are unreliable; more iterations of the initial total variation.
 _FEW_DIRECTIONS = 135.0
 _LIMITED = {
     "start_iterations": 400,
@@ -66,8 +56,8 @@ _LIMITED = {
     "adapt_cg_steps": 3,
     "learning_rate": 8e-3,
 }
-# Where sampling starts from much noise, all of it is drawn afresh in every step, and for every slice by itself: what
-# the prior draws is then looked at again and again. Not in methods whose own direction that would hide.
+# High start noise: fully stochastic sampling, independent between slices (eta = 1). Not in methods whose own direction
+# that would hide.
 _NOISE = {"eta": 0.85, "noise_correlation": 0.9}
 _FRESH = {"eta": 1.0, "noise_correlation": 0.0}
 _DIRECTED = ("scd", "ddnm", "diffpir", "dps")
@@ -104,25 +94,31 @@ TASKS: dict[str, dict[str, Any]] = {
     "accelerated-mri": {**_NOISE, **_KSPACE_DEFAULTS},
     "images": {**_FULL, **_SPARSE, **_NO_VIEWS},
 }
-"""What settings left open become for each task; what is not named here follows from the data."""
-_NAMES = {
-    "sinogram": "a sinogram",
-    "kspace": "k-space",
-    "stack": "a stack of images",
-    "linear": "data of another operator",
-}
-_PRIORS = dict.fromkeys(_NAMES, "phantom")
+"""Values of settings left open for each task; what is not named here follows from the data."""
+_PRIOR = "phantom"
+"""Prior that ``auto`` stands for."""
 
 
 def task_of(measurement: Measurement) -> str:
-    """Task that ``auto`` stands for."""
-    if not isinstance(measurement, Sinogram):
-        return "accelerated-mri" if isinstance(measurement, KSpace) else "images"
-    return "limited-angle" if measurement.angular_range < _FEW_DIRECTIONS else "sparse-view"
+    """Return the task that ``auto`` stands for."""
+    if isinstance(measurement, Sinogram):
+        return "limited-angle" if measurement.angular_range < _FEW_DIRECTIONS else "sparse-view"
+    return KINDS[measurement.kind].tasks[1]
 
 
-def resolve(settings: Settings, measurement: Measurement) -> Settings:
-    """Fill in what is chosen from the scan's geometry.
+def resolve(request: Settings, measurement: Measurement) -> RunSettings:
+    """Return the settings of a run: the request with everything filled in that the scan decides.
+
+    Raises
+    ------
+    SettingsError, PriorError
+        See `fill_in`.
+    """
+    return RunSettings.create(fill_in(request, measurement))
+
+
+def fill_in(request: Settings, measurement: Measurement) -> Settings:
+    """Fill in the fields of a request that are chosen from the scan's geometry.
 
     Raises
     ------
@@ -132,61 +128,67 @@ def resolve(settings: Settings, measurement: Measurement) -> Settings:
     PriorError
         If there are no adapters where they are said to be.
     """
-    _check_kind("method", settings.method, methods_for(measurement.kind), measurement)
-    _check_kind("task", settings.task, tasks_for(measurement.kind), measurement)
-    defaults = _defaults(settings, measurement)
-    overrides = _kspace_overrides(settings) if isinstance(measurement, KSpace) else _real_overrides(settings)
-    if measurement.kind in ("stack", "linear"):
-        if settings.adapt_loss == "equivariance":
-            raise SettingsError("adapt_loss: equivariance is for sinograms and k-space; choose scales.")
-        overrides |= {"adapt_leave_out": 0.0, "adapt_splits": 0}
-    if settings.method in DIRECT_METHODS:
-        overrides |= {"held_out_fraction": 0.0}  # They choose nothing that held-out rays would have to judge.
-    fields = {name: value for name, value in defaults.items() if getattr(settings, name) is None} | overrides
-    if settings.iterations is None:
-        fields["iterations"] = _iterations(settings.method, measurement)
-    if settings.backend == "auto" and isinstance(measurement, Sinogram):
+    kind, method = measurement.kind, METHODS[request.method]
+    _check_kind("method", request.method, methods_for(kind), measurement)
+    _check_kind("task", request.task, tasks_for(kind), measurement)
+    defaults = _defaults(request, measurement)
+    fields = {name: value for name, value in defaults.items() if getattr(request, name) is None}
+    fields |= _overrides(request, measurement)
+    if request.iterations is None:
+        fields["iterations"] = _iterations(request.method, measurement)
+    if request.backend == "auto" and isinstance(measurement, Sinogram):
         fields["backend"] = fitting_backend(Extent.of(measurement))
-    if settings.method in DIFFUSION_METHODS:
-        if settings.task == "auto":
-            fields["task"] = task_of(measurement)
-        if settings.prior == "auto":
-            fields["prior"] = _PRIORS[measurement.kind]
-        if settings.adapter is not None:
-            fields |= settings_of_adapter(settings.adapter)
-    if settings.method == "d3ip-mbir":
-        settings = settings.updated(coupling="tv-z")
-    if settings.planes == "auto":
-        slices, _, _ = measurement.volume_shape
-        z, y, x = measurement.voxel_size or (1.0, 1.0, 1.0)
-        isotropic = max(z, y, x) <= 2 * min(z, y, x)
-        fields["planes"] = "all" if isotropic and slices >= 16 and settings.coupling in COUPLED_IN_3D else "axial"
-    return settings.updated(**fields) if fields else settings
+    if method.needs_prior:
+        fields |= _of_prior(request, measurement)
+    if request.method == "d3ip-mbir":
+        request = request.updated(coupling="tv-z")
+    if request.planes == "auto":
+        fields["planes"] = _planes(request, measurement)
+    return request.updated(**fields) if fields else request
 
 
-def foresee(settings: Settings, measurement: Measurement) -> Settings:
-    """`resolve`, and refuse now what a run would refuse once it has loaded its prior and split the scan.
+def _of_prior(request: Settings, measurement: Measurement) -> dict[str, Any]:
+    """Return the task, the prior and what saved adapters decide."""
+    fields: dict[str, Any] = {}
+    if request.task == "auto":
+        fields["task"] = task_of(measurement)
+    if request.prior == "auto":
+        fields["prior"] = _PRIOR
+    return fields if request.adapter is None else fields | settings_of_adapter(request.adapter)
+
+
+def _planes(request: Settings, measurement: Measurement) -> str:
+    """Denoise along all axes where there are enough slices of about isotropic voxels, and a 3D regularizer."""
+    slices, _, _ = measurement.volume_shape
+    sizes = measurement.voxel_size or (1.0, 1.0, 1.0)
+    isotropic = max(sizes) <= 2 * min(sizes)
+    return "all" if isotropic and slices >= 16 and request.coupling in ("tv3d", "tgv") else "axial"
+
+
+def preflight(request: Settings, measurement: Measurement) -> Settings:
+    """Fill in a request, and refuse now what a run would refuse once it has loaded its prior and split the scan.
 
     Raises
     ------
     SettingsError, PriorError
         As the run would; naming the field first.
     """
-    used = resolve(settings, measurement)
+    filled = fill_in(request, measurement)
+    settings = RunSettings.create(filled)
     if isinstance(measurement, Sinogram):
-        used.left_out_views(len(measurement.angles))
-    if used.method not in DIFFUSION_METHODS:
-        return used
-    folder = find_prior(used.prior)
+        settings.validation.left_out_views(len(measurement.angles))
+    if not settings.about.needs_prior:
+        return filled
+    folder = find_prior(settings.prior)
     times = train_steps(folder)
     if times is not None:
-        check_start(used, times)
-    if used.adapter is not None:
-        _check_prior_of_adapter(used.adapter, folder)
-    return used
+        check_start(settings.sampling.start_t, times)
+    if settings.adaptation.adapter is not None:
+        _check_prior_of_adapter(settings.adaptation.adapter, folder)
+    return filled
 
 
-def check_start(settings: Settings, times: int) -> None:
+def check_start(start_t: int, times: int) -> None:
     """Refuse to start sampling above the last of a prior's times.
 
     Raises
@@ -194,8 +196,8 @@ def check_start(settings: Settings, times: int) -> None:
     SettingsError
         If it does.
     """
-    if (settings.start_t or 0) >= times:
-        raise SettingsError(f"start_t: {settings.start_t} is not below the prior's {times} times; lower it.")
+    if start_t >= times:
+        raise SettingsError(f"start_t: {start_t} is not below the prior's {times} times; lower it.")
 
 
 def _check_prior_of_adapter(adapter: str, folder: Path) -> None:
@@ -213,13 +215,13 @@ def _check_prior_of_adapter(adapter: str, folder: Path) -> None:
 def _check_kind(field: str, value: str, allowed: tuple[str, ...], measurement: Measurement) -> None:
     if value not in allowed:
         what = {"method": "does not reconstruct from", "task": "is not for"}[field]
-        raise SettingsError(f"{field}: {value} {what} {_NAMES[measurement.kind]}; choose {', '.join(allowed)}.")
+        raise SettingsError(f"{field}: {value} {what} {KINDS[measurement.kind].title}; choose {', '.join(allowed)}.")
 
 
 def _defaults(settings: Settings, measurement: Measurement) -> dict[str, Any]:
-    """Values of settings that are left open."""
+    """Return the values of settings that are left open."""
     defaults = dict(TASKS[task_of(measurement) if settings.task == "auto" else settings.task])
-    if settings.method in SLICEWISE_METHODS:
+    if METHODS[settings.method].adapts == "slices":
         defaults |= {"adapt_splits": 0, **_BY_THEMSELVES.get(defaults["adapt_loss"], {})}
     if settings.method in _DIRECTED:
         defaults |= _NOISE
@@ -249,18 +251,28 @@ def _iterations(method: str, measurement: Measurement) -> int:
     return round(_TV_ITERATIONS_FULL + (_TV_ITERATIONS_HALF - _TV_ITERATIONS_FULL) * missing)
 
 
-def _real_overrides(settings: Settings) -> dict[str, Any]:
-    """Settings that have another value for real images than the one they have."""
+def _overrides(request: Settings, measurement: Measurement) -> dict[str, Any]:
+    """Return settings whose values a kind of measurement or a method does not leave to the user."""
+    fields = _kspace_overrides(request) if isinstance(measurement, KSpace) else _real_overrides(request)
+    if "adapt_leave_out" in KINDS[measurement.kind].excluded:
+        if request.adapt_loss == "equivariance":
+            raise SettingsError("adapt_loss: equivariance is for sinograms and k-space; choose scales.")
+        fields |= {"adapt_leave_out": 0.0, "adapt_splits": 0}
+    if METHODS[request.method].family is Family.DIRECT:
+        fields["held_out_fraction"] = 0.0  # There is nothing to choose that held-out data would validate.
+    return fields
+
+
+def _real_overrides(request: Settings) -> dict[str, Any]:
     # Real images have no imaginary part, and wavelets beside total variation are for k-space.
-    return {name: 0.0 for name in ("phase_constraint", "wavelet_factor") if getattr(settings, name)}
+    return {name: 0.0 for name in ("phase_constraint", "wavelet_factor") if getattr(request, name)}
 
 
-def _kspace_overrides(settings: Settings) -> dict[str, Any]:
-    """Settings that have another value for k-space than the one they have."""
+def _kspace_overrides(request: Settings) -> dict[str, Any]:
     fields: dict[str, Any] = {}
-    if settings.preset == "paper":
+    if request.preset == "paper":
         # What was given explicitly stays.
-        fields = {name: value for name, value in PAPER_MRI.items() if name not in settings.model_fields_set}
-    if settings.nonnegative:
+        fields = {name: value for name, value in PAPER_MRI.items() if name not in request.model_fields_set}
+    if request.nonnegative:
         fields["nonnegative"] = False  # Complex images have no sign.
     return fields

@@ -62,11 +62,11 @@ class Reconstruction:
     adapter: SavedAdapter | None = field(default=None, repr=False)
 
     def summary(self) -> dict[str, Any]:
-        """The ``--json`` object of the command line: metrics with the settings, JSON values only."""
+        """Return the ``--json`` object of the command line: metrics with the settings, JSON values only."""
         return {**self.metrics, "settings": self.settings.model_dump(mode="json")}
 
     def image(self, part: Part = "magnitude") -> FloatArray | ComplexArray:
-        """The volume, or of an MR image the phase in radians, or both as a complex volume.
+        """Return the volume, or of an MR image the phase in radians, or both as a complex volume.
 
         Parameters
         ----------
@@ -150,13 +150,13 @@ class Reconstruction:
         """
         if self.adapter is None:
             raise D3IPError(
-                "adapter: this run has none to save; only d3ip, d3ip-mbir and d3ip-meta with one adapt_groups and "
-                "without adapt_biases make some, unless held-out rays spoke against them."
+                "adapter: this run has none to save; only d3ip, d3ip-mbir and d3ip-meta without adapt_biases make "
+                "some, unless validation rejected every round."
             )
         self.adapter.save(folder)
 
     def residual(self, control: Control | None = None) -> FloatArray | ComplexArray:
-        """What the volume fails to explain of the scan: (A x - y) in units of the noise level.
+        """Compute what the volume does not explain of the scan: (A x - y) in units of the noise level.
 
         Of a perfect volume only noise is left, of standard deviation 1 (root mean square 1 if complex); structure is
         what the method smoothed away or invented, and whole views or lines that stand out are flawed.
@@ -186,10 +186,11 @@ class Reconstruction:
             raise MeasurementError(getattr(scan, "reason", f"scan: {type(scan).__name__} is no measurement."))
         from napari_d3ip.reconstruction.residual import residual
 
-        return residual(self, control or Control())
+        check = (control or Control()).check
+        return residual(self.volume, self.phase, self.measurement, self.settings, check)
 
     def to_layer(self) -> tuple[FloatArray, dict[str, Any], str]:
-        """Napari layer data tuple: the volume, its place, scale, units and provenance."""
+        """Return a napari layer data tuple: the volume, its place, scale, units and provenance."""
         from napari_d3ip.io.position import Position
         from napari_d3ip.io.units import units_in_napari
         from napari_d3ip.measurement.digest import array_digest

@@ -72,17 +72,14 @@ def iter_reconstruct(
     if not isinstance(given, Settings | None):
         raise SettingsError(f"settings: {type(given).__name__} is none; give Settings, or its fields by name.")
 
-    from napari_d3ip.reconstruction.engine import run  # Loads torch.
+    from napari_d3ip.reconstruction.engine import Options, run  # Loads torch.
 
     return (
         yield from run(
             measurement,
             settings or Settings(),
-            reference,
             control or Control(),
-            checkpoint,
-            resume,
-            regulariser=regulariser,
+            Options(reference, checkpoint, resume, regulariser),
         )
     )
 
@@ -215,7 +212,7 @@ def uncertainty(
 
 
 def _driven(steps: Generator[Step, None, _Result], on_step: Callable[[Step], None] | None) -> _Result:
-    """Result of a run to its end."""
+    """Run to the end and return the result."""
     while True:
         try:
             step = next(steps)

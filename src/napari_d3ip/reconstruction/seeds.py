@@ -1,4 +1,4 @@
-"""Several runs of the engine that differ in the sampler's random numbers alone, and their mean and spread."""
+"""Runs that differ in the sampler's random numbers alone, and their mean and standard deviation."""
 
 from __future__ import annotations
 
@@ -11,39 +11,37 @@ import numpy.typing as npt
 
 from napari_d3ip.errors import SettingsError
 from napari_d3ip.measurement import FloatArray, Measurement
-from napari_d3ip.reconstruction import Cancelled, Control, Reconstruction, Step, Uncertainty
-from napari_d3ip.reconstruction.engine import run
-from napari_d3ip.settings import DIFFUSION_METHODS, MOST_SEED, UNTRAINED_METHODS, Settings
-
-# Wavelets are shifted at random.
-_RANDOM_METHODS = (*UNTRAINED_METHODS, *DIFFUSION_METHODS, "l1-wavelet")
+from napari_d3ip.reconstruction.control import Cancelled, Control, Step
+from napari_d3ip.reconstruction.engine import Options, run
+from napari_d3ip.reconstruction.result import Reconstruction, Uncertainty
+from napari_d3ip.settings import METHODS, MOST_SEED, Settings
 
 
 def sample_repeatedly(
     measurement: Measurement, settings: Settings, seeds: int, control: Control
 ) -> Generator[Step, None, Uncertainty]:
-    """Body of `napari_d3ip.iter_uncertainty`, which documents it."""
+    """Reconstruct with several seeds; body of `napari_d3ip.iter_uncertainty`, which documents it."""
     if seeds < 2:
-        raise SettingsError(f"seeds: {seeds} tell no spread; give 2 or more.")
+        raise SettingsError(f"seeds must be 2 or more, got {seeds}.")
     if settings.seed + seeds > MOST_SEED:
         raise SettingsError(f"seed: {seeds} seeds from {settings.seed} reach beyond {MOST_SEED - 1}; begin lower.")
-    began, spread = time.monotonic(), Spread()
-    numbers = range(settings.seed, settings.seed + (seeds if settings.method in _RANDOM_METHODS else 1))
+    began, moments = time.monotonic(), RunningMoments()
+    numbers = range(settings.seed, settings.seed + (seeds if METHODS[settings.method].is_random else 1))
     first: Reconstruction | None = None
     for sampler_seed in numbers:
         used = settings if first is None else first.settings  # With the weights that the first sample chose.
-        run_of_one = run(measurement, used, None, control, None, False, sampler_seed)
-        result = yield from _counted(run_of_one, spread.count, len(numbers), began)
+        run_of_one = run(measurement, used, control, Options(sampler_seed=sampler_seed))
+        result = yield from _counted(run_of_one, moments.count, len(numbers), began)
         if control.kept:
             break  # Ended early, it is no sample of what the others are samples of.
-        spread.add(result.volume)
+        moments.add(result.volume)
         first = first or result
-    if first is None or spread.count < min(2, len(numbers)):
+    if first is None or moments.count < min(2, len(numbers)):
         raise Cancelled
     return Uncertainty(
-        spread.mean.astype(np.float32),
-        spread.deviation.astype(np.float32),
-        tuple(numbers[: spread.count]),
+        moments.mean.astype(np.float32),
+        moments.deviation.astype(np.float32),
+        tuple(numbers[: moments.count]),
         first.settings,
         first.metrics,
         first.history,
@@ -51,7 +49,7 @@ def sample_repeatedly(
     )
 
 
-class Spread:
+class RunningMoments:
     """Mean and standard deviation of volumes that come one by one (Welford 1962)."""
 
     def __init__(self) -> None:
@@ -65,7 +63,7 @@ class Spread:
         return np.asarray(np.sqrt(self._squares / max(1, self.count - 1)))
 
     def add(self, volume: FloatArray) -> None:
-        """One more."""
+        """Add a volume."""
         self.count += 1
         difference = volume - self.mean
         self.mean = self.mean + difference / self.count
@@ -75,7 +73,7 @@ class Spread:
 def _counted(
     steps: Generator[Step, None, Reconstruction], done: int, total: int, began: float
 ) -> Generator[Step, None, Reconstruction]:
-    """Steps of one of several runs, counted over all of them."""
+    """Count the steps of one of several runs over all of them."""
     while True:
         try:
             step = next(steps)

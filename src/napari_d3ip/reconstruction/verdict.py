@@ -1,4 +1,4 @@
-"""Says what a volume is worth: whether it beats its classical start on validation data, and explains the scan at all.
+"""Verdict on a volume: whether it beats its classical start on validation data, and whether it explains the scan.
 
 Knows problems, splits and methods; no files, no units and no interface.
 """
@@ -8,16 +8,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from napari_d3ip.adaptation.splitting import Split, Splits
-from napari_d3ip.methods.diffusion import METHODS
-from napari_d3ip.methods.sampling import SamplerState, initial_state
+from napari_d3ip.methods.run import DiffusionRun
+from napari_d3ip.methods.sampling import initial_state
 from napari_d3ip.preparation.base import Preparation
 from napari_d3ip.prior.network import DiffusionPrior
-from napari_d3ip.settings import DIRECT_METHODS, VOLUME_METHODS
+from napari_d3ip.reconstruction.start import start_name
+from napari_d3ip.settings import Family
 from napari_d3ip.solvers.problem import Problem, draw_slices
 
 # Degrees of the half circle below which views hidden among the measured ones do not tell what a prior makes of the
@@ -71,7 +73,7 @@ class Comparison:
 
     @property
     def is_worse(self) -> bool:
-        """Whether the volume is clearly worse than its start."""
+        """Return whether the volume is clearly worse than its start."""
         # A gain that is not a number is one, too.
         return not self.gain <= max(self.margin, _CERTAIN * self.deviation)
 
@@ -94,46 +96,62 @@ def can_compare(prepared: Preparation) -> bool:
     return prepared.directions >= _FEWEST_DIRECTIONS
 
 
-def compare(
-    prepared: Preparation,
-    problem: Problem,
-    state: SamplerState,
-    bare_prior: Callable[[], DiffusionPrior],
-    *,
-    is_complete: bool,
-) -> Comparison | None:
-    """Compare the volume of a run with its first reconstruction.
-
-    On the views or lines hidden from validation splits, where adaptation has some; else, where single rays are held
-    out between others that are fitted, on views hidden from a run of the same method on a few slices; else on what is
-    held out.
+def outcome_of(
+    prepared: Preparation, run: DiffusionRun, kind: str, load_prior: Callable[[], DiffusionPrior]
+) -> dict[str, Any]:
+    """Return verdict, returned, gain and gain_deviation of a finished run, as `Reconstruction.metrics` has them.
 
     Parameters
     ----------
     prepared : Preparation
-        Says what its held-out data tell.
-    problem : Problem
-        Of the run, with its weights.
-    state : SamplerState
-        At the end of the run.
-    bare_prior : callable
+        The scan.
+    run : DiffusionRun
+        The run at its end.
+    kind : str
+        Of the measurement.
+    load_prior : callable
         Returns the prior without the adapters of the run.
-    is_complete : bool
-        Whether the run was not stopped early.
-
-    Returns
-    -------
-    Comparison or None
-        None where nothing was hidden or held out.
     """
-    settings = problem.settings
-    validation = [split for splits in state.splits if splits is not None for split in splits.judging]
+    settings, start = run.settings, start_name(run.settings, kind)
+    if not settings.validation.guard:
+        return uncompared(settings.method, f"was not compared with {start}, since guard is off")
+    if not can_compare(prepared):
+        why = (
+            f"over {prepared.directions:.0f}° no data can show what {settings.method} would add to the missing "
+            f"directions, so it was not run and the volume of {start} is returned; guard=false runs it"
+        )
+        return {**uncompared(start, why), "verdict": f"{why[0].upper()}{why[1:]}."}
+    if run.state.index == 0:
+        return uncompared(start, "is the start of the run, which was stopped there")
+    comparison = _compare(prepared, run, load_prior)
+    if comparison is None:
+        return uncompared(settings.method, f"was not compared with {start}, since no data were held out")
+    return {
+        "verdict": comparison.sentence(settings.method, start),
+        "returned": start if comparison.is_worse else settings.method,
+        "gain": comparison.gain,
+        "gain_deviation": comparison.deviation if math.isfinite(comparison.deviation) else None,
+    }
+
+
+def uncompared(method: str, why: str) -> dict[str, Any]:
+    """Return the outcome of a run whose volume was not compared with another."""
+    return {"verdict": f"{method} {why}.", "returned": method, "gain": None, "gain_deviation": None}
+
+
+def _compare(prepared: Preparation, run: DiffusionRun, load_prior: Callable[[], DiffusionPrior]) -> Comparison | None:
+    """Compare the volume of a run with its first reconstruction; None where nothing was left out or held out.
+
+    On the targets of validation splits, where adaptation has some; else, where single rays are held out between others
+    that are fitted, on views left out of a run of the same method on a few slices; else on what is held out.
+    """
+    state, problem = run.state, run.problem
+    validation = [] if state.splits is None else state.splits.validation
     if validation:
-        pairs = [_of_split(split) for split in validation]
-        return _compared(pairs, "views hidden from it", _MARGIN)
-    reruns = not prepared.samples_stand_alone and bool(problem.groups) and settings.method not in VOLUME_METHODS
-    if reruns and is_complete:
-        return _compared([_of_split(_rerun(problem, bare_prior(), state.volume))], "views hidden from it", _MARGIN)
+        return _compared([_of_split(split) for split in validation], "views hidden from it", _MARGIN)
+    can_rerun = not prepared.samples_stand_alone and bool(problem.groups) and run.settings.about.adapts != "volume"
+    if can_rerun and state.index == run.settings.sampling.steps:
+        return _compared([_of_split(_rerun(run, load_prior()))], "views hidden from it", _MARGIN)
     if not bool(problem.held_out.any()):
         return None
     margin = _MARGIN if prepared.samples_stand_alone else _MARGIN_OF_RAYS
@@ -142,25 +160,25 @@ def compare(
     return _compared([pair], what, margin)
 
 
-def _rerun(problem: Problem, prior: DiffusionPrior, volume: Tensor) -> Split:
+def _rerun(run: DiffusionRun, prior: DiffusionPrior) -> Split:
     """Run the method on a few slices without some of their views."""
-    settings = problem.settings
-    generator = torch.Generator().manual_seed(settings.seed)
+    problem, volume = run.problem, run.state.volume
+    generator = torch.Generator().manual_seed(run.settings.seed)
     count = min(_MOST_SLICES, max(1, len(volume) // _SHARE))
     index = draw_slices(len(volume), count, True, generator)
-    hidden = problem.leave_out(settings.adapt_leave_out or _LEFT_OUT, generator)
-    splits = Splits.of(problem.around(volume), index[None], hidden, 0)
-    seen = splits.seen.in_runs(0)  # One run, of which methods may take any slices.
-    state = initial_state(seen, prior, splits.volume)
+    left_out = problem.leave_out(run.settings.adaptation.leave_out or _LEFT_OUT, generator)
+    splits = Splits.create(problem.around(volume), index[None], left_out, 0)
+    slab = splits.input.in_runs(0)  # A single slab, of which methods may take any slices.
+    state = initial_state(slab, prior, splits.volume)
     state.duals = splits.duals
-    for _ in METHODS[settings.method](seen, prior, state):
+    for _ in run.settings.about.load()(DiffusionRun(slab, run.direct, prior=prior, state=state)):
         pass
     splits.volume = state.volume
     return splits[0]
 
 
 def _of_split(split: Split) -> tuple[Tensor, Tensor]:
-    return _squares(split.seen, split.volume, split.first, split.question)
+    return _squares(split.input, split.volume, split.first, split.target)
 
 
 def _squares(
@@ -190,15 +208,15 @@ def _compared(pairs: list[tuple[Tensor, Tensor]], data: str, margin: float) -> C
     return Comparison(float(difference.sum() / total), float(deviation), data, margin)
 
 
-def misfit(kind: str, method: str, prepared: Preparation, volume: Tensor) -> str | None:
+def misfit(kind: str, family: Family, prepared: Preparation, volume: Tensor) -> str | None:
     """Return a sentence where a volume does not explain the data it was fitted to, with the likely causes.
 
     Parameters
     ----------
     kind : str
         Of the measurement.
-    method : str
-        Direct reconstructions fit no data, and are not looked at.
+    family : Family
+        Of the method; direct reconstructions fit no data, and are not tested.
     prepared : Preparation
         The scan.
     volume : Tensor
@@ -209,7 +227,7 @@ def misfit(kind: str, method: str, prepared: Preparation, volume: Tensor) -> str
     str or None
         None where the residual is what noise, or the description of the scan by pixels, would leave.
     """
-    if method in DIRECT_METHODS:
+    if family is Family.DIRECT:
         return None
     problem = prepared.problem
     with torch.no_grad():

@@ -3,48 +3,33 @@
 Pydantic only: importing this loads neither torch nor Qt.
 """
 
-from napari_d3ip.settings.methods import (
-    ADAPTIVE_METHODS,
-    COUPLED_IN_3D,
-    COUPLED_METHODS,
-    DIFFUSION_METHODS,
-    DIRECT_METHODS,
-    LEAST_SQUARES_METHODS,
-    METHODS,
-    SLICEWISE_METHODS,
-    UNTRAINED_METHODS,
-    VOLUME_METHODS,
-    Method,
-    Task,
-    methods_for,
-    tasks_for,
-)
+from napari_d3ip.settings.kinds import KINDS, Kind, Task, register_kind
+from napari_d3ip.settings.methods import METHODS, Family, Method, methods_for, names_where, register, tasks_for
 from napari_d3ip.settings.model import MOST_RANK, MOST_SEED, Backend, Settings, fields_for, parse_slices, problems
 from napari_d3ip.settings.presets import PAPER_MRI, PRESETS, Preset
+from napari_d3ip.settings.run import RunSettings
 
 __all__ = [
-    "ADAPTIVE_METHODS",
-    "COUPLED_IN_3D",
-    "COUPLED_METHODS",
-    "DIFFUSION_METHODS",
-    "DIRECT_METHODS",
-    "LEAST_SQUARES_METHODS",
+    "KINDS",
     "METHODS",
     "MOST_RANK",
     "MOST_SEED",
     "PAPER_MRI",
     "PRESETS",
-    "SLICEWISE_METHODS",
-    "UNTRAINED_METHODS",
-    "VOLUME_METHODS",
     "Backend",
+    "Family",
+    "Kind",
     "Method",
     "Preset",
+    "RunSettings",
     "Settings",
     "Task",
     "fields_for",
     "methods_for",
+    "names_where",
     "parse_slices",
     "problems",
+    "register",
+    "register_kind",
     "tasks_for",
 ]

@@ -19,18 +19,13 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from napari_d3ip.errors import FileError, SettingsError
 from napari_d3ip.files import read_json
-from napari_d3ip.settings.methods import (
-    ADAPTIVE_METHODS,
-    DIFFUSION_METHODS,
-    FIELDS_OF_OTHER_KIND,
-    METHODS,
-    METHODS_OF_FIELDS,
-    Method,
-    Task,
-)
+from napari_d3ip.settings.kinds import KINDS, Task
+from napari_d3ip.settings.methods import COMMON, METHODS
 from napari_d3ip.settings.presets import PAPER_MRI, PRESETS, Preset
 
 MOST_RANK, MOST_SEED = 256, 2**31
+# Settings of earlier versions, which recorded results still have, with the value at which they change nothing.
+_RETIRED = {"adapt_groups": 1, "group_by": "position", "tv_huber": 0.0, "meta_decay": False}
 Backend = Literal["auto", "matrix", "on-the-fly", "torch-radon"]
 
 
@@ -48,7 +43,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
-    method: Method = Field("d3ip", description="Reconstruction method.")
+    method: str = Field("d3ip", description="Reconstruction method.")
     preset: Preset = Field("default", description="Named set of defaults; fields given explicitly win.")
     task: Task = Field(
         "auto",
@@ -71,7 +66,7 @@ class Settings(BaseModel):
 
     coupling: Literal["tv3d", "tgv", "tv-z", "none"] = Field(
         "tv3d",
-        description="Regulariser inside data consistency: total variation in 3D, total generalised variation in 3D "
+        description="Regularizer inside data consistency: total variation in 3D, total generalised variation in 3D "
         "(which leaves slopes alone), total variation along z only (the paper's MBIR), or none.",
     )
     nonnegative: bool = Field(True, description="Keep the volume non-negative (attenuation, density).")
@@ -99,13 +94,6 @@ class Settings(BaseModel):
         ge=0,
         description="Weight of total variation, or of tgv, at unit operator norm and intensity; from the data if not "
         "given.",
-    )
-    tv_huber: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="Jumps below this (in intensity, 1 is about the brightest) are smoothed instead of flattened "
-        "by total variation (Huber's function).",
     )
     wavelet_weight: float | None = Field(
         None,
@@ -195,8 +183,8 @@ class Settings(BaseModel):
         None,
         ge=0,
         le=0.8,
-        description="Fraction of the views or lines that are left out of data consistency inside the adaptation loss, "
-        "which is taken on them (0: all are in both); by the scan if not given.",
+        description="Measurement splitting: fraction of the views or lines that are left out of data consistency "
+        "inside the adaptation loss and are its target (0: all are in both); by the scan if not given.",
     )
     adapt_pattern: Literal["adjacent", "interleaved"] | None = Field(
         None,
@@ -207,8 +195,8 @@ class Settings(BaseModel):
         None,
         ge=0,
         le=256,
-        description="Runs of adjacent slices that are reconstructed without what adapt_leave_out leaves out, for "
-        "the loss to start from what has not seen it (0: it starts from the volume itself); by the scan if not given.",
+        description="Training splits: slabs of slices that are reconstructed without their target views or lines, for "
+        "the loss to start from (0: it starts from the volume itself); by the scan if not given.",
     )
     adapt_admm_steps: int | None = Field(
         None, ge=1, le=50, description="ADMM iterations inside the adaptation loss; by the scan if not given."
@@ -222,12 +210,6 @@ class Settings(BaseModel):
     adapt_biases: bool = Field(False, description="Adapt the biases of the adapted layers too.")
     adapt_layers: Literal["all", "attention", "residual"] = Field(
         "all", description="Blocks of the network whose layers get adapters."
-    )
-    adapt_groups: int = Field(
-        1, ge=1, description="Groups of slices with adapters of their own (1: the paper's one set for the volume)."
-    )
-    group_by: Literal["position", "similarity"] = Field(
-        "position", description="What slices of a group share: their place along z, or what they look like."
     )
     learning_rate: float | None = Field(
         None, gt=0, le=1, description="Learning rate of adaptation (AdamW); by the scan if not given."
@@ -244,7 +226,6 @@ class Settings(BaseModel):
     meta_rate: float = Field(
         0.1, gt=0, le=1, description="Part beta of the way to a group's adapters that d3ip-meta goes (1: all of it)."
     )
-    meta_decay: bool = Field(False, description="Let meta_rate fall linearly to 0 over the sampling steps.")
     refine_steps: int = Field(
         0,
         ge=0,
@@ -259,16 +240,15 @@ class Settings(BaseModel):
     lora_ema: float = Field(0.9, ge=0, lt=1, description="Decay of the moving average of the adapters (0: none).")
     guard: bool = Field(
         True,
-        description="Undo an adaptation that does not lower the loss on views hidden from slices that are kept for "
-        "this, or on held-out rays where nothing is hidden; and return the first reconstruction where the volume "
-        "explains such data clearly worse.",
+        description="Reject a round of adaptation that does not reduce the validation loss, and return the first "
+        "reconstruction where the volume explains validation data clearly worse.",
     )
     held_out_fraction: float = Field(
         0.02,
         ge=0,
         le=0.5,
-        description="Fraction of rays or k-space samples kept out of the reconstruction to judge it; direct methods "
-        "use them all.",
+        description="Fraction of rays or k-space samples held out of the reconstruction for validation; direct "
+        "methods use them all.",
     )
     held_out_views: int = Field(
         0, ge=0, description="Leave every n-th projection out of the reconstruction (0: none)."
@@ -288,22 +268,33 @@ class Settings(BaseModel):
         preset = values.get("preset", "default") if isinstance(values, dict) else None
         if not isinstance(preset, str):
             return validated(values)
+        values = {name: value for name, value in values.items() if name not in _RETIRED or value != _RETIRED[name]}
         settings = validated({**PRESETS.get(preset, {}), **values})
         # What was given, not what the preset added: for k-space that can still become another value.
         settings.model_fields_set.intersection_update(values)
         return settings
 
+    @field_validator("method")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in METHODS:
+            names = [f"'{name}'" for name in METHODS]
+            known = f"{', '.join(names[:-1])} or {names[-1]}"
+            raise PydanticCustomError("unknown_method", "Input should be {known}", {"known": known})
+        return value
+
     @field_validator("prior", "adapter", mode="before")
     @classmethod
     def _folder(cls, value: Any) -> Any:
-        """Text of a path."""
+        """Return a path as text."""
         return str(value) if isinstance(value, Path) else value
 
     @field_validator("start_t")
     @classmethod
     def _steps_fit(cls, start_t: int | None, info: ValidationInfo) -> int | None:
         steps = info.data.get("steps")
-        sampled = info.data.get("method") in DIFFUSION_METHODS
+        method = METHODS.get(info.data.get("method", ""))
+        sampled = method is not None and method.needs_prior
         if sampled and start_t is not None and steps is not None and start_t < steps:
             raise PydanticCustomError(
                 "steps_do_not_fit",
@@ -312,30 +303,9 @@ class Settings(BaseModel):
             )
         return start_t
 
-    def left_out_views(self, views: int) -> list[bool]:
-        """Say of each of a number of projections whether ``held_out_views`` leaves it out of the reconstruction.
-
-        Raises
-        ------
-        SettingsError
-            If too few would be left.
-        """
-        every = self.held_out_views
-        left_out = [bool(every) and view % every == every // 2 for view in range(views)]
-        if every and left_out.count(False) < 2:
-            raise SettingsError(
-                f"held_out_views: leaving out every {every}th of {views} projections leaves too few; give a larger "
-                "number, or 0."
-            )
-        return left_out
-
-    def adapts_before(self, index: int) -> bool:
-        """Whether the prior is adapted before the sampling step ``index``, counted from 0."""
-        return self.method in ADAPTIVE_METHODS and index % (self.adapt_every or 1) == 0
-
     @classmethod
     def create(cls, values: dict[str, Any] | None = None, **fields: Any) -> Settings:
-        """Settings of a mapping, and of fields that win over it.
+        """Create settings from a mapping, and from fields that win over it.
 
         Raises
         ------
@@ -346,7 +316,7 @@ class Settings(BaseModel):
 
     @classmethod
     def of_preset(cls, preset: str, kind: str, fields: dict[str, Any] | None = None) -> Settings:
-        """What a preset means for a kind of measurement, ``"sinogram"`` or ``"kspace"``, with some fields given.
+        """Return the values of a preset for a kind of measurement, with some fields given.
 
         Raises
         ------
@@ -374,27 +344,24 @@ class Settings(BaseModel):
         return values
 
     def updated(self, **fields: Any) -> Settings:
-        """Copy with some fields changed, validated."""
+        """Return a copy with some fields changed, validated."""
         return Settings.create(self.model_dump(exclude_unset=True), **fields)
 
 
 def fields_for(kind: str, method: str) -> tuple[str, ...]:
-    """Settings that apply to a kind of measurement, as in `methods_for`, and a method."""
-    return tuple(
-        name
-        for name in Settings.model_fields
-        if name not in FIELDS_OF_OTHER_KIND[kind] and method in METHODS_OF_FIELDS.get(name, METHODS)
-    )
+    """Return the names of the settings that apply to a kind of measurement and a method."""
+    excluded, own = KINDS[kind].excluded, (*COMMON, *METHODS[method].fields)
+    return tuple(name for name in Settings.model_fields if name not in excluded and name in own)
 
 
 def parse_slices(text: str) -> slice:
-    """Slice object of a setting like ``"8:24"``, ``":5"`` or ``":"``."""
+    """Parse a setting like ``"8:24"``, ``":5"`` or ``":"``."""
     first, last = (int(part) if part else None for part in text.split(":"))
     return slice(first, last)
 
 
 def problems(values: dict[str, Any]) -> dict[str, str]:
-    """What is wrong with settings: a sentence for each field that is not possible, none if `Settings` takes them."""
+    """Return a sentence for each field that is not possible; none if `Settings` takes them."""
     try:
         Settings(**values)
     except SettingsError as error:

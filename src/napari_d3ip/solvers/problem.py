@@ -12,11 +12,33 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.operators.base import LinearOperator, Masked
-from napari_d3ip.settings import Settings
+from napari_d3ip.settings import RunSettings
 from napari_d3ip.solvers.total_variation import Duals, Iterations, Regulariser, solve
 
 # Conjugate gradients inside an iteration of total variation.
 _TV_CG = 3
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the terms beside the data, given or found from the scan, at unit norm and intensity.
+
+    Parameters
+    ----------
+    tv : float
+        Of total variation in the first reconstruction.
+    phase : float
+        Of the squared imaginary part.
+    proximal : float
+        Of staying close to the denoised image in data consistency.
+    wavelet_factor : float
+        Of wavelets in data consistency, in multiples of ``tv``.
+    """
+
+    tv: float = 0.0
+    phase: float = 0.0
+    proximal: float = 0.0
+    wavelet_factor: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -44,8 +66,8 @@ class Problem:
         Root mean square of the noise of ``measured``.
     regulariser : Regulariser
         Terms beside the data in data consistency.
-    settings : Settings
-        Resolved.
+    settings : RunSettings
+        Of the run.
     check : callable
         Polled in inner iterations; may raise to stop.
     groups : sequence of Tensor
@@ -55,6 +77,8 @@ class Problem:
         Volume (z, y, x) that iterations begin with; zero if not given.
     surroundings : Surroundings, optional
         What stays as it is around some slices, where the operator couples them.
+    weights : Weights
+        Of the terms beside the data, once they are known.
     """
 
     operator: LinearOperator
@@ -63,11 +87,12 @@ class Problem:
     held_out: Tensor
     noise: float
     regulariser: Regulariser
-    settings: Settings
+    settings: RunSettings
     check: Callable[[], None]
     groups: Sequence[Tensor] = ()
     initial: Tensor | None = None
     surroundings: Surroundings | None = None
+    weights: Weights = Weights()
 
     @property
     def fitted(self) -> Masked:
@@ -101,9 +126,9 @@ class Problem:
     def leave_out(self, fraction: float, generator: torch.Generator) -> Tensor:
         """Mask of about ``fraction`` of the `groups`: every n-th, or a run of neighbours that goes round at the end.
 
-        Which of these, ``settings.adapt_pattern`` says; where it begins is random.
+        Which of these, the setting ``adapt_pattern`` says; where it begins is random.
         """
-        if self.settings.adapt_pattern == "interleaved":
+        if self.settings.adaptation.pattern == "interleaved":
             # Above a half it is the others that are every n-th.
             every = min(max(2, round(1 / min(fraction, 1 - fraction))), len(self.groups))
             first = int(torch.randint(every, (1,), generator=generator))
@@ -161,13 +186,12 @@ class Problem:
     ) -> tuple[Tensor, Duals | None]:
         """Reconstruction by total variation alone from ``start``, and its solver's state.
 
-        Along all axes and of the settings' weight, or as ``regulariser`` says. With neither total variation nor a
+        Along all axes and of the weight that was found, or as ``regulariser`` says. With neither total variation nor a
         constraint these are a few conjugate gradients, however many iterations are asked for: more would fit the
         noise.
         """
         if regulariser is None:
-            weight = self.settings.tv_weight or 0.0
-            regulariser = replace(self.regulariser, axes=(0, 1, 2), weight=weight, proximal_weight=0.0)
+            regulariser = replace(self.regulariser, axes=(0, 1, 2), weight=self.weights.tv, proximal_weight=0.0)
         return solve(
             self.fitted,
             self.measured * self.used,

@@ -45,22 +45,21 @@ class Term(Protocol):
         """One iteration at ``x``: the right-hand side ``rho K^T (z - u)`` and the next state."""
 
 
-def shrink(field: Tensor, threshold: float, least: float, dims: tuple[int, ...] = (0,)) -> Tensor:
-    """Shorten vectors along ``dims`` by ``threshold``, none to less than the part ``least`` of its length."""
+def shrink(field: Tensor, threshold: float, dims: tuple[int, ...] = (0,)) -> Tensor:
+    """Shorten vectors along ``dims`` by ``threshold``."""
     # PyTorch's vector_norm takes fifty times as long along a first axis.
     length = (field * field.conj()).real.sum(dim=dims, keepdim=True).clamp(min=1e-24).sqrt()
-    shortened: Tensor = field * (1 - threshold / length).clamp(min=least)
+    shortened: Tensor = field * (1 - threshold / length).clamp(min=0.0)
     return shortened
 
 
 @dataclass(frozen=True)
 class TotalVariation:
-    """Weight ``rho * threshold`` of the length of the gradient, Huber's function of it with ``huber`` above 0."""
+    """Weight ``rho * threshold`` of the length of the gradient."""
 
     axes: tuple[int, ...]
     rho: float
     threshold: float
-    huber: float = 0.0
 
     def start(self, volume: Tensor) -> State:
         """Duals of the differences: zero."""
@@ -74,8 +73,7 @@ class TotalVariation:
         """Shrink the differences."""
         (u,) = state
         slope = gradient(x, self.axes) + u
-        # The proximal map of Huber's function scales short differences instead of removing them.
-        shrunk = shrink(slope, self.threshold, self.huber / (self.huber + self.threshold))
+        shrunk = shrink(slope, self.threshold)
         u = slope - shrunk
         return self.rho * gradient_adjoint(shrunk - u, self.axes), (u,)
 
@@ -93,7 +91,6 @@ class GeneralisedVariation:
     axes: tuple[int, ...]
     rho: float
     threshold: float
-    huber: float = 0.0
     curvature: float = 2.0
 
     def start(self, volume: Tensor) -> State:
@@ -111,10 +108,10 @@ class GeneralisedVariation:
         w, u, v = state
         differences = gradient(x, self.axes)
         edge = differences - existing(w, self.axes) + u
-        shrunk = shrink(edge, self.threshold, self.huber / (self.huber + self.threshold))
+        shrunk = shrink(edge, self.threshold)
         u = edge - shrunk
         bend = symmetrised_gradient(w, self.axes) + v
-        flattened = shrink(bend, self.curvature * self.threshold, 0.0, dims=(0, 1))
+        flattened = shrink(bend, self.curvature * self.threshold, dims=(0, 1))
         v = bend - flattened
         rhs = existing(differences - shrunk + u, self.axes)
         rhs = rhs + symmetrised_gradient_adjoint(flattened - v, self.axes)

@@ -47,9 +47,6 @@ class Regulariser:
     threshold : float
         Jump below which differences are flattened in one ADMM iteration; sets the penalty ``rho = weight /
         threshold``, which decides how fast ADMM converges, not where to.
-    huber : float
-        Length h of the gradient below which total variation is quadratic, ``|g|^2 / 2h`` instead of ``|g| - h / 2``
-        (Huber; Chambolle & Pock 2011, section 6.2.3), so that gentle slopes are not cut into steps; 0 for none.
     order : {1, 2}
         1 for total variation, 2 for total generalised variation, to which slopes cost nothing.
     proximal_map : callable, optional
@@ -67,7 +64,6 @@ class Regulariser:
     proximal_weight: float = 0.0
     imaginary_weight: float = 0.0
     threshold: float = 0.05
-    huber: float = 0.0
     order: Literal[1, 2] = 1
     proximal_map: ProximalMap | None = None
     wavelets: float = 0.0
@@ -91,9 +87,9 @@ class Regulariser:
             if self.proximal_map is not None:
                 terms.append(Plugged(self._mapped, self.penalty, self.threshold))
             elif self.order == 2:
-                terms.append(GeneralisedVariation(axes, self.penalty, self.threshold, self.huber))
+                terms.append(GeneralisedVariation(axes, self.penalty, self.threshold))
             else:
-                terms.append(TotalVariation(axes, self.penalty, self.threshold, self.huber))
+                terms.append(TotalVariation(axes, self.penalty, self.threshold))
             if self.wavelets > 0:
                 terms.append(Wavelets(self.penalty, self.wavelets * self.threshold))
         if self.nonnegative:

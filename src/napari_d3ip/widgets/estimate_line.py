@@ -17,7 +17,7 @@ from napari_d3ip.measurement import Measurement
 from napari_d3ip.operators.backends import Extent
 from napari_d3ip.reconstruction import Control, Reconstruction, Step, iter_reconstruct
 from napari_d3ip.reconstruction.estimate import Estimate, estimate, learn, learn_memory, slices_at_once, trial
-from napari_d3ip.reconstruction.resolve import resolve
+from napari_d3ip.reconstruction.resolve import fill_in
 from napari_d3ip.settings import Settings
 from napari_d3ip.widgets import calibration
 from napari_d3ip.widgets.looks import duration
@@ -154,7 +154,7 @@ class EstimateLine(QWidget):
 def _planned(request: _Request) -> tuple[Extent, Settings]:
     """What is reconstructed, and the settings with everything that is left open filled in."""
     part = request.measurement if request.slices is None else request.measurement.select(slices=request.slices)
-    return Extent.of(part), resolve(request.settings, part)
+    return Extent.of(part), fill_in(request.settings, part)
 
 
 def _try(request: _Request, speeds: dict[str, float], control: Control) -> Generator[Step, None, dict[str, float]]:

@@ -16,8 +16,8 @@ from qtpy.QtWidgets import QFileDialog, QFormLayout, QWidget
 from napari_d3ip.errors import D3IPError
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.prior.library import available_priors
-from napari_d3ip.reconstruction.resolve import foresee
-from napari_d3ip.settings import Settings, fields_for, methods_for, problems, tasks_for
+from napari_d3ip.reconstruction.resolve import preflight
+from napari_d3ip.settings import METHODS, Settings, fields_for, methods_for, problems, tasks_for
 from napari_d3ip.widgets import remembered
 from napari_d3ip.widgets.adapter_choice import AdapterChoice
 from napari_d3ip.widgets.changes_line import ChangesLine
@@ -53,6 +53,7 @@ class SettingsForm(ModelForm):
             "prior": _prior_choice(),
             "adapter": self._adapters.box,
             "device": ComboBox(name="device", choices=("auto", "cpu")),
+            "method": ComboBox(name="method", choices=tuple(METHODS), value=Settings.model_fields["method"].default),
         }
         super().__init__(Settings, special=special)
         self._devices: Collection[str] = ()
@@ -91,7 +92,7 @@ class SettingsForm(ModelForm):
             reasons.setdefault("device", f"device: {device} is not there; choose another.")
         if not reasons and measurement is not None:
             try:
-                used = foresee(self.settings(), measurement)
+                used = preflight(self.settings(), measurement)
             except D3IPError as error:
                 field, _, _ = str(error).partition(":")
                 reasons[field] = str(error)

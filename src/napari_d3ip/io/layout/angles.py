@@ -16,9 +16,8 @@ import numpy.typing as npt
 from napari_d3ip.errors import FileError
 from napari_d3ip.files import is_regular, read_text
 from napari_d3ip.io.arrays.numpy_files import stored
-from napari_d3ip.io.options import AngleUnit
 from napari_d3ip.io.question import LayoutQuestion
-from napari_d3ip.io.units import angle_unit
+from napari_d3ip.io.units import angle_unit_in_name, degrees_per
 from napari_d3ip.measurement.directions import covered
 
 AngleArray = npt.NDArray[np.float64]
@@ -34,10 +33,11 @@ _FULL, _SMALL = 170.0, 60.0
 # Half turns by which a number of them is whole.
 _WHOLE = 0.01
 _NAMES = re.compile(r"ang|theta|tilt|rot", re.IGNORECASE)
-_UNIT_IN_NAME = re.compile(r"(?:^|[^a-z])(deg(?:rees?|s)?|rad(?:ians?|s)?)(?![a-z])", re.IGNORECASE)
+# Angles that are many, too many for an arc of few degrees.
+_MANY = 10
 
 
-def read_angles(path: Path) -> tuple[AngleArray, AngleUnit | None]:
+def read_angles(path: Path) -> tuple[AngleArray, str | None]:
     """Angles in a text, csv or npy file, with the unit if a column title states it (``angle_deg``).
 
     A table needs a title that contains angle, theta, tilt or rot over the column meant; otherwise one number a line,
@@ -47,7 +47,8 @@ def read_angles(path: Path) -> tuple[AngleArray, AngleUnit | None]:
     -------
     angles : ndarray
         As in the file, float64.
-    unit : {"degree", "radian"} or None
+    unit : str or None
+        As `napari_d3ip.io.units.angle_unit` gives it.
 
     Raises
     ------
@@ -71,28 +72,22 @@ def read_angles(path: Path) -> tuple[AngleArray, AngleUnit | None]:
         raise FileError(f"angles: {path.name} holds text among its numbers; give one angle per line.") from error
 
 
-def _column(path: Path, title: list[str] | None, rows: list[list[str]]) -> tuple[list[str], AngleUnit | None]:
+def _column(path: Path, title: list[str] | None, rows: list[list[str]]) -> tuple[list[str], str | None]:
     """The cells that are angles, and the unit in their title."""
     widths = {len(row) for row in rows}
     if title and len(title) > 1 and widths == {len(title)}:
         named = [index for index, name in enumerate(title) if _NAMES.search(name)]
         if len(named) == 1:
-            return [row[named[0]] for row in rows], unit_in_name(title[named[0]])
+            return [row[named[0]] for row in rows], angle_unit_in_name(title[named[0]])
     elif len(rows) == 1 or widths == {1}:
-        return [cell for row in rows for cell in row], unit_in_name(" ".join(title or ()))
+        return [cell for row in rows for cell in row], angle_unit_in_name(" ".join(title or ()))
     raise FileError(
         f"angles: {path.name} has several columns; give one angle per line, or a title with the word angle over its "
         "column."
     )
 
 
-def unit_in_name(name: str) -> AngleUnit | None:
-    """Unit at the start of a word in a column or variable name such as ``theta_rad``."""
-    match = _UNIT_IN_NAME.search(name)
-    return angle_unit(match[1]) if match else None
-
-
-def find_sidecar(path: Path) -> tuple[Path, AngleArray, AngleUnit | None] | None:
+def find_sidecar(path: Path) -> tuple[Path, AngleArray, str | None] | None:
     """Angles in a file beside a scan (same stem), or inside a folder of images.
 
     Raises
@@ -115,8 +110,8 @@ def find_sidecar(path: Path) -> tuple[Path, AngleArray, AngleUnit | None] | None
     return None
 
 
-def in_degrees(values: npt.ArrayLike, unit: AngleUnit | None, source: str) -> AngleArray:
-    """Degrees from angles whose unit may be stated.
+def in_degrees(values: npt.ArrayLike, unit: str | None, source: str, *, is_certain: bool = False) -> AngleArray:
+    """Return degrees from angles whose unit may be stated.
 
     Without a unit they are degrees, unless more than 2 of them span no more than a turn in radians, or make half turns
     of radians but a small part of one in degrees.
@@ -125,25 +120,47 @@ def in_degrees(values: npt.ArrayLike, unit: AngleUnit | None, source: str) -> An
     ----------
     values : array_like
         Angles, any shape; flattened.
-    unit : {"degree", "radian"} or None
+    unit : str or None
         As stated.
     source : str
         Where they come from, for the message.
+    is_certain : bool
+        Whether the user says so, who is not asked again.
 
     Raises
     ------
     LayoutQuestion
-        If they could be radians.
+        If the unit is not known, or degrees could be radians, or radians degrees.
     """
     angles = _real(values, source)
+    degrees = 1.0 if unit is None else degrees_per(unit)
+    if degrees is None:
+        raise _unit_question(f"the angles of {source} are in '{unit}', which is not a known unit of angles")
+    if not is_certain and unit in (None, "degree", "radian"):
+        _check_unit(angles, unit, source)
+    return cast(AngleArray, np.rad2deg(angles)) if unit == "radian" else angles if degrees == 1.0 else degrees * angles
+
+
+def _check_unit(angles: AngleArray, unit: str | None, source: str) -> None:
+    """Ask where the unit is not stated and could be another, or is stated and the numbers speak against it."""
+    span = f"the {len(angles)} angles of {source} run from {angles.min():g} to {angles.max():g}" if angles.size else ""
     if unit is None and _could_be_radians(angles):
-        raise LayoutQuestion(
-            f"angle_unit: the {len(angles)} angles of {source} run from {angles.min():g} to {angles.max():g} without "
-            "a unit and could be radians; give angle_unit=radian or angle_unit=degree.",
-            needs="angle_unit",
-            candidates=("radian", "degree"),
-        )
-    return cast(AngleArray, np.rad2deg(angles)) if unit == "radian" else angles
+        raise _unit_question(f"{span} without a unit and could be radians")
+    if len(angles) < _MANY:
+        return
+    if unit == "degree" and _could_be_radians(angles, is_stated=True):
+        raise _unit_question(f"{span}, stated to be degrees, and look like radians")
+    if unit == "radian" and _SMALL <= np.ptp(angles) <= 360.0 and _are_round(angles):
+        raise _unit_question(f"{span}, stated to be radians, and look like degrees")
+
+
+def _unit_question(doubt: str) -> LayoutQuestion:
+    return LayoutQuestion(
+        f"angle_unit: {doubt}; give angle_unit=radian or angle_unit=degree, or the angles in degrees (angles=FILE, or "
+        "a range such as angles=0:180).",
+        needs="angle_unit",
+        candidates=("radian", "degree"),
+    )
 
 
 def are_missing(values: npt.ArrayLike) -> bool:
@@ -153,9 +170,9 @@ def are_missing(values: npt.ArrayLike) -> bool:
     return angles.dtype.kind in "fiu" and angles.size > 1 and bool(np.ptp(angles.astype(np.float64)) <= _STANDSTILL)
 
 
-def _could_be_radians(angles: AngleArray) -> bool:
-    """Whether angles without a unit may be radians; those that cannot are degrees."""
-    span = float(np.ptp(angles))
+def _could_be_radians(angles: AngleArray, *, is_stated: bool = False) -> bool:
+    """Whether angles without a unit, or stated to be degrees, may be radians; those that cannot are degrees."""
+    span = float(np.ptp(angles)) if angles.size else 0.0
     if len(angles) <= 2 or not np.isfinite(span):
         return False
     if span <= 2 * math.pi + 0.1:
@@ -163,12 +180,17 @@ def _could_be_radians(angles: AngleArray) -> bool:
     if span >= 180.0 or covered(np.rad2deg(angles)) < _FULL:
         return False
     # In degrees a small part of a turn, in radians many of them: written degrees are round, or evenly so.
-    steps = np.diff(np.sort(angles))
-    if np.allclose(steps, steps.mean(), atol=1e-4) and _is_round(steps.mean()):
+    if _are_round(angles):
         return False
-    half_turns = np.array((span, span + float(np.median(steps)))) / math.pi
+    half_turns = np.array((span, span + float(np.median(np.diff(np.sort(angles)))))) / math.pi
     is_whole = bool(np.any(np.abs(half_turns - half_turns.round()) < _WHOLE))
-    return is_whole or (span < _SMALL and not all(map(_is_round, angles)))
+    return is_whole or (not is_stated and span < _SMALL and not all(map(_is_round, angles)))
+
+
+def _are_round(angles: AngleArray) -> bool:
+    """Whether angles are evenly spaced by a step of two decimals at most."""
+    steps = np.diff(np.sort(angles))
+    return np.allclose(steps, steps.mean(), atol=1e-4) and _is_round(steps.mean())
 
 
 def _is_round(number: float) -> bool:

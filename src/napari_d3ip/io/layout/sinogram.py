@@ -21,13 +21,13 @@ from napari_d3ip.io.arrays.stored import Values as Content
 from napari_d3ip.io.layout import angles as angle_files
 from napari_d3ip.io.layout.frames import read_frames
 from napari_d3ip.io.layout.preprocess import minus_log, transmission
-from napari_d3ip.io.options import KSPACE_ONLY, AngleUnit, ReadOptions, Values, is_sinogram_order
+from napari_d3ip.io.options import KSPACE_ONLY, ReadOptions, Values, is_sinogram_order
 from napari_d3ip.io.question import LayoutQuestion
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.measurement.arrays import frozen
 
 # Values as stated, their unit if it is, where they come from in full, and in short.
-FoundAngles = tuple[Any, AngleUnit | None, str, str]
+FoundAngles = tuple[Any, str | None, str, str]
 # Median of transmissions that are none; noise and scatter stay below.
 _BRIGHTER_THAN_THE_BEAM = 2.0
 _EXPLAINED = {"a": "angle", "z": "slice", "d": "detector"}
@@ -82,7 +82,7 @@ class RawScan:
     axes_from: str = "the file"
     angle_axis: int | None = None
     angles: AnyArray | None = None
-    angle_unit: AngleUnit | None = None
+    angle_unit: str | None = None
     angles_from: str = "the file"
     values: Values | None = None
     plain: bool = False
@@ -216,11 +216,11 @@ def _settle_angles(scan: RawScan, options: ReadOptions) -> tuple[npt.NDArray[np.
     return degrees, f"{found[2]}, {unit or 'no unit stated, taken as degree'}"
 
 
-def _in_degrees(found: FoundAngles, options: ReadOptions) -> tuple[npt.NDArray[np.float64], AngleUnit | None]:
+def _in_degrees(found: FoundAngles, options: ReadOptions) -> tuple[npt.NDArray[np.float64], str | None]:
     """Degrees, and the unit as given or stated."""
     values, unit, _, source = found
     unit = options.angle_unit or unit
-    return angle_files.in_degrees(values, unit, source), unit
+    return angle_files.in_degrees(values, unit, source, is_certain=options.angle_unit is not None), unit
 
 
 def _given_angles(name: str, options: ReadOptions) -> FoundAngles | None:

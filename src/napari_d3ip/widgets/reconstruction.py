@@ -142,6 +142,9 @@ class ReconstructionWidget(QWidget):
         """Offer what applies to the chosen scan."""
         if self._choice.layer != self._suited:
             self._form.leave_scan()
+            if not self._runner.running:
+                self._controls.forget_run()
+                self._curves.clear()
             self._suited = self._choice.layer
         self._save_scan.show_for(measurement)
         self._try_first.show_for(self._choice.layer, measurement)  # First: the form asks for its slices.
@@ -261,10 +264,10 @@ class ReconstructionWidget(QWidget):
         if isinstance(outcome, Failed):
             # The notification goes away; what is to be done stays. A bug's message tells nobody else anything.
             reason = f": {outcome.error}" if isinstance(outcome.error, D3IPError) else ""
-            self._controls.show_stopped(f"Stopped by an error{reason}")
+            self._controls.show_stopped(f"Stopped by an error{self._whose()}{reason}")
             show_failure(outcome.error, "Reconstruction")
         elif isinstance(outcome, Stopped):
-            self._controls.show_stopped("Cancelled")
+            self._controls.show_stopped(f"Cancelled{self._whose()}")
         self._set_running(False)
         if isinstance(outcome, Done):
             self._scroll.reveal(self.results)
@@ -274,7 +277,7 @@ class ReconstructionWidget(QWidget):
         self._extra.show_result(reconstruction)
         self._add(asked, reconstruction)
         early = " (stopped early)" if reconstruction.metrics.get("stopped_early") else ""
-        self._controls.show_done(f"Done{early}", reconstruction.metrics)
+        self._controls.show_done(f"Done{early}{self._whose()}", reconstruction.metrics)
 
     def _add_compared(self, runs: list[Settings], results: list[Reconstruction]) -> None:
         """Show the volumes, and nothing else, side by side."""
@@ -284,13 +287,18 @@ class ReconstructionWidget(QWidget):
             self._add(asked, reconstruction)
         self._viewer.canvas.grid.enabled = True
         self._viewer.reset_view()
-        self._controls.show_done(f"Done: {', '.join(result.settings.method for result in results)} side by side")
+        methods = ", ".join(result.settings.method for result in results)
+        self._controls.show_done(f"Done{self._whose()}: {methods} side by side")
 
     def _add(self, asked: Settings, reconstruction: Reconstruction) -> None:
         layer = Layer.create(*reconstruction.to_layer())
         self._viewer.add_layer(layer)
         share_contrast(self._viewer.layers, layer, self._look)
         self._estimate.learn(asked, reconstruction)
+
+    def _whose(self) -> str:
+        """The scan of the last run, in words, where another one is chosen by now."""
+        return "" if self._source in (None, self._choice.layer) else f", of {self._source.name}"
 
     def _hide_source(self) -> None:
         """Hide the scan, which would lie under the volume."""

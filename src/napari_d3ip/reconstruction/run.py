@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,17 +75,17 @@ def iter_reconstruct(
 
     from napari_d3ip.reconstruction.engine import run  # Loads torch.
 
-    return (
-        yield from run(
-            measurement,
-            settings or Settings(),
-            reference,
-            control or Control(),
-            checkpoint,
-            resume,
-            regulariser=regulariser,
-        )
+    requested = settings or Settings()
+    result = yield from run(
+        measurement,
+        requested,
+        reference,
+        control or Control(),
+        checkpoint,
+        resume,
+        regulariser=regulariser,
     )
+    return replace(result, requested=requested.model_dump(mode="json", exclude_unset=True))
 
 
 def reconstruct(

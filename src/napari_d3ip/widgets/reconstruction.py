@@ -169,15 +169,19 @@ class ReconstructionWidget(QWidget):
         self._estimate.show_for(measurement, slices, self._form.settings() if possible else None)
 
     def run_again(self, result: Reconstruction) -> None:
-        """Put the settings of a result into the form, and run on its scan; opens the scan's layer if it is closed."""
+        """Put what was asked for a result into the form, and run on its scan; opens the scan's layer if it is closed.
+
+        What the run had found for fields left open is left open again: it would not suit the next scan.
+        """
         if self._runner.running:
             show_failure(
                 SettingsError("Run again: a reconstruction is running; wait for it or cancel it."), "Run again"
             )
             return
         self._choice.choose(result.measurement)
-        self._form.load(result.settings)
-        self._start(result.measurement, result.settings)
+        asked = result.settings if result.requested is None else Settings.create(result.requested)
+        self._form.load(asked)
+        self._start(result.measurement, asked)
 
     def _run(self) -> None:
         measurement = self._choice.look_again()

@@ -9,6 +9,7 @@ from napari_d3ip.errors import MeasurementError
 from napari_d3ip.io import LayoutQuestion, read
 from napari_d3ip.io.layout.angles import in_degrees
 from napari_d3ip.io.units import angle_unit, angle_unit_in_name
+from napari_d3ip.measurement import Sinogram
 
 
 def turns(number, views=121, endpoint=False):
@@ -231,3 +232,40 @@ def test_a_stated_unit_that_the_numbers_speak_against_is_asked_about(angles, uni
 def test_a_stated_unit_that_fits_is_taken(angles, unit):
     expected = angles if unit == "degree" else np.rad2deg(angles)
     np.testing.assert_allclose(in_degrees(angles, unit, "scan.h5"), expected, rtol=1e-6)
+
+
+def test_angles_and_axes_of_a_bare_array_are_asked_for_together(tmp_path, truth, failure):
+    np.save(tmp_path / "scan.npy", truth.integrals)
+    with pytest.raises(
+        LayoutQuestion, match=r"^angles: .*angles=FILE, or a range such as angles=0:180.*axes=zad"
+    ) as info:
+        read(tmp_path / "scan.npy")
+    failure(info, "scan.npy")
+    assert (info.value.needs, info.value.also) == ("angles", ("axes",))
+    with pytest.raises(LayoutQuestion) as info:
+        read(tmp_path / "scan.npy", axes="zad")
+    assert info.value.also == ()
+    assert "axes=" not in failure(info)
+
+
+@pytest.mark.parametrize(
+    ("count", "advice"),
+    [(13, "leave out the last"), (11, "one angle is missing"), (20, "one angle per projection")],
+)
+@pytest.mark.parametrize("axes", ["zad", None])
+def test_other_numbers_of_angles(tmp_path, truth, axes, count, advice, failure):
+    np.save(tmp_path / "scan.npy", truth.integrals)
+    with pytest.raises(MeasurementError, match=f"^angles: {count} values") as info:
+        read(tmp_path / "scan.npy", axes=axes, angles=np.linspace(0, 180, count))
+    message = failure(info, "scan.npy")
+    assert advice in message or (axes is None and count == 11 and "one angle per projection" in message)
+    assert "axis order" not in message or count == 20
+
+
+def test_angles_are_described_in_any_order(truth):
+    angles = np.array([40.0, -0.0, 175.0, 1e-14 - 30.0, 90.0])
+    said = Sinogram(truth.integrals[:, :5], angles).describe()["angles"]
+    assert (said["first"], said["last"], said["min"], said["max"]) == (40.0, 90.0, -30.0, 175.0)
+    for first in (-0.0, -1e-15):
+        said = Sinogram(truth.integrals[:, :2], np.array([first, 90.0])).describe()["angles"]
+        assert str(said["first"]) == str(said["min"]) == "0.0"

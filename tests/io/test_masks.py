@@ -77,7 +77,7 @@ def test_data_win_over_a_mask_that_calls_all_measured(full, write, shape, inside
 def test_masks_of_other_data_are_refused(full, write, mask, inside, failure):
     with pytest.raises(
         MeasurementError,
-        match=r"^mask: it is not that of scan.* 12 of 24 values of ky and 24 of 24 values of kx.*along kx nor along ky",
+        match=r"^mask: it is not that of scan.* 12 of 24 values of ky and 24 of 24 values of kx.* nor along ky",
     ) as info:
         write(full * LINES[:, None], mask, inside)
     failure(info, "scan")

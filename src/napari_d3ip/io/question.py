@@ -26,6 +26,8 @@ class LayoutQuestion(AmbiguousLayoutError):
         Answers that are possible; empty if they cannot be listed (``"angles"``, ``"flats"``, ``"trajectory"``).
     shape : tuple of int, optional
         Shape of the data in the file, if it is known already.
+    also : sequence of str
+        Fields that are open, too.
     kind : {"sinogram", "kspace"}, optional
         What the file seems to hold, that is, which import widget to open; default: the kind that has ``needs``.
     """
@@ -37,10 +39,12 @@ class LayoutQuestion(AmbiguousLayoutError):
         needs: str,
         candidates: Sequence[str] = (),
         shape: tuple[int, ...] | None = None,
+        also: Sequence[str] = (),
         kind: Literal["sinogram", "kspace"] | None = None,
     ) -> None:
         super().__init__(message)
         self.needs = needs
         self.candidates = tuple(candidates)
         self.shape = shape
+        self.also = tuple(also)
         self.kind = kind or ("kspace" if needs in KSPACE_ONLY else "sinogram")

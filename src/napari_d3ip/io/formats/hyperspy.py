@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_d3ip.io.arrays import hdf5
 from napari_d3ip.io.guard import listed
-from napari_d3ip.io.layout.angles import are_missing, in_degrees
+from napari_d3ip.io.layout.angles import ANGLES_OPTION, are_missing, in_degrees
 from napari_d3ip.io.layout.sinogram import RawScan
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
@@ -123,7 +123,7 @@ def _read_tilts(scan: RawScan, dataset: h5py.Dataset, path: Path, options: ReadO
         if stated.shape != tilts.shape or np.abs(stated - tilts).max() > _SAME_TILTS:
             raise LayoutQuestion(
                 f"angles: {path.name} states tilts twice, from {tilts[0]:g} to {tilts[-1]:g} in its metadata and from "
-                f"{stated[0]:g} to {stated[-1]:g} as an axis; give angles=FILE.",
+                f"{stated[0]:g} to {stated[-1]:g} as an axis; give {ANGLES_OPTION}.",
                 needs="angles",
                 shape=dataset.shape,
             )

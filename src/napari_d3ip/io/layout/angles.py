@@ -33,6 +33,8 @@ _FULL, _SMALL = 170.0, 60.0
 # Half turns by which a number of them is whole.
 _WHOLE = 0.01
 _NAMES = re.compile(r"ang|theta|tilt|rot", re.IGNORECASE)
+ANGLES_OPTION = "angles=FILE, or a range such as angles=0:180"
+"""How angles are given, for messages."""
 # Angles that are many, too many for an arc of few degrees.
 _MANY = 10
 
@@ -156,8 +158,7 @@ def _check_unit(angles: AngleArray, unit: str | None, source: str) -> None:
 
 def _unit_question(doubt: str) -> LayoutQuestion:
     return LayoutQuestion(
-        f"angle_unit: {doubt}; give angle_unit=radian or angle_unit=degree, or the angles in degrees (angles=FILE, or "
-        "a range such as angles=0:180).",
+        f"angle_unit: {doubt}; give angle_unit=radian or angle_unit=degree, or {ANGLES_OPTION} in degrees.",
         needs="angle_unit",
         candidates=("radian", "degree"),
     )
@@ -201,7 +202,7 @@ def _is_round(number: float) -> bool:
 def _real(values: npt.ArrayLike, source: str) -> AngleArray:
     kind: np.dtype[Any] = getattr(values, "dtype", None) or np.asarray(values).dtype
     if kind.kind not in "fiu":
-        raise FileError(f"angles: {source} holds {kind} where angles should be; give angles=FILE.")
+        raise FileError(f"angles: {source} holds {kind} where angles should be; give {ANGLES_OPTION}.")
     array: npt.NDArray[Any] = np.asarray(values)
     return array.astype(np.float64).ravel()
 

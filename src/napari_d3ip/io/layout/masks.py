@@ -113,8 +113,8 @@ def _zeros(mask: BoolArray, sampled: BoolArray) -> float:
 
 def _lines(sampled: BoolArray) -> BoolArray:
     """Where both the line along ky and the line along kx through a sample hold data, same shape."""
-    found: BoolArray = sampled.any(axis=1, keepdims=True) & sampled.any(axis=2, keepdims=True)
-    return found
+    rows: BoolArray = np.asarray(sampled.any(axis=2, keepdims=True))
+    return rows & np.asarray(sampled.any(axis=1, keepdims=True))
 
 
 def _box(sampled: BoolArray) -> BoolArray:

@@ -125,7 +125,7 @@ class RawScan:
         if len(angles) != views:
             raise MeasurementError(
                 f"angles: {len(angles)} values for {views} projections in {self.name} (shape "
-                f"{self.data.shape} read as {axes}); give one angle per projection, or correct the axis order."
+                f"{self.data.shape} read as {axes}); {_advice(len(angles), views)}."
             )
         integrals, values_note = _settle_values(self, options, axes)  # Of the slices that are wanted.
         pitch = self.detector_pitch if options.detector_pitch is None else options.detector_pitch
@@ -154,6 +154,18 @@ class RawScan:
             provenance=(self.provenance or {}) if own else {**(self.provenance or {}), "read": note},
             origin=None if self.in_memory else options.origin(self.path),
         )
+
+
+def _advice(angles: int, views: int) -> str:
+    """What to do where there are other numbers of angles and of projections."""
+    if angles == views + 1:
+        return (
+            "there is one angle more than projections, as in lists that end where the turn does; if so, leave out the "
+            "last, or give a range such as angles=0:180"
+        )
+    if angles + 1 == views:
+        return "one angle is missing, as in lists that leave the end of the turn out; give one angle per projection"
+    return "give one angle per projection, or correct the axis order"
 
 
 def _require_stack(scan: RawScan) -> None:
@@ -207,9 +219,15 @@ def _settle_angles(scan: RawScan, options: ReadOptions) -> tuple[npt.NDArray[np.
         what = "holds no projection angles"
         if scan.angles is not None:
             what = f"states the angle {scan.angles.flat[0]:g} for all of its {scan.angles.size} projections"
+        are_axes_open = (options.axes or scan.axes) is None and scan.angle_axis is None
+        if are_axes_open:
+            what += f" and leaves the order of its axes {scan.data.shape} open"
+        order = "; with them axes=zad for sinograms or axes=azd for projections (z slice, a angle, d detector)"
         raise LayoutQuestion(
-            f"angles: {scan.name} {what}; give angles=FILE (text, csv or npy, one angle per projection).",
+            f"angles: {scan.name} {what}; give {angle_files.ANGLES_OPTION} (text, csv or npy, one per projection)"
+            f"{order if are_axes_open else ''}.",
             needs="angles",
+            also=("axes",) if are_axes_open else (),
             shape=scan.data.shape,
         )
     degrees, unit = _in_degrees(found, options)
@@ -267,8 +285,9 @@ def _settle_axes(scan: RawScan, options: ReadOptions, views: int) -> tuple[str, 
         matches, why = [i for i in range(3) if shape[i] == views], f"has shape {shape} and {views} angles"
         if not matches:
             raise MeasurementError(
-                f"angles: {views} values, but no axis of {scan.name} (shape {shape}) is that long; give one angle per "
-                "projection, or the right dataset."
+                f"angles: {views} values, but no axis of {scan.name} (shape {shape}) is that long; "
+                f"{_advice(views, views - 1) if views - 1 in shape[:2] else 'give one angle per projection'}, or give "
+                "the right dataset."
             )
         if matches in ([0], [1]):
             order = ("azd", "zad")[matches[0]]

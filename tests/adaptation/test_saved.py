@@ -86,6 +86,16 @@ class TestFolder:
             torch.testing.assert_close(prior.epsilon(image, 30), expected, rtol=0, atol=1e-5)
         assert float((expected - bare).abs().max()) > 1e-3
 
+    def test_a_flipped_bit_is_noticed(self, adapted: Reconstruction, tmp_path: Path) -> None:
+        adapted.save_adapter(tmp_path / "own")
+        assert load_adapter(tmp_path / "own").about == adapted.adapter.about
+        weights = tmp_path / "own" / "adapter_model.safetensors"
+        content = bytearray(weights.read_bytes())
+        content[-2] ^= 1
+        weights.write_bytes(content)
+        with pytest.raises(PriorError, match=r"own is no folder of saved adapters \(its weights are damaged"):
+            load_adapter(tmp_path / "own")
+
     @pytest.mark.parametrize("damage", ["missing", "config", "weights", "kind"])
     def test_what_is_no_adapter_is_refused(self, adapted: Reconstruction, tmp_path: Path, damage: str) -> None:
         folder = tmp_path / "adapter"

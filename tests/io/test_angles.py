@@ -8,6 +8,8 @@ import tifffile
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.io import LayoutQuestion, read
 from napari_d3ip.io.layout.angles import in_degrees
+from napari_d3ip.io.units import angle_unit, angle_unit_in_name
+from napari_d3ip.measurement import Sinogram
 
 
 def turns(number, views=121, endpoint=False):
@@ -49,7 +51,8 @@ def test_numbers_that_could_be_radians_are_asked_about(name, failure):
     failure(info, "scan.h5")
     assert info.value.needs == "angle_unit"
     np.testing.assert_allclose(in_degrees(RADIANS[name], "radian", "scan.h5"), np.rad2deg(RADIANS[name]), rtol=1e-6)
-    np.testing.assert_array_equal(in_degrees(RADIANS[name], "degree", "scan.h5"), RADIANS[name])
+    degrees = in_degrees(RADIANS[name], "degree", "scan.h5", is_certain=True)
+    np.testing.assert_array_equal(degrees, RADIANS[name])
 
 
 @pytest.mark.parametrize("name", DEGREES)
@@ -113,3 +116,156 @@ def test_one_angle_that_is_given_for_all_is_an_error(tmp_path, truth, failure):
         with pytest.raises(MeasurementError, match=r"^angles: all 12 values of .* but a scan turns") as info:
             read(tmp_path / "scan.npz", angles=angles)
         failure(info, "scan.npz")
+
+
+TRUE = np.arange(12) * 15.0
+UNITS = {
+    "mrad": 1000 * np.deg2rad(TRUE),
+    "milliradians": 1000 * np.deg2rad(TRUE),
+    "µrad": 1e6 * np.deg2rad(TRUE),
+    "turn": TRUE / 360,
+    "rev": TRUE / 360,
+    "Revolutions": TRUE / 360,
+    "gon": TRUE / 0.9,
+    "grad": TRUE / 0.9,
+    "arcmin": 60 * TRUE,
+    "arcsec": 3600 * TRUE,
+    "millidegree": 1000 * TRUE,
+    "mdeg": 1000 * TRUE,
+    "Degrees": TRUE,
+    "deg.": TRUE,
+    "rad": np.deg2rad(TRUE),
+}
+
+
+def state_dxchange(folder, truth, angles, unit):
+    write_dxchange(folder, truth, angles, None)
+    with h5py.File(folder / "scan.h5", "a") as file:
+        file["exchange/theta"].attrs["units"] = unit
+
+
+def state_nxtomo(folder, truth, angles, unit):
+    write_nxtomo(folder, truth, angles, None)
+    with h5py.File(folder / "scan.h5", "a") as file:
+        file["entry/sample/rotation_angle"].attrs["units"] = unit
+
+
+def state_hdf5(folder, truth, angles, unit):
+    write_hdf5(folder, truth, angles, None)
+    with h5py.File(folder / "scan.h5", "a") as file:
+        file["theta"].attrs["unit"] = unit
+
+
+def state_npz(folder, truth, angles, unit):
+    np.savez(folder / "scan.npz", data=truth.integrals, theta=angles, angle_unit=unit)
+
+
+def state_tiff(folder, truth, angles, unit):
+    tifffile.imwrite(folder / "scan.tif", truth.integrals.astype(np.float32))
+    (folder / "scan.angles.txt").write_text("\n".join([f"angle [{unit}]", *map(str, angles)]))
+
+
+STATE = [state_dxchange, state_nxtomo, state_hdf5, state_npz, state_tiff]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_known_units_are_converted(unit):
+    np.testing.assert_allclose(in_degrees(UNITS[unit], angle_unit(unit), "scan.h5"), TRUE, atol=1e-12)
+
+
+@pytest.mark.parametrize("unit", ["mrad", "turn", "millidegree"])
+@pytest.mark.parametrize("state", STATE)
+def test_units_are_converted_in_every_format(tmp_path, truth, state, unit):
+    state(tmp_path, truth, UNITS[unit], unit)
+    (path,) = (file for file in tmp_path.iterdir() if file.suffix != ".txt")
+    sinogram = read(path, values="line_integrals")
+    truth.check(sinogram, 1e-6)
+    assert sinogram.provenance["read"]["angles"]["from"].endswith(f", {angle_unit(unit)}")
+
+
+@pytest.mark.parametrize("unit", ["steps", "Grad", "s", "deg/step"])
+@pytest.mark.parametrize("state", STATE)
+def test_units_that_are_not_known_are_asked_about(tmp_path, truth, state, unit, failure):
+    state(tmp_path, truth, truth.angles, unit)
+    (path,) = (file for file in tmp_path.iterdir() if file.suffix != ".txt")
+    with pytest.raises(LayoutQuestion, match=f"in '{unit}', which is not a known unit") as info:
+        read(path, values="line_integrals")
+    failure(info, "scan.")
+    assert info.value.needs == "angle_unit"
+    truth.check(read(path, values="line_integrals", angle_unit="degree"), 1e-6)
+
+
+@pytest.mark.parametrize("unit", ["", "-", "None", "dimensionless"])
+def test_what_names_no_unit_is_none(unit):
+    assert angle_unit(unit) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [("theta_mrad", "milliradian"), ("rotation", None), ("Angle (turns)", "turn"), ("angle [steps]", "steps")],
+)
+def test_units_in_names(name, unit):
+    assert angle_unit_in_name(name) == unit
+
+
+@pytest.mark.parametrize(
+    ("angles", "unit"),
+    [
+        (np.linspace(0, np.pi, 91, endpoint=False), "degree"),
+        (np.deg2rad(np.arange(-60, 61, 3.0)), "degree"),
+        (turns(4), "degree"),
+        (np.arange(0, 180, 2.0), "radian"),
+        (np.arange(-60, 61, 1.5), "radian"),
+    ],
+)
+def test_a_stated_unit_that_the_numbers_speak_against_is_asked_about(angles, unit, failure):
+    with pytest.raises(LayoutQuestion, match=f"stated to be {unit}s, and look like") as info:
+        in_degrees(angles, unit, "scan.h5")
+    failure(info, "scan.h5")
+    in_degrees(angles, unit, "scan.h5", is_certain=True)
+
+
+@pytest.mark.parametrize(
+    ("angles", "unit"),
+    [(values, "degree") for values in DEGREES.values()] + [(values, "radian") for values in RADIANS.values()],
+)
+def test_a_stated_unit_that_fits_is_taken(angles, unit):
+    expected = angles if unit == "degree" else np.rad2deg(angles)
+    np.testing.assert_allclose(in_degrees(angles, unit, "scan.h5"), expected, rtol=1e-6)
+
+
+def test_angles_and_axes_of_a_bare_array_are_asked_for_together(tmp_path, truth, failure):
+    np.save(tmp_path / "scan.npy", truth.integrals)
+    with pytest.raises(
+        LayoutQuestion, match=r"^angles: .*angles=FILE, or a range such as angles=0:180.*axes=zad"
+    ) as info:
+        read(tmp_path / "scan.npy")
+    failure(info, "scan.npy")
+    assert (info.value.needs, info.value.also) == ("angles", ("axes",))
+    with pytest.raises(LayoutQuestion) as info:
+        read(tmp_path / "scan.npy", axes="zad")
+    assert info.value.also == ()
+    assert "axes=" not in failure(info)
+
+
+@pytest.mark.parametrize(
+    ("count", "advice"),
+    [(13, "leave out the last"), (11, "one angle is missing"), (20, "one angle per projection")],
+)
+@pytest.mark.parametrize("axes", ["zad", None])
+def test_other_numbers_of_angles(tmp_path, truth, axes, count, advice, failure):
+    np.save(tmp_path / "scan.npy", truth.integrals)
+    with pytest.raises(MeasurementError, match=f"^angles: {count} values") as info:
+        read(tmp_path / "scan.npy", axes=axes, angles=np.linspace(0, 180, count))
+    message = failure(info, "scan.npy")
+    assert advice in message or (axes is None and count == 11 and "one angle per projection" in message)
+    assert "axis order" not in message or count == 20
+
+
+def test_angles_are_described_in_any_order(truth):
+    angles = np.array([40.0, -0.0, 175.0, 1e-14 - 30.0, 90.0])
+    said = Sinogram(truth.integrals[:, :5], angles).describe()["angles"]
+    assert (said["first"], said["last"], said["min"], said["max"]) == (40.0, 90.0, -30.0, 175.0)
+    for first in (-0.0, -1e-15):
+        said = Sinogram(truth.integrals[:, :2], np.array([first, 90.0])).describe()["angles"]
+        assert str(said["first"]) == str(said["min"]) == "0.0"

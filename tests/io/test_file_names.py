@@ -9,6 +9,7 @@ import tifffile
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io import LayoutQuestion, read
 from napari_d3ip.io.arrays.file_names import prefix, sort_images
+from napari_d3ip.io.formats.tiff import is_named_as_scan
 
 TILTS = np.arange(-72.0, 73.0, 4.0)
 SIXTY = np.arange(3) * 60.0
@@ -87,6 +88,61 @@ def test_angles_in_names_are_taken_where_none_are_given(names, angles, shuffled)
     assert ordered.how.startswith("angles in the names")
 
 
+def with_commas(text, numbers):
+    return [text.format(number).replace(".", ",") + ".tif" for number in numbers]
+
+
+@pytest.mark.parametrize(
+    ("text", "angles"),
+    [
+        ("p_{:.2f}", np.arange(-60, 61, 1.25)),
+        ("p_{:.1f}", np.arange(-60, 61, 0.5)),
+        ("p_{:+.1f}", np.arange(-60, 61, 2.0)),
+        ("tilt {:.1f} deg", np.arange(0, 20, 0.5)),
+        ("p_{:.2f}", np.arange(0, 180, 3.75)),
+        ("p_{:g}", np.array([-3, -1.5, 0, 1.5, 3])),
+        ("p_{:.3f}", (GOLDEN % 180).round(3)),
+    ],
+)
+def test_decimal_commas_are_those_of_angles(text, angles, shuffled):
+    names = with_commas(text, angles)
+    ordered = sort_images(shuffled(names), None)
+    np.testing.assert_allclose(ordered.angles, np.sort(angles))
+    assert [file.name for file in ordered.files] == [names[i] for i in np.argsort(angles)]
+    listed = sort_images(shuffled(names), angles)
+    assert [file.name for file in listed.files] == names
+
+
+@pytest.mark.parametrize(
+    ("names", "whole", "parted", "angles"),
+    [
+        # An angle and a frame, each counted.
+        ([f"p_{2 * i - 8},{i:02}.tif" for i in range(9)], "p_#", "p_#,*", np.arange(-8, 9, 2.0)),
+        # As many decimals as needed, or parts of 5 and 25.
+        ([f"p_{i}.tif" for i in ("-4,5", "-2,25", "0,5", "2,5", "4,5")], "p_#", "p_#,*", [-4, -2, 0, 2, 4.0]),
+        # The number of the scan.
+        ([f"p_{i},3.tif" for i in range(-4, 5)], "p_#", "p_#,3", np.arange(-4, 5.0)),
+    ],
+)
+def test_commas_that_could_part_two_numbers_are_asked_about(names, whole, parted, angles, shuffled, failure):
+    with pytest.raises(LayoutQuestion) as info:
+        sort_images(shuffled(names), None)
+    message = failure(info, "p_")
+    assert info.value.needs == "dataset"
+    assert {whole, parted} <= set(info.value.candidates)
+    assert f"dataset={whole} for a decimal comma" in message
+    decimals = [float(name[2:-4].replace(",", ".")) for name in names]
+    np.testing.assert_allclose(sort_images(shuffled(names), None, whole).angles, np.sort(decimals))
+    np.testing.assert_allclose(sort_images(shuffled(names), None, parted).angles, angles)
+
+
+def test_commas_whose_meaning_changes_nothing_are_not_asked_about(shuffled):
+    names = [f"tile_{row},{column}.tif" for row in range(3) for column in range(4)]
+    ordered = sort_images(shuffled(names), None)
+    assert [file.name for file in ordered.files] == names
+    assert ordered.angles is None
+
+
 @pytest.mark.parametrize(
     "names",
     [
@@ -158,6 +214,19 @@ def test_a_tilt_series_of_both_signs_is_one(write, truth):
     truth.check(read(folder, angles=truth.angles))
     np.savetxt(folder / "angles.txt", truth.angles)  # A list is a clearer statement than names.
     truth.check(read(folder))
+
+
+def test_a_decimal_comma_in_names_is_read_or_asked_about(write, truth, failure):
+    angles = np.arange(12) * 1.25 - 7.5
+    folder = write(with_commas("p_{:.2f}", angles))
+    np.testing.assert_allclose(read(folder).angles, angles)
+    for index, file in enumerate(sorted(folder.iterdir())):
+        file.rename(folder / f"q_{2 * index - 11},{index:02}.tif")
+    assert is_named_as_scan(folder)
+    with pytest.raises(LayoutQuestion) as info:
+        read(folder)
+    failure(info, "q_")
+    np.testing.assert_allclose(read(folder, dataset="q_#,*").angles, np.arange(-11, 12, 2))
 
 
 def test_times_in_names_are_no_order_of_tilts(write, truth):

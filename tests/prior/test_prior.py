@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from napari_d3ip.errors import PriorError
 from napari_d3ip.prior import library
 from napari_d3ip.prior.description import describe_prior, draw_samples
 from napari_d3ip.prior.grey import GreyPrior
+from napari_d3ip.prior.library import find_prior
 from napari_d3ip.prior.loading import load_prior
 from napari_d3ip.prior.network import CONFIG_NAME, DiffusionPrior, PriorConfig, build_unet
 from napari_d3ip.prior.phantoms import EllipsePhantoms
@@ -197,6 +199,36 @@ def _edit(folder: Path, part: str | None, key: str, value: object) -> None:
     files = {"unet": "unet/config.json", "scheduler": "scheduler/scheduler_config.json", None: "model_index.json"}
     path = folder / files[part]
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+
+
+def _flip(path: Path, at: int, bit: int) -> None:
+    """Flip a bit, counted from the end of a file."""
+    content = bytearray(path.read_bytes())
+    content[-at] ^= 1 << bit
+    path.write_bytes(content)
+
+
+class TestDigest:
+    """Of the weights, in the record beside them."""
+
+    @pytest.mark.parametrize(("at", "bit"), [(1, 0), (2, 3), (1001, 7)])
+    def test_a_flipped_bit_is_noticed(self, prior: DiffusionPrior, tmp_path: Path, at: int, bit: int) -> None:
+        prior.save(tmp_path / "own")
+        load_prior(tmp_path / "own")
+        _flip(_weights(tmp_path / "own"), at, bit)
+        with pytest.raises(PriorError, match=r"own are damaged or were changed .* weights_sha256 .*\.$"):
+            load_prior(tmp_path / "own")
+        record = json.loads((tmp_path / "own" / "d3ip_prior.json").read_text())
+        assert len(record.pop("weights_sha256")) == 64
+        (tmp_path / "own" / "d3ip_prior.json").write_text(json.dumps(record))
+        load_prior(tmp_path / "own")  # Of earlier versions there is none to hold them against.
+
+    @pytest.mark.parametrize("name", ["phantom", "phantom-complex"])
+    def test_shipped_priors_have_one(self, name: str) -> None:
+        folder = find_prior(name)
+        record = json.loads((folder / "d3ip_prior.json").read_text())
+        assert record["weights_sha256"] == hashlib.sha256(_weights(folder).read_bytes()).hexdigest()
+        assert load_prior(name).name == name
 
 
 class TestPlaces:

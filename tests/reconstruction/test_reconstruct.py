@@ -22,6 +22,7 @@ from napari_d3ip.preparation import prepare
 from napari_d3ip.preparation.tomography import Rays
 from napari_d3ip.preparation.weights import choose_weight, tv_iterates
 from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet
+from napari_d3ip.prior.saving import save_tensors
 from napari_d3ip.prior.schedules import linear_schedule
 from napari_d3ip.reconstruction import Cancelled, Control, Step, iter_reconstruct, reconstruct
 from napari_d3ip.reconstruction.resolve import fill_in, resolve
@@ -83,6 +84,8 @@ class TestResult:
         assert (summary["held_out_residual"] is None) == (method in DIRECT_METHODS)
         assert summary["versions"].keys() >= {"python", "torch", "diffusers", "peft"}
         assert not summary["stopped_early"]
+        assert Settings.create(summary["requested"]) == Settings.create(tiny, method=method)
+        assert summary["requested"].keys() == {*tiny, "method"}
 
         assert [entry["phase"] for entry in result.history] == [step.phase for step in steps]
         assert [step.index for step in steps] == list(range(1, len(steps) + 1))
@@ -384,8 +387,8 @@ class TestCheckpoint:
         self.interrupt(scan, settings, checkpoint, after=1)
         before = checkpoint.read_bytes()
 
-        def no_room(_: Any, path: Path) -> None:
-            path.write_bytes(b"half")
+        def no_room(_: Any, file: Any) -> None:
+            file.write(b"half")
             raise RuntimeError("[enforce fail at inline_container.cc] . unexpected pos")
 
         monkeypatch.setattr(torch, "save", no_room)
@@ -393,6 +396,19 @@ class TestCheckpoint:
             reconstruct(scan.measurement, settings, checkpoint=checkpoint, resume=True)
         assert list(tmp_path.iterdir()) == [checkpoint]
         assert checkpoint.read_bytes() == before
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+    def test_a_full_disk_is_said(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        save = torch.save
+        monkeypatch.setattr(torch, "save", lambda content, _: self.save_to_full_disk(save, content))
+        with pytest.raises(FileError, match=r"run\.pt cannot be written \(No space left on device\)"):
+            save_tensors({"x": torch.zeros(100_000)}, tmp_path / "run.pt")
+        assert not list(tmp_path.iterdir())
+
+    @staticmethod
+    def save_to_full_disk(save: Callable[..., None], content: Any) -> None:
+        with Path("/dev/full").open("wb") as file:
+            save(content, file)
 
     def test_a_file_of_something_else_is_left_alone(self, scan: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
         file, other = tmp_path / "scan.h5", tmp_path / "other.pt"

@@ -363,6 +363,28 @@ def test_phase_and_coil_maps_on_request(k_bench: Bench, engine: FakeEngine, k_sp
     assert k_bench.offers("layer") == ["rods"]
 
 
+def test_the_last_outcome_is_not_said_of_another_scan(k_bench: Bench, engine: FakeEngine) -> None:
+    status, metrics = k_bench.child("status"), k_bench.child("metrics")
+    k_bench.click("run")
+    engine.advance(5)
+    k_bench.wait_idle()
+    assert status.isVisible()
+    assert "residual" in metrics.text()
+    k_bench.choose("layer", "rods")
+    assert not status.isVisible()
+    assert not metrics.isVisible()
+    assert (status.text(), metrics.text(), k_bench.child("progress").value()) == ("", "", 0)
+    # A run that ends under another scan says whose it was.
+    k_bench.click("run")
+    engine.advance(2)
+    k_bench.wait(lambda: "step 2" in status.text())
+    k_bench.choose("layer", "square")
+    assert "step 2" in status.text()
+    engine.advance(3)
+    k_bench.wait_idle()
+    assert status.text() == "Done, of rods"
+
+
 def test_layers_deleted_during_the_run(bench: Bench, engine: FakeEngine) -> None:
     bench.click("run")
     engine.advance()

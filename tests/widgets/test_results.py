@@ -225,9 +225,34 @@ class TestRunAgain:
         second = bench.viewer.layers[-1]
         assert bench.names() == ["rods", "rods [tv]", "rods [tv] [1]"]
         np.testing.assert_array_equal(second.data, first.data)
-        shown, used = bench.widget._form.settings(), Settings.create(first.metadata["napari_d3ip"]["settings"])
+        shown, asked = bench.widget._form.settings(), Settings.create(first.metadata["napari_d3ip"]["requested"])
         for name in fields_for("sinogram", "tv"):
-            assert getattr(shown, name) == getattr(used, name)
+            assert getattr(shown, name) == getattr(asked, name)
+        assert (shown.tv_weight, shown.seed) == (2e-3, 3)
+
+    def test_what_was_found_for_the_scan_stays_open(self, open_bench: Callable[[], Bench]) -> None:
+        bench = open_bench()
+        bench.set({"method": "tv", "iterations": 3, "device": "cpu"})
+        bench.click("run")
+        bench.wait_idle()
+        used = bench.viewer.layers[-1].metadata["napari_d3ip"]["settings"]
+        assert used["tv_weight"] > 0
+        assert used["backend"] != "auto"
+        bench.set({"iterations": 5})
+        bench.click("run_again")
+        bench.wait_idle()
+        bench.click("run")
+        bench.wait_idle()
+        found = ("tv_weight", "noise_level", "backend")
+        before = {name: getattr(Settings(), name) for name in found}
+        for each in (bench, open_bench()):
+            shown = each.widget._form.settings()
+            assert {name: getattr(shown, name) for name in found} == before
+        assert bench.child("iterations").text() == "3"
+        assert "2 settings changed (iterations, device)" in bench.child("changes").text()
+        again = bench.viewer.layers[-1].metadata["napari_d3ip"]
+        assert again["settings"] == used
+        assert again["requested"]["tv_weight"] is None
 
     def test_brings_the_scan_back(self, bench: Bench, measurement: Sinogram, k_space: KSpace) -> None:
         reconstruct(bench)

@@ -21,6 +21,7 @@ from napari_d3ip.io.atomic import replacing
 from napari_d3ip.io.guard import one_line
 from napari_d3ip.prior.checks import check_tensors
 from napari_d3ip.prior.network import DiffusionPrior
+from napari_d3ip.prior.records import DIGEST, digest_of_files
 from napari_d3ip.settings import MOST_RANK
 
 # Where a PeftModel looks for the weights of the network that it wraps.
@@ -72,7 +73,8 @@ class SavedAdapter:
             with replacing(folder / WEIGHTS_NAME) as part:  # The others are moved along.
                 save_file(tensors, part)
                 part.with_name(CONFIG_NAME).write_text(json.dumps(self.config, indent=2) + "\n")
-                part.with_name(ABOUT_NAME).write_text(json.dumps(self.about, indent=2) + "\n")
+                about = {**self.about, DIGEST: digest_of_files([part])}
+                part.with_name(ABOUT_NAME).write_text(json.dumps(about, indent=2) + "\n")
         except OSError as error:
             raise PriorError(f"adapter: {folder} cannot be written ({error.strerror}); choose another.") from error
         except (FileError, SafetensorError) as error:
@@ -119,6 +121,8 @@ def load_adapter(folder: str | Path) -> SavedAdapter:
         weights = load_file(folder / WEIGHTS_NAME)
         check_tensors(weights)
         _check_factors(weights, config["r"])
+        if about.pop(DIGEST, None) not in (None, digest_of_files([folder / WEIGHTS_NAME])):
+            raise ValueError(f"its weights are damaged or were changed, their digest is not the one in {ABOUT_NAME}")
     except Exception as error:  # Of whatever the files hold.
         if is_out_of_memory(error):
             raise

@@ -65,6 +65,6 @@ def info(
         measurement = read(file, options)
     except LayoutQuestion as asked:
         known = {"kind": asked.kind, "source": file.name, "shape": asked.shape and list(asked.shape)}
-        show({**known, "missing": [asked.needs], "candidates": list(asked.candidates)})
+        show({**known, "missing": [asked.needs, *asked.also], "candidates": list(asked.candidates)})
         raise
     show(measurement.describe())

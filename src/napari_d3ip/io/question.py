@@ -25,7 +25,9 @@ class LayoutQuestion(AmbiguousLayoutError):
     candidates : sequence of str
         Possible answers; empty if they cannot be listed (``"angles"``, ``"flats"``, ``"trajectory"``).
     shape : tuple of int, optional
-        Shape of the data in the file, if it is known.
+        Shape of the data in the file, if it is known already.
+    also : sequence of str
+        Fields that are open, too.
     kind : {"sinogram", "kspace"}, optional
         Kind of measurement in the file, which selects the import widget; default: the kind that has ``needs``.
     """
@@ -37,10 +39,12 @@ class LayoutQuestion(AmbiguousLayoutError):
         needs: str,
         candidates: Sequence[str] = (),
         shape: tuple[int, ...] | None = None,
+        also: Sequence[str] = (),
         kind: Literal["sinogram", "kspace"] | None = None,
     ) -> None:
         super().__init__(message)
         self.needs = needs
         self.candidates = tuple(candidates)
         self.shape = shape
+        self.also = tuple(also)
         self.kind = kind or ("kspace" if needs in KSPACE_ONLY else "sinogram")

@@ -5,6 +5,8 @@ No knowledge of file formats.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -26,6 +28,34 @@ _METERS = {
     "centimeter": 1e-2,
     "meter": 1.0,
 }
+_ANGLES = {
+    "degree": ("deg", "degs", "degree", "degrees", "°", "º", "arcdeg", "arcdegree", "arcdegrees"),
+    "radian": ("rad", "rads", "radian", "radians"),
+    "milliradian": ("mrad", "mrads", "millirad", "milliradian", "milliradians"),
+    "microradian": ("urad", "µrad", "μrad", "microrad", "microradian", "microradians"),
+    "millidegree": ("mdeg", "millideg", "millidegs", "millidegree", "millidegrees"),
+    "microdegree": ("udeg", "µdeg", "μdeg", "microdeg", "microdegree", "microdegrees"),
+    "arcminute": ("arcmin", "arcmins", "arcminute", "arcminutes"),
+    "arcsecond": ("arcsec", "arcsecs", "arcsecond", "arcseconds"),
+    "gradian": ("gon", "gons", "grad", "grads", "gradian", "gradians"),
+    "turn": ("turn", "turns", "rev", "revs", "revolution", "revolutions"),
+}
+_DEGREES = {
+    "degree": 1.0,
+    "radian": 180.0 / math.pi,
+    "milliradian": 0.18 / math.pi,
+    "microradian": 0.18e-3 / math.pi,
+    "millidegree": 1e-3,
+    "microdegree": 1e-6,
+    "arcminute": 1 / 60,
+    "arcsecond": 1 / 3600,
+    "gradian": 0.9,
+    "turn": 360.0,
+}
+# What files write where there is no unit to write.
+_NO_UNIT = ("", "-", "1", "none", "null", "n/a", "na", "undefined", "<undefined>", "unknown", "dimensionless")
+_IN_BRACKETS = re.compile(r"\[([^]]+)\]")
+_WORDS = re.compile(r"[^\W\d_]+|°")
 SHORT_NAMES = {"angstrom": "Å", "nanometer": "nm", "micrometer": "µm", "millimeter": "mm"}
 AngleUnit = Literal["degree", "radian"]
 
@@ -83,9 +113,39 @@ def common_voxel_size(
     return (z, convert_length(y, own_y, own_z), convert_length(x, own_x, own_z)), own_z
 
 
-def angle_unit(text: str | None) -> AngleUnit | None:
-    """Return ``"degree"`` or ``"radian"``, or None if the text names neither."""
-    cleaned = (text or "").strip().lower()
-    if cleaned.startswith("deg") or cleaned == "°":
-        return "degree"
-    return "radian" if cleaned.startswith("rad") else None
+def angle_unit(text: str | None) -> str | None:
+    """Return the unit of angles that a text states.
+
+    Parameters
+    ----------
+    text : str or None
+        As in a file.
+
+    Returns
+    -------
+    str or None
+        A name that `degrees_per` knows, the text itself if it names another unit, or None if it names none.
+    """
+    stated = (text or "").strip()
+    cleaned = " ".join(stated.lower().rstrip(".").split())
+    if cleaned in _NO_UNIT:
+        return None
+    if stated == "Grad":  # Degrees in German, gradians in English.
+        return stated
+    return next((name for name, spellings in _ANGLES.items() if cleaned in spellings), stated)
+
+
+def angle_unit_in_name(name: str) -> str | None:
+    """Return the unit of angles in the name of a column or variable, as ``theta_rad`` or ``angle [mrad]``.
+
+    What is in square brackets is one, even if it is not known; of other words those that are.
+    """
+    bracketed = _IN_BRACKETS.search(name)
+    if bracketed:
+        return angle_unit(bracketed[1])
+    return next((unit for word in _WORDS.findall(name) if (unit := angle_unit(word)) in _DEGREES), None)
+
+
+def degrees_per(unit: str) -> float | None:
+    """Return the degrees that a unit of angles has, or None if it is not known."""
+    return _DEGREES.get(unit)

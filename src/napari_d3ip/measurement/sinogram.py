@@ -18,6 +18,8 @@ from napari_d3ip.measurement.base import (
 from napari_d3ip.measurement.directions import covered
 
 Geometry = Literal["parallel", "fan"]
+# Of angles in descriptions; beyond them are errors of rounding.
+_DECIMALS = 9
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,8 +207,15 @@ class Sinogram(Measurement):
             **({} if self.geometry == "parallel" else distances),
             "angles": {
                 "count": len(self.angles),
-                "first": float(self.angles[0]),
-                "last": float(self.angles[-1]),
+                **{
+                    name: round(float(angle), _DECIMALS) + 0.0  # No minus before 0.
+                    for name, angle in (
+                        ("first", self.angles[0]),
+                        ("last", self.angles[-1]),
+                        ("min", self.angles.min()),
+                        ("max", self.angles.max()),
+                    )
+                },
                 "unit": "degree",
                 "covered": self.angular_range,
             },

@@ -14,8 +14,8 @@ from napari_d3ip.errors import FileError, PriorError
 from napari_d3ip.io.guard import one_line
 from napari_d3ip.prior.checks import check_network, check_prior, check_range, check_scheduler, check_stored
 from napari_d3ip.prior.library import find_prior
-from napari_d3ip.prior.network import BUILDING, CONFIG_NAME, DiffusionPrior, PriorConfig
-from napari_d3ip.prior.records import read_record
+from napari_d3ip.prior.network import BUILDING, CONFIG_NAME, WEIGHT_FILES, DiffusionPrior, PriorConfig
+from napari_d3ip.prior.records import DIGEST, digest_of_files, read_record
 
 
 def load_prior(name_or_path: str | Path, device: torch.device | str = "cpu") -> DiffusionPrior:
@@ -45,6 +45,7 @@ def load_prior(name_or_path: str | Path, device: torch.device | str = "cpu") -> 
     try:
         prior = _load(folder, str(name_or_path)).to(device).eval().requires_grad_(False)
         check_prior(prior, folder)
+        _check_digest(folder)
     except PriorError:
         raise
     except FileError as error:
@@ -79,6 +80,7 @@ def _load(folder: Path, name: str) -> DiffusionPrior:
         raise ValueError(f"weight {sorted(info['missing_keys'])[0]} is missing")
     scheduler = DDPMScheduler.from_pretrained(scheduler_folder, local_files_only=True)
     stated = read_record(settings) if settings.exists() else {"channels": int(unet.config.in_channels)}
+    stated.pop(DIGEST, None)  # Looked at last: other checks say more.
     config = PriorConfig(**stated)
     if scheduler.config.prediction_type != "epsilon":
         raise PriorError(
@@ -89,6 +91,18 @@ def _load(folder: Path, name: str) -> DiffusionPrior:
         raise PriorError(f"prior: {folder} is conditioned on classes; choose an unconditional model.")
     _check_config(config, unet.config.in_channels, settings)
     return DiffusionPrior(unet, scheduler.alphas_cumprod, config, name=name)
+
+
+def _check_digest(folder: Path) -> None:
+    """Refuse weights that are not those of which a digest was written down; folders of others have none."""
+    settings = folder / CONFIG_NAME
+    written = read_record(settings).get(DIGEST) if settings.exists() else None
+    files = list((folder / "unet").glob(WEIGHT_FILES))
+    if written is not None and files and written != digest_of_files(files):
+        raise PriorError(
+            f"prior: the weights in {folder} are damaged or were changed (their digest is not the {DIGEST} in "
+            f"{CONFIG_NAME}); restore them, or remove {DIGEST} there if they were changed on purpose."
+        )
 
 
 @contextmanager

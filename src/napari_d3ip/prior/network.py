@@ -17,9 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_d3ip.prior.records import DIGEST, digest_of_files
 from napari_d3ip.prior.schedules import scheduler_of
 
 CONFIG_NAME = "d3ip_prior.json"
+WEIGHT_FILES = "diffusion_pytorch_model*.safetensors"
 NORM_GROUPS = 8
 """Group normalisation of `build_unet`; the number of channels must be a multiple."""
 
@@ -169,7 +171,7 @@ class DiffusionPrior(nn.Module):
         return noise
 
     def save(self, folder: Path, *, half: bool = True) -> None:
-        """Write a ``DDPMPipeline`` folder (safetensors) with the prior's own settings beside it."""
+        """Write a ``DDPMPipeline`` folder (safetensors) with the prior's own settings and a digest of its weights."""
         import copy
 
         from diffusers import DDPMPipeline
@@ -179,7 +181,8 @@ class DiffusionPrior(nn.Module):
             unet = unet.half()
         folder.mkdir(parents=True, exist_ok=True)
         DDPMPipeline(unet, scheduler_of(self.alphas_cumprod.cpu())).save_pretrained(folder, safe_serialization=True)
-        (folder / CONFIG_NAME).write_text(json.dumps(asdict(self.config), indent=2) + "\n")
+        record = {**asdict(self.config), DIGEST: digest_of_files((folder / "unet").glob(WEIGHT_FILES))}
+        (folder / CONFIG_NAME).write_text(json.dumps(record, indent=2) + "\n")
 
 
 def build_unet(width: int, patch_size: int, channels: int, sample_size: int) -> Any:

@@ -1,13 +1,20 @@
-"""Read JSON files beside a prior's weights, which may be of unknown origin; no torch, so that menus can read them."""
+"""JSON beside a prior's weights, which strangers may have written, and the digest of the weights in it.
+
+Imports no torch, so that menus can read it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from napari_d3ip.files import read_json
+from napari_d3ip.files import open_regular, read_json
 
+DIGEST = "weights_sha256"
+"""Name under which a record keeps the digest of the weights beside it."""
 _LARGEST = 2**24
 
 
@@ -27,6 +34,22 @@ def read_record(path: Path) -> dict[str, Any]:
     if not _is_finite(record):
         raise ValueError(f"{path.name} must hold finite numbers")
     return record
+
+
+def digest_of_files(files: Iterable[Path]) -> str:
+    """Return the SHA-256 digest of the content of files, one after the other by their names.
+
+    Raises
+    ------
+    FileError
+        If one is no regular file, or cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        with open_regular(path) as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _is_finite(value: Any) -> bool:

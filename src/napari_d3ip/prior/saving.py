@@ -36,8 +36,10 @@ def save_tensors(content: dict[str, Any], path: Path) -> None:
     """
     with replacing(path) as part:
         try:
-            torch.save({**content, _DIGEST: digest_of(content)}, part)
-        except RuntimeError as error:  # Raised by torch's own writer.
+            # Through Python's file, which says why it cannot write; torch's own says "enforce fail".
+            with part.open("wb") as file:
+                torch.save({**content, _DIGEST: digest_of(content)}, file)
+        except RuntimeError as error:
             raise OSError(one_line(error)) from error
 
 

@@ -50,6 +50,9 @@ class Reconstruction:
     adapter : SavedAdapter or None
         Adapters of the volume, for a scan of the same kind to start from (``settings.adapter``); None for methods
         without, and where held-out rays spoke against them.
+    requested : dict or None
+        Fields of the settings that were given for the run, JSON values; what is not in it, or None, was chosen from
+        the scan. None if it is not known.
     """
 
     volume: FloatArray
@@ -60,10 +63,15 @@ class Reconstruction:
     phase: FloatArray | None = field(default=None, repr=False)
     coil_maps: ComplexArray | None = field(default=None, repr=False)
     adapter: SavedAdapter | None = field(default=None, repr=False)
+    requested: dict[str, Any] | None = field(default=None, repr=False)
 
     def summary(self) -> dict[str, Any]:
         """Return the ``--json`` object of the command line: metrics with the settings, JSON values only."""
-        return {**self.metrics, "settings": self.settings.model_dump(mode="json")}
+        return {
+            **self.metrics,
+            "settings": self.settings.model_dump(mode="json"),
+            **({} if self.requested is None else {"requested": self.requested}),
+        }
 
     def image(self, part: Part = "magnitude") -> FloatArray | ComplexArray:
         """Return the volume, or of an MR image the phase in radians, or both as a complex volume.
@@ -201,6 +209,7 @@ class Reconstruction:
                 "napari_d3ip": {
                     "measurement": self.measurement,
                     "settings": self.settings.model_dump(mode="json"),
+                    "requested": self.requested,
                     "metrics": self.metrics,
                     "history": self.history,
                     "phase": self.phase,

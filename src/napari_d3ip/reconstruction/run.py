@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,14 +75,10 @@ def iter_reconstruct(
 
     from napari_d3ip.reconstruction.engine import Options, run  # Loads torch.
 
-    return (
-        yield from run(
-            measurement,
-            settings or Settings(),
-            control or Control(),
-            Options(reference, checkpoint, resume, regulariser),
-        )
-    )
+    requested = settings or Settings()
+    options = Options(reference, checkpoint, resume, regulariser)
+    result = yield from run(measurement, requested, control or Control(), options)
+    return replace(result, requested=requested.model_dump(mode="json", exclude_unset=True))
 
 
 def reconstruct(

@@ -131,6 +131,13 @@ class RunControls(QWidget):
             self._metrics.setText(format_metrics(metrics))
             self._metrics.show()
 
+    def forget_run(self) -> None:
+        """Say nothing more of the last run."""
+        self._progress.setValue(0)
+        for line in (self._status, self._metrics):
+            line.clear()
+            line.hide()
+
     def _show_preferences(self) -> None:
         for box in (self.live_preview, self.keep_preview):
             with QSignalBlocker(box):

@@ -293,6 +293,7 @@ def result_of(layer: Layer) -> Reconstruction | None:
         entry["measurement"],
         phase=entry.get("phase"),
         adapter=entry.get("adapter"),
+        requested=entry.get("requested"),
     )
 
 
@@ -348,6 +349,8 @@ def provenance(metadata: dict[str, Any], data: Any) -> dict[str, Any]:
         return {}
     more = {name: entry[name] for name in (QUANTITY, "seeds") if name in entry}
     kept = {name: entry[name] for name in ("settings", "history")}
+    if entry.get("requested") is not None:
+        kept["requested"] = entry["requested"]
     return {**entry["metrics"], **kept, "source": entry["measurement"].source, **more}
 
 

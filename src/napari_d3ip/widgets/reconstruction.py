@@ -142,6 +142,9 @@ class ReconstructionWidget(QWidget):
         """Offer what applies to the chosen scan."""
         if self._choice.layer != self._suited:
             self._form.leave_scan()
+            if not self._runner.running:
+                self._controls.forget_run()
+                self._curves.clear()
             self._suited = self._choice.layer
         self._save_scan.show_for(measurement)
         self._quick_runs.show_for(self._choice.layer, measurement)  # First, since the form reads its slices.
@@ -166,15 +169,19 @@ class ReconstructionWidget(QWidget):
         self._estimate.show_for(measurement, slices, self._form.settings() if possible else None)
 
     def run_again(self, result: Reconstruction) -> None:
-        """Load the settings of a result into the form, and run on its scan; reopen the scan's layer if closed."""
+        """Put what was asked for a result into the form, and run on its scan; opens the scan's layer if it is closed.
+
+        What the run had found for fields left open is left open again: it would not suit the next scan.
+        """
         if self._runner.running:
             show_failure(
                 SettingsError("Run again: a reconstruction is running; wait for it or cancel it."), "Run again"
             )
             return
         self._choice.choose(result.measurement)
-        self._form.load(result.settings)
-        self._start(result.measurement, result.settings)
+        asked = result.settings if result.requested is None else Settings.create(result.requested)
+        self._form.load(asked)
+        self._start(result.measurement, asked)
 
     def _run(self) -> None:
         measurement = self._choice.update_measurement()
@@ -261,10 +268,10 @@ class ReconstructionWidget(QWidget):
         if isinstance(outcome, Failed):
             # The notification disappears; the remedy stays. The message of a bug would not help the user.
             reason = f": {outcome.error}" if isinstance(outcome.error, D3IPError) else ""
-            self._controls.show_stopped(f"Stopped by an error{reason}")
+            self._controls.show_stopped(f"Stopped by an error{self._whose()}{reason}")
             show_failure(outcome.error, "Reconstruction")
         elif isinstance(outcome, Stopped):
-            self._controls.show_stopped("Cancelled")
+            self._controls.show_stopped(f"Cancelled{self._whose()}")
         self._set_running(False)
         if isinstance(outcome, Done):
             self._scroll.reveal(self.results)
@@ -274,7 +281,7 @@ class ReconstructionWidget(QWidget):
         self._extra.show_result(reconstruction)
         self._add(asked, reconstruction)
         early = " (stopped early)" if reconstruction.metrics.get("stopped_early") else ""
-        self._controls.show_done(f"Done{early}", reconstruction.metrics)
+        self._controls.show_done(f"Done{early}{self._whose()}", reconstruction.metrics)
 
     def _add_compared(self, runs: list[Settings], results: list[Reconstruction]) -> None:
         """Show the volumes side by side, and hide the others."""
@@ -284,13 +291,18 @@ class ReconstructionWidget(QWidget):
             self._add(asked, reconstruction)
         self._viewer.canvas.grid.enabled = True
         self._viewer.reset_view()
-        self._controls.show_done(f"Done: {', '.join(result.settings.method for result in results)} side by side")
+        methods = ", ".join(result.settings.method for result in results)
+        self._controls.show_done(f"Done{self._whose()}: {methods} side by side")
 
     def _add(self, asked: Settings, reconstruction: Reconstruction) -> None:
         layer = Layer.create(*reconstruction.to_layer())
         self._viewer.add_layer(layer)
         share_contrast(self._viewer.layers, layer, self._layer_style)
         self._estimate.learn(asked, reconstruction)
+
+    def _whose(self) -> str:
+        """Name the scan of the last run, where another one is chosen by now."""
+        return "" if self._source in (None, self._choice.layer) else f", of {self._source.name}"
 
     def _hide_source(self) -> None:
         """Hide the scan, which would lie under the volume."""

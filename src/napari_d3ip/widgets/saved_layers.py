@@ -21,7 +21,7 @@ from napari_d3ip.measurement.digest import array_digest
 from napari_d3ip.settings import Settings
 from napari_d3ip.widgets.layers import CONTENT, KEY, QUANTITY, LayerTuple
 
-_BESIDE_METRICS = ("settings", "history", "source", "part", "seeds", QUANTITY)
+_BESIDE_METRICS = ("settings", "requested", "history", "source", "part", "seeds", QUANTITY)
 _STYLES: dict[str, dict[str, Any]] = {
     "phase": {"colormap": "twilight", "contrast_limits": (-math.pi, math.pi)},
     "uncertainty": {"colormap": "inferno"},
@@ -95,9 +95,11 @@ def _entry(volume: Volume) -> dict[str, Any] | None:
     if "settings" not in kept or "history" not in kept:
         return None
     try:
-        Settings.create(kept["settings"])
+        for name in ("settings", "requested"):
+            Settings.create(kept.get(name))
     except SettingsError:
         return None
     metrics = {name: value for name, value in kept.items() if name not in _BESIDE_METRICS}
     seeds = {"seeds": tuple(kept["seeds"])} if "seeds" in kept else {}
-    return {"settings": kept["settings"], "metrics": metrics, "history": kept["history"], "adapter": None, **seeds}
+    settings = {name: kept.get(name) for name in ("settings", "requested")}
+    return {**settings, "metrics": metrics, "history": kept["history"], "adapter": None, **seeds}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -23,6 +24,9 @@ AngleArray = npt.NDArray[np.float64]
 Order = npt.NDArray[np.intp]
 # Dates and times, whose parts belong together; else a number, without a sign if a digit precedes it.
 _NUMBER = re.compile(r"\d+(?:[.:]\d+){2,}|\d+(?:-\d+){2,}|(?:(?<!\d)[+-])?\d+(?:\.\d+)?")
+# A comma between two numbers, neither of which goes on before or after; with it the two may be one.
+_COMMA = re.compile(r"(?<![\d.,:])\d+,\d+(?![.,:]?\d)")
+_NUMBER_WITH_COMMA = re.compile(rf"(?:(?<!\d)[+-])?{_COMMA.pattern}|{_NUMBER.pattern}")
 _PREFIX = re.compile(r"[+-]?\d")
 _MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH = re.compile(rf"({'|'.join(_MONTH_NAMES)})[a-z]{{0,6}}$", re.IGNORECASE)
@@ -81,14 +85,52 @@ def sort_images(files: Sequence[Path], angles: AngleArray | None, pattern: str |
     Raises
     ------
     LayoutQuestion
-        If angles are given, but the order remains ambiguous.
+        If angles are given, but the order remains open, or if it depends on whether a comma is a decimal comma.
     FileError
         If ``pattern`` does not match these names.
     """
     natural = sort_naturally(files)
-    names = _Names.of(natural)
+    readings = _readings(natural)
     if pattern is not None:
-        return _by_pattern(names, natural, pattern)
+        return _by_pattern(readings, natural, pattern, angles)
+    if len(readings) < 2:
+        return _in_order(readings[0] if readings else None, natural, angles)
+    found: list[OrderedSeries] = []
+    for names in readings:
+        with suppress(LayoutQuestion):
+            found.append(_in_order(names, natural, angles))
+    if len(found) == len(readings) and _are_same(*found):
+        return found[0]
+    patterns = tuple(dict.fromkeys(chain.from_iterable(names.patterns() for names in readings)))
+    whole, *others = patterns
+    raise LayoutQuestion(
+        f"dataset: the comma in names of images such as {natural[0].name} may be a decimal comma or separate two "
+        f"numbers; give dataset={whole} for a decimal comma, or else dataset={' or '.join(others)}, where # is the "
+        "number that counts the images.",
+        needs="dataset",
+        candidates=patterns,
+    )
+
+
+def _readings(files: list[Path]) -> list[_Names]:
+    """Numbers in the names: with decimal commas, if there may be any; and without, if these need not be."""
+    without = _Names.of(files)
+    if not any(_COMMA.search(file.stem) for file in files):
+        return [] if without is None else [without]
+    names = _Names.of(files, _NUMBER_WITH_COMMA)
+    if names is None or without is None:
+        return [each for each in (names, without) if each is not None]
+    return [names] if names.have_decimal_commas() else [names, without]
+
+
+def _are_same(first: OrderedSeries, second: OrderedSeries) -> bool:
+    """Whether two orders are one, with the same angles."""
+    angles = [None if each.angles is None else each.angles.tolist() for each in (first, second)]
+    return first.files == second.files and angles[0] == angles[1]
+
+
+def _in_order(names: _Names | None, natural: list[Path], angles: AngleArray | None) -> OrderedSeries:
+    """Order by the numbers of one reading of the names."""
     if names is None or not names.varying:
         return OrderedSeries(natural, "names")
     evident = names.evident_angles()
@@ -123,13 +165,20 @@ def _by_keys(names: _Names) -> OrderedSeries:
     return names.arrange(np.array(order), f"numbers in the names, {found}")
 
 
-def _by_pattern(names: _Names | None, files: Sequence[Path], pattern: str) -> OrderedSeries:
-    """Sort by the numbers that a pattern marks."""
-    patterns = {} if names is None else {names.pattern(key): key for key in names.counting()}
-    if names is None or pattern not in patterns:
-        known = " or ".join(patterns) or "the beginning of names"
-        raise FileError(f"dataset: pattern must match names such as {files[0].name}, got {pattern}; give {known}.")
-    return names.arrange(names.by(patterns[pattern]), f"the dataset option {pattern}")
+def _by_pattern(
+    readings: list[_Names], files: Sequence[Path], pattern: str, angles: AngleArray | None
+) -> OrderedSeries:
+    """Order by the numbers that a pattern says."""
+    for names in readings:
+        key = names.patterns().get(pattern)
+        if key is not None:
+            how, evident = f"the dataset option {pattern}", names.evident_angles()
+            if evident is None or key != (evident,):
+                return names.arrange(names.by(key), how)
+            order = names.by((evident, *names.varying))
+            return names.arrange(order, how, names.values[order, evident] if angles is None else None)
+    known = " or ".join(chain.from_iterable(names.patterns() for names in readings)) or "the beginning of names"
+    raise FileError(f"dataset: pattern must match names such as {files[0].name}, got {pattern}; give {known}.")
 
 
 @dataclass(frozen=True)
@@ -141,19 +190,34 @@ class _Names:
     numbers: list[list[str]]
 
     @classmethod
-    def of(cls, files: list[Path]) -> _Names | None:
-        """Split names into words and numbers; None if the words differ."""
+    def of(cls, files: list[Path], number: re.Pattern[str] = _NUMBER) -> _Names | None:
+        """Take names apart at what is a number; None if they are not alike."""
         stems = [file.stem for file in files]
-        names = cls._alike(files, stems)
+        names = cls._alike(files, stems, number)
         if names is None or any(_MONTH.search(names.words[place]) for place in names.varying):
-            # Across the end of a day or a month.
-            names = cls._alike(files, [_DATE.sub(_as_date, stem) for stem in stems]) or names
+            # Over the end of a day or a month.
+            names = cls._alike(files, [_DATE.sub(_as_date, stem) for stem in stems], number) or names
         return names
 
     @classmethod
-    def _alike(cls, files: list[Path], stems: list[str]) -> _Names | None:
-        words = {tuple(_NUMBER.split(stem)) for stem in stems}
-        return cls(files, words.pop(), [_NUMBER.findall(stem) for stem in stems]) if len(words) == 1 else None
+    def _alike(cls, files: list[Path], stems: list[str], number: re.Pattern[str]) -> _Names | None:
+        words = {tuple(number.split(stem)) for stem in stems}
+        return cls(files, words.pop(), [number.findall(stem) for stem in stems]) if len(words) == 1 else None
+
+    def have_decimal_commas(self) -> bool:
+        """Whether commas in numbers can be but decimal commas.
+
+        The digits after them are as many in all names and vary, but do not count: frames, rows or columns do.
+        """
+        for place in range(len(self.words) - 1):
+            decimals = [row[place].partition(",")[2] for row in self.numbers]
+            if not any(decimals):
+                continue
+            distinct = np.unique([int(each or 0) for each in decimals])
+            counts = bool(np.all(np.diff(distinct) == 1)) and distinct[-1] > 0
+            if len(set(map(len, decimals))) > 1 or counts:
+                return False
+        return True
 
     @cached_property
     def values(self) -> AngleArray:
@@ -167,7 +231,7 @@ class _Names:
             parts = [tuple(map(int, re.findall(r"\d+", number))) for number in written]
             ranks = {each: rank for rank, each in enumerate(sorted(set(parts)))}
             return np.array([ranks[each] for each in parts], np.float64)
-        values = np.array(written, np.float64)
+        values = np.array([number.replace(",", ".") for number in written], np.float64)
         return np.abs(values) if self._is_hyphened(place) else values
 
     @cached_property
@@ -201,6 +265,12 @@ class _Names:
             for place, number in enumerate(self.numbers[0])
         ]
         return "".join(chain.from_iterable(zip(self.words, [*marks, ""], strict=True)))
+
+    def patterns(self) -> dict[str, tuple[int, ...]]:
+        """Return the places that may be said to count the images, or to be their angles, by their patterns."""
+        evident = self.evident_angles()
+        keys = [*([] if evident is None else [(evident,)]), *self.counting()] if self.varying else []
+        return {self.pattern(key): key for key in keys}
 
     def evident_angles(self) -> int | None:
         """Return the place of the numbers that are unambiguously angles in degrees, if it is the only one."""
@@ -278,7 +348,7 @@ class _Names:
         return self._decimals(place) == 0 and bool(np.all(np.diff(np.sort(self.values[:, place])) == 1))
 
     def _decimals(self, place: int) -> int:
-        return max(len(row[place].partition(".")[2]) for row in self.numbers)
+        return max(len(row[place].replace(",", ".").partition(".")[2]) for row in self.numbers)
 
     def _precision(self, place: int) -> float:
         return float(10.0 ** -self._decimals(place))

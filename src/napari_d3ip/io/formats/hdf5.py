@@ -6,7 +6,6 @@ The reader finds datasets of a scan's shape and asks if there is more than one.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import h5py
 
@@ -25,13 +24,12 @@ from napari_d3ip.io.arrays.hdf5 import (
 )
 from napari_d3ip.io.arrays.names import ANGLE_NAMES, VOLUME_MARK
 from napari_d3ip.io.guard import format_names
-from napari_d3ip.io.layout.angles import unit_in_name
 from napari_d3ip.io.layout.kspace import KSPACE_NAMES, could_be_kspace, could_be_slice, is_kspace
 from napari_d3ip.io.layout.named_kspace import COMPANION_NAMES, kspace_from_arrays
 from napari_d3ip.io.layout.sinogram import RawScan
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
-from napari_d3ip.io.units import angle_unit
+from napari_d3ip.io.units import angle_unit, angle_unit_in_name
 from napari_d3ip.measurement import Measurement
 
 suffixes = (".h5", ".hdf5", ".hdf", ".nx", ".nxs", ".hspy")
@@ -79,10 +77,10 @@ def read(path: Path, options: ReadOptions) -> Measurement:
         return scan.to_sinogram(options)
 
 
-def stated_angle_unit(dataset: h5py.Dataset) -> Any:
-    """Return ``"degree"`` or ``"radian"`` from a dataset's units attribute or its name, else None."""
+def stated_angle_unit(dataset: h5py.Dataset) -> str | None:
+    """Return the unit in a dataset's units attribute or in its name, else None."""
     stated = attribute(dataset, "units") or attribute(dataset, "unit")
-    return angle_unit(stated) or unit_in_name(last(dataset))
+    return angle_unit(stated) or angle_unit_in_name(last(dataset))
 
 
 def _choose(file: h5py.File, path: Path) -> h5py.Dataset:

@@ -13,11 +13,11 @@ import numpy as np
 
 from napari_d3ip.io.arrays import hdf5
 from napari_d3ip.io.guard import format_names
-from napari_d3ip.io.layout.angles import are_missing, in_degrees
+from napari_d3ip.io.layout.angles import ANGLES_OPTION, are_missing, in_degrees
 from napari_d3ip.io.layout.sinogram import RawScan
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
-from napari_d3ip.io.units import angle_unit, length_unit
+from napari_d3ip.io.units import angle_unit, degrees_per, length_unit
 from napari_d3ip.measurement import Sinogram
 
 suffixes = (".hspy",)
@@ -70,9 +70,10 @@ def _signals(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
 
 
 def _read_axes(scan: RawScan, dataset: h5py.Dataset, path: Path) -> None:
-    """Read tilts from an axis in degrees or radians, pixel sizes from axes in units of length.
+    """Tilts from the axis in a unit of angles, pixel sizes from those in units of length.
 
-    An uncalibrated axis counts the images (0, 1, 2, ...), whatever its unit, and holds no tilts.
+    An axis that nobody calibrated counts the images (0, 1, 2, ...), whatever its unit, and states no tilts; nor does
+    one of images in other units than degrees and radians: it is of diffraction patterns.
     """
     sizes: list[float | None] = []
     units: set[str] = set()
@@ -86,7 +87,9 @@ def _read_axes(scan: RawScan, dataset: h5py.Dataset, path: Path) -> None:
         sizes.append(float(axis.attrs["scale"]) if length and "scale" in axis.attrs else None)
         units |= {length} if length else set()
         unit = angle_unit(stated)
-        if unit is None:
+        if unit is None or degrees_per(unit) is None:
+            continue
+        if unit not in ("degree", "radian") and not axis.attrs.get("navigate", True):
             continue
         scan.angle_axis = index
         if "axis" in axis:  # HyperSpy's DataAxis: one value per step.
@@ -120,7 +123,7 @@ def _read_tilts(scan: RawScan, dataset: h5py.Dataset, path: Path, options: ReadO
         if stated.shape != tilts.shape or np.abs(stated - tilts).max() > _SAME_TILTS:
             raise LayoutQuestion(
                 f"angles: {path.name} states tilts twice, from {tilts[0]:g} to {tilts[-1]:g} in its metadata and from "
-                f"{stated[0]:g} to {stated[-1]:g} as an axis; give angles=FILE.",
+                f"{stated[0]:g} to {stated[-1]:g} as an axis; give {ANGLES_OPTION}.",
                 needs="angles",
                 shape=dataset.shape,
             )

@@ -80,8 +80,12 @@ def is_named_as_scan(folder: Path) -> bool:
     files = image_files(folder)
     if any(_FLAT.match(file.name) for file in files):
         return True
-    is_series = len({prefix(file) for file in files}) == 1
-    return is_series and sort_images(files, None).angles is not None
+    if len({prefix(file) for file in files}) != 1:
+        return False
+    try:
+        return sort_images(files, None).angles is not None
+    except LayoutQuestion:  # Whether a comma in angles is a decimal comma.
+        return True
 
 
 def _read_folder_scan(folder: Path, options: ReadOptions) -> RawScan:

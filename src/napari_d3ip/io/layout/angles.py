@@ -16,15 +16,15 @@ import numpy.typing as npt
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.files import is_regular, read_text
 from napari_d3ip.io.arrays.numpy_files import stored
-from napari_d3ip.io.options import AngleUnit, ReadOptions
+from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
-from napari_d3ip.io.units import angle_unit
+from napari_d3ip.io.units import angle_unit_in_name, degrees_per
 from napari_d3ip.measurement.directions import covered
 
 AngleArray = npt.NDArray[np.float64]
 
 # Values as stated, their unit if it is, where they come from in full, and in short.
-FoundAngles = tuple[Any, AngleUnit | None, str, str]
+FoundAngles = tuple[Any, str | None, str, str]
 
 # Files written for nothing else; a plain .txt or .csv beside a scan may be a log and counts only if it is numbers.
 _SIDECARS = (".angles.txt", "_angles.txt", "_angles.npy", ".tlt", ".rawtlt")
@@ -37,11 +37,14 @@ _FULL, _SMALL = 170.0, 60.0
 # Tolerance, in half turns, for a whole number of half turns.
 _WHOLE = 0.01
 _NAMES = re.compile(r"ang|theta|tilt|rot", re.IGNORECASE)
-_UNIT_IN_NAME = re.compile(r"(?:^|[^a-z])(deg(?:rees?|s)?|rad(?:ians?|s)?)(?![a-z])", re.IGNORECASE)
+ANGLES_OPTION = "angles=FILE, or a range such as angles=0:180"
+"""How angles are given, for messages."""
+# Angles that are many, too many for an arc of few degrees.
+_MANY = 10
 
 
-def read_angles(path: Path) -> tuple[AngleArray, AngleUnit | None]:
-    """Read angles from a text, csv or npy file, with the unit if a column title states it (``angle_deg``).
+def read_angles(path: Path) -> tuple[AngleArray, str | None]:
+    """Angles in a text, csv or npy file, with the unit if a column title states it (``angle_deg``).
 
     A table needs a title with angle, theta, tilt or rot over its column; otherwise one number a line, or all on one
     line. Lines that begin with ``#`` or ``%`` are skipped.
@@ -50,7 +53,8 @@ def read_angles(path: Path) -> tuple[AngleArray, AngleUnit | None]:
     -------
     angles : ndarray
         As in the file, float64.
-    unit : {"degree", "radian"} or None
+    unit : str or None
+        As `napari_d3ip.io.units.angle_unit` gives it.
 
     Raises
     ------
@@ -74,29 +78,23 @@ def read_angles(path: Path) -> tuple[AngleArray, AngleUnit | None]:
         raise FileError(f"angles: {path.name} must hold numbers only; give one angle per line.") from error
 
 
-def _column(path: Path, title: list[str] | None, rows: list[list[str]]) -> tuple[list[str], AngleUnit | None]:
-    """Return the cells of the angle column, and the unit in its title."""
+def _column(path: Path, title: list[str] | None, rows: list[list[str]]) -> tuple[list[str], str | None]:
+    """Return the cells that are angles, and the unit in their title."""
     widths = {len(row) for row in rows}
     if title and len(title) > 1 and widths == {len(title)}:
         named = [index for index, name in enumerate(title) if _NAMES.search(name)]
         if len(named) == 1:
-            return [row[named[0]] for row in rows], unit_in_name(title[named[0]])
+            return [row[named[0]] for row in rows], angle_unit_in_name(title[named[0]])
     elif len(rows) == 1 or widths == {1}:
-        return [cell for row in rows for cell in row], unit_in_name(" ".join(title or ()))
+        return [cell for row in rows for cell in row], angle_unit_in_name(" ".join(title or ()))
     raise FileError(
         f"angles: {path.name} has several columns; give one angle per line, or a title with the word angle over its "
         "column."
     )
 
 
-def unit_in_name(name: str) -> AngleUnit | None:
-    """Return the unit at the start of a word in a column or variable name such as ``theta_rad``."""
-    match = _UNIT_IN_NAME.search(name)
-    return angle_unit(match[1]) if match else None
-
-
-def find_sidecar(path: Path) -> tuple[Path, AngleArray, AngleUnit | None] | None:
-    """Return the angles in a file beside a scan (same stem), or inside a folder of images.
+def find_sidecar(path: Path) -> tuple[Path, AngleArray, str | None] | None:
+    """Angles in a file beside a scan (same stem), or inside a folder of images.
 
     Raises
     ------
@@ -118,8 +116,8 @@ def find_sidecar(path: Path) -> tuple[Path, AngleArray, AngleUnit | None] | None
     return None
 
 
-def in_degrees(values: npt.ArrayLike, unit: AngleUnit | None, source: str) -> AngleArray:
-    """Convert angles to degrees.
+def in_degrees(values: npt.ArrayLike, unit: str | None, source: str, *, is_certain: bool = False) -> AngleArray:
+    """Return degrees from angles whose unit may be stated.
 
     Without a unit they are degrees, unless there are more than 2 that either span at most one turn in radians, or
     span whole half turns in radians but a small part of one in degrees.
@@ -128,25 +126,46 @@ def in_degrees(values: npt.ArrayLike, unit: AngleUnit | None, source: str) -> An
     ----------
     values : array_like
         Angles, any shape; flattened.
-    unit : {"degree", "radian"} or None
-        Unit as stated.
+    unit : str or None
+        As stated.
     source : str
-        Origin of the angles, for the message.
+        Where they come from, for the message.
+    is_certain : bool
+        Whether the user says so, who is not asked again.
 
     Raises
     ------
     LayoutQuestion
-        If they could be radians.
+        If the unit is not known, or degrees could be radians, or radians degrees.
     """
     angles = _real(values, source)
+    degrees = 1.0 if unit is None else degrees_per(unit)
+    if degrees is None:
+        raise _unit_question(f"the angles of {source} are in '{unit}', which is not a known unit of angles")
+    if not is_certain and unit in (None, "degree", "radian"):
+        _check_unit(angles, unit, source)
+    return cast(AngleArray, np.rad2deg(angles)) if unit == "radian" else angles if degrees == 1.0 else degrees * angles
+
+
+def _check_unit(angles: AngleArray, unit: str | None, source: str) -> None:
+    """Ask where the unit is not stated and could be another, or is stated and the numbers speak against it."""
+    span = f"the {len(angles)} angles of {source} run from {angles.min():g} to {angles.max():g}" if angles.size else ""
     if unit is None and _could_be_radians(angles):
-        raise LayoutQuestion(
-            f"angle_unit: the {len(angles)} angles of {source} run from {angles.min():g} to {angles.max():g} without "
-            "a unit and could be radians; give angle_unit=radian or angle_unit=degree.",
-            needs="angle_unit",
-            candidates=("radian", "degree"),
-        )
-    return cast(AngleArray, np.rad2deg(angles)) if unit == "radian" else angles
+        raise _unit_question(f"{span} without a unit and could be radians")
+    if len(angles) < _MANY:
+        return
+    if unit == "degree" and _could_be_radians(angles, is_stated=True):
+        raise _unit_question(f"{span}, stated to be degrees, and look like radians")
+    if unit == "radian" and _SMALL <= np.ptp(angles) <= 360.0 and _are_round(angles):
+        raise _unit_question(f"{span}, stated to be radians, and look like degrees")
+
+
+def _unit_question(doubt: str) -> LayoutQuestion:
+    return LayoutQuestion(
+        f"angle_unit: {doubt}; give angle_unit=radian or angle_unit=degree, or {ANGLES_OPTION} in degrees.",
+        needs="angle_unit",
+        candidates=("radian", "degree"),
+    )
 
 
 def are_missing(values: npt.ArrayLike) -> bool:
@@ -172,11 +191,11 @@ def list_of_angles(path: Path, options: ReadOptions) -> npt.NDArray[np.float64] 
     return None if found is None else settle_unit(found, options)[0]
 
 
-def settle_unit(found: FoundAngles, options: ReadOptions) -> tuple[npt.NDArray[np.float64], AngleUnit | None]:
+def settle_unit(found: FoundAngles, options: ReadOptions) -> tuple[npt.NDArray[np.float64], str | None]:
     """Return the angles in degrees, and their unit as given or stated."""
     values, unit, _, source = found
     unit = options.angle_unit or unit
-    return in_degrees(values, unit, source), unit
+    return in_degrees(values, unit, source, is_certain=options.angle_unit is not None), unit
 
 
 def given_angles(name: str, options: ReadOptions) -> FoundAngles | None:
@@ -211,22 +230,27 @@ def angles_beside(path: Path) -> FoundAngles | None:
     return values, unit, str(file), file.name
 
 
-def _could_be_radians(angles: AngleArray) -> bool:
-    """Return whether angles without a unit could be radians."""
-    span = float(np.ptp(angles))
+def _could_be_radians(angles: AngleArray, *, is_stated: bool = False) -> bool:
+    """Return whether angles without a unit, or stated to be degrees, may be radians."""
+    span = float(np.ptp(angles)) if angles.size else 0.0
     if len(angles) <= 2 or not np.isfinite(span):
         return False
     if span <= 2 * math.pi + 0.1:
         return True
     if span >= 180.0 or covered(np.rad2deg(angles)) < _FULL:
         return False
-    # A small part of a turn in degrees but many turns in radians: degrees in files are round numbers or evenly spaced.
-    steps = np.diff(np.sort(angles))
-    if np.allclose(steps, steps.mean(), atol=1e-4) and _is_round(steps.mean()):
+    # In degrees a small part of a turn, in radians many of them: written degrees are round, or evenly so.
+    if _are_round(angles):
         return False
-    half_turns = np.array((span, span + float(np.median(steps)))) / math.pi
+    half_turns = np.array((span, span + float(np.median(np.diff(np.sort(angles)))))) / math.pi
     is_whole = bool(np.any(np.abs(half_turns - half_turns.round()) < _WHOLE))
-    return is_whole or (span < _SMALL and not all(map(_is_round, angles)))
+    return is_whole or (not is_stated and span < _SMALL and not all(map(_is_round, angles)))
+
+
+def _are_round(angles: AngleArray) -> bool:
+    """Return whether angles are evenly spaced by a step of two decimals at most."""
+    steps = np.diff(np.sort(angles))
+    return np.allclose(steps, steps.mean(), atol=1e-4) and _is_round(steps.mean())
 
 
 def _is_round(number: float) -> bool:
@@ -237,7 +261,7 @@ def _is_round(number: float) -> bool:
 def _real(values: npt.ArrayLike, source: str) -> AngleArray:
     kind: np.dtype[Any] = getattr(values, "dtype", None) or np.asarray(values).dtype
     if kind.kind not in "fiu":
-        raise FileError(f"angles: {source} must hold real angles, got {kind}; give angles=FILE.")
+        raise FileError(f"angles: {source} holds {kind} where angles should be; give {ANGLES_OPTION}.")
     array: npt.NDArray[Any] = np.asarray(values)
     return array.astype(np.float64).ravel()
 

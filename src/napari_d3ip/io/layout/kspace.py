@@ -17,9 +17,10 @@ from napari_d3ip.errors import MeasurementError
 from napari_d3ip.io.arrays.stored import AnyArray, Values, parts_of_complex
 from napari_d3ip.io.layout import companions
 from napari_d3ip.io.layout.grid import Grid, mean
+from napari_d3ip.io.layout.masks import fit_mask
 from napari_d3ip.io.options import SINOGRAM_ONLY, ReadOptions, is_kspace_order
 from napari_d3ip.io.question import LayoutQuestion
-from napari_d3ip.measurement import ComplexArray, KSpace, is_measured
+from napari_d3ip.measurement import BoolArray, ComplexArray, KSpace
 from napari_d3ip.measurement.arrays import frozen
 
 ORDER = "rzcyx"
@@ -53,7 +54,7 @@ class RawKSpace:
     dataset : str, optional
         Path or variable name inside the file.
     mask : ndarray, optional
-        Which samples were measured, shape (x,), (y, x) or (z, y, x); default: the non-zero ones.
+        What was measured, shape (x,) or (y,), (y, x) or (z, y, x), see `fit_mask`; default: what is not zero.
     coil_maps, trajectory, image_shape, noise_level, voxel_size
         As in `KSpace`.
     calibration : ndarray or Grid, optional
@@ -208,7 +209,8 @@ class RawKSpace:
             self.repetition = chosen = choose_repetition(len(data), options, self.name, shape=self.data.shape)
         mask = sampled = (data != 0).any(axis=2)
         if self.mask is not None and cartesian:
-            mask = np.broadcast_to(_broadcast_mask(np.asarray(self.mask), mask.shape[1:], self.name), mask.shape)
+            given, shown = np.asarray(self.mask), sampled.any(axis=0) if chosen == "mean" else sampled[chosen]
+            mask = np.broadcast_to(given if self.is_padded else self._fit_mask(given, shown), mask.shape)
         if self.is_padded:
             mask = mask & sampled.any(axis=(0, 1, 2))
         if chosen != "mean":
@@ -244,7 +246,7 @@ class RawKSpace:
         mask: AnyArray | None = None if grid is None else grid.mask
         if options.mask is not None:
             mask = _cut(companions.read_mask(options.mask, along), whole)
-            mask = mask if grid is None else _broadcast_mask(mask, grid.mask.shape, self.name)
+            mask = mask if grid is None else self._fit_mask(mask, (grid.data != 0).any(axis=1))
         coil_maps = None if self.coil_maps is None else np.asarray(self.coil_maps)
         if options.coil_maps is not None:
             coil_maps = _cut(companions.read_coil_maps(options.coil_maps, along), whole)
@@ -261,6 +263,13 @@ class RawKSpace:
             "voxel_size": voxel_size,
             "unit": options.unit or self.unit or "pixel",
         }
+
+    def _fit_mask(self, given: AnyArray, sampled: BoolArray) -> BoolArray:
+        """Hold a mask against where the data are not zero; what had to be decided goes into the notes."""
+        fitted = fit_mask(given, sampled, self.name)
+        if fitted.how is not None:
+            self.notes["mask"] = fitted.how
+        return fitted.mask
 
     def _settle_shape(self, options: ReadOptions) -> tuple[int, int]:
         shape = options.image_shape or self.image_shape
@@ -358,15 +367,6 @@ def _reorder(data: AnyArray, axes: str) -> ComplexArray:
     present = data.transpose([axes.index(letter) for letter in ORDER if letter in axes])
     absent = [number for number, letter in enumerate(ORDER) if letter not in axes]
     return np.asarray(np.expand_dims(present, absent), dtype=np.complex64)
-
-
-def _broadcast_mask(mask: AnyArray, shape: tuple[int, ...], name: str) -> AnyArray:
-    try:
-        return np.broadcast_to(is_measured(mask, name), shape)
-    except ValueError as error:
-        raise MeasurementError(
-            f"mask: shape {mask.shape} does not fit {name}; give {shape[-2:]} (ky, kx) or {shape} (z, ky, kx)."
-        ) from error
 
 
 def _part(array: Any, part: slice, count: int) -> Any:

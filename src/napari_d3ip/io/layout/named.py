@@ -12,7 +12,6 @@ import numpy as np
 
 from napari_d3ip.errors import FileError
 from napari_d3ip.io.guard import format_names
-from napari_d3ip.io.layout.angles import unit_in_name
 from napari_d3ip.io.layout.kspace import KSPACE_NAMES, could_be_kspace, is_kspace
 from napari_d3ip.io.layout.named_kspace import COMPANION_NAMES, kspace_from_arrays
 from napari_d3ip.io.layout.sinogram import RawScan
@@ -20,7 +19,7 @@ from napari_d3ip.io.layout.stack import STACK, stack_from_arrays
 from napari_d3ip.io.lookup import Arrays, find, floats, last, numbers_only, pair, provenance, voxel_size, word
 from napari_d3ip.io.options import ReadOptions, Values, is_sinogram_order
 from napari_d3ip.io.question import LayoutQuestion
-from napari_d3ip.io.units import angle_unit, length_unit
+from napari_d3ip.io.units import angle_unit, angle_unit_in_name, length_unit
 from napari_d3ip.measurement import Measurement
 
 DATA_NAMES = ("data", "sinogram", "sinograms", "sino", "projections", "projection_data")
@@ -66,7 +65,7 @@ def _scan_from_arrays(path: Path, format: str, arrays: Arrays, name: str) -> Raw
     angles = find(arrays, _ANGLE_NAMES)
     if angles is not None and arrays[angles].size > 1:
         scan.angles, scan.angles_from = np.asarray(arrays[angles]), f"variable {angles}"
-        scan.angle_unit = angle_unit(word(arrays, "angle_unit", "angle_units")) or unit_in_name(last(angles))
+        scan.angle_unit = angle_unit(word(arrays, "angle_unit", "angle_units")) or angle_unit_in_name(last(angles))
     axes = (word(arrays, "axes") or "").lower()
     if is_sinogram_order(axes):
         scan.axes, scan.axes_from = axes, "variable axes"

@@ -21,7 +21,7 @@ from napari_d3ip.io.arrays.stored import Values as Content
 from napari_d3ip.io.layout import angles as angle_files
 from napari_d3ip.io.layout.frames import read_frames
 from napari_d3ip.io.layout.preprocess import minus_log, transmission
-from napari_d3ip.io.options import KSPACE_ONLY, AngleUnit, ReadOptions, Values, is_sinogram_order
+from napari_d3ip.io.options import KSPACE_ONLY, ReadOptions, Values, is_sinogram_order
 from napari_d3ip.io.question import LayoutQuestion
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.measurement.arrays import frozen
@@ -80,7 +80,7 @@ class RawScan:
     axes_from: str = "the file"
     angle_axis: int | None = None
     angles: AnyArray | None = None
-    angle_unit: AngleUnit | None = None
+    angle_unit: str | None = None
     angles_from: str = "the file"
     values: Values | None = None
     plain: bool = False
@@ -123,7 +123,7 @@ class RawScan:
         if len(angles) != views:
             raise MeasurementError(
                 f"angles: {len(angles)} values for {views} projections in {self.name} (shape "
-                f"{self.data.shape} read as {axes}); give one angle per projection, or correct the axis order."
+                f"{self.data.shape} read as {axes}); {_advice(len(angles), views)}."
             )
         integrals, values_note = _settle_values(self, options, axes)  # Of the requested slices.
         pitch = self.detector_pitch if options.detector_pitch is None else options.detector_pitch
@@ -152,6 +152,18 @@ class RawScan:
             provenance=(self.provenance or {}) if own else {**(self.provenance or {}), "read": note},
             origin=None if self.in_memory else options.origin(self.path),
         )
+
+
+def _advice(angles: int, views: int) -> str:
+    """Say what to do where the numbers of angles and of projections differ."""
+    if angles == views + 1:
+        return (
+            "there is one angle more than projections, as in lists that end where the turn does; if so, leave out the "
+            "last, or give a range such as angles=0:180"
+        )
+    if angles + 1 == views:
+        return "one angle is missing, as in lists that leave the end of the turn out; give one angle per projection"
+    return "give one angle per projection, or correct the axis order"
 
 
 def _require_stack(scan: RawScan) -> None:
@@ -191,9 +203,15 @@ def _settle_angles(scan: RawScan, options: ReadOptions) -> tuple[npt.NDArray[np.
         what = "holds no projection angles"
         if scan.angles is not None:
             what = f"states the angle {scan.angles.flat[0]:g} for all of its {scan.angles.size} projections"
+        are_axes_open = (options.axes or scan.axes) is None and scan.angle_axis is None
+        if are_axes_open:
+            what += f" and leaves the order of its axes {scan.data.shape} open"
+        order = "; with them axes=zad for sinograms or axes=azd for projections (z slice, a angle, d detector)"
         raise LayoutQuestion(
-            f"angles: {scan.name} {what}; give angles=FILE (text, csv or npy, one angle per projection).",
+            f"angles: {scan.name} {what}; give {angle_files.ANGLES_OPTION} (text, csv or npy, one per projection)"
+            f"{order if are_axes_open else ''}.",
             needs="angles",
+            also=("axes",) if are_axes_open else (),
             shape=scan.data.shape,
         )
     degrees, unit = angle_files.settle_unit(found, options)
@@ -218,8 +236,9 @@ def _settle_axes(scan: RawScan, options: ReadOptions, views: int) -> tuple[str, 
         matches, why = [i for i in range(3) if shape[i] == views], f"has shape {shape} and {views} angles"
         if not matches:
             raise MeasurementError(
-                f"angles: {views} values, but no axis of {scan.name} (shape {shape}) is that long; give one angle per "
-                "projection, or the right dataset."
+                f"angles: {views} values, but no axis of {scan.name} (shape {shape}) is that long; "
+                f"{_advice(views, views - 1) if views - 1 in shape[:2] else 'give one angle per projection'}, or give "
+                "the right dataset."
             )
         if matches in ([0], [1]):
             order = ("azd", "zad")[matches[0]]

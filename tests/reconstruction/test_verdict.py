@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from napari_d3ip.measurement import KSpace, Sinogram
 from napari_d3ip.reconstruction import reconstruct
 from napari_d3ip.reconstruction.verdict import Comparison
+from napari_d3ip.simulate import simulate_kspace, simulate_sinogram
 
 # A prior of random weights makes of a scan what no validation data bear out.
 _HARM = {"start_t": 900, "coupling": "none", "proximal_weight": 1e4, "planes": "axial", "steps": 2}
@@ -138,3 +140,80 @@ class TestMisfit:
     def test_not_of_direct_methods(self, scan: Any, tiny: dict[str, Any]) -> None:
         spoilt = replace(scan.measurement, center=1.0)
         assert reconstruct(spoilt, **{**tiny, "method": "fbp"}).metrics["misfit"] is None
+
+    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("noise", [0.0, 0.05])
+    def test_none_of_single_views_of_right_scans(
+        self, make_scan: Callable[..., Any], tiny: dict[str, Any], noise: float, seed: int
+    ) -> None:
+        scan = make_scan(slices=2, size=32, views=30, noise=noise).measurement
+        scan = replace(scan, data=scan.data * np.random.default_rng(seed).normal(1, 0.002, (1, 30, 1)))
+        assert reconstruct(scan, **{**tiny, "method": "tv", "iterations": 60}).metrics["misfit"] is None
+
+    @pytest.mark.parametrize(
+        ("spoil", "name"),
+        [
+            (lambda data: data * np.where(np.arange(60) == 21, 1.3, 1.0)[:, None], "projection 21 "),
+            (lambda data: data[:, np.where(np.arange(60) == 8, 40, np.arange(60))], "projection 8 "),
+            (lambda data: np.roll(data, 1, axis=1), "projection 0 "),
+            (
+                lambda data: data * np.where(np.isin(np.arange(60), (3, 33)), 0.8, 1.0)[:, None],
+                "projections (3, 33|33, 3) ",
+            ),
+            (lambda data: data + 3 * (np.arange(data.shape[2]) == 24), "detector columns? 24[^(]*"),
+        ],
+        ids=["intensity", "view of another angle", "list shifted by one", "two intensities", "column"],
+    )
+    def test_single_views_and_columns_are_named(
+        self, crescent: Sinogram, tiny: dict[str, Any], spoil: Callable[[Any], Any], name: str
+    ) -> None:
+        right = reconstruct(crescent, **{**tiny, "method": "tv", "iterations": 60})
+        assert right.metrics["misfit"] is None
+        spoilt = replace(crescent, data=spoil(crescent.data))
+        sentence = reconstruct(spoilt, **{**tiny, "method": "tv", "iterations": 60}).metrics["misfit"]
+        assert sentence is not None
+        assert re.search(name + r"\(counted from 0\)", sentence), sentence
+        assert "check" in sentence
+        assert sentence.endswith(".")
+
+    @pytest.fixture
+    def crescent(self) -> Sinogram:
+        """Sixty views of an object that no view shows from both sides alike, 2 % of noise."""
+        y, x = np.mgrid[-1:1:32j, -1:1:32j]
+        image = 0.05 * ((x**2 + y**2 < 0.7) & ((x - 0.4) ** 2 + (y + 0.1) ** 2 > 0.15)).astype(np.float32)
+        return simulate_sinogram(image[None].repeat(2, 0), views=60, noise=0.02, projector="rotation")
+
+    def test_said_of_an_object_wider_than_the_detector(self, crescent: Sinogram, tiny: dict[str, Any]) -> None:
+        cut = replace(crescent, data=crescent.data[:, :, 14:-14], center=None, slice_shape=None)
+        sentence = reconstruct(cut, **{**tiny, "method": "tv", "iterations": 60}).metrics["misfit"]
+        assert sentence is not None
+        assert "outer columns of the detector see the object" in sentence
+        told = replace(cut, slice_shape=(40, 40))
+        assert reconstruct(told, **{**tiny, "method": "tv", "iterations": 60}).metrics["misfit"] is None
+
+    def test_exact_data_are_not_compared_with_their_noise(self, tiny: dict[str, Any]) -> None:
+        constant = Sinogram(np.ones((2, 30, 24)), np.arange(30) * 6.0)
+        sentence = reconstruct(constant, **{**tiny, "method": "tv", "iterations": 60}).metrics["misfit"]
+        assert "times the noise" not in (sentence or "")
+        bar = np.zeros((1, 32, 32), np.float32)
+        bar[:, 14:18, 4:28] = 0.1
+        scan = simulate_sinogram(bar, views=30, projector="rotation")
+        assert reconstruct(scan, **{**tiny, "method": "tv", "iterations": 60}).metrics["misfit"] is None
+        wrong = replace(scan, angles=scan.angles / 2)
+        sentence = reconstruct(wrong, **{**tiny, "method": "tv", "iterations": 60}).metrics["misfit"]
+        assert re.search(r"the residual is [1-9]\d*% of the data", sentence or ""), sentence
+
+    def test_said_of_another_mask_over_lines_of_noise(self, tiny: dict[str, Any]) -> None:
+        y, x = np.mgrid[-1:1:32j, -1:1:32j]
+        image = ((x**2 + y**2 < 0.7) & ((x - 0.4) ** 2 + (y + 0.1) ** 2 > 0.15)).astype(np.float32)
+        scan = simulate_kspace(image[None], acceleration=2, coils=4, noise=0.02)
+        assert reconstruct(scan, **{**tiny, "method": "tv", "iterations": 60}).metrics["misfit"] is None
+        rng = np.random.default_rng(0)
+        noise = 0.01 * np.abs(scan.data).std() * (rng.standard_normal((2, *scan.data.shape)) * [[[[[1]]]], [[[[1j]]]]])
+        data = np.where(scan.mask[:, None], scan.data, noise.sum(0)).astype(np.complex64)
+        wrong = np.roll(scan.mask, 1, axis=1)
+        wrong[:, 12:20] = scan.mask[:, 12:20]
+        spoilt = replace(scan, data=data, mask=wrong)
+        sentence = reconstruct(spoilt, **{**tiny, "method": "tv", "iterations": 60}).metrics["misfit"]
+        assert sentence is not None
+        assert "mask" in sentence

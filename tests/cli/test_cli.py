@@ -637,7 +637,7 @@ class TestPriors:
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        (["--device", "foo"], "device: 'foo'"),
+        (["--device", "foo"], "device: must be auto, cpu, cuda or cuda:N, got 'foo'"),
         (["--device", "mps"], "device: mps does not support"),
         (["--width", "9"], "width: must be"),
         (["--size", "12"], "size: must be"),

@@ -555,7 +555,7 @@ class TestErrors:
 
     @pytest.mark.parametrize(
         ("channels", "times", "message"),
-        [(2, 1000, r"^prior: .* is of 2 channels"), (1, 100, r"^(start_t|prior): .*100.*\.$")],
+        [(2, 1000, r"^prior: .* must have 1 channel, or 3 colours, got 2"), (1, 100, r"^(start_t|prior): .*100.*\.$")],
         ids=["channels", "short schedule"],
     )
     def test_prior_that_does_not_fit(

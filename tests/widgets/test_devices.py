@@ -84,7 +84,7 @@ class TestAsking:
         """The real ones."""
 
     def test_this_machine(self) -> None:
-        found = device_finder._ask()
+        found = device_finder._list_devices()
         assert found is not None
         assert list(found)[:2] == ["auto", "cpu"]
         assert found["auto"] in found
@@ -100,5 +100,5 @@ class TestAsking:
             return run([sys.executable, "-c", code], **options)
 
         monkeypatch.setattr(subprocess, "run", fail)
-        assert device_finder._ask() is None
+        assert device_finder._list_devices() is None
         assert "could not be listed" in caplog.text

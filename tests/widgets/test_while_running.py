@@ -190,7 +190,7 @@ def many_steps() -> Generator[Step, None, Reconstruction]:
 def test_previews_come_at_most_five_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(np.arange(0, 1000, 0.07))
     monkeypatch.setattr(runner.time, "monotonic", lambda: float(next(clock)))
-    steps = runner._with_few_previews(many_steps())
+    steps = runner._limit_previews(many_steps())
     shown = [0.07 * index for index, step in enumerate(steps) if step.preview is not None]
     assert len(shown) > 50
     assert np.diff(shown).min() >= 0.2

@@ -133,7 +133,7 @@ class Plan:
         self._check_names([name.rpartition(":")[2] for name in self.tuning])
         for name, values in {**self.sweeps, **self.tuning, "seeds": self.seeds}.items():
             if not values:
-                raise SettingsError(f"{name}: no values are given; write them as {name}=V1,V2.")
+                raise SettingsError(f"{name}: values are missing; write them as {name}=V1,V2.")
         if self.jobs < 1:
             raise SettingsError(f"jobs: {self.jobs} runs at a time are not possible; give 1 or more.")
 
@@ -149,7 +149,7 @@ class Plan:
                     raise SettingsError(f"{option}: unknown setting '{name}'; known are {known}.")
         for name in tuned:
             if name in self.sweeps or name in self.fields:
-                raise SettingsError(f"{name}: it is tuned and given; leave out one of them.")
+                raise SettingsError(f"{name}: it is both tuned and given; leave out one of them.")
 
     def variants(self, scan: Scan) -> list[Condition]:
         """Return what to run on a scan.

@@ -125,7 +125,7 @@ def train(
     if folder.is_file():
         raise FileError(f"{folder} is a file; give a folder for the prior.")
     if not resume and is_pipeline(folder):
-        raise PriorError(f"{folder} holds a prior already; choose another folder, or give it as initial to go on.")
+        raise PriorError(f"{folder} holds a prior already; choose another folder, or pass it as initial to continue.")
     training = _Training(folder, settings, torch.device(device), initial)
     if resume:
         training.resume()
@@ -169,7 +169,7 @@ class _Training:
             If there is none, or it is of another training.
         """
         if not self.checkpoint.exists():
-            raise PriorError(f"resume: there is no {self.checkpoint}; start without --resume.")
+            raise PriorError(f"resume: checkpoint {self.checkpoint} does not exist; start without --resume.")
         state = _load_checkpoint(self.checkpoint, self.device, self.settings)
         _load_weights(self.unet, state["unet"], str(self.checkpoint))
         self.optimizer.load_state_dict(state["optimizer"])

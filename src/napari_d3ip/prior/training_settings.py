@@ -74,24 +74,23 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "size", "width", "patch_size", "warmup", "pool"):
             if getattr(self, name) < 1:
-                raise SettingsError(f"{name}: {getattr(self, name)} is not possible; give 1 or more.")
+                raise SettingsError(f"{name}: must be 1 or more, got {getattr(self, name)}.")
         if self.channels not in (1, 2):
-            raise SettingsError(f"channels: {self.channels} are not possible; give 1, or 2 for complex images.")
+            raise SettingsError(f"channels: must be 1, or 2 for complex images, got {self.channels}.")
         if not (0 <= self.ema < 1 and 0 <= self.decay <= 1):
-            raise SettingsError(f"ema, decay: {self.ema} and {self.decay} are fractions; give 0 to 1.")
+            raise SettingsError(f"ema, decay: must be fractions from 0 to 1, got {self.ema} and {self.decay}.")
         if not 0 < self.time_power < math.inf:
-            raise SettingsError(f"time_power: {self.time_power} must be positive and finite.")
+            raise SettingsError(f"time_power: must be positive and finite, got {self.time_power}.")
         if self.width % NORM_GROUPS:
-            raise SettingsError(f"width: {self.width} channels do not make groups of {NORM_GROUPS}; give a multiple.")
+            raise SettingsError(f"width: must be a multiple of {NORM_GROUPS}, got {self.width}.")
         if self.size % (4 * self.patch_size):
             raise SettingsError(
-                f"size: {self.size} pixels cannot be halved as often as the network does; give a multiple of "
-                f"{4 * self.patch_size}."
+                f"size: must be a multiple of {4 * self.patch_size}, since the network halves images, got {self.size}."
             )
         if not 0 < self.learning_rate < math.inf:
-            raise SettingsError(f"learning_rate: {self.learning_rate} must be positive and finite.")
+            raise SettingsError(f"learning_rate: must be positive and finite, got {self.learning_rate}.")
         if self.minutes is not None and not 0 < self.minutes < math.inf:
-            raise SettingsError(f"minutes: {self.minutes} must be positive and finite.")
+            raise SettingsError(f"minutes: must be positive and finite, got {self.minutes}.")
 
     def left(self, step: int, seconds: float) -> float:
         """Fraction of the training that is left."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_d3ip.errors import SettingsError
 from napari_d3ip.operators.backends import Extent, array_bytes, operator_values
 from napari_d3ip.reconstruction.plan import plan
 from napari_d3ip.settings import METHODS, Family, RunSettings, Settings, fields_for
@@ -67,7 +68,10 @@ class Run:
     def timed(self) -> list[tuple[Sizes, float]]:
         """Return sizes and seconds of all steps; none if they are other steps than planned."""
         chosen = {name: None for name in _WEIGHTS if getattr(self.asked, name) is None}
-        (_, preparation), *steps = planned(self.extent, self.used.updated(**chosen))
+        try:
+            (_, preparation), *steps = planned(self.extent, self.used.updated(**chosen))
+        except SettingsError:  # Of settings that are not those of a run.
+            return []
         if [entry["phase"] for entry in self.history] != [phase for phase, _ in steps[: len(self.history)]]:
             return []
         taken = [entry["seconds"] for entry in self.history]

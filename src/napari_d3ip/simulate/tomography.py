@@ -102,9 +102,9 @@ def simulate_sinogram(
             f"{views}, {angle_range} and {noise}."
         )
     if projector not in _PROJECTORS:
-        raise MeasurementError(f"projector: '{projector}' is not known; use {' or '.join(_PROJECTORS)}.")
+        raise MeasurementError(f"projector: must be {' or '.join(_PROJECTORS)}, got '{projector}'.")
     if counted.optical_depth is not None and counted.photons is None:
-        raise MeasurementError("optical_depth: it matters only while photons are counted; give photons, too.")
+        raise MeasurementError("optical_depth: it applies only to counted photons; give photons, too.")
     height, width = volume.shape[1:]
     detectors = math.ceil(math.hypot(height, width))
     angles = np.arange(views, dtype=np.float64) * (angle_range / views)

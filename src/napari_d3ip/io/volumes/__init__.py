@@ -142,7 +142,7 @@ def _as_volume(values: npt.ArrayLike, path: Path) -> npt.NDArray[Any]:
     array = np.asarray(values)
     if array.ndim != 3 or array.size == 0 or array.dtype.kind not in "fiubc":
         raise MeasurementError(
-            f"volume: {path.name} would hold shape {array.shape} of {array.dtype}, but a volume is an array of "
-            "numbers with axes z, y, x; give such an array."
+            f"volume: data for {path.name} must be an array of numbers with axes z, y, x, got shape "
+            f"{array.shape} of {array.dtype}; give such an array."
         )
     return np.ascontiguousarray(array, dtype=np.complex64 if np.iscomplexobj(array) else np.float32)

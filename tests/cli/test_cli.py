@@ -641,8 +641,8 @@ class TestPriors:
         (["--device", "mps"], "device: mps does not support"),
         (["--width", "9"], "width: must be"),
         (["--size", "12"], "size: must be"),
-        (["--learning-rate", "nan"], "learning_rate: nan"),
-        (["--minutes", "0"], "minutes: 0"),
+        (["--learning-rate", "nan"], "learning_rate: must be"),
+        (["--minutes", "0"], "minutes: must be"),
     ],
 )
 def test_training_that_cannot_be(

@@ -28,6 +28,7 @@ from superqt.utils import WorkerBase
 from napari_d3ip.adaptation import folders as adapter_folders
 from napari_d3ip.measurement import KSpace, Measurement, Sinogram
 from napari_d3ip.reconstruction import Control, Reconstruction, Step
+from napari_d3ip.reconstruction.resolve import fill_in
 from napari_d3ip.settings import Settings
 from napari_d3ip.widgets import (
     adapter_choice,
@@ -79,6 +80,7 @@ class FakeEngine:
     def _steps(
         self, measurement: Measurement, settings: Settings, control: Control
     ) -> Generator[Step, None, Reconstruction]:
+        settings = fill_in(settings, measurement)  # As in every result.
         volume = np.zeros(measurement.volume_shape, np.float32)
         index = 0
         while index < TOTAL and self._may_step(control):

@@ -249,7 +249,7 @@ class TestRunAgain:
             shown = each.widget._form.settings()
             assert {name: getattr(shown, name) for name in found} == before
         assert bench.child("iterations").text() == "3"
-        assert "2 settings changed (iterations, device)" in bench.child("changes").text()
+        assert "2 settings changed (device, iterations)" in bench.child("changes").text()
         again = bench.viewer.layers[-1].metadata["napari_d3ip"]
         assert again["settings"] == used
         assert again["requested"]["tv_weight"] is None

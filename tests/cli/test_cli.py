@@ -157,11 +157,11 @@ class TestInfo:
         np.save(tmp_path / "scan.npy", np.ones((2, 5, 8)))
         assert main(["info", str(tmp_path / "scan.npy"), "--json"]) == 2
         captured = capsys.readouterr()
-        expected = {"kind": "sinogram", "source": "scan.npy", "missing": ["angles"], "candidates": []}
+        expected = {"kind": "sinogram", "source": "scan.npy", "missing": ["angles", "axes"], "candidates": []}
         assert json.loads(captured.out).items() >= expected.items()
         assert "give angles=FILE" in captured.err
         assert main(["info", str(tmp_path / "scan.npy")]) == 2
-        assert "missing: angles\n" in capsys.readouterr().out
+        assert "missing: angles, axes\n" in capsys.readouterr().out
 
     def test_missing_file(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["info", str(tmp_path / "none.h5")]) == 2

@@ -237,7 +237,7 @@ def test_a_stated_unit_that_fits_is_taken(angles, unit):
 def test_angles_and_axes_of_a_bare_array_are_asked_for_together(tmp_path, truth, failure):
     np.save(tmp_path / "scan.npy", truth.integrals)
     with pytest.raises(
-        LayoutQuestion, match=r"^angles: .*angles=FILE, or a range such as angles=0:180.*axes=zad"
+        LayoutQuestion, match=r"^angles: .*angles=FILE .* or a range such as angles=0:180.* and axes=zad"
     ) as info:
         read(tmp_path / "scan.npy")
     failure(info, "scan.npy")

@@ -206,10 +206,10 @@ def _settle_angles(scan: RawScan, options: ReadOptions) -> tuple[npt.NDArray[np.
         are_axes_open = (options.axes or scan.axes) is None and scan.angle_axis is None
         if are_axes_open:
             what += f" and leaves the order of its axes {scan.data.shape} open"
-        order = "; with them axes=zad for sinograms or axes=azd for projections (z slice, a angle, d detector)"
+        order = ", and axes=zad for sinograms or axes=azd for projections (z slice, a angle, d detector)"
         raise LayoutQuestion(
-            f"angles: {scan.name} {what}; give {angle_files.ANGLES_OPTION} (text, csv or npy, one per projection)"
-            f"{order if are_axes_open else ''}.",
+            f"angles: {scan.name} {what}; give angles=FILE (text, csv or npy, one angle per projection) or a range "
+            f"such as angles=0:180{order if are_axes_open else ''}.",
             needs="angles",
             also=("axes",) if are_axes_open else (),
             shape=scan.data.shape,

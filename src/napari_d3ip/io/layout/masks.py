@@ -49,8 +49,8 @@ def fit_mask(given: AnyArray, sampled: BoolArray, name: str) -> Fitted:
     Raises
     ------
     MeasurementError
-        If the mask has another shape, or is that of other data: it drops lines that are there, or calls lines measured
-        that are not.
+        If the mask has another shape, or is that of other data: it calls lines measured that are not. One that takes
+        some of those that are is a choice.
     """
     ways = dict(_ways(is_measured(given, name), sampled.shape))
     straight = next((way for way in ways if not way.startswith("turned")), None)
@@ -78,6 +78,10 @@ def fit_mask(given: AnyArray, sampled: BoolArray, name: str) -> Fitted:
         # All was measured but a margin, and the mask chooses from that.
         mask = ways[straight]
         return Fitted(mask & box, _in_words(straight, np.any(mask & ~box)))
+    for way, mask in ways.items():
+        if not way.startswith("turned") and _is_part(mask & box, sampled):
+            left_out = "samples that hold data are left out"
+            return Fitted(mask & box, "; ".join(filter(None, (_in_words(way, np.any(mask & ~box)), left_out))))
     raise MeasurementError(_refusal(given, sampled, name))
 
 
@@ -101,9 +105,12 @@ def _ways(mask: BoolArray, shape: tuple[int, ...]) -> Iterator[tuple[str, BoolAr
 
 def _is_of(mask: BoolArray, sampled: BoolArray) -> bool:
     """Whether data are those of a mask: nothing beside it, and no line of it without any sample."""
-    if np.any(sampled & ~mask) or np.any(mask & ~_lines(sampled)):
-        return False
-    return _zeros(mask, sampled) <= _ZEROS
+    return not np.any(sampled & ~mask) and _is_part(mask, sampled)
+
+
+def _is_part(mask: BoolArray, sampled: BoolArray) -> bool:
+    """Whether a mask takes some of the data, and no line without any sample."""
+    return bool(mask.any()) and not np.any(mask & ~_lines(sampled)) and _zeros(mask, sampled) <= _ZEROS
 
 
 def _zeros(mask: BoolArray, sampled: BoolArray) -> float:

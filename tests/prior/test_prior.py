@@ -223,7 +223,7 @@ class TestDigest:
         (tmp_path / "own" / "d3ip_prior.json").write_text(json.dumps(record))
         load_prior(tmp_path / "own")  # Of earlier versions there is none to hold them against.
 
-    @pytest.mark.parametrize("name", ["phantom", "phantom-complex"])
+    @pytest.mark.parametrize("name", ["phantom"])
     def test_shipped_priors_have_one(self, name: str) -> None:
         folder = find_prior(name)
         record = json.loads((folder / "d3ip_prior.json").read_text())

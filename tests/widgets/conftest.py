@@ -19,6 +19,7 @@ os.environ.setdefault("NAPARI_ENSURE_PLUGIN_MAIN_THREAD", "1")
 from napari.components import ViewerModel
 from napari.layers import Layer
 from napari.qt.threading import create_worker  # noqa: F401 - loads the workers that are awaited below
+from napari.settings._plugin_config_generator import plugin_configuration_generator
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
@@ -49,7 +50,7 @@ PATIENCE = 120_000
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "tests/gui" in item.path.as_posix():
+        if "tests/widgets" in item.path.as_posix():
             item.add_marker(pytest.mark.gui)
 
 
@@ -133,11 +134,20 @@ def settings_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def preference_models() -> dict[str, Any]:
+    """Models of all plugins' preferences, for which napari reads every manifest there is."""
+    return plugin_configuration_generator()
+
+
 @pytest.fixture(autouse=True)
-def preferences_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def preferences_file(
+    tmp_path: Path, preference_models: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """Where napari keeps this plugin's preferences, instead of the user's own folder."""
     path = tmp_path / "napari" / "napari-d3ip.yaml"
     monkeypatch.setattr(napari.settings, "_CFG_PATH", str(path.with_name("settings.yaml")))
+    monkeypatch.setattr(napari.settings, "plugin_configuration_generator", lambda: preference_models)
     napari.settings._clear_plugin_settings_cache()
     yield path
     napari.settings._clear_plugin_settings_cache()

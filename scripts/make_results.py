@@ -156,7 +156,7 @@ def tilts(keep: Sequence[int]) -> list[dict[str, Any]]:
     The error is the root mean square over the rays of the tilts left out, in units of the whole series' noise.
     """
     scan = load_sample("tilt-series")
-    project = projector(Beam.of(scan), scan.volume_shape[1:])
+    project = projector(Beam.from_sinogram(scan), scan.volume_shape[1:])
     noise = float(estimate_noise(scan.data))
     rows = []
     for every in keep:

@@ -267,9 +267,9 @@ class TestAdapt:
         coupling: str,
     ) -> None:
         drawn: list[list[int]] = []
-        of_slices = Problem.of_slices
+        restrict = Problem.restrict
         monkeypatch.setattr(
-            Problem, "of_slices", lambda self, index: drawn.append(index.tolist()) or of_slices(self, index)
+            Problem, "restrict", lambda self, index: drawn.append(index.tolist()) or restrict(self, index)
         )
         problem = make_problem(make_scan(9).measurement, coupling=coupling, adapt_steps=6, adapt_slices=3, guard=False)
         run_adaptation(problem, prior, Adapter.create(prior, problem.settings))

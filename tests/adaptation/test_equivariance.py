@@ -15,7 +15,7 @@ from torch import Tensor
 from napari_d3ip import ImageStack, Settings
 from napari_d3ip.adaptation.adapt import Adaptation
 from napari_d3ip.adaptation.adapter import Adapter
-from napari_d3ip.adaptation.equivariance import Rescans, rescan, rotate
+from napari_d3ip.adaptation.equivariance import Reacquisition, reacquire, rotate
 from napari_d3ip.adaptation.losses import Equivariance, Iterate
 from napari_d3ip.errors import SettingsError
 from napari_d3ip.prior.network import DiffusionPrior
@@ -45,9 +45,9 @@ def images(problem: Problem, seed: int = 0) -> Tensor:
 
 
 def equivariance_loss(
-    problem: Problem, prior: DiffusionPrior, rescans: Rescans, t: int, generator: torch.Generator
+    problem: Problem, prior: DiffusionPrior, reacquired: Reacquisition, t: int, generator: torch.Generator
 ) -> Tensor:
-    return Equivariance(rescans)(prior, Iterate(problem, rescans.volume[0], rescans.volume[0], t), generator)
+    return Equivariance(reacquired)(prior, Iterate(problem, reacquired.volume[0], reacquired.volume[0], t), generator)
 
 
 def whole(problem: Problem) -> Problem:
@@ -80,7 +80,7 @@ class TestRescan:
         monkeypatch.setattr("napari_d3ip.adaptation.equivariance.rotate", lambda volume, *_: volume)
         monkeypatch.setattr("napari_d3ip.adaptation.equivariance._LENGTH", 3)
         volume, draw, starts = images(problem), generator(), set()
-        for run in torch.cat([rescan(problem, volume, draw).truth for _ in range(3)]):
+        for run in torch.cat([reacquire(problem, volume, draw).truth for _ in range(3)]):
             (first,) = (z for z in range(3) if torch.equal(run, volume[z : z + 3]))
             starts.add(first)
         assert len(starts) > 1
@@ -88,9 +88,9 @@ class TestRescan:
     def test_is_drawn_anew(self, problem: Problem) -> None:
         volume = images(problem)
         draw = generator()
-        first, second = rescan(problem, volume, draw), rescan(problem, volume, draw)
+        first, second = reacquire(problem, volume, draw), reacquire(problem, volume, draw)
         assert not torch.equal(first.truth, second.truth)
-        assert torch.equal(first.volume, rescan(problem, volume, generator()).volume)
+        assert torch.equal(first.volume, reacquire(problem, volume, generator()).volume)
 
     @pytest.mark.parametrize("kind", ["mri", "ct"])
     def test_is_reconstructed_from_a_scan_of_the_truth_alone(
@@ -98,18 +98,18 @@ class TestRescan:
     ) -> None:
         problem = tomography if kind == "ct" else problem
         volume = images(problem) * 0.5
-        rescans = rescan(problem, volume, generator())
-        other = rescan(replace(problem, measured=problem.measured + 10), volume, generator())
-        assert torch.equal(rescans.volume, other.volume)
-        unlike = (rescans.volume - rescans.truth).abs().square().mean()
-        assert 0 < unlike < rescans.truth.abs().square().mean()
+        reacquired = reacquire(problem, volume, generator())
+        other = reacquire(replace(problem, measured=problem.measured + 10), volume, generator())
+        assert torch.equal(reacquired.volume, other.volume)
+        unlike = (reacquired.volume - reacquired.truth).abs().square().mean()
+        assert 0 < unlike < reacquired.truth.abs().square().mean()
 
     def test_noise_is_that_of_the_data(self, problem: Problem) -> None:
         volume = images(problem)
         quiet, noisy = (replace(problem, noise=noise) for noise in (1e-9, 0.5))
         errors = [
             float((scans.volume - scans.truth).abs().square().mean())
-            for scans in (rescan(each, volume, generator()) for each in (quiet, noisy))
+            for scans in (reacquire(each, volume, generator()) for each in (quiet, noisy))
         ]
         assert errors[0] < errors[1]
 
@@ -120,7 +120,7 @@ class TestRescan:
         shapes = set()
         for slices in (4, 9):
             problem = make_problem(make_mr_scan(slices=slices).measurement, **EQUIVARIANCE)
-            shapes.add(rescan(problem, images(problem), generator()).volume.shape)
+            shapes.add(reacquire(problem, images(problem), generator()).volume.shape)
         assert len(shapes) == 1
 
 
@@ -129,8 +129,8 @@ class TestLoss:
         self, tomography: Problem, prior: DiffusionPrior, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         tomography = whole(tomography)
-        rescans = rescan(tomography, images(tomography), generator())
-        one = Rescans(rescans.truth[:1], rescans.volume[:1])
+        reacquired = reacquire(tomography, images(tomography), generator())
+        one = Reacquisition(reacquired.truth[:1], reacquired.volume[:1])
 
         def epsilon(noisy: Tensor, t: int) -> Tensor:
             alpha_bar = prior.alphas_cumprod[t]
@@ -148,14 +148,14 @@ class TestLoss:
         drawn = torch.full_like(truth[0], 0.3)
         monkeypatch.setattr("napari_d3ip.adaptation.losses.correlated_noise", lambda *_: drawn)
         with torch.no_grad():
-            loss = equivariance_loss(tomography, prior, Rescans(truth, truth), 100, generator())
-            predicted = prior.epsilon(prior.noised(truth[0], drawn, 100)[:, None], 100)[:, 0]
+            loss = equivariance_loss(tomography, prior, Reacquisition(truth, truth), 100, generator())
+            predicted = prior.epsilon(prior.add_noise(truth[0], drawn, 100)[:, None], 100)[:, 0]
         assert float(loss) == pytest.approx(float((predicted - drawn).abs().square().mean()), rel=1e-4)
 
     def test_steps_lower_it(self, tomography: Problem, prior: DiffusionPrior) -> None:
         adapter = Adapter(prior, rank=4, learning_rate=1e-2)
-        rescans = rescan(tomography, images(tomography), generator())
-        one = Rescans(rescans.truth[:1], rescans.volume[:1])
+        reacquired = reacquire(tomography, images(tomography), generator())
+        one = Reacquisition(reacquired.truth[:1], reacquired.volume[:1])
         losses = []
         for _ in range(12):
             loss = equivariance_loss(tomography, prior, one, 100, generator(3))
@@ -196,7 +196,7 @@ class TestLoss:
         monkeypatch.setattr(prior, "epsilon", epsilon)
         runs = torch.rand((1, 5, 12, 16), generator=generator())
         for seed in range(20):
-            equivariance_loss(problem, prior, Rescans(runs, runs), 100, generator(seed))
+            equivariance_loss(problem, prior, Reacquisition(runs, runs), 100, generator(seed))
         assert seen == shapes
 
 

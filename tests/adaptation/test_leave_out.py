@@ -82,12 +82,12 @@ class TestRuns:
         """The same ray of another fan is in projections of other directions."""
         full = make_scan(1, views=24, span=360.0).measurement
         fan = replace(full, geometry="fan", source_distance=60.0, detector_distance=60.0)
-        assert len(make_problem(fan).groups) == 24
+        assert len(make_problem(fan).view_masks) == 24
 
     def test_a_full_turn_of_odd_number_has_no_direction_twice(
         self, make_scan: Callable[..., Any], make_problem: Callable[..., Problem]
     ) -> None:
-        assert len(make_problem(make_scan(1, views=25, span=360.0).measurement).groups) == 25
+        assert len(make_problem(make_scan(1, views=25, span=360.0).measurement).view_masks) == 25
 
     def test_leaves_out_no_projection_that_is_left_out_already(
         self, scan: Any, make_problem: Callable[..., Problem]

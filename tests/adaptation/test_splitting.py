@@ -14,7 +14,7 @@ from torch import Tensor
 from napari_d3ip.adaptation import losses
 from napari_d3ip.adaptation.adapt import Adaptation
 from napari_d3ip.adaptation.adapter import Adapter
-from napari_d3ip.adaptation.losses import CoarserScales, Iterate, Splitting, noised_split, turned_estimate
+from napari_d3ip.adaptation.losses import CoarserScales, Iterate, Splitting, add_noise_to_split, rotated_estimate
 from napari_d3ip.adaptation.splitting import Split, Splits, draw_splits
 from napari_d3ip.methods.d3ip import _sample_splits
 from napari_d3ip.methods.run import DiffusionRun, SamplerState
@@ -100,7 +100,7 @@ class TestSplit:
 
     def test_the_loss_takes_some_of_it(self, problem: Problem) -> None:
         (split,) = one_split(problem).training
-        some = split.some(3, generator(3))
+        some = split.sample(3, generator(3))
         first = int(some.index[0] - split.index[0])
         at = torch.arange(first, first + 3)
         assert torch.equal(some.index, split.index[at])
@@ -222,7 +222,9 @@ class TestLoss:
         values = [float(split_loss(problem, prior, [each], 100, generator(1)).detach()) for each in (split, other)]
         assert values[0] != values[1]
         estimates = [
-            losses.consistent_estimate(each.input, prior, noised_split(each, prior, 100, 0.5, generator(1)), 100, 1, 1)
+            losses.consistent_estimate(
+                each.input, prior, add_noise_to_split(each, prior, 100, 0.5, generator(1)), 100, 1, 1
+            )
             for each in (split, other)
         ]
         assert torch.equal(*estimates)
@@ -241,7 +243,7 @@ class TestLoss:
 
         monkeypatch.setattr(prior, "epsilon", epsilon)
         for seed in range(40):
-            assert torch.equal(turned_estimate(prior, x_t, 100, generator(seed)), x_t)
+            assert torch.equal(rotated_estimate(prior, x_t, 100, generator(seed)), x_t)
         assert {shape: len(corners) for shape, corners in shapes.items()} == {(2, 1, 12, 16): 4, (2, 1, 16, 12): 4}
 
     def test_steps_lower_it(self, problem: Problem, prior: DiffusionPrior) -> None:
@@ -322,7 +324,7 @@ class TestRun:
         for _ in range(problem.settings.adaptation.steps):
             original(Splitting(splits.training), prior, Iterate(problem, x_t, x_t, 100), after)
         (judge,) = splits.validation
-        x_t = noised_split(judge, prior, 100, problem.settings.sampling.noise_correlation, after)
+        x_t = add_noise_to_split(judge, prior, 100, problem.settings.sampling.noise_correlation, after)
         with adapter.in_use(accepted=False), torch.no_grad():
             estimate = losses.consistent_estimate(judge.input, prior, x_t, 100, 2, 2)
         assert fit.held_out_without == pytest.approx(float(judge.input.residual(estimate, judge.target)), rel=1e-5)
@@ -354,4 +356,4 @@ def test_any_coupling(make_scan: Callable[..., Any], tiny: dict[str, Any], coupl
 
 def test_nothing_is_left_out_where_there_are_no_groups(problem: Problem) -> None:
     """Of k-space all of whose lines were measured."""
-    assert draw_splits(replace(problem, groups=()), generator()) is None
+    assert draw_splits(replace(problem, view_masks=()), generator()) is None

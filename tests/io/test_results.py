@@ -16,7 +16,7 @@ from napari_d3ip.io import load_volume, read, save_kspace, save_sinogram, save_v
 from napari_d3ip.io.position import Belongings, Grid, Position
 from napari_d3ip.io.results import AbsentScan, find_scan, is_own_volume, load_saved
 from napari_d3ip.io.volumes import phase_file
-from napari_d3ip.measurement import ORIENTATION, PLACE, place_in_world
+from napari_d3ip.measurement import ORIENTATION, PLACE, world_position
 from napari_d3ip.reconstruction import Reconstruction
 from napari_d3ip.samples import load_sample
 from napari_d3ip.settings import Settings
@@ -49,7 +49,7 @@ def same(found, scan):
     assert type(found) is type(scan)
     np.testing.assert_array_equal(found.data, scan.data)
     assert (found.origin, found.slice_range, found.voxel_size) == (scan.origin, scan.slice_range, scan.voxel_size)
-    assert place_in_world(found) == place_in_world(scan)
+    assert world_position(found) == world_position(scan)
 
 
 class TestScan:
@@ -204,7 +204,7 @@ class TestPosition:
 
     def test_slices_lie_along_the_turned_axis(self, sinogram):
         turned = replace(sinogram, provenance={PLACE: (1.0, 2.0, 3.0), ORIENTATION: TURN.orientation})
-        assert place_in_world(turned.select(slices=slice(3, 5))) == (1.0, -4.0, 3.0)
+        assert world_position(turned.select(slices=slice(3, 5))) == (1.0, -4.0, 3.0)
 
     def test_units_of_the_axes_may_differ(self):
         grid = Grid.from_affine(np.diag([2.0, 500.0, 1.0, 1]), ["um", "nm", "mm"])

@@ -89,7 +89,7 @@ def test_a_missing_wedge_is_not_shared_out(name: str) -> None:
     assert covered(angles) == pytest.approx(left, abs=0.02)
     assert covered(angles, period=360.0) == pytest.approx(left, abs=0.02)
     weights = angular_weights(angles)
-    directions = Directions.of(angles)
+    directions = Directions.from_angles(angles)
     edges = sum(sum(directions.spacing_beside(gap)) / 4 for gap in directions.wedges())
     assert np.rad2deg(weights.sum()) == pytest.approx(left + edges, abs=0.02)
     shifted = angular_weights(angles[::-1] + 77.0)
@@ -127,7 +127,7 @@ def test_views_at_the_edge_of_a_wedge() -> None:
     ],
 )
 def test_groups_of_coincident_directions(angles: list[float], period: float, expected: list[list[int]]) -> None:
-    directions = Directions.of(np.array(angles), period)
+    directions = Directions.from_angles(np.array(angles), period)
     groups = [set(directions.order[directions.group == number].tolist()) for number in range(directions.count)]
     assert sorted(map(sorted, groups)) == sorted(expected)
 

@@ -39,7 +39,7 @@ def test_contract_of_the_whole_and_of_parts(operator_contract: Any, name: str) -
     operator = BLURS[name]()
     operator_contract(operator)
     for index in ([0], [5], [2, 3, 4], [1, 4]):
-        part = operator.of_slices(torch.tensor(index))
+        part = operator.restrict(torch.tensor(index))
         operator_contract(part, slices=len(index))
         assert len(part.forward(draw(len(index), 7, 8))) == len(operator.rows(torch.tensor(index)))
 
@@ -47,7 +47,7 @@ def test_contract_of_the_whole_and_of_parts(operator_contract: Any, name: str) -
 def test_keeps_few_spectra_whatever_parts_are_taken(operator_contract: Any) -> None:
     operator = Convolution(draw(3, 3, 3), (40, 7, 8))
     for last in range(2, 40):
-        operator.of_slices(torch.tensor([0, last])).forward(draw(2, 7, 8))
+        operator.restrict(torch.tensor([0, last])).forward(draw(2, 7, 8))
     assert len(operator._spectra) <= 4
     operator_contract(operator)
 
@@ -67,17 +67,17 @@ def test_data_are_the_sum_of_what_parts_contribute(name: str) -> None:
     operator, volume = BLURS[name](), draw(*SHAPE)
     total = torch.zeros(SHAPE)
     for index in (torch.tensor([0, 1]), torch.tensor([3, 5]), torch.tensor([2, 4])):
-        total[operator.rows(index)] += operator.of_slices(index).forward(volume[index])
+        total[operator.rows(index)] += operator.restrict(index).forward(volume[index])
     torch.testing.assert_close(total, operator.forward(volume), rtol=1e-5, atol=1e-5)
 
 
 def test_a_part_of_a_part_is_a_part() -> None:
     operator, volume = BLURS["odd"](), draw(*SHAPE)
     outer, inner = torch.tensor([1, 2, 3, 4]), torch.tensor([1, 2])
-    part = operator.of_slices(outer)
-    direct = operator.of_slices(torch.tensor([2, 3]))
+    part = operator.restrict(outer)
+    direct = operator.restrict(torch.tensor([2, 3]))
     torch.testing.assert_close(
-        part.of_slices(inner).forward(volume[2:4]), direct.forward(volume[2:4]), rtol=1e-5, atol=1e-6
+        part.restrict(inner).forward(volume[2:4]), direct.forward(volume[2:4]), rtol=1e-5, atol=1e-6
     )
     rows = operator.rows(outer)[part.rows(inner)]
     assert rows.tolist() == operator.rows(torch.tensor([2, 3])).tolist()
@@ -95,8 +95,8 @@ def test_masks_and_factors_follow_the_rows() -> None:
     operator = Masked(Scaled(blur, 2.0), mask)
     index = torch.tensor([3])
     rows = blur.rows(index)
-    expected = 2 * blur.of_slices(index).forward(draw(1, 7, 8)) * mask[rows]
-    torch.testing.assert_close(operator.of_slices(index).forward(draw(1, 7, 8)), expected)
+    expected = 2 * blur.restrict(index).forward(draw(1, 7, 8)) * mask[rows]
+    torch.testing.assert_close(operator.restrict(index).forward(draw(1, 7, 8)), expected)
     assert operator.couples_slices
     assert operator.depth == 6
 

@@ -84,7 +84,7 @@ def test_contract(operator_contract: Any, name: str) -> None:
     measurement = measured(name)
     operator, index = as_operator(measurement), torch.tensor([2, 0])
     operator_contract(operator, slices=len(VOLUME))
-    part = operator.of_slices(index)
+    part = operator.restrict(index)
     operator_contract(part, slices=2)
     if measurement.slicewise:
         torch.testing.assert_close(part.forward(VOLUME[index]), operator.forward(VOLUME)[index], rtol=1e-4, atol=1e-4)

@@ -55,7 +55,7 @@ def inner(a: Tensor, b: Tensor) -> complex:
 def dense(operator: LinearOperator, z: int) -> Tensor:
     """Matrix (samples, pixels) of a slice, in double precision."""
     pixels = int(np.prod(operator.domain_shape))
-    one = operator.of_slices(torch.tensor([z]))
+    one = operator.restrict(torch.tensor([z]))
     unit = torch.eye(pixels, dtype=torch.complex64).reshape(pixels, 1, *operator.domain_shape)
     return torch.stack([one.forward(each).flatten() for each in unit], dim=1).to(torch.complex128)
 
@@ -84,10 +84,10 @@ class TestContract:
     def test_every_slice_has_its_own_maps(self, name: str) -> None:
         operator, index = OPERATORS[name](), torch.tensor([2, 0])
         x, y = random(3, *operator.domain_shape), random(3, *operator.range_shape, seed=2)
-        some = operator.of_slices(index)
+        some = operator.restrict(index)
         torch.testing.assert_close(some.forward(x[index]), operator.forward(x)[index], rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(some.adjoint(y[index]), operator.adjoint(y)[index], rtol=1e-5, atol=1e-5)
-        swapped = operator.of_slices(torch.tensor([1, 0])).forward(x[index])
+        swapped = operator.restrict(torch.tensor([1, 0])).forward(x[index])
         assert not torch.allclose(swapped[0], some.forward(x[index])[0])
 
 
@@ -199,7 +199,7 @@ class TestProblem:
         operator, x, y = Sense(random(3, 2, 8, 6)), random(3, 8, 6), random(3, 2, 8, 6, seed=3)
         used = (torch.rand((3, 1, 8, 6)) < 0.5).float()
         problem = problem_of(operator, y, used)
-        parts = [problem.of_slices(torch.tensor([z])).losses(x[z : z + 1]) for z in range(3)]
+        parts = [problem.restrict(torch.tensor([z])).losses(x[z : z + 1]) for z in range(3)]
         counts = used.sum(dim=(1, 2, 3))
         mean = sum(part[0] * float(count) for part, count in zip(parts, counts, strict=True)) / float(counts.sum())
         assert problem.losses(x)[0] == pytest.approx(mean, rel=1e-4)
@@ -227,7 +227,7 @@ class TestSolvers:
             lambda x: operator.adjoint(operator.forward(x)), rhs, torch.zeros_like(rhs), 80, tolerance=1e-7
         )
         torch.testing.assert_close(found, expected, rtol=0, atol=2e-3)
-        alone = operator.of_slices(torch.tensor([1]))
+        alone = operator.restrict(torch.tensor([1]))
         one = conjugate_gradient(lambda x: alone.adjoint(alone.forward(x)), rhs[1:2], torch.zeros_like(rhs[1:2]), 5)
         batch = conjugate_gradient(lambda x: operator.adjoint(operator.forward(x)), rhs, torch.zeros_like(rhs), 5)
         torch.testing.assert_close(batch[1:2], one, rtol=1e-4, atol=1e-5)

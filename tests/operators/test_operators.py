@@ -246,7 +246,7 @@ def test_rays_lie_on_their_lines() -> None:
 def test_operator_of_a_measurement(backend: Any, fan: dict[str, Any]) -> None:
     data = np.ones((2, 9, 16), np.float32)
     sinogram = Sinogram(data, IRREGULAR, center=6.5, detector_pitch=1.2, slice_shape=(12, 18), **fan)
-    operator = projector(Beam.of(sinogram), (12, 18), backend)
+    operator = projector(Beam.from_sinogram(sinogram), (12, 18), backend)
     distances = (40.0, 20.0) if fan else ()
     direct = JosephMatrix(Beam(IRREGULAR, 16, 6.5, 1.2, *distances), (12, 18))
     x = torch.rand((2, 12, 18))
@@ -257,14 +257,14 @@ def test_operator_of_a_measurement(backend: Any, fan: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("size", "backend"), [(512, "matrix"), (1024, "on-the-fly")])
 def test_the_matrix_is_stored_while_it_is_small(size: int, backend: str) -> None:
     sinogram = Sinogram(np.ones((1, 180, size), np.float32), np.arange(180.0))
-    assert fitting_backend(Extent.of(sinogram)) == backend
+    assert fitting_backend(Extent.from_measurement(sinogram)) == backend
 
 
 def test_small_matrices_are_as_large_as_they_are_said_to_be() -> None:
     sinogram = Sinogram(np.ones((1, 60, 128), np.float32), np.arange(60) * 3.0)
-    matrix = joseph_matrix(*Beam.of(sinogram).rays(), 128, 128)
+    matrix = joseph_matrix(*Beam.from_sinogram(sinogram).rays(), 128, 128)
     stored = 2 * (matrix.data.nbytes + matrix.indices.nbytes)
-    assert matrix_bytes(Extent.of(sinogram)) == pytest.approx(stored, rel=0.35)
+    assert matrix_bytes(Extent.from_measurement(sinogram)) == pytest.approx(stored, rel=0.35)
 
 
 @pytest.mark.parametrize("make", BACKENDS.values(), ids=BACKENDS)

@@ -11,10 +11,10 @@ import pytest
 from napari_d3ip.measurement import KSpace
 from napari_d3ip.preparation.weights import (
     WAVELET_FACTOR,
-    beside_wavelets,
     choose_wavelet_factor,
     choose_weight,
     choose_weight_and_phase_constraint,
+    with_wavelets,
 )
 from napari_d3ip.reconstruction import reconstruct
 from napari_d3ip.solvers.problem import Problem
@@ -75,7 +75,7 @@ class TestPhaseConstraint:
 
 class TestWavelets:
     def test_share_the_weight_with_total_variation(self) -> None:
-        terms = beside_wavelets(Regulariser(weight=0.02, nonnegative=False), 1.5).terms()
+        terms = with_wavelets(Regulariser(weight=0.02, nonnegative=False), 1.5).terms()
         variation, wavelets = terms
         assert isinstance(variation, TotalVariation)
         assert isinstance(wavelets, Wavelets)
@@ -84,7 +84,7 @@ class TestWavelets:
 
     def test_none_leave_total_variation_alone(self) -> None:
         regulariser = Regulariser(weight=0.02)
-        assert beside_wavelets(regulariser, 0.0) is regulariser
+        assert with_wavelets(regulariser, 0.0) is regulariser
 
     def test_are_taken_only_where_they_pay(
         self, make_rough_scan: Callable[[float], KSpace], make_problem: Callable[..., Problem]

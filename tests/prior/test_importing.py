@@ -290,7 +290,7 @@ class TestLayout:
         )
         with torch.device("meta"):
             parameters = list(OriginalUNet(config).parameters())
-            layout = GuidedDiffusionUNet.of([tuple(parameter.shape) for parameter in parameters])
+            layout = GuidedDiffusionUNet.from_shapes([tuple(parameter.shape) for parameter in parameters])
             unet = layout.build(256, layout.heads_for_diffusers(config.heads)[0])
         assert sum(parameter.numel() for parameter in parameters) == pytest.approx(552.8e6, rel=1e-4)
         assert layout.widths == (256, 256, 512, 512, 1024, 1024)

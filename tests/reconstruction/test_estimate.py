@@ -182,7 +182,7 @@ class TestTrial:
         if method not in methods_for(kind):
             return
         scan = scan_of(kind)
-        extent, wanted = Extent.of(scan), Settings.create(method=method)
+        extent, wanted = Extent.from_measurement(scan), Settings.create(method=method)
         whole = planned(replace(extent, slices=64), fill_in(wanted, scan))
         runs = [planned(extent, fill_in(short, scan)) for short in trial(wanted)]
         assert {name for _, sizes in whole for name in sizes} == {n for run in runs for _, sizes in run for n in sizes}
@@ -217,7 +217,9 @@ def test_a_trial_of_four_slices_foretells_eight(
         monkeypatch.setattr(time, "monotonic", lambda: workload.seconds)
         for scan, each in ((few, trial(asked)[0]), (few, trial(asked)[1]), (many, asked)):
             result = reconstruct(scan, each)
-            runs.append(Run(Extent.of(scan), each, result.settings, result.history, result.metrics["seconds"]))
+            runs.append(
+                Run(Extent.from_measurement(scan), each, result.settings, result.history, result.metrics["seconds"])
+            )
     *tried, whole = runs
     known = estimate(whole.extent, fill_in(asked, many), learn({}, *tried))
     assert known is not None

@@ -18,7 +18,7 @@ from napari_d3ip.measurement.psf import gaussian_psf
 from napari_d3ip.operators.convolution import Convolution
 from napari_d3ip.operators.external import as_operator, device_of
 from napari_d3ip.preparation import prepare
-from napari_d3ip.preparation.images import estimate_stack_noise, filled_in
+from napari_d3ip.preparation.images import estimate_stack_noise, fill_along_z
 from napari_d3ip.preparation.noise import estimate_image_noise
 from napari_d3ip.reconstruction import Control, reconstruct
 from napari_d3ip.reconstruction.resolve import fill_in, resolve
@@ -182,7 +182,7 @@ def test_the_direct_method_takes_all_data(name: str) -> None:
 
 @pytest.mark.parametrize("method", methods_for("stack"))
 def test_all_methods_run_on_a_blurred_stack(tiny: dict[str, Any], method: str) -> None:
-    """Also those that look at some slices alone, whose surroundings the blur brings in."""
+    """Also those that look at some slices alone, whose background the blur brings in."""
     result = reconstruct(blurred(), Settings.create(tiny, method=method, refine_steps=1))
     assert np.isfinite(result.volume).all()
     assert (result.metrics["lora_shift"] is not None) == (method in ADAPTIVE_METHODS)
@@ -208,15 +208,15 @@ class TestProblem:
         scaled = torch.from_numpy(truth) * (problem.measured.sum() / _exactly_blurred(truth).sum() * 1.0)
         scaled = scaled / problem.operator.factor
         index = torch.tensor([2, 3])
-        part = problem.around(scaled).of_slices(index)
+        part = problem.with_background(scaled).restrict(index)
         assert len(part.measured) > 2
         assert float(part.residual(scaled[index], part.used)) < 1e-4
         assert float(part.residual(0 * scaled[index], part.used)) > 1
 
     def test_a_part_of_a_part_sees_the_same(self) -> None:
-        problem = problem_of(blurred()).around(torch.from_numpy(volume()))
+        problem = problem_of(blurred()).with_background(torch.from_numpy(volume()))
         outer, inner = torch.tensor([1, 2, 3, 4]), torch.tensor([1, 2])
-        nested, direct = problem.of_slices(outer).of_slices(inner), problem.of_slices(torch.tensor([2, 3]))
+        nested, direct = problem.restrict(outer).restrict(inner), problem.restrict(torch.tensor([2, 3]))
         x = torch.rand((2, 12, 12), generator=torch.Generator().manual_seed(0))
         assert float(nested.residual(x, nested.used)) == pytest.approx(
             float(direct.residual(x, direct.used)), rel=1e-4
@@ -225,12 +225,12 @@ class TestProblem:
     def test_the_cost_of_a_part_does_not_grow_with_the_volume(self) -> None:
         tall = np.tile(volume(), (4, 1, 1))
         stack = ImageStack(tall, psf=gaussian_psf((2, 1, 1)))
-        part = problem_of(stack).around(torch.from_numpy(tall)).of_slices(torch.tensor([11, 12]))
+        part = problem_of(stack).with_background(torch.from_numpy(tall)).restrict(torch.tensor([11, 12]))
         assert len(part.measured) == 2 + 2 * (gaussian_psf((2, 1, 1)).shape[0] // 2)
 
     def test_nothing_changes_for_operators_of_slices(self) -> None:
         problem = problem_of(simulate_stack(volume(), every=2))
-        assert problem.around(torch.from_numpy(volume())) is problem
+        assert problem.with_background(torch.from_numpy(volume())) is problem
 
 
 def _exactly_blurred(truth: np.ndarray) -> np.ndarray:
@@ -244,7 +244,7 @@ class TestStack:
         seen[1:3] = 0
         seen[:, 1, 1] = 0
         seen[4, 0, 1] = 0
-        filled = filled_in(data * seen, seen)
+        filled = fill_along_z(data * seen, seen)
         torch.testing.assert_close(filled[:, 0, 0], torch.arange(5.0))
         assert filled[4, 0, 1] == 3
         torch.testing.assert_close(filled[:, 1, 1], torch.full((5,), float((data * seen).sum() / seen.sum())))
@@ -388,7 +388,7 @@ class TestOperators:
     def test_adjoint_of_some_slices(self, name: str) -> None:
         operator = as_operator(MEASUREMENTS[name]())
         index = torch.tensor([1, 4, 2])
-        for part in (operator.of_slices(index), operator.of_slices(torch.arange(5)).of_slices(index)):
+        for part in (operator.restrict(index), operator.restrict(torch.arange(5)).restrict(index)):
             x = torch.randn((3, *SHAPE[1:]))
             forward = part.forward(x)
             y = torch.randn(forward.shape)
@@ -398,7 +398,7 @@ class TestOperators:
     def test_data_of_some_slices_are_those_of_the_volume(self, physics: Any) -> None:
         operator, index = as_operator(measured_by(physics)), torch.tensor([4, 1])
         x = torch.from_numpy(volume())
-        torch.testing.assert_close(operator.of_slices(index).forward(x[index]), operator.forward(x)[index])
+        torch.testing.assert_close(operator.restrict(index).forward(x[index]), operator.forward(x)[index])
 
     def test_data_of_stacked_physics_are_one_array(self) -> None:
         physics, x = Stacked(), torch.from_numpy(volume())[:, None]

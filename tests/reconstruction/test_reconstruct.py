@@ -204,7 +204,7 @@ class TestPreparation:
         assert prepared.problem.operator.norm() == pytest.approx(1, rel=1e-3)
         assert prepared.intensity == pytest.approx(300 * scan.reference.max(), rel=0.35)
         assert prepared.problem.noise == pytest.approx(
-            prepared.noise_level / JosephMatrix.of(scaled).norm() / prepared.intensity, rel=1e-4
+            prepared.noise_level / JosephMatrix.from_sinogram(scaled).norm() / prepared.intensity, rel=1e-4
         )
 
     def test_tv_weight_predicts_held_out_rays(

@@ -30,7 +30,7 @@ def test_of_the_truth_is_noise(make_scan: Callable[..., Any]) -> None:
     import torch
 
     scan = make_scan(slices=4, size=24, views=40)
-    clean = JosephMatrix.of(scan.measurement)(torch.tensor(scan.reference)).numpy()
+    clean = JosephMatrix.from_sinogram(scan.measurement)(torch.tensor(scan.reference)).numpy()
     noise = NOISE * np.random.default_rng(2).standard_normal(clean.shape)
     measured = replace(scan, measurement=replace(scan.measurement, data=clean + noise))
     residual = result_of(measured, scan.reference).residual()

@@ -31,7 +31,7 @@ from napari_d3ip.settings import (
     kinds,
     methods,
     methods_for,
-    problems,
+    validation_errors,
 )
 
 
@@ -101,7 +101,7 @@ class TestMethod:
         assert "iterations" in fields
         assert "noise_level" in fields
         assert "tv_weight" not in fields
-        assert problems({"method": "halve"}) == {}
+        assert validation_errors({"method": "halve"}) == {}
 
     @pytest.mark.usefixtures("method")
     def test_runs_as_planned(self, make_scan: Callable[..., Any]) -> None:

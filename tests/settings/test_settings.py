@@ -10,7 +10,16 @@ import pytest
 from pydantic import ValidationError
 
 from napari_d3ip.errors import SettingsError
-from napari_d3ip.settings import METHODS, PRESETS, Family, Settings, fields_for, methods_for, names_where, problems
+from napari_d3ip.settings import (
+    METHODS,
+    PRESETS,
+    Family,
+    Settings,
+    fields_for,
+    methods_for,
+    names_where,
+    validation_errors,
+)
 
 ADAPTIVE_METHODS = names_where(lambda method: bool(method.adapts))
 DIFFUSION_METHODS = names_where(lambda method: method.needs_prior)
@@ -48,9 +57,9 @@ def test_what_was_given_is_known() -> None:
 
 @pytest.mark.parametrize(("kind", "start"), [("sinogram", "fbp"), ("kspace", "noise")])
 def test_preset_of_a_kind(kind: str, start: str) -> None:
-    assert Settings.of_preset("paper", kind).start_from == start
-    assert Settings.of_preset("paper", kind, {"start_from": "cg"}).start_from == "cg"
-    assert Settings.of_preset("best", kind) == Settings.create(preset="best")
+    assert Settings.from_preset("paper", kind).start_from == start
+    assert Settings.from_preset("paper", kind, {"start_from": "cg"}).start_from == "cg"
+    assert Settings.from_preset("best", kind) == Settings.create(preset="best")
 
 
 def test_text_from_the_command_line_is_parsed() -> None:
@@ -174,8 +183,8 @@ def test_fields_follow_the_kind_and_the_method(kind: str, method: str) -> None:
 
 
 def test_problems_of_all_fields_at_once() -> None:
-    assert problems({"steps": "12", "eta": 0.5}) == {}
-    found = problems({"steps": 0, "lora_rank": None, "eta": "0.5"})
+    assert validation_errors({"steps": "12", "eta": 0.5}) == {}
+    found = validation_errors({"steps": 0, "lora_rank": None, "eta": "0.5"})
     assert set(found) == {"steps", "lora_rank"}
     assert found["steps"] == "steps: 0 is not possible: input should be greater than or equal to 1."
     assert found["lora_rank"].startswith("lora_rank: nothing is not possible")
@@ -183,10 +192,10 @@ def test_problems_of_all_fields_at_once() -> None:
 
 def test_steps_must_fit_below_the_start() -> None:
     fields = {"steps": 40, "start_t": 30}
-    assert problems(fields) == {"start_t": "steps: 40 do not fit below start_t 30; lower steps."}
+    assert validation_errors(fields) == {"start_t": "steps: 40 do not fit below start_t 30; lower steps."}
     with pytest.raises(SettingsError, match=r"^steps: 40 do not fit below start_t 30; lower steps\.$"):
         Settings.create(fields)
-    assert problems({**fields, "method": "tv"}) == {}  # It does not sample.
+    assert validation_errors({**fields, "method": "tv"}) == {}  # It does not sample.
 
 
 def test_folders_may_be_paths() -> None:

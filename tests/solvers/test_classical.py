@@ -14,7 +14,7 @@ from napari_d3ip.measurement import Sinogram
 from napari_d3ip.operators.base import Scaled
 from napari_d3ip.operators.tomography import ParallelBeam
 from napari_d3ip.preparation import prepare
-from napari_d3ip.preparation.tomography import Rays, filled_in
+from napari_d3ip.preparation.tomography import Rays, fill_rays
 from napari_d3ip.reconstruction import Control, reconstruct
 from napari_d3ip.reconstruction.resolve import resolve
 from napari_d3ip.settings import Settings
@@ -151,10 +151,10 @@ class TestFillingIn:
     def test_gaps_are_filled_from_their_ends(self) -> None:
         data = torch.tensor([[[1.0, 9.0, 9.0, 4.0, 9.0, 6.0, 9.0]]])
         seen = torch.tensor([[[1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0]]])
-        filled = filled_in(data, seen)
+        filled = fill_rays(data, seen)
         assert filled.tolist() == [[[1.0, 1.0, 4.0, 4.0, 5.0, 6.0, 6.0]]]
 
     def test_what_is_seen_stays_and_nothing_is_invented_of_nothing(self) -> None:
         data = torch.rand((2, 3, 8))
-        assert torch.equal(filled_in(data, torch.ones_like(data)), data)
-        assert not filled_in(data, torch.zeros_like(data)).any()
+        assert torch.equal(fill_rays(data, torch.ones_like(data)), data)
+        assert not fill_rays(data, torch.zeros_like(data)).any()

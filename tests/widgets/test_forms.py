@@ -40,7 +40,7 @@ def test_preset_fills_the_form(form: SettingsForm, preset: str) -> None:
 def test_preset_of_the_paper_is_another_for_kspace(form: SettingsForm) -> None:
     form.show_for("kspace")
     form["preset"].value = "paper"
-    assert form.settings() == Settings.of_preset("paper", "kspace")
+    assert form.settings() == Settings.from_preset("paper", "kspace")
     assert form["start_from"].value == "noise"
 
 

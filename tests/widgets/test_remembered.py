@@ -38,7 +38,7 @@ class TestFile:
         assert remembered.recall("sinogram") == d3ip  # The last one used.
 
     def test_paper_for_kspace(self, settings_file: Path) -> None:
-        settings = Settings.of_preset("paper", "kspace", {"steps": 9})
+        settings = Settings.from_preset("paper", "kspace", {"steps": 9})
         remembered.remember("kspace", settings)
         assert json.loads(settings_file.read_text()) == {"kspace": {"d3ip": {"preset": "paper", "steps": 9}}}
         assert remembered.recall("kspace") == settings

@@ -85,7 +85,7 @@ class Adaptation:
                 phi = self.adapter.weights()
                 part = now.restrict(slab)
                 losses += self._descend(self._loss(part, (int(slab[0]), int(slab[-1]))), part, self.settings.steps)
-                self.adapter.draw_back(phi, rate)
+                self.adapter.interpolate(phi, rate)
             return losses
 
         return self._validated(now, descend)

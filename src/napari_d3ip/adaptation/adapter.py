@@ -156,7 +156,7 @@ class Adapter:
         return [weight.detach().clone() for weight in (*self.parameters, *self._average)]
 
     @torch.no_grad()
-    def draw_back(self, weights: list[Tensor], rate: float) -> None:
+    def interpolate(self, weights: list[Tensor], rate: float) -> None:
         """Keep only ``rate`` of the way that `weights` went since: the outer step of Reptile."""
         for weight, before in zip((*self.parameters, *self._average), weights, strict=True):
             weight.copy_(torch.lerp(before, weight, rate))

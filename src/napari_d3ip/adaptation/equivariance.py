@@ -23,7 +23,7 @@ _ITERATIONS = 60
 
 
 @dataclass(frozen=True)
-class Rescans:
+class Reacquisition:
     """Slabs of slices whose truth is known, and what scanner and total variation make of them.
 
     Parameters
@@ -57,20 +57,20 @@ def rotate(volume: Tensor, angle: float, mirrored: bool) -> Tensor:
 
 
 @torch.no_grad()
-def rescan(problem: Problem, volume: Tensor, generator: torch.Generator) -> Rescans:
+def reacquire(problem: Problem, volume: Tensor, generator: torch.Generator) -> Reacquisition:
     """Acquire a few slabs of a volume (z, y, x) again, turned, with noise as in the data.
 
     The errors of the current volume rotate with it; acquisition artefacts do not.
     """
     slabs = [draw_slices(len(volume), _LENGTH, True, generator) for _ in range(_SLABS)]
     truth = torch.cat([_rotate_randomly(volume[slab], problem.regulariser.nonnegative, generator) for slab in slabs])
-    part = problem.of_slices(torch.cat(slabs))
+    part = problem.restrict(torch.cat(slabs))
     noise = torch.randn(part.measured.shape, generator=generator, dtype=part.measured.dtype)
     measured = part.operator(truth) + problem.noise * noise.to(truth.device)
-    scan = replace(part, measured=measured).in_runs(len(slabs[0]))
+    scan = replace(part, measured=measured).in_slabs(len(slabs[0]))
     reconstructed, _ = scan.total_variation(torch.zeros_like(truth), _ITERATIONS)
     shape = (_SLABS, -1, *truth.shape[1:])
-    return Rescans(truth.reshape(shape), reconstructed.reshape(shape))
+    return Reacquisition(truth.reshape(shape), reconstructed.reshape(shape))
 
 
 def _rotate_randomly(volume: Tensor, nonnegative: bool, generator: torch.Generator) -> Tensor:
@@ -79,19 +79,19 @@ def _rotate_randomly(volume: Tensor, nonnegative: bool, generator: torch.Generat
     return image.clamp(min=0) if nonnegative else image  # Bicubic interpolation overshoots.
 
 
-Turn = tuple[int, bool]
+QuarterTurns = tuple[int, bool]
 """Quarter turns, and whether slices were mirrored before."""
 
 
-def turn_randomly(x_t: Tensor, generator: torch.Generator) -> tuple[Tensor, Turn]:
-    """Turn slices (z, y, x) by random quarters, mirrored before at random."""
+def rotate_by_quarters(x_t: Tensor, generator: torch.Generator) -> tuple[Tensor, QuarterTurns]:
+    """Rotate slices (z, y, x) by random quarters, mirrored before at random."""
     quarters = int(torch.randint(4, (1,), generator=generator))
     mirrored = bool(torch.randint(2, (1,), generator=generator))
     return torch.rot90(x_t.flip(2) if mirrored else x_t, quarters, (1, 2)), (quarters, mirrored)
 
 
-def turn_back(slices: Tensor, turn: Turn) -> Tensor:
-    """Undo `turn_randomly`."""
+def rotate_back(slices: Tensor, turn: QuarterTurns) -> Tensor:
+    """Undo `rotate_by_quarters`."""
     quarters, mirrored = turn
     slices = torch.rot90(slices, -quarters, (1, 2))
     return slices.flip(2) if mirrored else slices

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_d3ip.adaptation.equivariance import Rescans, rescan, turn_back, turn_randomly
+from napari_d3ip.adaptation.equivariance import Reacquisition, reacquire, rotate_back, rotate_by_quarters
 from napari_d3ip.adaptation.splitting import Split, Splits
 from napari_d3ip.prior.network import DiffusionPrior
 from napari_d3ip.prior.noise import correlated_noise, white_noise
@@ -36,7 +36,7 @@ class Iterate:
 
     def restrict(self, index: Tensor) -> Iterate:
         """Return that of some slices."""
-        return Iterate(self.problem.of_slices(index), self.x_t[index], self.volume[index], self.t)
+        return Iterate(self.problem.restrict(index), self.x_t[index], self.volume[index], self.t)
 
 
 class Loss(Protocol):
@@ -86,7 +86,7 @@ class Fidelity:
 def leave_out_views(problem: Problem, mask: Tensor, generator: torch.Generator) -> tuple[Problem, Tensor]:
     """Return the problem without some views or lines, and ``mask`` on those alone; both whole if none is left out."""
     fraction = problem.settings.adaptation.leave_out
-    if not (fraction and problem.groups):
+    if not (fraction and problem.view_masks):
         return problem, mask
     target = problem.leave_out(fraction, generator)
     return replace(problem, used=problem.used * (1 - target)), mask * target
@@ -110,33 +110,33 @@ class Splitting:
         """Return the loss."""
         settings = now.problem.settings
         number = int(torch.randint(len(self.splits), (1,), generator=generator))
-        split = self.splits[number].some(settings.adaptation.slices, generator)
-        x_t = noised_split(split, prior, now.t, settings.sampling.noise_correlation, generator)
+        split = self.splits[number].sample(settings.adaptation.slices, generator)
+        x_t = add_noise_to_split(split, prior, now.t, settings.sampling.noise_correlation, generator)
         # Interleaved views are missing all round as it is.
         if settings.adaptation.pattern == "interleaved":
             denoised = tweedie_estimate(prior, x_t, now.t)
         else:
-            denoised = turned_estimate(prior, x_t, now.t, generator)
+            denoised = rotated_estimate(prior, x_t, now.t, generator)
         steps = settings.adaptation.admm_steps, settings.adaptation.cg_steps
         return split.input.residual(split.input.make_consistent(denoised, *steps)[0], split.target)
 
 
-def turned_estimate(prior: DiffusionPrior, x_t: Tensor, t: int, generator: torch.Generator) -> Tensor:
+def rotated_estimate(prior: DiffusionPrior, x_t: Tensor, t: int, generator: torch.Generator) -> Tensor:
     """Return the Tweedie estimate of slices that the network sees turned by random quarters, or mirrored.
 
     Target views lie among the directions that were measured; turned, they also lie where no direction was. An object
     is as likely one way round as the other, so what fills in the former fills in the latter (equivariant imaging, Chen
     et al., ICCV 2021).
     """
-    turned, turn = turn_randomly(x_t, generator)
-    return turn_back(tweedie_estimate(prior, turned, t), turn)
+    turned, turn = rotate_by_quarters(x_t, generator)
+    return rotate_back(tweedie_estimate(prior, turned, t), turn)
 
 
-def noised_split(
+def add_noise_to_split(
     split: Split | Splits, prior: DiffusionPrior, t: int, correlation: float, generator: torch.Generator
 ) -> Tensor:
     """Return x_t of the present reconstruction of splits, with noise drawn anew."""
-    return prior.noised(split.volume, correlated_noise(split.volume, correlation, generator), t)
+    return prior.add_noise(split.volume, correlated_noise(split.volume, correlation, generator), t)
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class CoarserScales:
             torch.randint(min(2 * settings.sampling.start_t, prior.train_steps - 1), (1,), generator=generator)
         )
         noise = white_noise(clean, generator)
-        return _denoising_loss(prior, prior.noised(clean, noise, t), noise, t)
+        return _denoising_loss(prior, prior.add_noise(clean, noise, t), noise, t)
 
 
 def downsample(volume: Tensor, scale: float) -> Tensor:
@@ -219,25 +219,25 @@ class Equivariance:
     Where sampling denoises slices along all axes, so does this, as many pixels of any.
     """
 
-    rescans: Rescans | None = None
+    reacquired: Reacquisition | None = None
 
     def begin(self, now: Iterate, generator: torch.Generator) -> Self:
         """Acquire slices again."""
-        return replace(self, rescans=rescan(now.problem, now.volume, generator))
+        return replace(self, reacquired=reacquire(now.problem, now.volume, generator))
 
     def __call__(self, prior: DiffusionPrior, now: Iterate, generator: torch.Generator) -> Tensor:
         """Return the loss."""
-        if self.rescans is None:
+        if self.reacquired is None:
             raise RuntimeError("call begin() before the first step of a round.")
         settings = now.problem.settings
-        number = int(torch.randint(len(self.rescans.truth), (1,), generator=generator))
+        number = int(torch.randint(len(self.reacquired.truth), (1,), generator=generator))
         axis = _draw_axis(now.problem, generator)
-        truth, volume = (slabs[number].movedim(axis, 0) for slabs in (self.rescans.truth, self.rescans.volume))
-        count = math.ceil(settings.adaptation.slices * len(truth) / len(self.rescans.truth[number]))
+        truth, volume = (slabs[number].movedim(axis, 0) for slabs in (self.reacquired.truth, self.reacquired.volume))
+        count = math.ceil(settings.adaptation.slices * len(truth) / len(self.reacquired.truth[number]))
         at = draw_slices(len(truth), count, True, generator)
         truth, volume = truth[at], volume[at]
         correlation = settings.sampling.noise_correlation if axis == 0 else 0.0
-        x_t = prior.noised(volume, correlated_noise(volume, correlation, generator), now.t)
+        x_t = prior.add_noise(volume, correlated_noise(volume, correlation, generator), now.t)
         return _denoising_loss(prior, x_t, prior.noise_between(truth, x_t, now.t), now.t)
 
 

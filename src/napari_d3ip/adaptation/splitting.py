@@ -57,10 +57,10 @@ class Split:
     volume: Tensor
     first: Tensor
 
-    def some(self, count: int, generator: torch.Generator) -> Split:
+    def sample(self, count: int, generator: torch.Generator) -> Split:
         """Draw ``count`` adjacent slices of it."""
         at = draw_slices(len(self.index), count, True, generator)
-        part = self.input.of_slices(at).in_runs(len(at))
+        part = self.input.restrict(at).in_slabs(len(at))
         return Split(self.index[at], part, self.target[at], self.volume[at], self.first[at])
 
 
@@ -129,7 +129,7 @@ class Splits:
     def __getitem__(self, number: int) -> Split:
         length = self.index.shape[1]
         at = torch.arange(number * length, (number + 1) * length)
-        return Split(self.index[number], self.input.of_slices(at), self.target[at], self.volume[at], self.first[at])
+        return Split(self.index[number], self.input.restrict(at), self.target[at], self.volume[at], self.first[at])
 
     @property
     def training(self) -> list[Split]:
@@ -145,13 +145,13 @@ class Splits:
 def _input_and_target(problem: Problem, index: Tensor, left_out: Tensor, count: int) -> tuple[Problem, Tensor]:
     """Return the problem of all slices of splits with the input mask, and the target mask."""
     length = index.shape[1]
-    part = problem.of_slices(index.flatten())
+    part = problem.restrict(index.flatten())
     masks = left_out.repeat_interleave(length, dim=0)
     target = part.used * masks
     validation = _validation_targets(index[count:], left_out[count:], len(problem.used))
     target[: count * length] *= 1 - validation[index[:count].flatten()]
     target[count * length :] *= validation[index[count:].flatten()]
-    return replace(part, used=part.used * (1 - masks)).in_runs(length), target
+    return replace(part, used=part.used * (1 - masks)).in_slabs(length), target
 
 
 def draw_splits(problem: Problem, generator: torch.Generator) -> Splits | None:
@@ -162,7 +162,7 @@ def draw_splits(problem: Problem, generator: torch.Generator) -> Splits | None:
     """
     settings = problem.settings
     count = settings.adaptation.splits
-    if not (count and settings.adaptation.leave_out and problem.groups):
+    if not (count and settings.adaptation.leave_out and problem.view_masks):
         return None
     validation = max(1, round(_VALIDATION_SHARE * count)) if settings.validation.guard else 0
     drawn = [_draw(problem, settings, generator) for _ in range(validation)]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from napari_d3ip.adaptation.adapter import Adapter
-from napari_d3ip.adaptation.losses import Iterate, consistent_estimate, leave_out_views, noised_split
+from napari_d3ip.adaptation.losses import Iterate, add_noise_to_split, consistent_estimate, leave_out_views
 from napari_d3ip.adaptation.splitting import Split
 from napari_d3ip.prior.network import DiffusionPrior
 from napari_d3ip.solvers.problem import Problem, draw_slices
@@ -73,7 +73,7 @@ def _targets_of_splits(
     """Yield the input problem, x_t and the target mask of splits."""
     correlation = now.problem.settings.sampling.noise_correlation
     for split in splits:
-        yield split.input, noised_split(split, prior, now.t, correlation, generator), split.target
+        yield split.input, add_noise_to_split(split, prior, now.t, correlation, generator), split.target
 
 
 def _held_out_rays(now: Iterate, generator: torch.Generator) -> Iterator[tuple[Problem, Tensor, Tensor]]:

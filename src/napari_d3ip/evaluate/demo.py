@@ -62,7 +62,7 @@ def run_demo(folder: Path, progress: Callable[[str], None]) -> list[dict[str, An
         made[sample, method] = row_and_slice
         progress(f"{len(made)} of {len(wanted)}: {sample}, {method}, {row_and_slice[0]['seconds']:.0f} s")
     results = [made[each][0] for each in wanted]
-    panels = {sample: Panel.of(sample, *scan) for sample, scan in scans.items()}
+    panels = {sample: Panel.from_scan(sample, *scan) for sample, scan in scans.items()}
     for sample, method in wanted:
         row, image = made[sample, method]
         panels[sample].images[method] = image, row

@@ -41,7 +41,7 @@ class Panel:
     images: dict[str, tuple[FloatArray, Mapping[str, Any]]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, name: str, measurement: Measurement, reference: FloatArray | None) -> Panel:
+    def from_scan(cls, name: str, measurement: Measurement, reference: FloatArray | None) -> Panel:
         """Create the panel of a scan, without images yet."""
         measured = middle_slice(measurement.data)
         if np.iscomplexobj(measured):
@@ -121,15 +121,15 @@ def _draw_panel(axes: npt.NDArray[Any], panel: Panel) -> None:
 def _score(metrics: Mapping[str, Any]) -> float:
     if metrics["psnr"] is not None:
         return float(metrics["psnr"])
-    unseen = metrics["held_out_residual"]
-    return -math.inf if unseen is None else -float(unseen)
+    held_out = metrics["held_out_residual"]
+    return -math.inf if held_out is None else -float(held_out)
 
 
 def _caption(metrics: Mapping[str, Any]) -> str:
-    psnr, ssim, unseen = (metrics[key] for key in ("psnr", "ssim", "held_out_residual"))
+    psnr, ssim, held_out = (metrics[key] for key in ("psnr", "ssim", "held_out_residual"))
     if psnr is not None:
         return f"{psnr:.1f} dB, SSIM {ssim:.3f}"
-    return f"residual {metrics['residual']:.3f}" if unseen is None else f"held-out residual {unseen:.3f}"
+    return f"residual {metrics['residual']:.3f}" if held_out is None else f"held-out residual {held_out:.3f}"
 
 
 def _window(image: FloatArray) -> tuple[slice, slice]:

@@ -206,7 +206,7 @@ def _count_trials(development: Sequence[Scan], plan: Plan) -> int:
 def _scan_rows(runs: _Runs, scan: Scan, variants: Sequence[Condition], folder: Path) -> list[Row]:
     """Compute the rows of a scan, and draw its figure."""
     loaded = runs.load(scan)
-    panel = Panel.of(scan.name, loaded.measurement, loaded.reference)
+    panel = Panel.from_scan(scan.name, loaded.measurement, loaded.reference)
     rows = []
     for row, middle in runs.rows(loaded, variants):
         panel.images.setdefault(row["label"], (middle, row))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.io.units import common_voxel_size, convert_length, length_unit
-from napari_d3ip.measurement import ORIENTATION, PLACE, Measurement, place_in_world
+from napari_d3ip.measurement import ORIENTATION, PLACE, Measurement, world_position
 
 Matrix = npt.NDArray[np.float64]
 Triple = tuple[float, float, float]
@@ -36,9 +36,9 @@ class Position:
     orientation: tuple[Triple, Triple, Triple] | None = None
 
     @classmethod
-    def of(cls, measurement: Measurement) -> Position:
+    def from_measurement(cls, measurement: Measurement) -> Position:
         """Return the position of the volume that ``measurement`` is of."""
-        return cls.from_note({**measurement.provenance, PLACE: place_in_world(measurement)})
+        return cls.from_note({**measurement.provenance, PLACE: world_position(measurement)})
 
     @classmethod
     def from_note(cls, note: Mapping[str, Any]) -> Position:

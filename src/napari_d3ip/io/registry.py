@@ -102,7 +102,7 @@ def read(path: str | Path, options: ReadOptions | None = None, **fields: Any) ->
     raise FileError(f"{path.resolve().name} {what}; give one of {known}, or a folder of TIFFs.")
 
 
-def says_scan(path: Path) -> bool:
+def looks_like_scan(path: Path) -> bool:
     """Return whether a file looks like a measurement rather than a plain stack of images.
 
     Plain are TIFFs, folders of TIFFs and real npy arrays without angles beside them or in their names.

@@ -14,7 +14,7 @@ from napari_d3ip.measurement.base import (
 )
 from napari_d3ip.measurement.kspace import KSpace
 from napari_d3ip.measurement.linear import LinearMeasurement
-from napari_d3ip.measurement.place import ORIENTATION, PLACE, SAMPLE, place_in_world
+from napari_d3ip.measurement.place import ORIENTATION, PLACE, SAMPLE, world_position
 from napari_d3ip.measurement.sinogram import Geometry, Sinogram
 from napari_d3ip.measurement.stack import ImageStack
 
@@ -34,5 +34,5 @@ __all__ = [
     "Sinogram",
     "checked_voxel_size",
     "is_measured",
-    "place_in_world",
+    "world_position",
 ]

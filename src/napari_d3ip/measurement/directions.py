@@ -41,7 +41,7 @@ class Directions:
     group: npt.NDArray[np.intp]
 
     @classmethod
-    def of(cls, angles: AngleArray, period: float = 180.0) -> Directions:
+    def from_angles(cls, angles: AngleArray, period: float = 180.0) -> Directions:
         """Sort angles in degrees, shape (angle,), into the directions they have on a circle of ``period``."""
         # Rounding twice: a value just below the period becomes 0.
         folded = np.mod(np.mod(angles, period).round(6), period)
@@ -96,7 +96,7 @@ def covered(angles: AngleArray, period: float = 180.0) -> float:
     period : float
         180 for parallel rays, 360 for a fan.
     """
-    directions = Directions.of(angles, period)
+    directions = Directions.from_angles(angles, period)
     if directions.count == 1:
         return 0.0
     # The regular spacing is not a gap: uniform coverage counts as complete.

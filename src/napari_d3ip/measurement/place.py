@@ -15,7 +15,7 @@ SAMPLE = "sample"
 """Provenance of the bundled scans: the name of the sample."""
 
 
-def place_in_world(measurement: Measurement) -> tuple[float, float, float]:
+def world_position(measurement: Measurement) -> tuple[float, float, float]:
     """Return the position of the first voxel (z, y, x) of a measurement's volume, not 0 for a part of a scan."""
     place = np.array(measurement.provenance.get(PLACE, (0.0, 0.0, 0.0)), dtype=np.float64)
     if measurement.slice_range is not None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from napari_d3ip.adaptation.adapt import Adaptation
 from napari_d3ip.adaptation.adapter import Adapter
-from napari_d3ip.adaptation.losses import Iterate, noised_split
+from napari_d3ip.adaptation.losses import Iterate, add_noise_to_split
 from napari_d3ip.adaptation.splitting import draw_splits
 from napari_d3ip.adaptation.validation import Fit
 from napari_d3ip.methods.run import DiffusionRun, Event, SamplerState
@@ -38,7 +38,7 @@ def d3ip(run: DiffusionRun, update: Update = Adaptation.round) -> Iterator[Event
     state, phi = run.state, _adapt_volume(run)
     for t, t_next in remaining_times(run):
         _sample_splits(run, phi, t)  # The splits take the step that the volume has taken.
-        now = Iterate(run.problem.around(state.volume), state.x_t, state.volume, t)
+        now = Iterate(run.problem.with_background(state.volume), state.x_t, state.volume, t)
         if run.settings.adaptation.is_due(state.index):
             fit = update(phi, now)  # L steps of AdamW on K slices each, then validation
             state.adapters = [phi.adapter.state()]
@@ -112,7 +112,7 @@ def _adapt_volume(run: DiffusionRun) -> Adaptation:
         adapter.load(state.adapters[0])
     else:
         state.adapters = [adapter.state()]
-        state.splits = draw_splits(run.problem.around(state.volume), state.adaptation_generator)
+        state.splits = draw_splits(run.problem.with_background(state.volume), state.adaptation_generator)
     return Adaptation(run.prior, adapter, settings.adaptation, state.adaptation_generator, state.splits)
 
 
@@ -131,7 +131,7 @@ def _sample_splits(run: DiffusionRun, phi: Adaptation, t: int) -> None:
         return
     sampling = run.settings.sampling
     before = timesteps(sampling.start_t, sampling.steps)[index - 1]
-    x_t = noised_split(splits, run.prior, before, sampling.noise_correlation, phi.generator)
+    x_t = add_noise_to_split(splits, run.prior, before, sampling.noise_correlation, phi.generator)
     state = SamplerState(x_t, splits.volume, splits.first, phi.generator, phi.generator, splits.duals)
     inputs = DiffusionRun(splits.input, run.direct, prior=run.prior, state=state)
     with torch.no_grad(), phi.adapter.in_use():
@@ -142,7 +142,7 @@ def _sample_splits(run: DiffusionRun, phi: Adaptation, t: int) -> None:
 def _predict_by_slice(run: DiffusionRun, phi: Adaptation, t: int) -> Generator[Event, None, tuple[Tensor, float]]:
     """Adapt to each slice if that is due, and return the noise that each adapted network predicts and their shift."""
     state, epsilon, shifts = run.state, torch.empty_like(run.state.x_t), []
-    problem = run.problem.around(state.volume)
+    problem = run.problem.with_background(state.volume)
     whole = Iterate(problem, state.x_t, state.volume, t)
     for z in torch.arange(len(state.x_t)).split(1):
         phi.adapter.load(state.adapters[int(z)])

@@ -66,10 +66,10 @@ def dps(run: DiffusionRun) -> Iterator[Event]:
     """
     prior, state = run.prior, run.state
     for t, t_next in remaining_times(run):
-        estimates, epsilons, slopes, now = [], [], [], run.problem.around(state.volume)
+        estimates, epsilons, slopes, now = [], [], [], run.problem.with_background(state.volume)
         for index in torch.arange(len(state.x_t)).split(run.settings.machine.batch_slices):
             run.problem.check()
-            part, x_t = now.of_slices(index), state.x_t[index].requires_grad_()
+            part, x_t = now.restrict(index), state.x_t[index].requires_grad_()
             epsilon = prior.epsilon(x_t[:, None], t)[:, 0]
             estimate = prior.tweedie(x_t, epsilon, t)
             difference = (part.operator(estimate) - part.measured) * part.used

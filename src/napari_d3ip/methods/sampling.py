@@ -35,7 +35,7 @@ def initial_state(problem: Problem, prior: DiffusionPrior, first: Tensor) -> Sam
     generator = torch.Generator().manual_seed(seed)
     noise = correlated_noise(first, sampling.noise_correlation, generator)
     start = timesteps(sampling.start_t, sampling.steps)[0]
-    x_t = noise if sampling.start_from == "noise" else prior.noised(first, noise, start)
+    x_t = noise if sampling.start_from == "noise" else prior.add_noise(first, noise, start)
     return SamplerState(x_t, first, first, generator, torch.Generator().manual_seed(seed))
 
 
@@ -59,11 +59,11 @@ def denoise(run: DiffusionRun, epsilon: Tensor, t: int) -> Tensor:
     prior, state = run.prior, run.state
     estimates = [prior.tweedie(state.x_t, epsilon, t)]
     if run.settings.sampling.planes == "all":
-        slabs = state.volume.unflatten(0, (-1, run.problem.regulariser.run or len(state.volume)))
+        slabs = state.volume.unflatten(0, (-1, run.problem.regulariser.slab or len(state.volume)))
         for axis in (2, 3):
             across = slabs.movedim(axis, 1)
             clean = across.flatten(0, 1)
-            x_t = prior.noised(clean, white_noise(clean, state.generator), t)
+            x_t = prior.add_noise(clean, white_noise(clean, state.generator), t)
             estimate = prior.tweedie(x_t, predict_noise(run, x_t, t), t)
             estimates.append(estimate.reshape(across.shape).movedim(1, axis).flatten(0, 1))
     return torch.stack(estimates).mean(dim=0)
@@ -80,5 +80,5 @@ def ddim_step(run: DiffusionRun, epsilon: Tensor, t_next: int) -> None:
     """Set ``x_t' = sqrt(alpha_bar') x + sqrt(1 - alpha_bar') (eta xi + sqrt(1 - eta^2) eps)`` (equation 6)."""
     eta, state = run.settings.sampling.eta, run.state
     noise = correlated_noise(state.x_t, run.settings.sampling.noise_correlation, state.generator)
-    state.x_t = run.prior.noised(state.volume, eta * noise + (1 - eta**2) ** 0.5 * epsilon, t_next)
+    state.x_t = run.prior.add_noise(state.volume, eta * noise + (1 - eta**2) ** 0.5 * epsilon, t_next)
     state.index += 1

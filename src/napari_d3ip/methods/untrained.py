@@ -171,7 +171,7 @@ def _fit(
     """One optimizer step on the rays of K adjacent slices."""
     problem.check()
     index = draw_slices(len(noise), problem.settings.adaptation.slices, True, generator)
-    part = problem.of_slices(index)
+    part = problem.restrict(index)
     volume = network(noise[index], t)
     loss = part.residual(volume, part.used)
     if tv_weight:

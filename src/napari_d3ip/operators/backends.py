@@ -49,7 +49,7 @@ class Extent:
     maps_given: bool = True
 
     @classmethod
-    def of(cls, measurement: Measurement) -> Extent:
+    def from_measurement(cls, measurement: Measurement) -> Extent:
         """Return the size of ``measurement``."""
         slices, height, width = measurement.volume_shape
         if not isinstance(measurement, Sinogram | KSpace):

@@ -27,7 +27,7 @@ class LinearOperator(ABC):
     of ``A`` is its adjoint, however it is computed.
 
     An operator with `couples_slices` maps the volume of `depth` slices as a whole to any number of rows of data; the
-    result of `of_slices` is then the part of the data at `rows` to which some slices contribute.
+    result of `restrict` is then the part of the data at `rows` to which some slices contribute.
     """
 
     domain_shape: tuple[int, ...]
@@ -36,7 +36,7 @@ class LinearOperator(ABC):
     couples_slices: bool = False
     depth: int | None = None
 
-    def of_slices(self, index: Tensor) -> LinearOperator:
+    def restrict(self, index: Tensor) -> LinearOperator:
         """Return the operator of the slices at ``index``; itself if all slices share it."""
         return self
 
@@ -66,7 +66,7 @@ class LinearOperator(ABC):
         For coupled slices, of the volume. ``check`` is polled before each iteration and may raise to stop.
         """
         x = self._probe().to(device)
-        value, one = torch.zeros(()), self if self.couples_slices else self.of_slices(torch.tensor([0]))
+        value, one = torch.zeros(()), self if self.couples_slices else self.restrict(torch.tensor([0]))
         for _ in range(iterations):
             check()
             x = x / torch.linalg.vector_norm(x)
@@ -142,9 +142,9 @@ class Scaled(_Wrapper):
         super().__init__(operator)
         self.factor = factor
 
-    def of_slices(self, index: Tensor) -> Scaled:
+    def restrict(self, index: Tensor) -> Scaled:
         """Return the scaled operator of some slices."""
-        return Scaled(self.operator.of_slices(index), self.factor)
+        return Scaled(self.operator.restrict(index), self.factor)
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute ``factor * A x``."""
@@ -171,10 +171,10 @@ class Masked(_Wrapper):
         super().__init__(operator)
         self.mask = mask
 
-    def of_slices(self, index: Tensor) -> Masked:
+    def restrict(self, index: Tensor) -> Masked:
         """Return the masked operator of some slices."""
         rows = self.operator.rows(index)
-        return Masked(self.operator.of_slices(index), self.mask[rows.to(self.mask.device)])
+        return Masked(self.operator.restrict(index), self.mask[rows.to(self.mask.device)])
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute ``M A x``."""

@@ -48,7 +48,7 @@ class Beam:
     detector_distance: float = 0.0
 
     @classmethod
-    def of(cls, sinogram: Sinogram) -> Beam:
+    def from_sinogram(cls, sinogram: Sinogram) -> Beam:
         """Return the geometry of a measurement."""
         return cls(
             sinogram.angles,

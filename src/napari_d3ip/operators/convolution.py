@@ -72,7 +72,7 @@ class Convolution(LinearOperator):
         folded = position.remainder(2 * length)
         return torch.minimum(folded, 2 * length - 1 - folded)
 
-    def of_slices(self, index: Tensor) -> Convolution:
+    def restrict(self, index: Tensor) -> Convolution:
         """Return the operator of the contribution of some slices."""
         part = Convolution.__new__(Convolution)
         part.__dict__.update(self.__dict__)

@@ -57,7 +57,7 @@ class WrappedOperator(LinearOperator):
         self.slices, self._rows, self._alike = slices, rows, alike
         self.couples_slices, self.depth = rows is not None, None if rows is None else slices
 
-    def of_slices(self, index: Tensor) -> LinearOperator:
+    def restrict(self, index: Tensor) -> LinearOperator:
         """Return itself, or for coupled or differing slices an operator that embeds them into an empty volume."""
         if self.couples_slices:
             return _SlabOperator(self, index)
@@ -94,7 +94,7 @@ class _SlabOperator(LinearOperator):
         self._whole, self._index, self.depth = whole, index, len(index)
         self.domain_shape, self.range_shape = whole.domain_shape, whole.range_shape
 
-    def of_slices(self, index: Tensor) -> LinearOperator:
+    def restrict(self, index: Tensor) -> LinearOperator:
         """Return the operator of a subset of these slices."""
         return _SlabOperator(self._whole, self._index[index])
 
@@ -118,7 +118,7 @@ class _SliceSubset(LinearOperator):
         self._whole, self._index = whole, index
         self.domain_shape, self.range_shape = whole.domain_shape, whole.range_shape
 
-    def of_slices(self, index: Tensor) -> LinearOperator:
+    def restrict(self, index: Tensor) -> LinearOperator:
         """Return the operator of a subset of these slices."""
         return _SliceSubset(self._whole, self._index[index])
 

@@ -51,7 +51,7 @@ class Sense(LinearOperator):
         self._maps = coil_maps * before
         self._after = after
 
-    def of_slices(self, index: Tensor) -> Sense:
+    def restrict(self, index: Tensor) -> Sense:
         """Return the encoding of some slices."""
         return Sense(self.coil_maps[index.to(self.coil_maps.device)])
 
@@ -100,14 +100,14 @@ class NonCartesianSense(LinearOperator):
         self.domain_shape = tuple(coil_maps.shape[2:])
         self._positions = trajectory.cpu().numpy()
 
-    def of_slices(self, index: Tensor) -> NonCartesianSense:
+    def restrict(self, index: Tensor) -> NonCartesianSense:
         """Return the encoding of some slices."""
         return NonCartesianSense(self.coil_maps[index.to(self.coil_maps.device)], self.trajectory)
 
     def norm(self, device: torch.device | str = "cpu", iterations: int = 30, check: Check = no_check) -> float:
         """Estimate the largest singular value of the slice with the strongest coils, by power iteration."""
         strength = torch.linalg.vector_norm(self.coil_maps, dim=1).amax(dim=(1, 2))
-        return LinearOperator.norm(self.of_slices(strength.argmax()[None]), device, iterations, check)
+        return LinearOperator.norm(self.restrict(strength.argmax()[None]), device, iterations, check)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (z, y, x) images to (z, coil, readout, sample) samples."""

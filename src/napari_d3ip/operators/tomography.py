@@ -148,9 +148,9 @@ class JosephMatrix(LinearOperator):
         self._transposed = _to_torch(matrix.T.tocsr(), device)
 
     @classmethod
-    def of(cls, sinogram: Sinogram, device: torch.device | str = "cpu") -> JosephMatrix:
+    def from_sinogram(cls, sinogram: Sinogram, device: torch.device | str = "cpu") -> JosephMatrix:
         """Return the operator of a measurement's geometry."""
-        return JosephMatrix(Beam.of(sinogram), sinogram.volume_shape[1:], device=device)
+        return JosephMatrix(Beam.from_sinogram(sinogram), sinogram.volume_shape[1:], device=device)
 
     def forward(self, x: Tensor) -> Tensor:
         """Project (z, height, width) to (z, angle, detector), lengths in pixels."""

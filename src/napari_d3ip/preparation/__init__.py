@@ -10,7 +10,7 @@ from napari_d3ip.errors import SettingsError
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.preparation import images, mri, tomography  # noqa: F401 - they register their kinds
 from napari_d3ip.preparation.base import Check, Preparation, prepare_kind
-from napari_d3ip.preparation.scaling import near_one, require_single
+from napari_d3ip.preparation.scaling import require_single, rescale
 from napari_d3ip.settings import RunSettings
 
 __all__ = ["Preparation", "prepare"]
@@ -29,7 +29,7 @@ def prepare(measurement: Measurement, settings: RunSettings, device: torch.devic
     SettingsError
         If the noise level is implausible for the scan.
     """
-    scan, factor = near_one(measurement)
+    scan, factor = rescale(measurement)
     stated = settings.given.noise_level
     scaled = (
         settings if stated is None else replace(settings, given=replace(settings.given, noise_level=stated / factor))

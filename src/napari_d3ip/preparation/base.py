@@ -33,7 +33,7 @@ class Preparation:
     ----------
     problem : Problem
         Problem at unit norm and intensity.
-    unseen : Tensor
+    test_mask : Tensor
         Mask of the test rays or samples, which are never fitted and only scored.
     direct : callable
         Direct reconstruction (filtered back-projection, zero-filled) at unit intensity.
@@ -47,20 +47,20 @@ class Preparation:
         Phase factors (z, y, x) that were removed from the images.
     directions : float
         Covered degrees of the half circle; 180 without projections.
-    samples_stand_alone : bool
+    independent_samples : bool
         Whether held-out samples are as informative as new measurements: those of k-space are, a ray between measured
         neighbours is not.
     """
 
     problem: Problem
-    unseen: Tensor
+    test_mask: Tensor
     direct: Callable[[], Tensor]
     intensity: float
     noise_level: float
     coil_maps: Tensor | None = None
     phase: Tensor | None = None
     directions: float = 180.0
-    samples_stand_alone: bool = False
+    independent_samples: bool = False
 
 
 @singledispatch
@@ -98,7 +98,7 @@ def normalised(
     check: Check,
     *,
     regulariser: Regulariser | None = None,
-    groups: Sequence[Tensor] = (),
+    view_masks: Sequence[Tensor] = (),
     start: Tensor | None = None,
 ) -> tuple[Problem, float]:
     """Return the problem with ``|A| = 1`` and volumes in about [0, 1], and the intensity that is 1 in it.
@@ -127,7 +127,7 @@ def normalised(
         regulariser=regulariser or Regulariser(nonnegative=settings.consistency.nonnegative),
         settings=settings,
         check=check,
-        groups=groups,
+        view_masks=view_masks,
         initial=None if start is None else start / intensity,
     )
     return problem, intensity

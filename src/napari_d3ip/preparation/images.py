@@ -30,7 +30,7 @@ def prepare_stack(measurement: ImageStack, settings: RunSettings, device: torch.
     noise = settings.given.noise_level or measurement.noise_level or estimate_stack_noise(measurement)
 
     def direct() -> Tensor:
-        return filled_in(data, used)
+        return fill_along_z(data, used)
 
     return _prepared(LinearData(operator, data, used, held_out, noise), direct, settings, check)
 
@@ -63,7 +63,7 @@ def _prepared(data: LinearData, direct: Callable[[], Tensor], settings: RunSetti
     """Normalised, and begun with the direct reconstruction."""
     problem, intensity = normalised(data, settings, check, start=direct())
     return Preparation(
-        problem, unseen=data.held_out, direct=problem.start, intensity=intensity, noise_level=data.noise_level
+        problem, test_mask=data.held_out, direct=problem.start, intensity=intensity, noise_level=data.noise_level
     )
 
 
@@ -75,23 +75,23 @@ def _split(measured: Tensor, settings: RunSettings) -> tuple[Tensor, Tensor]:
     return measured - held_out, held_out
 
 
-def filled_in(data: Tensor, seen: Tensor) -> Tensor:
-    """Interpolate voxels that are not ``seen`` (0, else 1) linearly along z; use the mean where there are none.
+def fill_along_z(data: Tensor, known: Tensor) -> Tensor:
+    """Interpolate voxels that are not ``known`` (0, else 1) linearly along z; use the mean where there are none.
 
     Parameters
     ----------
-    data, seen : Tensor
+    data, known : Tensor
         Shape (z, y, x).
     """
     slices = len(data)
     z = torch.arange(slices, device=data.device).reshape(-1, 1, 1).expand(data.shape)
-    before = torch.where(seen > 0, z, -1).cummax(dim=0).values
-    after = slices - 1 - torch.where(seen > 0, slices - 1 - z, -1).flip(0).cummax(dim=0).values.flip(0)
+    before = torch.where(known > 0, z, -1).cummax(dim=0).values
+    after = slices - 1 - torch.where(known > 0, slices - 1 - z, -1).flip(0).cummax(dim=0).values.flip(0)
     lower, upper = (data.gather(0, each.clamp(0, slices - 1)) for each in (before, after))
     share = (z - before) / (after - before).clamp(min=1)
     between = torch.lerp(lower, upper, share.to(data.dtype))
     filled = torch.where(before < 0, upper, torch.where(after >= slices, lower, between))
-    mean = (data * seen).sum() / seen.sum()
+    mean = (data * known).sum() / known.sum()
     return torch.where((before < 0) & (after >= slices), mean, filled)
 
 

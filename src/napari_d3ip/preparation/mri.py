@@ -82,18 +82,18 @@ def prepare_kspace(measurement: KSpace, settings: RunSettings, device: torch.dev
         settings,
         check,
         regulariser=Regulariser(nonnegative=False, imaginary_weight=settings.given.phase_constraint or 0.0),
-        groups=_lines(measurement, settings.seed, device) if settings.adaptation.leave_out else (),
+        view_masks=_lines(measurement, settings.seed, device) if settings.adaptation.leave_out else (),
     )
     phase = coils.phase if settings.coils.remove_phase else None
     return Preparation(
         problem,
-        unseen=held_out,
+        test_mask=held_out,
         direct=lambda: zero_filled(measurement, coils.data * used, maps) / intensity,
         intensity=intensity,
         noise_level=noise_level,
         coil_maps=coils.maps,
         phase=phase,
-        samples_stand_alone=True,
+        independent_samples=True,
     )
 
 

@@ -26,7 +26,7 @@ _HEADROOM = 4.0
 _scaled: weakref.WeakKeyDictionary[Measurement, Measurement] = weakref.WeakKeyDictionary()
 
 
-def near_one(measurement: Measurement) -> tuple[Measurement, float]:
+def rescale(measurement: Measurement) -> tuple[Measurement, float]:
     """Return a scan whose largest value is about 1, and the power of two to multiply it by.
 
     Parameters

@@ -68,7 +68,7 @@ class Rays:
 @prepare_kind.register(Sinogram)
 def prepare_sinogram(measurement: Sinogram, settings: RunSettings, device: torch.device, check: Check) -> Preparation:
     """Normalise a scan: ``|A| = 1`` and volumes in about [0, 1], both from the measurement alone."""
-    beam, slice_shape = Beam.of(measurement), measurement.volume_shape[1:]
+    beam, slice_shape = Beam.from_sinogram(measurement), measurement.volume_shape[1:]
     operator = projector(beam, slice_shape, settings.machine.backend, device, check)
     rays = Rays.split(measurement.data.shape, settings.validation, settings.seed)
     used, held_out = rays.used.to(device), rays.held_out.to(device)
@@ -77,12 +77,12 @@ def prepare_sinogram(measurement: Sinogram, settings: RunSettings, device: torch
         LinearData(operator, torch.tensor(measurement.data, device=device), used, held_out, noise_level),
         settings,
         check,
-        groups=_directions(rays, measurement, device),
+        view_masks=_directions(rays, measurement, device),
     )
-    unseen = rays.left_out if bool(rays.left_out.any()) else rays.held_out
+    test_mask = rays.left_out if bool(rays.left_out.any()) else rays.held_out
     return Preparation(
         problem,
-        unseen=unseen.to(device),
+        test_mask=test_mask.to(device),
         direct=lambda: filtered_back_projection(measurement, operator, rays, device) / intensity,
         intensity=intensity,
         noise_level=noise_level,
@@ -98,7 +98,7 @@ def _directions(rays: Rays, measurement: Sinogram, device: torch.device) -> list
     """
     kept = np.flatnonzero(rays.views)
     angles = measurement.angles[kept]
-    directions = Directions.of(angles, 180.0 if measurement.geometry == "parallel" else 360.0)
+    directions = Directions.from_angles(angles, 180.0 if measurement.geometry == "parallel" else 360.0)
     masks = torch.zeros(directions.count, len(rays.views), dtype=torch.float32, device=device)
     masks[torch.from_numpy(directions.group), torch.from_numpy(kept[directions.order])] = 1
     if measurement.geometry == "fan":
@@ -110,17 +110,17 @@ def _directions(rays: Rays, measurement: Sinogram, device: torch.device) -> list
     return list(masks[:, None, :, None])
 
 
-def filled_in(data: Tensor, seen: Tensor) -> Tensor:
-    """Interpolate rays that are not ``seen`` (0, else 1) from detector neighbours, from the ends of a gap inwards."""
-    data = data * seen
+def fill_rays(data: Tensor, known: Tensor) -> Tensor:
+    """Interpolate rays that are not ``known`` (0, else 1) from detector neighbours, from the ends of a gap inwards."""
+    data = data * known
     while True:
-        count = F.pad(seen[..., 1:], (0, 1)) + F.pad(seen[..., :-1], (1, 0))
-        new = (1 - seen) * (count > 0)
+        count = F.pad(known[..., 1:], (0, 1)) + F.pad(known[..., :-1], (1, 0))
+        new = (1 - known) * (count > 0)
         if not bool(new.any()):
             return data
         neighbours = F.pad(data[..., 1:], (0, 1)) + F.pad(data[..., :-1], (1, 0))
         data = data + new * neighbours / count.clamp(min=1)
-        seen = seen + new
+        known = known + new
 
 
 def filtered_back_projection(
@@ -132,9 +132,9 @@ def filtered_back_projection(
     """
     views = torch.from_numpy(rays.views).to(device)
     data = torch.tensor(measurement.data, device=device)[:, views]
-    data = filled_in(data, 1 - rays.held_out.to(device)[:, views])
+    data = fill_rays(data, 1 - rays.held_out.to(device)[:, views])
     if measurement.geometry == "fan":
-        beam = Beam.of(measurement.select(views=rays.views))
+        beam = Beam.from_sinogram(measurement.select(views=rays.views))
         return fan_beam_reconstruction(data, beam, measurement.volume_shape[1:])
 
     def back_project(filtered: Tensor) -> Tensor:

@@ -131,14 +131,14 @@ def choose_wavelet_factor(problem: Problem, weight: float) -> float:
         return 0.0
     losses = []
     for wavelets in (0.0, WAVELET_FACTOR):
-        regulariser = beside_wavelets(replace(slab.regulariser, weight=weight), 2 * wavelets)
+        regulariser = with_wavelets(replace(slab.regulariser, weight=weight), 2 * wavelets)
         tried = replace(slab, regulariser=regulariser)
         volume = last(tv_iterates(tried, regulariser.weight, _SLAB_ITERATIONS))
         losses.append(float(slab.residual(volume, slab.held_out)))
     return WAVELET_FACTOR if losses[1] < (1 - _NO_BETTER) * losses[0] else 0.0
 
 
-def beside_wavelets(regulariser: Regulariser, factor: float) -> Regulariser:
+def with_wavelets(regulariser: Regulariser, factor: float) -> Regulariser:
     """Return total variation of half its weight and wavelets of ``factor`` times the whole; unchanged if that is 0."""
     return replace(regulariser, weight=regulariser.weight / 2, wavelets=2 * factor) if factor else regulariser
 
@@ -200,7 +200,7 @@ def _smallest_of_the_best(losses: dict[float, float]) -> float:
 
 def _central_slab(problem: Problem) -> Problem:
     if problem.operator.couples_slices:
-        return problem  # The contribution of its surroundings is not yet known.
+        return problem  # The contribution of its background is not yet known.
     middle = len(problem.measured) // 2
     first = max(0, middle - _SLAB // 2)
-    return problem.of_slices(torch.arange(first, min(len(problem.measured), first + _SLAB)))
+    return problem.restrict(torch.arange(first, min(len(problem.measured), first + _SLAB)))

@@ -78,7 +78,7 @@ class GuidedDiffusionUNet:
     resblock_updown: bool
 
     @classmethod
-    def of(cls, shapes: Sequence[Shape]) -> GuidedDiffusionUNet:
+    def from_shapes(cls, shapes: Sequence[Shape]) -> GuidedDiffusionUNet:
         """Infer the architecture from the shapes of the parameters, in order of definition.
 
         Raises
@@ -325,7 +325,7 @@ def in_order(state: Mapping[str, Tensor]) -> list[Tensor]:
 
     names = sorted(state, key=place)
     tensors = [state[name] for name in names]
-    unet = GuidedDiffusionUNet.of([tuple(tensor.shape) for tensor in tensors])
+    unet = GuidedDiffusionUNet.from_shapes([tuple(tensor.shape) for tensor in tensors])
     for given, layer in zip(names[::2], unet.layers(), strict=True):
         if given != f"{layer.name}.weight":
             raise PriorError(_not_this_layout(f"{given} in place of {layer.name}.weight"))

@@ -136,7 +136,7 @@ def _import(checkpoint: Path, folder: Path, options: ImportOptions) -> Diffusion
     """Write the folder of a prior; exceptions of libraries pass unchanged."""
     alphas_cumprod = options.alphas_cumprod()
     tensors = _parameters(read_checkpoint(checkpoint), checkpoint)
-    layout = GuidedDiffusionUNet.of([tuple(tensor.shape) for tensor in tensors])
+    layout = GuidedDiffusionUNet.from_shapes([tuple(tensor.shape) for tensor in tensors])
     check_tensors({str(number): tensor for number, tensor in enumerate(tensors)})
     head_width, head_count = layout.heads_for_diffusers(options.heads)
     low = (0.0 if layout.in_channels == 2 else -1.0) if options.low is None else options.low

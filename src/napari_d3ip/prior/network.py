@@ -158,14 +158,14 @@ class DiffusionPrior(nn.Module):
         alpha_bar = self.alphas_cumprod[timestep]
         return self.denormalise((noisy - (1 - alpha_bar).sqrt() * epsilon) / alpha_bar.sqrt())
 
-    def noised(self, image: Tensor, noise: Tensor, timestep: int) -> Tensor:
+    def add_noise(self, image: Tensor, noise: Tensor, timestep: int) -> Tensor:
         """Compute ``sqrt(alpha_bar) x + sqrt(1 - alpha_bar) noise`` of an image in intensities (Ho et al., eq. 4)."""
         alpha_bar = self.alphas_cumprod[timestep]
         noisy: Tensor = alpha_bar.sqrt() * self.normalise(image) + (1 - alpha_bar).sqrt() * noise
         return noisy
 
     def noise_between(self, image: Tensor, noisy: Tensor, timestep: int) -> Tensor:
-        """Compute the noise with which `noised` turns an image in intensities into ``noisy``."""
+        """Compute the noise with which `add_noise` turns an image in intensities into ``noisy``."""
         alpha_bar = self.alphas_cumprod[timestep]
         noise: Tensor = (noisy - alpha_bar.sqrt() * self.normalise(image)) / (1 - alpha_bar).sqrt()
         return noise

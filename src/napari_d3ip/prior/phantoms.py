@@ -61,7 +61,7 @@ class EllipsePhantoms:
         Tensor
             Shape (count, 1, size, size), float32, in [0, 1].
         """
-        random, grid = _Random(count, generator, device), _Grid.of(self.size, device)
+        random, grid = _Random(count, generator, device), _Grid.create(self.size, device)
         bodies = self._bodies(random, grid)
         image, style = bodies.image, self._style(random)
         for index in range(int(style.number.max())):
@@ -146,7 +146,7 @@ class _Grid:
     pixel: float
 
     @classmethod
-    def of(cls, size: int, device: torch.device | str) -> _Grid:
+    def create(cls, size: int, device: torch.device | str) -> _Grid:
         axis = (torch.arange(size, device=device) - (size - 1) / 2) * (2 / size)
         return cls(axis[None, :, None], axis[None, None, :], 2 / size)
 

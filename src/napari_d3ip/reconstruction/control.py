@@ -78,7 +78,7 @@ class Step:
         Mean squared residual on the rays used, and on held-out rays, in units of the noise variance; in an
         adaptation step the loss itself, and that of the adapted network.
     held_out_loss_without : float or None
-        In an adaptation step, the loss on held-out rays of the bare prior.
+        In an adaptation step, the loss on held-out rays of the pretrained prior.
     lora_shift : float or None
         Relative size of the adapters' change of the weights.
     eta_seconds : float or None

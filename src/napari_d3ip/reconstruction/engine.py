@@ -38,7 +38,7 @@ from napari_d3ip.reconstruction.start import (
     replace_regulariser,
     sampling_regulariser,
 )
-from napari_d3ip.reconstruction.verdict import can_compare, misfit, outcome_of, uncompared
+from napari_d3ip.reconstruction.verdict import can_compare, compare_with_start, misfit, not_compared
 from napari_d3ip.settings import Family, RunSettings, Settings
 from napari_d3ip.solvers.problem import Problem
 
@@ -111,11 +111,11 @@ class _Engine:
             volume = yield from self._drive(task)
             is_classical = self._settings.family is not Family.UNTRAINED
             why = "is a classical reconstruction" if is_classical else "starts from no classical reconstruction"
-            outcome = uncompared(self._settings.method, why)
+            outcome = not_compared(self._settings.method, why)
         else:
             task, volume = yield from self._sample(self._prior)
             require_finite(volume, self._settings, self._prior)
-            outcome = outcome_of(self._prepared, task, self._measurement.kind, self._load_again)
+            outcome = compare_with_start(self._prepared, task, self._measurement.kind, self._load_again)
             if outcome["returned"] != self._settings.method:
                 volume = task.state.first
             else:

@@ -82,7 +82,7 @@ def as_json(settings: Settings) -> str:
 
 def changed(settings: Settings, kind: str) -> dict[str, Any]:
     """Return method, preset and every field that differs from what the preset means for the measurement."""
-    defaults = Settings.of_preset(settings.preset, kind)
+    defaults = Settings.from_preset(settings.preset, kind)
     given: dict[str, Any] = {"method": settings.method}
     if settings.preset != Settings().preset:
         given["preset"] = settings.preset

@@ -39,7 +39,7 @@ def residual(
             raise MeasurementError("phase: the result does not hold that of its image; reconstruct it again.")
         x = torch.polar(x, torch.tensor(phase, device=device))
         x = x if prepared.phase is None else x * prepared.phase.conj()
-    measured = (problem.used + problem.held_out + prepared.unseen) > 0
+    measured = (problem.used + problem.held_out + prepared.test_mask) > 0
     with torch.no_grad():
         difference = (problem.operator(x) - problem.measured) * measured / problem.noise
     array: FloatArray | ComplexArray = difference.cpu().numpy()
@@ -48,9 +48,9 @@ def residual(
 
 def rms_residuals(prepared: Preparation, volume: Tensor) -> dict[str, float | None]:
     """Return root mean square residuals in units of the noise, on the rays fitted and on those never fitted."""
-    problem, unseen = prepared.problem, prepared.unseen
+    problem, test_mask = prepared.problem, prepared.test_mask
     return {
         "noise_level": prepared.noise_level,
         "residual": float(problem.residual(volume, problem.used)) ** 0.5,
-        "held_out_residual": (float(problem.residual(volume, unseen)) ** 0.5 if bool(unseen.any()) else None),
+        "held_out_residual": (float(problem.residual(volume, test_mask)) ** 0.5 if bool(test_mask.any()) else None),
     }

@@ -141,7 +141,7 @@ def fill_in(request: Settings, measurement: Measurement) -> Settings:
     if request.iterations is None:
         fields["iterations"] = _iterations(request.method, measurement)
     if request.backend == "auto" and isinstance(measurement, Sinogram):
-        fields["backend"] = fitting_backend(Extent.of(measurement))
+        fields["backend"] = fitting_backend(Extent.from_measurement(measurement))
     if method.needs_prior:
         fields |= _of_prior(request, measurement)
     if request.method == "d3ip-mbir":

@@ -132,7 +132,7 @@ class Reconstruction:
             voxel_size=self.measurement.voxel_size,
             unit=self.measurement.unit,
             metadata={**self.summary(), "history": self.history, "source": self.measurement.source, "part": part},
-            belongings=Belongings(self.name, Position.of(self.measurement), scan_note(self.measurement)),
+            belongings=Belongings(self.name, Position.from_measurement(self.measurement), scan_note(self.measurement)),
         )
 
     @property
@@ -220,7 +220,7 @@ class Reconstruction:
         }
         if self.measurement.voxel_size is not None:
             attributes |= {"scale": self.measurement.voxel_size, "units": units_in_napari(self.measurement.unit)}
-        position = Position.of(self.measurement)
+        position = Position.from_measurement(self.measurement)
         if position != Position():
             attributes |= position.in_napari()
         return self.volume, attributes, "image"

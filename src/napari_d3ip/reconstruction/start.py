@@ -10,11 +10,11 @@ from torch import Tensor
 from napari_d3ip.errors import SettingsError
 from napari_d3ip.preparation import Preparation
 from napari_d3ip.preparation.weights import (
-    beside_wavelets,
     choose_phase_constraint,
     choose_wavelet_factor,
     choose_weight,
     choose_weight_and_phase_constraint,
+    with_wavelets,
 )
 from napari_d3ip.settings import RunSettings
 from napari_d3ip.solvers.classical import last, least_squares
@@ -122,7 +122,7 @@ def sampling_regulariser(problem: Problem, weights: Weights) -> Regulariser:
         proximal_weight=weights.proximal,
     )
     wavelets = weights.wavelet_factor if settings.coupling == "tv3d" else 0.0
-    return beside_wavelets(regulariser, wavelets / factor) if factor else regulariser
+    return with_wavelets(regulariser, wavelets / factor) if factor else regulariser
 
 
 def proximal_weight(problem: Problem) -> float:

@@ -121,7 +121,7 @@ def can_compare(prepared: Preparation) -> bool:
     return prepared.directions >= _FEWEST_DIRECTIONS
 
 
-def outcome_of(
+def compare_with_start(
     prepared: Preparation, run: DiffusionRun, kind: str, load_prior: Callable[[], DiffusionPrior]
 ) -> dict[str, Any]:
     """Return verdict, returned, gain and gain_deviation of a finished run, as `Reconstruction.metrics` has them.
@@ -139,18 +139,18 @@ def outcome_of(
     """
     settings, start = run.settings, start_name(run.settings, kind)
     if not settings.validation.guard:
-        return uncompared(settings.method, f"was not compared with {start}, since guard is off")
+        return not_compared(settings.method, f"was not compared with {start}, since guard is off")
     if not can_compare(prepared):
         why = (
             f"over {prepared.directions:.0f}° no data can show what {settings.method} would add to the missing "
             f"directions, so it was not run and the volume of {start} is returned; guard=false runs it"
         )
-        return {**uncompared(start, why), "verdict": f"{why[0].upper()}{why[1:]}."}
+        return {**not_compared(start, why), "verdict": f"{why[0].upper()}{why[1:]}."}
     if run.state.index == 0:
-        return uncompared(start, "is the start of the run, which was stopped there")
+        return not_compared(start, "is the start of the run, which was stopped there")
     comparison = _compare(prepared, run, load_prior)
     if comparison is None:
-        return uncompared(settings.method, f"was not compared with {start}, since no data were held out")
+        return not_compared(settings.method, f"was not compared with {start}, since no data were held out")
     return {
         "verdict": comparison.sentence(settings.method, start),
         "returned": start if comparison.is_worse else settings.method,
@@ -159,7 +159,7 @@ def outcome_of(
     }
 
 
-def uncompared(method: str, why: str) -> dict[str, Any]:
+def not_compared(method: str, why: str) -> dict[str, Any]:
     """Return the outcome of a run whose volume was not compared with another."""
     return {"verdict": f"{method} {why}.", "returned": method, "gain": None, "gain_deviation": None}
 
@@ -173,15 +173,15 @@ def _compare(prepared: Preparation, run: DiffusionRun, load_prior: Callable[[], 
     state, problem = run.state, run.problem
     validation = [] if state.splits is None else state.splits.validation
     if validation:
-        return _compared([_of_split(split) for split in validation], "views hidden from it", _MARGIN)
-    can_rerun = not prepared.samples_stand_alone and bool(problem.groups) and run.settings.about.adapts != "volume"
+        return _compared([_losses_of_split(split) for split in validation], "views hidden from it", _MARGIN)
+    can_rerun = not prepared.independent_samples and bool(problem.view_masks) and run.settings.about.adapts != "volume"
     if can_rerun and state.index == run.settings.sampling.steps:
-        return _compared([_of_split(_rerun(run, load_prior()))], "views hidden from it", _MARGIN)
+        return _compared([_losses_of_split(_rerun(run, load_prior()))], "views hidden from it", _MARGIN)
     if not bool(problem.held_out.any()):
         return None
-    margin = _MARGIN if prepared.samples_stand_alone else _MARGIN_OF_RAYS
-    what = "held-out samples" if prepared.samples_stand_alone else "held-out rays"
-    pair = _squares(problem, state.volume, state.first, problem.held_out, single=prepared.samples_stand_alone)
+    margin = _MARGIN if prepared.independent_samples else _MARGIN_OF_RAYS
+    what = "held-out samples" if prepared.independent_samples else "held-out rays"
+    pair = _squares(problem, state.volume, state.first, problem.held_out, single=prepared.independent_samples)
     return _compared([pair], what, margin)
 
 
@@ -192,8 +192,8 @@ def _rerun(run: DiffusionRun, prior: DiffusionPrior) -> Split:
     count = min(_MOST_SLICES, max(1, len(volume) // _SHARE))
     index = draw_slices(len(volume), count, True, generator)
     left_out = problem.leave_out(run.settings.adaptation.leave_out or _LEFT_OUT, generator)
-    splits = Splits.create(problem.around(volume), index[None], left_out, 0)
-    slab = splits.input.in_runs(0)  # A single slab, of which methods may take any slices.
+    splits = Splits.create(problem.with_background(volume), index[None], left_out, 0)
+    slab = splits.input.in_slabs(0)  # A single slab, of which methods may take any slices.
     state = initial_state(slab, prior, splits.volume)
     state.duals = splits.duals
     for _ in run.settings.about.load()(DiffusionRun(slab, run.direct, prior=prior, state=state)):
@@ -202,7 +202,7 @@ def _rerun(run: DiffusionRun, prior: DiffusionPrior) -> Split:
     return splits[0]
 
 
-def _of_split(split: Split) -> tuple[Tensor, Tensor]:
+def _losses_of_split(split: Split) -> tuple[Tensor, Tensor]:
     return _squares(split.input, split.volume, split.first, split.target)
 
 
@@ -269,13 +269,13 @@ def misfit(kind: str, family: Family, prepared: Preparation, volume: Tensor) -> 
     rms = _rms(residual[fitted])
     typical = float(residual[fitted].median()) / median_of_noise
     scale = _rms(size[fitted])
-    single = _standing_out(kind, residual, fitted, max(_BEYOND_NOISE * problem.noise, _ACCURACY_OF_EXACT * scale))
+    single = _find_outlier(kind, residual, fitted, max(_BEYOND_NOISE * problem.noise, _ACCURACY_OF_EXACT * scale))
     is_cut = kind == "sinogram" and rms > _CUT_MISFIT * problem.noise and _is_cut(size)
     most = _RMS_MISFIT_OF_KSPACE if kind == "kspace" else _RMS_MISFIT
     is_far = typical >= _TYPICAL_MISFIT * problem.noise or rms >= most * problem.noise
-    if kind == "kspace" and bool(prepared.unseen.any()):
-        unseen = _rms(residual[(prepared.unseen > 0).expand(size.shape) & (size > 0)])
-        is_far |= unseen >= _HELD_OUT_MISFIT * problem.noise
+    if kind == "kspace" and bool(prepared.test_mask.any()):
+        tested = _rms(residual[(prepared.test_mask > 0).expand(size.shape) & (size > 0)])
+        is_far |= tested >= _HELD_OUT_MISFIT * problem.noise
     is_exact = problem.noise < _EXACT * scale
     if rms >= (_ACCURACY_OF_EXACT if is_exact else _ACCURACY) * scale and (is_cut or is_far):
         noise = "" if is_exact else f"{max(typical, rms) / problem.noise:.3g} times the noise and "
@@ -307,7 +307,7 @@ def _rms(values: Tensor) -> float:
     return float(values.square().mean().sqrt())
 
 
-def _standing_out(kind: str, residual: Tensor, fitted: Tensor, least: float) -> _Single | None:
+def _find_outlier(kind: str, residual: Tensor, fitted: Tensor, least: float) -> _Single | None:
     """Return single views or columns that are explained much worse than the others; None if there are none."""
     for axis, name, factor, causes in _GROUPS.get(kind, ()):
         others = [other for other in range(residual.ndim) if other != residual.ndim + axis]

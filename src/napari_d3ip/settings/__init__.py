@@ -5,7 +5,15 @@ Pydantic only: importing this loads neither torch nor Qt.
 
 from napari_d3ip.settings.kinds import KINDS, Kind, Task, register_kind
 from napari_d3ip.settings.methods import METHODS, Family, Method, methods_for, names_where, register, tasks_for
-from napari_d3ip.settings.model import MOST_RANK, MOST_SEED, Backend, Settings, fields_for, parse_slices, problems
+from napari_d3ip.settings.model import (
+    MOST_RANK,
+    MOST_SEED,
+    Backend,
+    Settings,
+    fields_for,
+    parse_slices,
+    validation_errors,
+)
 from napari_d3ip.settings.presets import PAPER_MRI, PRESETS, Preset
 from napari_d3ip.settings.run import RunSettings
 
@@ -28,8 +36,8 @@ __all__ = [
     "methods_for",
     "names_where",
     "parse_slices",
-    "problems",
     "register",
     "register_kind",
     "tasks_for",
+    "validation_errors",
 ]

@@ -319,7 +319,7 @@ class Settings(BaseModel):
         return cls(**{**(values or {}), **fields})
 
     @classmethod
-    def of_preset(cls, preset: str, kind: str, fields: dict[str, Any] | None = None) -> Settings:
+    def from_preset(cls, preset: str, kind: str, fields: dict[str, Any] | None = None) -> Settings:
         """Return the values of a preset for a kind of measurement, with some fields given.
 
         Raises
@@ -364,7 +364,7 @@ def parse_slices(text: str) -> slice:
     return slice(first, last)
 
 
-def problems(values: dict[str, Any]) -> dict[str, str]:
+def validation_errors(values: dict[str, Any]) -> dict[str, str]:
     """Return a sentence for each field that is not possible; none if `Settings` takes them."""
     try:
         Settings(**values)

@@ -51,7 +51,7 @@ def view_weights(beam: Beam) -> npt.NDArray[np.float64]:
         Shape (angle, detector).
     """
     views = angular_weights(beam.angles, period=360.0)[:, None]
-    directions = Directions.of(beam.angles, period=360.0)
+    directions = Directions.from_angles(beam.angles, period=360.0)
     wedges = directions.wedges()
     if not len(wedges):
         return views / 2 + np.zeros(beam.shape)

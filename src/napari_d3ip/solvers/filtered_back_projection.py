@@ -35,7 +35,7 @@ def angular_weights(angles: npt.NDArray[np.float64], period: float = 180.0) -> n
     ndarray
         Shape (angle,).
     """
-    directions = Directions.of(angles, period)
+    directions = Directions.from_angles(angles, period)
     before, after = np.roll(directions.gaps, 1), directions.gaps.copy()
     for gap in directions.wedges():
         own, others = directions.spacing_beside(gap)

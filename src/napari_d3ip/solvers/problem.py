@@ -43,11 +43,11 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """Volume (z, y, x) fixed around a slab, and its data."""
+class Background:
+    """Fixed volume (z, y, x) that a slab is part of, and its data ``A x``."""
 
     volume: Tensor
-    explained: Tensor
+    data: Tensor
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,13 @@ class Problem:
         Of the run.
     check : callable
         Polled in inner iterations; may raise to stop.
-    groups : sequence of Tensor
+    view_masks : sequence of Tensor
         Masks, broadcastable to ``used``, of single views or lines, in the order in which `leave_out` combines
         them.
     initial : Tensor, optional
         Volume (z, y, x) at which iterations start; zero if not given.
-    surroundings : Surroundings, optional
-        What stays as it is around some slices, where the operator couples them.
+    background : Background, optional
+        Volume whose other slices stay fixed while some are reconstructed, where the operator couples them.
     weights : Weights
         Of the terms beside the data, once they are known.
     """
@@ -90,9 +90,9 @@ class Problem:
     regulariser: Regulariser
     settings: RunSettings
     check: Callable[[], None]
-    groups: Sequence[Tensor] = ()
+    view_masks: Sequence[Tensor] = ()
     initial: Tensor | None = None
-    surroundings: Surroundings | None = None
+    background: Background | None = None
     weights: Weights = Weights()
 
     @property
@@ -125,42 +125,42 @@ class Problem:
         return float(self._mean_square(difference, self.used)), held_out
 
     def leave_out(self, fraction: float, generator: torch.Generator) -> Tensor:
-        """Draw a mask of about ``fraction`` of the `groups`: every n-th, or contiguous ones (circular).
+        """Draw a mask of about ``fraction`` of the `view_masks`: every n-th, or contiguous ones (circular).
 
         Which of these, the setting ``adapt_pattern`` says; where it begins is random.
         """
         if self.settings.adaptation.pattern == "interleaved":
             # Above a half it is the others that are every n-th.
-            every = min(max(2, round(1 / min(fraction, 1 - fraction))), len(self.groups))
+            every = min(max(2, round(1 / min(fraction, 1 - fraction))), len(self.view_masks))
             first = int(torch.randint(every, (1,), generator=generator))
-            is_nth = [number % every == first for number in range(len(self.groups))]
-            chosen = [group for group, nth in zip(self.groups, is_nth, strict=True) if nth is (fraction <= 0.5)]
+            is_nth = [number % every == first for number in range(len(self.view_masks))]
+            chosen = [mask for mask, nth in zip(self.view_masks, is_nth, strict=True) if nth is (fraction <= 0.5)]
         else:
-            count = max(1, round(fraction * len(self.groups)))
-            first = int(torch.randint(len(self.groups), (1,), generator=generator))
-            chosen = [self.groups[(first + step) % len(self.groups)] for step in range(count)]
+            count = max(1, round(fraction * len(self.view_masks)))
+            first = int(torch.randint(len(self.view_masks), (1,), generator=generator))
+            chosen = [self.view_masks[(first + step) % len(self.view_masks)] for step in range(count)]
         return torch.stack(list(chosen)).sum(dim=0)
 
-    def around(self, volume: Tensor) -> Problem:
-        """Return the problem with ``volume`` (z, y, x) as the fixed surroundings of slabs from `of_slices`."""
+    def with_background(self, volume: Tensor) -> Problem:
+        """Return the problem with ``volume`` (z, y, x) as the fixed background of slabs from `restrict`."""
         if not self.operator.couples_slices:
             return self
         volume = volume.detach()
-        return replace(self, surroundings=Surroundings(volume, self.operator.forward(volume)))
+        return replace(self, background=Background(volume, self.operator.forward(volume)))
 
-    def of_slices(self, index: Tensor) -> Problem:
+    def restrict(self, index: Tensor) -> Problem:
         """Restrict the problem to some slices.
 
         If the operator couples slices, the data are those that they contribute to, minus the contribution of the fixed
-        slices from `around`; the cost does not depend on the number of other slices.
+        background; the cost does not depend on the number of other slices.
         """
-        operator, rows = self.operator.of_slices(index), self.operator.rows(index)
-        measured, around = self.measured[rows], self.surroundings
-        if around is not None:
-            part = around.volume[index]
+        operator, rows = self.operator.restrict(index), self.operator.rows(index)
+        measured, background = self.measured[rows], self.background
+        if background is not None:
+            part = background.volume[index]
             own = operator.forward(part)
-            measured = measured - around.explained[rows] + own
-            around = Surroundings(part, own)
+            measured = measured - background.data[rows] + own
+            background = Background(part, own)
         return replace(
             self,
             operator=operator,
@@ -168,12 +168,12 @@ class Problem:
             used=self.used[rows],
             held_out=self.held_out[rows],
             initial=None if self.initial is None else self.initial[index],
-            surroundings=around,
+            background=background,
         )
 
-    def in_runs(self, length: int) -> Problem:
+    def in_slabs(self, length: int) -> Problem:
         """Return the problem with its slices in independent slabs of ``length``."""
-        return replace(self, regulariser=replace(self.regulariser, run=length))
+        return replace(self, regulariser=replace(self.regulariser, slab=length))
 
     def nearest(self, volume: Tensor, weight: float, cg_steps: int) -> Tensor:
         """Return ``argmin_x |A x - y|^2 + weight |x - volume|^2`` per slice; at weight 0 the closest solution."""

@@ -54,7 +54,7 @@ class Regulariser:
         ``threshold``.
     wavelets : float
         Weight of the absolute wavelet coefficients (`Wavelets`) beside the regulariser, in multiples of ``weight``.
-    run : int
+    slab : int
         Number of slices per independent slab; 0: one slab.
     """
 
@@ -67,7 +67,7 @@ class Regulariser:
     order: Literal[1, 2] = 1
     proximal_map: ProximalMap | None = None
     wavelets: float = 0.0
-    run: int = 0
+    slab: int = 0
 
     @property
     def penalty(self) -> float:
@@ -100,8 +100,8 @@ class Regulariser:
         """Apply ``proximal_map`` to every slab."""
         assert self.proximal_map is not None
         slices = volume.flatten(0, 1)
-        runs = slices.split(self.run or len(slices))
-        return torch.cat([self.proximal_map(run, step) for run in runs]).reshape(volume.shape)
+        slabs = slices.split(self.slab or len(slices))
+        return torch.cat([self.proximal_map(slab, step) for slab in slabs]).reshape(volume.shape)
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def solve(
     gamma, mu = regulariser.proximal_weight, regulariser.imaginary_weight
     terms = regulariser.terms()
     # Conjugate gradients couple the slices of a slab, or the pixels of a slice.
-    length = (regulariser.run or len(start)) if regulariser.couples_slices or operator.couples_slices else 1
+    length = (regulariser.slab or len(start)) if regulariser.couples_slices or operator.couples_slices else 1
 
     def apart(volume: Tensor) -> Tensor:
         return volume.reshape(-1, length, *volume.shape[1:])

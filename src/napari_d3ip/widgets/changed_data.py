@@ -100,7 +100,7 @@ def _place_now(scan: Measurement, attributes: Mapping[str, Any]) -> dict[str, An
     if isinstance(scan, ImageStack):
         return grid_in(attributes).position.note()
     # Layers of other scans hold the position along z only, not the orientation of the volume.
-    before = Position.of(scan)
+    before = Position.from_measurement(scan)
     thickness = 1.0 if scan.voxel_size is None else scan.voxel_size[0]
     shift = float(attributes["translate"][0] / attributes["scale"][0] * thickness) - before.place[0]
     upwards = (1.0, 0.0, 0.0) if before.orientation is None else tuple(row[0] for row in before.orientation)

@@ -98,7 +98,7 @@ class EstimateLine(QWidget):
     def learn(self, asked: Settings, result: Reconstruction) -> None:
         """Remember how long a run took; of some slices only what is not known, since they take longer each."""
         device = _hardware(asked.device, self._devices)
-        rates, extent = calibration.recall(device), Extent.of(result.measurement)
+        rates, extent = calibration.recall(device), Extent.from_measurement(result.measurement)
         if result.measurement.slice_range is not None and estimate(extent, result.settings, rates) is not None:
             return
         # The engine remembers coil maps: only a trial, on slices of its own, tells how long they take.
@@ -164,7 +164,7 @@ class EstimateLine(QWidget):
 def _planned(request: _Request) -> tuple[Extent, Settings]:
     """Return the size of what is reconstructed, and the settings with everything open filled in."""
     part = request.measurement if request.slices is None else request.measurement.select(slices=request.slices)
-    return Extent.of(part), fill_in(request.settings, part)
+    return Extent.from_measurement(part), fill_in(request.settings, part)
 
 
 def _try(request: _Request, rates: dict[str, float], control: Control) -> Generator[Step, None, dict[str, float]]:
@@ -179,7 +179,7 @@ def _try(request: _Request, rates: dict[str, float], control: Control) -> Genera
     short, longer = trial(request.settings)
     yield from iter_reconstruct(one, longer, control=control)
     before = 0 if device.type == "cuda" else peak_memory(device)
-    extent, runs = Extent.of(few), list[Run]()
+    extent, runs = Extent.from_measurement(few), list[Run]()
     for asked in (short, longer):
         result = yield from iter_reconstruct(few, asked, control=control)
         runs += _finished(extent, asked, result)

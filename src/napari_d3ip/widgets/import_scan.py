@@ -180,7 +180,7 @@ class ImportWidget(QWidget):
     def _layer_source(self) -> LayerSource:
         assert self._layer is not None
         assert self._use is not None
-        return LayerSource.of(self._layer, self._use, self._imaginary.value if self._use == "kspace" else None)
+        return LayerSource.from_layer(self._layer, self._use, self._imaginary.value if self._use == "kspace" else None)
 
     def _source(self) -> Source:
         """Return what to read: the layer, or the typed path; empty if there is neither."""

@@ -46,7 +46,7 @@ class LayerSource:
     imaginary: Any = None
 
     @classmethod
-    def of(cls, layer: Layer, use: Use, imaginary: Layer | None = None) -> LayerSource:
+    def from_layer(cls, layer: Layer, use: Use, imaginary: Layer | None = None) -> LayerSource:
         """Return the source for ``layer`` without reading it."""
         grid = Grid(tuple(layer.scale), tuple(layer.translate), tuple(str(unit) for unit in layer.units))
         return cls(layer.name, use, finest(layer), grid, None if imaginary is None else finest(imaginary))

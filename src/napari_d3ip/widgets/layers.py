@@ -21,7 +21,7 @@ from napari_d3ip.measurement import (
     KSpace,
     Measurement,
     Sinogram,
-    place_in_world,
+    world_position,
 )
 from napari_d3ip.measurement.digest import array_digest
 from napari_d3ip.reconstruction import Reconstruction, Uncertainty
@@ -200,7 +200,7 @@ def _largest(residual: FloatArray) -> float:
 
 def volume_placement(measurement: Measurement) -> dict[str, Any]:
     """Return axes, position, scale and units of a volume (z, y, x) of ``measurement``."""
-    placement: dict[str, Any] = {"axis_labels": ["z", "y", "x"], **Position.of(measurement).in_napari()}
+    placement: dict[str, Any] = {"axis_labels": ["z", "y", "x"], **Position.from_measurement(measurement).in_napari()}
     if measurement.voxel_size is not None:
         placement |= {"scale": measurement.voxel_size, "units": units_in_napari(measurement.unit)}
     return placement
@@ -355,7 +355,7 @@ def provenance(metadata: dict[str, Any], data: Any) -> dict[str, Any]:
 
 
 def _sinogram_placement(measurement: Sinogram) -> dict[str, Any]:
-    first, *_ = place_in_world(measurement)
+    first, *_ = world_position(measurement)
     place = {"translate": (first, 0, 0)}
     if measurement.voxel_size is None:
         return place
@@ -368,7 +368,7 @@ def _sinogram_placement(measurement: Sinogram) -> dict[str, Any]:
 
 def _coil_placement(measurement: KSpace, plane: list[str]) -> dict[str, Any]:
     """Return the placement of axes (coil, z, ...), with z as in volumes, since napari matches axes from the last."""
-    first, *_ = place_in_world(measurement)
+    first, *_ = world_position(measurement)
     placement: dict[str, Any] = {"axis_labels": ["coil", "z", *plane], "translate": (0, first, 0, 0)}
     if measurement.voxel_size is not None:
         units = ("pixel", *units_in_napari(measurement.unit))

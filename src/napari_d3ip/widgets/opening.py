@@ -15,7 +15,7 @@ from napari_d3ip.errors import D3IPError, FileError
 from napari_d3ip.files import require_regular, require_regular_tree
 from napari_d3ip.io import LayoutQuestion, load_volume, read
 from napari_d3ip.io.guard import one_line
-from napari_d3ip.io.registry import says_scan
+from napari_d3ip.io.registry import looks_like_scan
 from napari_d3ip.io.results import is_own_volume
 from napari_d3ip.widgets.changed_data import scans_of
 from napari_d3ip.widgets.layers import KEY, measurement_layer
@@ -75,7 +75,7 @@ def _require_files(paths: list[str]) -> None:
 def _open_one(path: Path, given: str, viewer: Any) -> LayerTuples:
     if is_own_volume(path):
         return [_load_saved(path, viewer)]
-    if says_scan(path):
+    if looks_like_scan(path):
         try:
             return [measurement_layer(read(path))]
         except LayoutQuestion as question:

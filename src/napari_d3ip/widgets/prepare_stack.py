@@ -154,7 +154,7 @@ class PrepareStackWidget(QWidget):
         """Read the layers and build the stack in a thread, since reading may be slow."""
         image, psf, mask = (self._boxes[name].value for name in ("image", "psf", "mask"))
         try:
-            wanted = _Request.of(image, psf, mask, self._form.values())
+            wanted = _Request.from_layers(image, psf, mask, self._form.values())
         except D3IPError as error:
             self._why_not.show_reason(str(error))
             return
@@ -192,7 +192,7 @@ class _Request:
     options: dict[str, Any]
 
     @classmethod
-    def of(cls, image: Layer, psf: Layer | None, mask: Layer | None, options: dict[str, Any]) -> _Request:
+    def from_layers(cls, image: Layer, psf: Layer | None, mask: Layer | None, options: dict[str, Any]) -> _Request:
         grid = grid_of(image)
         data, blur, measured = (None if layer is None else finest(layer) for layer in (image, psf, mask))
         return cls(image.name, data, blur, measured, grid.voxel_size, grid.unit, grid.position.note(), options)

@@ -39,14 +39,14 @@ def recall(kind: str, method: str | None = None) -> Settings | None:
     try:
         kept = {name: value for name, value in methods[method].items() if name not in OF_ONE_SCAN}
         fields = {**kept, "method": method}
-        return Settings.of_preset(fields.get("preset", Settings().preset), kind, fields)
+        return Settings.from_preset(fields.get("preset", Settings().preset), kind, fields)
     except (SettingsError, TypeError, AttributeError):  # Of another version, or edited.
         return None
 
 
 def remember(kind: str, settings: Settings) -> None:
     """Keep ``settings`` as the last ones for a kind of measurement and their method, without `OF_ONE_SCAN`."""
-    usual = Settings.of_preset(settings.preset, kind, {"method": settings.method})
+    usual = Settings.from_preset(settings.preset, kind, {"method": settings.method})
     changed = settings.model_dump(mode="json", exclude={"method", *OF_ONE_SCAN})
     changed = {name: value for name, value in changed.items() if value != getattr(usual, name)}
     if settings.preset != Settings().preset:

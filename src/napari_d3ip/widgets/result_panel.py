@@ -265,7 +265,7 @@ class ResultPanel(QWidget):
     def _compare(self, reference: Layer) -> None:
         layers = [layer for layer in self._viewer.layers if volume_of(layer) is not None and layer is not reference]
         parts = [(layer, same_slices(reference.data, layer)) for layer in layers]
-        volumes = [_Volume.of(layer, truth) for layer, truth in parts if truth is not None]
+        volumes = [_Volume.from_layer(layer, truth) for layer, truth in parts if truth is not None]
         self._start("Comparison", partial(_scores, volumes), self._comparison.show_scores)
 
     def _start(self, name: str, work: Callable[[Control], Steps], show: Callable[[Any], None]) -> None:
@@ -340,7 +340,7 @@ class _Volume:
     unit: str
 
     @classmethod
-    def of(cls, layer: Layer, truth: npt.ArrayLike) -> _Volume:
+    def from_layer(cls, layer: Layer, truth: npt.ArrayLike) -> _Volume:
         measurement = layer.metadata[KEY]["measurement"]
         return cls(layer.name, np.asarray(layer.data), truth, measurement.voxel_size, measurement.unit)
 

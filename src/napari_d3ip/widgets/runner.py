@@ -165,7 +165,7 @@ def _thin_out(steps: list[Step]) -> list[Step]:
 def _limit_previews(steps: Steps) -> Steps:
     shown = float("-inf")
 
-    def thinned(step: Step) -> Step:
+    def thin(step: Step) -> Step:
         nonlocal shown
         if step.preview is None:
             return step
@@ -174,4 +174,4 @@ def _limit_previews(steps: Steps) -> Steps:
         shown = time.monotonic()
         return step
 
-    return mapped(steps, thinned)
+    return mapped(steps, thin)

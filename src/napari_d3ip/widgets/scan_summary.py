@@ -120,7 +120,7 @@ def _back_projection(scan: Sinogram) -> FloatArray:
     y = ((height - 1) / 2 - np.arange(0, height, step))[:, None]
     x = np.arange(0, width, step)[None, :] - (width - 1) / 2
     image = np.zeros((y.size, x.size))
-    for row, maps in zip(rows, Beam.of(scan).shadows()[views], strict=True):
+    for row, maps in zip(rows, Beam.from_sinogram(scan).shadows()[views], strict=True):
         shadow, depth = (across * x + up * y + middle for across, up, middle in maps)
         image += np.interp(shadow / depth, np.arange(detectors), row, left=0, right=0) / depth**2
     return image.astype(np.float32)

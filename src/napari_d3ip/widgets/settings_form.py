@@ -17,7 +17,7 @@ from napari_d3ip.errors import D3IPError
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.prior.library import available_priors
 from napari_d3ip.reconstruction.resolve import preflight
-from napari_d3ip.settings import METHODS, Settings, fields_for, methods_for, problems, tasks_for
+from napari_d3ip.settings import METHODS, Settings, fields_for, methods_for, tasks_for, validation_errors
 from napari_d3ip.widgets import remembered
 from napari_d3ip.widgets.adapter_choice import AdapterChoice
 from napari_d3ip.widgets.changes_line import ChangesLine
@@ -86,7 +86,7 @@ class SettingsForm(ModelForm):
 
         Returns the first error, empty if there is none.
         """
-        reasons, used = problems(self._applying()), None
+        reasons, used = validation_errors(self._applying()), None
         device = self["device"].value
         if self._devices and {"cuda": "cuda:0"}.get(device, device) not in self._devices:
             reasons.setdefault("device", f"device: {device} is not available; choose another.")
@@ -107,7 +107,7 @@ class SettingsForm(ModelForm):
 
     def reset(self) -> None:
         """Set all advanced fields to the defaults of the chosen preset."""
-        defaults = Settings.of_preset(self["preset"].value, self._chosen[0])
+        defaults = Settings.from_preset(self["preset"].value, self._chosen[0])
         self.show({name: getattr(defaults, name) for name in Settings.model_fields if name not in BASIC})
 
     def start_over(self) -> None:
@@ -135,7 +135,7 @@ class SettingsForm(ModelForm):
     def _preset_values(self) -> dict[str, Any]:
         """Return the values of the fields if only method and preset are chosen."""
         kind, method = self._chosen
-        usual = Settings.of_preset(self["preset"].value, kind, {"method": method})
+        usual = Settings.from_preset(self["preset"].value, kind, {"method": method})
         values = {name: getattr(usual, name) for name in Settings.model_fields}
         return values | {"prior": preferences().prior, "device": preferences().device}
 

@@ -168,7 +168,7 @@ class SimulationWidget(QWidget):
     def _start(self) -> None:
         layer, kind, values = self._layer.value, self._kind.value, self._form.values()
         try:
-            wanted = _Request.of(layer, kind, {name: values[name] for name in _FIELDS[kind]})
+            wanted = _Request.from_layer(layer, kind, {name: values[name] for name in _FIELDS[kind]})
         except MeasurementError as error:
             self._why_not.show_reason(str(error))
             return
@@ -204,7 +204,7 @@ class _Request:
     options: dict[str, Any]
 
     @classmethod
-    def of(cls, layer: Image, kind: str, options: dict[str, Any]) -> _Request:
+    def from_layer(cls, layer: Image, kind: str, options: dict[str, Any]) -> _Request:
         grid = grid_of(layer)
         return cls(layer.name, finest(layer), grid.voxel_size, grid.unit, grid.position.note(), kind, options)
 

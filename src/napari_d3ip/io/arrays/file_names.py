@@ -114,10 +114,10 @@ def sort_images(files: Sequence[Path], angles: AngleArray | None, pattern: str |
 
 def _readings(files: list[Path]) -> list[_Names]:
     """Numbers in the names: with decimal commas, if there may be any; and without, if these need not be."""
-    without = _Names.of(files)
+    without = _Names.from_files(files)
     if not any(_COMMA.search(file.stem) for file in files):
         return [] if without is None else [without]
-    names = _Names.of(files, _NUMBER_WITH_COMMA)
+    names = _Names.from_files(files, _NUMBER_WITH_COMMA)
     if names is None or without is None:
         return [each for each in (names, without) if each is not None]
     return [names] if names.have_decimal_commas() else [names, without]
@@ -190,7 +190,7 @@ class _Names:
     numbers: list[list[str]]
 
     @classmethod
-    def of(cls, files: list[Path], number: re.Pattern[str] = _NUMBER) -> _Names | None:
+    def from_files(cls, files: list[Path], number: re.Pattern[str] = _NUMBER) -> _Names | None:
         """Take names apart at what is a number; None if they are not alike."""
         stems = [file.stem for file in files]
         names = cls._alike(files, stems, number)

@@ -34,7 +34,7 @@ class Grid:
     mask: BoolArray
 
     @classmethod
-    def of(cls, data: ComplexArray) -> Grid:
+    def from_data(cls, data: ComplexArray) -> Grid:
         """Return a grid whose non-zero samples are the measured ones."""
         return cls(data, (data != 0).any(axis=1))
 

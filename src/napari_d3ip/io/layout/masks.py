@@ -65,7 +65,7 @@ def fit_mask(given: AnyArray, sampled: BoolArray, name: str) -> Fitted:
         return Fitted(ways[straight], straight or None)
     box = _box(sampled)
     for way, mask in ways.items():
-        if _is_of(mask & box, sampled):
+        if _is_mask_of(mask & box, sampled):
             return Fitted(mask & box, _in_words(way, np.any(mask & ~box)))
     if straight is not None and ways[straight].all():
         lines = _lines(sampled)
@@ -103,7 +103,7 @@ def _ways(mask: BoolArray, shape: tuple[int, ...]) -> Iterator[tuple[str, BoolAr
             continue
 
 
-def _is_of(mask: BoolArray, sampled: BoolArray) -> bool:
+def _is_mask_of(mask: BoolArray, sampled: BoolArray) -> bool:
     """Whether data are those of a mask: nothing beside it, and no line of it without any sample."""
     return not np.any(sampled & ~mask) and _is_part(mask, sampled)
 

@@ -349,7 +349,7 @@ def make_problem(tiny: dict[str, Any]) -> Callable[..., Problem]:
         weights = Weights(tv=settings.given.tv_weight or 0.0, proximal=settings.given.proximal_weight or 0.0)
         regulariser = Regulariser(
             weight=0.0 if settings.consistency.coupling == "none" else weights.tv,
-            nonnegative=settings.consistency.nonnegative,
+            nonnegative=settings.given.nonnegative is not False,
             proximal_weight=weights.proximal,
         )
         return replace(problem, regulariser=regulariser, weights=weights)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from napari_d3ip.measurement import KSpace
+from napari_d3ip.measurement import KSpace, Sinogram
 from napari_d3ip.preparation.weights import (
     WAVELET_FACTOR,
+    choose_sign,
     choose_wavelet_factor,
     choose_weight,
     choose_weight_and_phase_constraint,
@@ -46,6 +48,55 @@ def make_rough_scan(
 
 
 OPEN: dict[str, Any] = {"tv_weight": None, "phase_constraint": None, "held_out_fraction": 0.1, "method": "dds"}
+
+
+class TestSign:
+    @pytest.mark.parametrize("depth", [0.0, 1.0])
+    def test_is_kept_unless_the_scan_speaks_against_it(
+        self, depth: float, make_scan: Callable[..., Any], make_problem: Callable[..., Problem]
+    ) -> None:
+        scan = _with_trough(make_scan(views=24, noise=0.02), depth)
+        assert choose_sign(make_problem(scan, nonnegative=None)) == (depth == 0)
+
+    def test_is_kept_where_no_views_can_be_left_out(
+        self, make_scan: Callable[..., Any], make_problem: Callable[..., Problem]
+    ) -> None:
+        scan = _with_trough(make_scan(views=5, noise=0.02), 1.0)
+        assert choose_sign(make_problem(scan, nonnegative=None))
+
+    def test_is_decided_on_views_that_are_not_fitted(
+        self, make_scan: Callable[..., Any], make_problem: Callable[..., Problem]
+    ) -> None:
+        problem = make_problem(_with_trough(make_scan(views=24, noise=0.02), 1.0), nonnegative=None)
+        measured = problem.measured.clone()
+        measured[:, 3::6] = 1e3  # The views that are left out; what is fitted makes no difference to these.
+        assert choose_sign(replace(problem, measured=measured))
+
+    @pytest.mark.parametrize("method", ["tv", "dds"])
+    def test_is_found_by_a_run(self, method: str, make_scan: Callable[..., Any], tiny: dict[str, Any]) -> None:
+        scan = _with_trough(make_scan(views=24, noise=0.02), 1.0)
+        fields = {**tiny, "method": method, "nonnegative": None, "planes": "axial"}
+        result = reconstruct(scan, **fields)
+        assert result.settings.nonnegative is False
+        assert result.volume.min() < -0.1
+        kept = reconstruct(scan, **{**fields, "nonnegative": True})
+        assert kept.settings.nonnegative is True
+        assert kept.volume.min() >= 0
+
+    def test_is_kept_where_directions_are_missing(self, make_scan: Callable[..., Any], tiny: dict[str, Any]) -> None:
+        scan = _with_trough(make_scan(views=24, span=90.0, noise=0.02), 1.0)
+        result = reconstruct(scan, **{**tiny, "method": "tv", "nonnegative": None})
+        assert result.settings.nonnegative is True
+
+
+def _with_trough(scan: Any, depth: float) -> Sinogram:
+    """Return a scan with negative attenuation beside the object, as where edges overshoot."""
+    measurement, width, (x, y) = scan.measurement, 1.5, (5.0, 5.0)
+    angles = np.deg2rad(measurement.angles)[:, None]
+    detectors = measurement.data.shape[-1]
+    distance = np.arange(detectors) - (detectors - 1) / 2 - x * np.cos(angles) - y * np.sin(angles)
+    projected = depth * width * np.sqrt(2 * np.pi) * np.exp(-0.5 * (distance / width) ** 2)
+    return Sinogram(measurement.data - projected, measurement.angles, slice_shape=measurement.slice_shape)
 
 
 class TestPhaseConstraint:

@@ -124,7 +124,7 @@ def normalised(
         used=data.used,
         held_out=data.held_out,
         noise=data.noise_level * unit.factor / intensity,
-        regulariser=regulariser or Regulariser(nonnegative=settings.consistency.nonnegative),
+        regulariser=regulariser or Regulariser(nonnegative=settings.given.nonnegative is not False),
         settings=settings,
         check=check,
         view_masks=view_masks,

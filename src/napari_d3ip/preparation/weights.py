@@ -19,6 +19,8 @@ _WEIGHT_PER_NOISE, _WEIGHT_PER_COMPLEX_NOISE = 0.04, 0.4
 # Record: docs/research/mri-phase.md.
 _PHASE_CONSTRAINTS = (0.0, 0.1, 1.0, 10.0)
 _NO_BETTER = 0.01
+# Record: docs/research/sign.md.
+_SIGN_VIEWS, _SIGN_MARGIN, _EXPLAINED = 6, 0.1, 0.8
 # On a measured brain and a slice of a phantom. Record: docs/research/mri-weights.md.
 WAVELET_FACTOR = 0.75
 _SLAB, _SLAB_ITERATIONS, _LARGEST_EXPONENT = 12, 20, 6
@@ -82,6 +84,28 @@ def choose_weight(problem: Problem, iterates: Iterates = tv_iterates) -> float:
     if not bool(slab.held_out.any()):
         return _default_weight(problem)
     return _WeightSearch(slab, iterates).minimise()[0]
+
+
+def choose_sign(problem: Problem) -> bool:
+    """Return whether to keep volumes non-negative: unless whole views are predicted better without that.
+
+    Edges of measured scans overshoot (phase contrast, drifting beam, beam hardening), and no non-negative volume
+    explains that. On a slab, total variation is compared with and without the constraint, each at its best weight, on
+    views that neither has seen. The constraint stays where it leaves less than the noise, and without views to
+    leave out.
+    """
+    if len(problem.view_masks) < _SIGN_VIEWS:
+        return True
+    slab = _central_slab(problem)
+    left_out = torch.stack(list(problem.view_masks[_SIGN_VIEWS // 2 :: _SIGN_VIEWS])).sum(dim=0)
+    slab = replace(slab, used=slab.used * (1 - left_out), held_out=left_out)
+    constrained = _WeightSearch(slab, tv_iterates)
+    loss = constrained.minimise()[1]
+    if loss <= _EXPLAINED:
+        return True
+    free = replace(slab, regulariser=replace(slab.regulariser, nonnegative=False))
+    search = _WeightSearch(free, tv_iterates, constrained.best, constrained.volume)
+    return search.minimise()[1] >= (1 - _SIGN_MARGIN) * loss
 
 
 def choose_phase_constraint(problem: Problem, weight: float) -> float:

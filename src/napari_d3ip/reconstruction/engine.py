@@ -37,6 +37,7 @@ from napari_d3ip.reconstruction.start import (
     found_weights,
     replace_regulariser,
     sampling_regulariser,
+    with_sign,
 )
 from napari_d3ip.reconstruction.verdict import can_compare, compare_with_start, misfit, not_compared
 from napari_d3ip.settings import Family, RunSettings, Settings
@@ -101,7 +102,7 @@ class _Engine:
         if self._options.sampler_seed is not None:
             settings = settings.updated(seed=self._options.sampler_seed)
             prepared = replace(prepared, problem=replace(prepared.problem, settings=settings))
-        return prepared
+        return with_sign(prepared)
 
     def run(self) -> Generator[Step, None, Reconstruction]:
         """Run the method, and return its result or that of its start."""

@@ -140,8 +140,8 @@ def fill_in(request: Settings, measurement: Measurement) -> Settings:
     fields |= _overrides(request, measurement)
     if request.iterations is None:
         fields["iterations"] = _iterations(request.method, measurement)
-    if request.backend == "auto" and isinstance(measurement, Sinogram):
-        fields["backend"] = fitting_backend(Extent.from_measurement(measurement))
+    if isinstance(measurement, Sinogram):
+        fields |= _of_sinogram(request, measurement)
     if method.needs_prior:
         fields |= _of_prior(request, measurement)
     if request.method == "d3ip-mbir":
@@ -149,6 +149,16 @@ def fill_in(request: Settings, measurement: Measurement) -> Settings:
     if request.planes == "auto":
         fields["planes"] = _planes(request, measurement)
     return request.updated(**fields) if fields else request
+
+
+def _of_sinogram(request: Settings, measurement: Sinogram) -> dict[str, Any]:
+    """Return the projector, and the sign, which measured rays cannot decide where directions are missing."""
+    fields: dict[str, Any] = {}
+    if request.backend == "auto":
+        fields["backend"] = fitting_backend(Extent.from_measurement(measurement))
+    if request.nonnegative is None and _missing_directions(measurement) > 0:
+        fields["nonnegative"] = True
+    return fields
 
 
 def _of_prior(request: Settings, measurement: Measurement) -> dict[str, Any]:
@@ -277,6 +287,6 @@ def _kspace_overrides(request: Settings) -> dict[str, Any]:
     if request.preset == "paper":
         # What was given explicitly stays.
         fields = {name: value for name, value in PAPER_MRI.items() if name not in request.model_fields_set}
-    if request.nonnegative:
+    if request.nonnegative is not False:
         fields["nonnegative"] = False  # Complex images have no sign.
     return fields

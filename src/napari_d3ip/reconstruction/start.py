@@ -11,6 +11,7 @@ from napari_d3ip.errors import SettingsError
 from napari_d3ip.preparation import Preparation
 from napari_d3ip.preparation.weights import (
     choose_phase_constraint,
+    choose_sign,
     choose_wavelet_factor,
     choose_weight,
     choose_weight_and_phase_constraint,
@@ -35,6 +36,17 @@ def start_name(settings: RunSettings, kind: str) -> str:
     if start == "cg":
         return "sense" if kind == "kspace" else "cg"
     return {"sinogram": "fbp", "kspace": "zero-filled"}.get(kind, "direct")
+
+
+def with_sign(prepared: Preparation) -> Preparation:
+    """Return the scan with the sign of its volumes decided, where it is open and the method has such a constraint."""
+    problem, settings = prepared.problem, prepared.problem.settings
+    if settings.given.nonnegative is not None or "nonnegative" not in settings.about.fields:
+        return prepared
+    nonnegative = choose_sign(problem)
+    regulariser = replace(problem.regulariser, nonnegative=nonnegative)
+    settings = settings.updated(nonnegative=nonnegative)
+    return replace(prepared, problem=replace(problem, regulariser=regulariser, settings=settings))
 
 
 def choose_weights(problem: Problem) -> Weights:
@@ -105,7 +117,6 @@ def _first_regulariser(problem: Problem, weights: Weights) -> Regulariser:
     return replace(
         problem.regulariser,
         weight=weights.tv,
-        nonnegative=settings.nonnegative,
         imaginary_weight=weights.phase,
         order=2 if settings.coupling == "tgv" else 1,
     )

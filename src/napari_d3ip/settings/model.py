@@ -73,7 +73,11 @@ class Settings(BaseModel):
         description="Regularizer inside data consistency: total variation in 3D, total generalised variation in 3D "
         "(which leaves slopes alone), total variation along z only (the paper's MBIR), or none.",
     )
-    nonnegative: bool = Field(True, description="Keep the volume non-negative (attenuation, density).")
+    nonnegative: bool | None = Field(
+        None,
+        description="Keep the volume non-negative (attenuation, density); from the data if not given, and kept where "
+        "directions are missing.",
+    )
     remove_phase: bool = Field(
         True, description="Take the smooth phase of the image, from the centre of k-space, into the coil maps."
     )

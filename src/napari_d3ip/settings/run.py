@@ -32,7 +32,6 @@ class Consistency:
     """Data consistency: the regularized solver inside sampling."""
 
     coupling: str
-    nonnegative: bool
     tv_factor: float
     admm_steps: int
     final_admm_steps: int
@@ -119,8 +118,9 @@ class Machine:
 
 @dataclass(frozen=True)
 class Given:
-    """Numbers that are found from the data unless they are given."""
+    """What is found from the data unless it is given."""
 
+    nonnegative: bool | None
     noise_level: float | None
     tv_weight: float | None
     wavelet_weight: float | None

@@ -187,6 +187,8 @@ def field_widget(name: str, info: FieldInfo, automatic: str) -> Widget:
     if get_origin(kind) is Literal:
         choices = [(str(choice), choice) for choice in get_args(kind)]
         return Choice(choices=[*([(automatic, None)] if optional else []), *choices], **common)
+    if kind is bool and optional:
+        return Choice(choices=[(automatic, None), ("yes", True), ("no", False)], **common)
     if kind is bool:
         check_box = create_widget(annotation=bool, **common)
         check_box.native.setText("")

@@ -37,11 +37,12 @@ class Iterates(Protocol):
 
 def tv_iterates(problem: Problem, weight: float, iterations: int, start: Tensor | None = None) -> Iterator[Tensor]:
     """Yield iterates of total variation, or of the problem's regulariser in its place, with ``weight``."""
+    regulariser = replace(problem.regulariser, weight=weight, proximal_weight=0.0)
     return total_variation_reconstruction(
         problem.fitted,
         problem.measured * problem.used,
-        problem.start() if start is None else start,
-        replace(problem.regulariser, weight=weight, proximal_weight=0.0),
+        problem.warm_start(problem.start() if start is None else start, regulariser),
+        regulariser,
         iterations,
         check=problem.check,
     )

@@ -18,6 +18,8 @@ from napari_d3ip.solvers.total_variation import Duals, Iterations, Regulariser, 
 # Conjugate gradients inside an iteration of total variation.
 # Record: docs/research/tv-solver.md.
 _TV_CG = 3
+# Record: docs/research/sign.md.
+_WARM_START = 40
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,18 @@ class Problem:
             0
         ]
 
+    def warm_start(self, start: Tensor, regulariser: Regulariser) -> Tensor:
+        """Return a volume to begin with instead of ``start``: non-negative if the result need not be.
+
+        From zero, some hundred iterations without the constraint spread over the pixels that few rays determine; from
+        a non-negative volume, some ten are enough.
+        """
+        if regulariser.nonnegative or regulariser.weight == 0 or start.is_complex() or bool(start.any()):
+            return start
+        constrained = replace(regulariser, nonnegative=True)
+        iterations = Iterations(_WARM_START, _TV_CG)
+        return solve(self.fitted, self.measured * self.used, start, constrained, iterations, check=self.check)[0]
+
     def total_variation(
         self, start: Tensor, iterations: int, regulariser: Regulariser | None = None
     ) -> tuple[Tensor, Duals | None]:
@@ -196,7 +210,7 @@ class Problem:
         return solve(
             self.fitted,
             self.measured * self.used,
-            start,
+            self.warm_start(start, regulariser),
             regulariser,
             Iterations(iterations, _TV_CG),
             check=self.check,

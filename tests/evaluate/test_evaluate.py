@@ -112,6 +112,7 @@ class TestTasks:
             ("views20@120", {"views": 20, "angle_range": 120}),
             ("angle90", {"views": 45, "angle_range": 90}),
             ("uniform4", {"pattern": "uniform", "acceleration": 4}),
+            ("uniform4_tissue_noise0.1", {"pattern": "uniform", "acceleration": 4, "tissue": True, "noise": 0.1}),
             ("poisson7.5", {"pattern": "poisson", "acceleration": 7.5}),
             ("angle90_noise0.03", {"views": 45, "angle_range": 90, "noise": 0.03}),
             ("views30_photons1e4", {"views": 30, "angle_range": 180, "photons": 10000, "optical_depth": 4}),

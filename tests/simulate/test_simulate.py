@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from napari_d3ip import Sinogram, reconstruct, simulate_kspace, simulate_sinogram
 from napari_d3ip.errors import MeasurementError
+from napari_d3ip.samples import load_reference
 from napari_d3ip.simulate.sampling import PATTERNS, sampling_mask
 from napari_d3ip.simulate.tomography import count_photons
 
@@ -20,6 +21,17 @@ from napari_d3ip.simulate.tomography import count_photons
 def coil_images(k_space: np.ndarray) -> np.ndarray:
     axes = (-2, -1)
     return np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(k_space, axes), norm="ortho"), axes)
+
+
+def imaginary_share(images: np.ndarray) -> float:
+    """Root mean square of what is imaginary once the phase of the middle fifth of k-space is removed."""
+    axes = (-2, -1)
+    k_space = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(images, axes), norm="ortho"), axes)
+    window = np.zeros(images.shape[-2:])
+    middle = tuple(slice(n // 2 - n // 10, n // 2 + n // 10) for n in window.shape)
+    window[middle] = np.outer(*(np.hanning(2 * (n // 10) + 2)[1:-1] for n in window.shape))
+    rest = images * np.exp(-1j * np.angle(coil_images(k_space * window)))
+    return float(np.sqrt((rest.imag**2).sum() / (np.abs(rest) ** 2).sum()))
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -120,6 +132,21 @@ class TestScan:
         scan = simulate_kspace(volume * np.exp(0.5j), acceleration=1, coils=1)
         image = coil_images(scan.data)[:, 0]
         np.testing.assert_allclose(np.angle(image[volume > 0.1]), 0.5, atol=1e-3)
+
+    def test_tissue_leaves_a_fifth_in_the_imaginary_part(self) -> None:
+        """As in measured images, when their smooth phase is removed."""
+        truth = load_reference("chest-ct")[8:11]
+        smooth, tissue = (simulate_kspace(truth, acceleration=1, coils=1, tissue=tissue) for tissue in (False, True))
+        shares = [imaginary_share(coil_images(scan.data[:, 0])) for scan in (smooth, tissue)]
+        assert shares[0] < 0.1
+        assert 0.15 < shares[1] < 0.26
+        np.testing.assert_allclose(np.abs(coil_images(tissue.data[:, 0])), truth, atol=0.02 * truth.max())
+
+    def test_tissue_changes_neither_mask_nor_noise(self, volume: np.ndarray) -> None:
+        scans = [simulate_kspace(volume, tissue=tissue, noise=noise) for tissue in (False, True) for noise in (0, 0.1)]
+        np.testing.assert_array_equal(scans[0].mask, scans[2].mask)
+        noise = [noisy.data - clean.data for clean, noisy in (scans[:2], scans[2:])]
+        np.testing.assert_allclose(*noise, atol=1e-5 * np.abs(noise[0]).max())
 
     @pytest.mark.parametrize("phase", [0.0, 1.0])
     def test_real_volume_gets_a_smooth_phase(self, volume: np.ndarray, phase: float) -> None:

@@ -7,6 +7,7 @@
 ``uniform4``           MRI, 8 coils, every 4th line and 8 % of the lines in the centre
 ``random4``            MRI, 8 coils, a 4th of the lines, denser towards the centre
 ``poisson8``           MRI, 8 coils, an 8th of the samples on a Poisson disc and a fully sampled square in the centre
+``uniform4_tissue``    any of these of MRI with phase of fine structure and of fat, as measured images have it
 ``views30_noise0.03``  any of these with Gaussian noise of its own, as `simulate_sinogram`, `simulate_kspace` take it
 ``views30_photons1e4`` CT, 10,000 photons a detector pixel and view counted, through an optical depth of 4
 ``ct``, ``mri``        all of `SETS`
@@ -32,13 +33,13 @@ from napari_d3ip.measurement import Measurement
 from napari_d3ip.simulate import simulate_kspace, simulate_sinogram
 from napari_d3ip.simulate.sampling import PATTERNS
 
-EXAMPLES = "views30, views20@120, angle90_noise0.03, views60_photons1e4, uniform4, random4, poisson8"
+EXAMPLES = "views30, views20@120, angle90_noise0.03, views60_photons1e4, uniform4, random4, poisson8_tissue"
 SETS = {
     "ct": (
         *("views20_noise0.01", "views30_noise0.01", "views60_noise0.01", "angle90_noise0.01", "angle120_noise0.01"),
         *("views30_noise0", "views30_noise0.03", "views30_photons1e4"),
     ),
-    "mri": ("uniform4_noise0.08", "poisson8_noise0.08"),
+    "mri": ("uniform4_noise0.08", "uniform4_tissue_noise0.08", "poisson8_noise0.08", "poisson8_tissue_noise0.08"),
 }
 """Sets of tasks that cover typical undersampling, with varied noise for one of them."""
 _DEGREES_A_VIEW = 2
@@ -122,6 +123,7 @@ def _geometry(name: str) -> tuple[str, dict[str, Any]]:
     if found := re.fullmatch(rf"angle{_NUMBER}", name):
         degrees = float(found[1])
         return "sinogram", {"views": round(degrees / _DEGREES_A_VIEW), "angle_range": degrees}
-    if found := re.fullmatch(rf"({'|'.join(PATTERNS)}){_NUMBER}", name):
-        return "kspace", {"pattern": found[1], "acceleration": float(found[2])}
+    if found := re.fullmatch(rf"({'|'.join(PATTERNS)}){_NUMBER}(_tissue)?", name):
+        options = {"pattern": found[1], "acceleration": float(found[2])}
+        return "kspace", {**options, "tissue": True} if found[3] else options
     return "", {}

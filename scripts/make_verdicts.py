@@ -1,0 +1,165 @@
+"""Try the verdict and misfit of runs on good and on spoilt scans: ``python scripts/make_verdicts.py SCAN... -o FILE``.
+
+Every scan is reconstructed by ``tv`` and by ``d3ip`` as it is and with each fault of its kind. A row of the CSV says
+how far what `d3ip` returned is from `tv` (PSNR in dB where the file has a ``reference``, else the squared residual on
+every sixth view, which neither has seen, in dB), and whether a misfit was said. Rows that FILE has are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _tiny_scans import save_prior
+from scipy import ndimage
+
+import napari_d3ip as d3
+from napari_d3ip.measurement import KSpace, Measurement, Sinogram
+
+COLUMNS = (
+    "scan",
+    "fault",
+    "spoilt",
+    "tv",
+    "d3ip",
+    "better",
+    "returned",
+    "gain",
+    "gain_deviation",
+    "misfit",
+    "seconds",
+)
+# Faults that no description of the scan is to blame for: nothing is said to fit badly.
+_NO_MISFIT = ("none", "foreign prior", "learning rate 1", "blurred noise")
+
+
+def _moved_axis(scan: Sinogram) -> Sinogram:
+    center = (scan.data.shape[-1] - 1) / 2 if scan.center is None else scan.center
+    return replace(scan, center=center + 3)
+
+
+def _blurred_noise(scan: Sinogram) -> Sinogram:
+    noise = np.random.default_rng(0).standard_normal(scan.data.shape)
+    noise = ndimage.gaussian_filter1d(noise, 1.0, axis=-1)
+    return replace(scan, data=scan.data + 0.02 * scan.data.max() * noise / noise.std())
+
+
+def _dead_columns(scan: Sinogram) -> Sinogram:
+    data = scan.data.copy()
+    data[..., data.shape[-1] // 2 :: data.shape[-1] // 3] = 0
+    return replace(scan, data=data)
+
+
+def _bright_views(scan: Sinogram) -> Sinogram:
+    data = scan.data.copy()
+    data[:, ::7] *= 1.5
+    return replace(scan, data=data)
+
+
+def _corner(scan: KSpace) -> KSpace:
+    return replace(scan, data=np.fft.ifftshift(scan.data, (-2, -1)), mask=np.fft.ifftshift(scan.mask, (-2, -1)))
+
+
+def _moved_lines(scan: KSpace) -> KSpace:
+    """Every second line a pixel further, as with a gradient delay of an echo-planar scan."""
+    data = scan.data.copy()
+    data[..., ::2, :] = np.roll(data[..., ::2, :], 2, axis=-1)
+    return replace(scan, data=data)
+
+
+def _spikes(scan: KSpace) -> KSpace:
+    data = scan.data.copy()
+    data[..., 3::17, 5::19] = np.abs(data).max()
+    return replace(scan, data=data)
+
+
+FAULTS: dict[type, dict[str, Callable[[Any], Measurement]]] = {
+    Sinogram: {
+        "axis off by 3": _moved_axis,
+        "angles off by one": lambda scan: replace(scan, angles=np.roll(scan.angles, 1)),
+        "angles times 1.1": lambda scan: replace(scan, angles=scan.angles * 1.1),
+        "angles shuffled": lambda scan: replace(scan, angles=np.random.default_rng(0).permutation(scan.angles)),
+        "blurred noise": _blurred_noise,
+        "dead columns": _dead_columns,
+        "bright views": _bright_views,
+    },
+    KSpace: {"centre in the corner": _corner, "every second line moved": _moved_lines, "spikes": _spikes},
+}
+
+
+def _variants(scan: Measurement, prior: Path) -> dict[str, tuple[Measurement, dict[str, Any]]]:
+    """Return scans and settings by the name of their fault."""
+    spoilt = {name: (fault(scan), {}) for name, fault in FAULTS[type(scan)].items()}
+    settings = {"foreign prior": {"prior": str(prior)}, "learning rate 1": {"learning_rate": 1.0}}
+    return {"none": (scan, {}), **spoilt, **{name: (scan, given) for name, given in settings.items()}}
+
+
+def _quality(result: d3.Reconstruction) -> float:
+    """Return the PSNR, or the residual on views left out, in decibels; more is better."""
+    psnr = result.metrics["psnr"]
+    return float(psnr) if psnr is not None else -20 * math.log10(result.metrics["held_out_residual"])
+
+
+def _row(path: Path, fault: str, scan: Measurement, settings: dict[str, Any]) -> dict[str, Any]:
+    with np.load(path, allow_pickle=False) as file:
+        reference = file.get("reference")
+    given = {} if reference is not None or isinstance(scan, KSpace) else {"held_out_views": 6}
+    begun = time.process_time()
+    start = d3.reconstruct(scan, method="tv", reference=reference, **given)
+    result = d3.reconstruct(scan, method="d3ip", reference=reference, **given, **settings)
+    tv, d3ip = _quality(start), _quality(result)
+    metrics = result.metrics
+    return {
+        "scan": path.stem,
+        "fault": fault,
+        "spoilt": fault not in _NO_MISFIT,
+        "tv": round(tv, 3),
+        "d3ip": round(d3ip, 3),
+        "better": round(d3ip - tv, 3),
+        "returned": metrics["returned"],
+        "gain": metrics["gain"],
+        "deviation": metrics["gain_deviation"],
+        "misfit": metrics["misfit"] is not None,
+        "seconds": round(time.process_time() - begun),
+    }
+
+
+def main() -> None:
+    """Run what the file does not have yet, and print a summary."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scans", nargs="+", type=Path)
+    parser.add_argument("-o", dest="out", required=True, type=Path)
+    given = parser.parse_args()
+    rows = list(csv.DictReader(given.out.open())) if given.out.exists() else []
+    done = {(row["scan"], row["fault"]) for row in rows}
+    with tempfile.TemporaryDirectory() as folder, given.out.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if not rows:
+            writer.writeheader()
+        prior = save_prior(Path(folder))
+        for path in given.scans:
+            for fault, (scan, settings) in _variants(d3.read(path), prior).items():
+                if (path.stem, fault) in done:
+                    continue
+                rows.append(_row(path, fault, scan, settings))
+                writer.writerow(rows[-1])
+                file.flush()
+                print(*(f"{name}={value}" for name, value in rows[-1].items()), file=sys.stderr)
+    said = [str(row["misfit"]) == "True" for row in rows]
+    spoilt = [str(row["spoilt"]) == "True" for row in rows]
+    print(f"{len(rows)} runs; worst against tv: {min(float(row['better']) for row in rows):+.2f} dB")
+    print(f"misfit said: {sum(a and b for a, b in zip(said, spoilt, strict=True))} of {sum(spoilt)} spoilt scans")
+    print(f"and of {sum(a and not b for a, b in zip(said, spoilt, strict=True))} of {len(rows) - sum(spoilt)} others")
+
+
+if __name__ == "__main__":
+    main()

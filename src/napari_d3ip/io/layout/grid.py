@@ -33,11 +33,6 @@ class Grid:
     data: ComplexArray
     mask: BoolArray
 
-    @classmethod
-    def from_data(cls, data: ComplexArray) -> Grid:
-        """Return a grid whose non-zero samples are the measured ones."""
-        return cls(data, (data != 0).any(axis=1))
-
     def cropped(self, letter: str, size: int) -> Grid:
         """Remove the margins of the image along an oversampled axis.
 

@@ -75,7 +75,7 @@ class Reconstruct:
         truth = load_volume(self.reference).data if self.reference else None
         result = self._result(measurement, settings, truth)
         if self.save_adapter is not None and result.adapter is None:
-            print(f"{self.save_adapter} is not written: the guard undid every adaptation.", file=sys.stderr)
+            print(f"{self.save_adapter} is not written: validation accepted no round of adaptation.", file=sys.stderr)
         print(json.dumps(result.summary()) if self.as_json else _sentence(result, self.out))
 
     def _settings(self) -> tuple[Settings, ReadOptions]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from napari_d3ip.errors import SettingsError
 from napari_d3ip.measurement import FloatArray, Measurement
 from napari_d3ip.reconstruction.control import Cancelled, Control, Step
 from napari_d3ip.reconstruction.engine import Options, run
+from napari_d3ip.reconstruction.mapping import mapped
 from napari_d3ip.reconstruction.result import Reconstruction, Uncertainty
 from napari_d3ip.settings import METHODS, MOST_SEED, Settings
 
@@ -30,8 +32,8 @@ def sample_repeatedly(
     first: Reconstruction | None = None
     for sampler_seed in numbers:
         used = settings if first is None else first.settings  # With the weights that the first sample chose.
-        run_of_one = run(measurement, used, control, Options(sampler_seed=sampler_seed))
-        result = yield from _counted(run_of_one, moments.count, len(numbers), began)
+        steps = run(measurement, used, control, Options(sampler_seed=sampler_seed))
+        result = yield from mapped(steps, partial(_counted, moments.count, len(numbers), began))
         if control.kept:
             break  # Ended early, it is no sample of what the others are samples of.
         moments.add(result.volume)
@@ -70,24 +72,16 @@ class RunningMoments:
         self._squares = self._squares + difference * (volume - self.mean)
 
 
-def _counted(
-    steps: Generator[Step, None, Reconstruction], done: int, total: int, began: float
-) -> Generator[Step, None, Reconstruction]:
-    """Count the steps of one of several runs over all of them."""
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            result: Reconstruction = end.value
-            return result
-        left = step.eta_seconds
-        if left is not None:
-            left += (total - done - 1) * (time.monotonic() - began + left) / (done + 1)
-        yield replace(
-            step,
-            index=done * step.total + step.index,
-            total=total * step.total,
-            phase=f"{step.phase}, sample {done + 1} of {total}",
-            eta_seconds=left,
-            preview=None,
-        )
+def _counted(done: int, total: int, began: float, step: Step) -> Step:
+    """Return a step of one of several runs, counted over all of them."""
+    left = step.eta_seconds
+    if left is not None:
+        left += (total - done - 1) * (time.monotonic() - began + left) / (done + 1)
+    return replace(
+        step,
+        index=done * step.total + step.index,
+        total=total * step.total,
+        phase=f"{step.phase}, sample {done + 1} of {total}",
+        eta_seconds=left,
+        preview=None,
+    )

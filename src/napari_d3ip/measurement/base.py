@@ -74,6 +74,17 @@ class Measurement(ABC):
     def volume_shape(self) -> tuple[int, int, int]:
         """Return the shape (z, y, x) of the measured volume."""
 
+    @property
+    def angular_range(self) -> float:
+        """Return the range of measured directions in degrees, 180 where none is missing."""
+        return 180.0
+
+    @property
+    def stated_noise(self) -> float | None:
+        """Return the noise level that came with the data, None where none did."""
+        level: float | None = getattr(self, "noise_level", None)
+        return level
+
     @abstractmethod
     def select(self, *, slices: slice | None = None) -> Self:
         """Return the measurement of some slices."""

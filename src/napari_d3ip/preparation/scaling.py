@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_d3ip.errors import MeasurementError
-from napari_d3ip.measurement import LinearMeasurement, Measurement
+from napari_d3ip.measurement import Measurement
 
 # Range of the exponent of two of the largest value without overflow or underflow: such scans are unchanged.
 _ORDINARY = (-20, 40)
@@ -60,8 +60,7 @@ def rescale(measurement: Measurement) -> tuple[Measurement, float]:
     shift = 0 if _is_ordinary(exponent) else exponent
     if measurement not in _scaled:
         changes: dict[str, Any] = {"data": _times_power(measurement.data, -shift)}
-        noise = measurement.stated_noise if isinstance(measurement, LinearMeasurement) else None
-        noise = noise or getattr(measurement, "noise_level", None)
+        noise = measurement.stated_noise
         if noise is not None:
             changes["noise_level"] = math.ldexp(noise, -shift)
         if calibration is not None:  # Maps do not depend on its scale.

@@ -105,8 +105,8 @@ _PRIOR = "phantom"
 
 def task_of(measurement: Measurement) -> str:
     """Return the task that ``auto`` stands for."""
-    if isinstance(measurement, Sinogram):
-        return "limited-angle" if measurement.angular_range < _FEW_DIRECTIONS else "sparse-view"
+    if measurement.angular_range < _FEW_DIRECTIONS:
+        return "limited-angle"
     return KINDS[measurement.kind].tasks[1]
 
 
@@ -140,8 +140,7 @@ def fill_in(request: Settings, measurement: Measurement) -> Settings:
     fields |= _overrides(request, measurement)
     if request.iterations is None:
         fields["iterations"] = _iterations(request.method, measurement)
-    if isinstance(measurement, Sinogram):
-        fields |= _of_sinogram(request, measurement)
+    fields |= _of_rays(request, measurement)
     if method.needs_prior:
         fields |= _of_prior(request, measurement)
     if request.method == "d3ip-mbir":
@@ -151,10 +150,10 @@ def fill_in(request: Settings, measurement: Measurement) -> Settings:
     return request.updated(**fields) if fields else request
 
 
-def _of_sinogram(request: Settings, measurement: Sinogram) -> dict[str, Any]:
+def _of_rays(request: Settings, measurement: Measurement) -> dict[str, Any]:
     """Return the projector, and the sign, which measured rays cannot decide where directions are missing."""
     fields: dict[str, Any] = {}
-    if request.backend == "auto":
+    if request.backend == "auto" and "backend" not in KINDS[measurement.kind].excluded:
         fields["backend"] = fitting_backend(Extent.from_measurement(measurement))
     if request.nonnegative is None and _missing_directions(measurement) > 0:
         fields["nonnegative"] = True
@@ -241,7 +240,7 @@ def _defaults(settings: Settings, measurement: Measurement) -> dict[str, Any]:
         defaults |= _NOISE
     if settings.preset == "fast":
         defaults["adapt_every"] *= 2
-    if settings.task != "auto" or not isinstance(measurement, Sinogram):
+    if settings.task != "auto" or "limited-angle" not in tasks_for(measurement.kind):
         return defaults
     # The more directions are missing, the more the prior has to add: sampling starts earlier, in more steps.
     missing = _missing_directions(measurement)
@@ -252,7 +251,7 @@ def _defaults(settings: Settings, measurement: Measurement) -> dict[str, Any]:
     }
 
 
-def _missing_directions(measurement: Sinogram) -> float:
+def _missing_directions(measurement: Measurement) -> float:
     """Return 0 for a half circle, 1 for half of it."""
     return min(1.0, max(0.0, 170.0 - measurement.angular_range) / 80.0)
 
@@ -261,7 +260,7 @@ def _iterations(method: str, measurement: Measurement) -> int:
     """Return the iterations of a classical method; those of total variation are a limit, which it seldom reaches."""
     if method not in ("tv", "tgv"):
         return _ITERATIONS
-    missing = _missing_directions(measurement) if isinstance(measurement, Sinogram) else 0.0
+    missing = _missing_directions(measurement)
     return round(_TV_ITERATIONS_FULL + (_TV_ITERATIONS_HALF - _TV_ITERATIONS_FULL) * missing)
 
 

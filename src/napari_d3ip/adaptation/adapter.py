@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 import warnings
 from collections.abc import Iterator
@@ -166,7 +165,7 @@ class Adapter:
         return AdapterState(
             [parameter.detach().clone() for parameter in self.parameters],
             [average.clone() for average in self._average],
-            copy.deepcopy(self._optimizer.state_dict()),
+            _copied(self._optimizer.state_dict()),
             self.accepted,
         )
 
@@ -178,7 +177,7 @@ class Adapter:
         """Restore a `state`."""
         self._write(state.parameters)
         self._average = [average.clone() for average in state.average]
-        self._optimizer.load_state_dict(copy.deepcopy(state.optimizer))
+        self._optimizer.load_state_dict(_copied(state.optimizer))
         self.accepted = state.accepted
 
     @contextmanager
@@ -200,8 +199,8 @@ class Adapter:
             yield
         finally:
             for layer, weight in zip(self.layers, self._base, strict=True):
-                layer.unmerge()
-                layer.get_base_layer().weight.data.copy_(weight)  # Subtracting again would leave rounding errors.
+                layer.merged_adapters.clear()  # Subtracting them again would leave rounding errors.
+                layer.get_base_layer().weight.data.copy_(weight)
             self._write(trained)
 
     @torch.no_grad()
@@ -217,6 +216,15 @@ class Adapter:
             moved += float(layer.get_delta_weight("default").square().sum())
             base += float(weight.square().sum())
         return float((moved / base) ** 0.5)
+
+
+def _copied(optimizer: dict[str, Any]) -> dict[str, Any]:
+    """Copy an optimizer's state with its tensors, which alone change in place."""
+    parameters = {
+        index: {name: moment.clone() for name, moment in moments.items()}
+        for index, moments in optimizer["state"].items()
+    }
+    return {**optimizer, "state": parameters}
 
 
 def _lora_config(rank: int, layers: str) -> Any:

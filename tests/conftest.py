@@ -29,7 +29,7 @@ from napari_d3ip.measurement import KSpace, Measurement, Sinogram
 from napari_d3ip.operators.beams import Beam
 from napari_d3ip.preparation import prepare
 from napari_d3ip.prior.loading import load_prior
-from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet
+from napari_d3ip.prior.network import DiffusionPrior, PriorConfig
 from napari_d3ip.prior.schedules import linear_schedule
 from napari_d3ip.reconstruction import Control
 from napari_d3ip.reconstruction.resolve import resolve
@@ -54,12 +54,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
-    """Keep all windows in one process: those of two would share one X server and one focus."""
+    """Keep all windows in one process: those of two would share one X server and one focus; else a file in one."""
     from xdist.scheduler import LoadScopeScheduling
 
     class OneProcessForWindows(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "gui" if nodeid.startswith("tests/gui/") else nodeid
+            return "windows" if nodeid.startswith("tests/widgets/") else nodeid.partition("::")[0]
 
     return OneProcessForWindows(config, log)
 
@@ -150,7 +150,7 @@ class Scene:
         return integrals.reshape(*beam.shape, finer).mean(axis=-1).astype(np.float32)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def scene() -> Callable[[float], Scene]:
     """Three overlapping ellipses for slices of a size."""
 
@@ -164,7 +164,7 @@ def scene() -> Callable[[float], Scene]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def disk() -> Callable[..., Scene]:
     """A disk of a radius and a value, somewhere."""
     return lambda radius, value, x=0.0, y=0.0: Scene(Ellipse(x, y, radius, radius, 0.0, value))
@@ -178,7 +178,7 @@ class Scan:
     reference: npt.NDArray[np.float32]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_scan(scene: Callable[[float], Scene]) -> Callable[..., Scan]:
     """Noisy scans of a stack of slices that change along z."""
 
@@ -216,13 +216,13 @@ def fourier(image: npt.NDArray[Any]) -> npt.NDArray[np.complex128]:
     return image
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def by_definition() -> Callable[[npt.NDArray[Any]], npt.NDArray[np.complex128]]:
     """The Fourier transform, written down."""
     return fourier
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_coil_maps() -> Callable[..., npt.NDArray[np.complex64]]:
     """Sensitivities (z, coil, y, x) of a ring of coils that turns from slice to slice, squares adding up to 1."""
 
@@ -238,7 +238,7 @@ def make_coil_maps() -> Callable[..., npt.NDArray[np.complex64]]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_mr_scan(
     scene: Callable[[float], Scene], make_coil_maps: Callable[..., npt.NDArray[np.complex64]]
 ) -> Callable[..., MrScan]:
@@ -277,7 +277,7 @@ def mr_scan(make_mr_scan: Callable[..., MrScan]) -> MrScan:
     return make_mr_scan()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def radial() -> Callable[[int, int], npt.NDArray[np.float32]]:
     """Trajectories of so many spokes through the centre of k-space of a square image, half a grid unit a sample."""
 
@@ -289,11 +289,28 @@ def radial() -> Callable[[int, int], npt.NDArray[np.float32]]:
     return make
 
 
+def small_unet(channels: int) -> Any:
+    """The network of `build_unet` with one level less, for speed."""
+    from diffusers import UNet2DModel
+
+    return UNet2DModel(
+        sample_size=8,
+        in_channels=4 * channels,
+        out_channels=4 * channels,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=8,
+        resnet_time_scale_shift="scale_shift",
+    )
+
+
 def save_prior(folder: Path, channels: int, low: float) -> Path:
     """A prior of random weights, saved without loss."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        unet = build_unet(8, 2, channels, 16)
+        unet = small_unet(channels)
     config = PriorConfig(channels=channels, patch_size=2, low=low)
     DiffusionPrior(unet, linear_schedule(), config).save(folder, half=False)
     return folder
@@ -316,7 +333,7 @@ def prior(prior_folder: Path) -> DiffusionPrior:
     return load_prior(prior_folder)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny(prior_folder: Path) -> dict[str, Any]:
     """Settings under which a diffusion method takes a fraction of a second."""
     return {

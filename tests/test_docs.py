@@ -41,7 +41,16 @@ MADE = {
 }
 
 
+@pytest.fixture
+def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an example leaves steps open, take few: it must run, not look well."""
+    for defaults in TASKS.values():
+        for name, count in {"steps": 4, "adapt_steps": 2, "start_iterations": 10}.items():
+            monkeypatch.setitem(defaults, name, count)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("_few_steps")
 @pytest.mark.parametrize("example", sorted(path.stem for path in EXAMPLES.glob("*.py")))
 def test_example(example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each runs as a script and leaves the files that it says."""
@@ -54,6 +63,7 @@ def test_example(example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_few_steps")
 def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its cells run one after the other, on fewer slices; it is kept without outputs."""
     monkeypatch.chdir(tmp_path)

@@ -23,7 +23,12 @@ from napari_d3ip.prior.network import DiffusionPrior
 from napari_d3ip.reconstruction import Reconstruction
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def scan(make_scan: Callable[..., Any]) -> Any:
+    return make_scan()
+
+
+@pytest.fixture(scope="module")
 def fields(prior_folder: Path) -> dict[str, Any]:
     """A short run that adapts well beyond rounding."""
     return {
@@ -41,7 +46,7 @@ def fields(prior_folder: Path) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def adapted(scan: Any, fields: dict[str, Any]) -> Reconstruction:
     return reconstruct(scan.measurement, Settings.create(fields, method="d3ip"))
 

@@ -298,18 +298,19 @@ class TestOtherSamplers:
 
 class TestVariantsOfAdaptation:
     def test_scd_is_ddip_when_noise_directions_agree(
-        self, scan: Any, make_problem: Callable[..., Problem], prior_folder: Path
+        self, make_scan: Callable[..., Any], make_problem: Callable[..., Problem], prior_folder: Path
     ) -> None:
         """With fresh noise alone (eta = 1) there is no predicted direction to differ in; with less there is."""
+        scan = make_scan(slices=2)
         for eta, equal in ((1.0, True), (0.3, False)):
-            problem = make_problem(scan.measurement, eta=eta, learning_rate=1e-2, guard=False, steps=3)
+            problem = make_problem(scan.measurement, eta=eta, learning_rate=1e-2, guard=False)
             volumes = [run(method, problem, prior_folder)[0].volume for method in ("scd", "ddip")]
             assert torch.allclose(*volumes, rtol=0, atol=1e-6) == equal
 
     def test_reptile_that_goes_all_the_way_in_one_group_is_d3ip(
         self, scan: Any, make_problem: Callable[..., Problem], prior_folder: Path
     ) -> None:
-        settings: dict[str, Any] = {"steps": 3, "learning_rate": 1e-2, "lora_ema": 0.5}
+        settings: dict[str, Any] = {"learning_rate": 1e-2, "lora_ema": 0.5}
         problem = make_problem(scan.measurement, meta_groups=1, meta_rate=1.0, **settings)
         (state, events), (other, other_events) = (run(name, problem, prior_folder) for name in ("d3ip-meta", "d3ip"))
         torch.testing.assert_close(state.volume, other.volume, rtol=0, atol=0)
@@ -322,7 +323,7 @@ class TestVariantsOfAdaptation:
     ) -> None:
         shifts = {}
         for rate in (1.0, 0.1):
-            problem = make_problem(scan.measurement, steps=3, meta_groups=2, meta_rate=rate, guard=False, lora_ema=0.0)
+            problem = make_problem(scan.measurement, meta_groups=2, meta_rate=rate, guard=False, lora_ema=0.0)
             shifts[rate] = [
                 event.lora_shift for event in run("d3ip-meta", problem, prior_folder)[1] if event.phase == "sampling"
             ]
@@ -333,7 +334,7 @@ class TestVariantsOfAdaptation:
     ) -> None:
         volumes = []
         for coupling in ("tv-z", "tv3d"):
-            problem = make_problem(scan.measurement, coupling=coupling, tv_weight=0.0, planes="axial", steps=3)
+            problem = make_problem(scan.measurement, coupling=coupling, tv_weight=0.0, planes="axial")
             volumes.append(run("d3ip-mbir", problem, prior_folder)[0].volume)
         torch.testing.assert_close(volumes[0], volumes[1], rtol=0, atol=0)
 

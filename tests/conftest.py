@@ -348,6 +348,7 @@ def tiny(prior_folder: Path) -> dict[str, Any]:
         "adapt_every": 1,
         "adapt_slices": 2,
         "tv_weight": 2e-3,
+        "nonnegative": True,
         "network_steps": 20,
         "adapt_loss": "fidelity",
         "adapt_leave_out": 0.0,

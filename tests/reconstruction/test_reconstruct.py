@@ -53,7 +53,7 @@ METRICS = {
     "versions",
 }
 # Chosen by the engine from the scan, as a user who sets nothing would get it.
-CHOSEN = {"tv_weight": None}
+CHOSEN = {"tv_weight": None, "nonnegative": None}
 
 
 class TestResult:

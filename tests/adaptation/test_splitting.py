@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_d3ip.adaptation import losses
+from napari_d3ip.adaptation import adapt, losses
 from napari_d3ip.adaptation.adapt import Adaptation
 from napari_d3ip.adaptation.adapter import Adapter
 from napari_d3ip.adaptation.losses import CoarserScales, Iterate, Splitting, add_noise_to_split, rotated_estimate
@@ -329,6 +329,44 @@ class TestRun:
             estimate = losses.consistent_estimate(judge.input, prior, x_t, 100, 2, 2)
         assert fit.held_out_without == pytest.approx(float(judge.input.residual(estimate, judge.target)), rel=1e-5)
 
+    @pytest.mark.parametrize(
+        ("ratio", "ended", "accepted"), [(0.98, False, True), (0.995, True, True), (1.1, True, False)]
+    )
+    def test_adaptation_ends_where_they_see_no_gain(
+        self,
+        problem: Problem,
+        prior: DiffusionPrior,
+        monkeypatch: pytest.MonkeyPatch,
+        ratio: float,
+        ended: bool,
+        accepted: bool,
+    ) -> None:
+        monkeypatch.setattr(adapt, "validation_losses", lambda *_: (ratio, 1.0))
+        phi = begun(problem, prior, Adapter(prior, rank=2, learning_rate=1e-2), draw_splits(problem, generator()))
+        assert phi.is_due(0)
+        fit = phi.round(Iterate(problem, problem.zeros(), problem.zeros(), 100))
+        assert (fit.ended, fit.accepted) == (ended, accepted)
+        assert phi.is_due(0) is not ended
+        state = phi.adapter.state()
+        phi.adapter.ended = not ended
+        phi.adapter.load(state)
+        assert phi.adapter.ended is ended
+
+    def test_a_run_takes_no_round_after_the_last(
+        self, problem: Problem, prior_folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ratios = iter((0.9, 1.0, 0.5, 0.5))
+        monkeypatch.setattr(adapt, "validation_losses", lambda *_: (next(ratios), 1.0))
+        sampled(problem, load_prior(prior_folder))
+        assert next(ratios) == 0.5
+
+    def test_held_out_rays_do_not_end_it(
+        self, problem: Problem, prior: DiffusionPrior, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(adapt, "validation_losses", lambda *_: (1.1, 1.0))
+        phi = begun(problem, prior, Adapter(prior, rank=2, learning_rate=1e-2), one_split(problem))
+        assert not phi.round(Iterate(problem, problem.zeros(), problem.zeros(), 100)).ended
+
     def test_a_checkpoint_goes_on_with_them(
         self, make_scan: Callable[..., Any], problem: Problem, prior_folder: Path, tmp_path: Path
     ) -> None:
@@ -351,7 +389,7 @@ def test_any_coupling(make_scan: Callable[..., Any], tiny: dict[str, Any], coupl
     result = reconstruct(
         make_scan(4).measurement, **{**tiny, **fields, "coupling": coupling, "nonnegative": nonnegative}
     )
-    assert result.metrics["adaptations"] == 2
+    assert result.metrics["adaptations"] == (1 if result.metrics["adaptation_ended"] else 2)
 
 
 def test_nothing_is_left_out_where_there_are_no_groups(problem: Problem) -> None:

@@ -17,6 +17,9 @@ from napari_d3ip.errors import D3IPError
 from napari_d3ip.prior.network import DiffusionPrior
 from napari_d3ip.settings.run import Adaptation as AdaptationSettings
 
+# Relative decrease of the validation loss below which no further round follows. Record: docs/research/early-end.md.
+_LEAST_GAIN = 0.01
+
 
 class Adaptation:
     """Adapters phi of a prior under adaptation to a scan, or to some slices of it.
@@ -50,6 +53,10 @@ class Adaptation:
             generator,
             splits,
         )
+
+    def is_due(self, index: int) -> bool:
+        """Return whether to adapt before the sampling step ``index``, counted from 0."""
+        return self.settings.is_due(index) and not self.adapter.ended
 
     def round(self, now: Iterate, steps: int | None = None) -> Fit:
         """Take L optimizer steps, each on K slices drawn anew (Chung & Ye 2024, algorithm 2), then validate them.
@@ -107,7 +114,10 @@ class Adaptation:
         return losses
 
     def _validated(self, now: Iterate, descend: Callable[[], list[float]]) -> Fit:
-        """Descend, and restore what was before if the validation loss did not improve."""
+        """Descend, and restore what was before if the validation loss did not improve.
+
+        Where validation splits see hardly a gain, that was the last round.
+        """
         before = self.adapter.state()
         losses = descend()
         with self.adapter.in_use(accepted=True):
@@ -119,7 +129,9 @@ class Adaptation:
         held_out, without = found or (None, None)
         # Not the other way round: a loss that is not a number is no gain.
         self._accept(before, held_out is None or without is None or held_out < without)
-        return Fit(sum(losses) / len(losses), held_out, without, shift, self.adapter.accepted)
+        if validation and found is not None:
+            self.adapter.ended = not found[0] < (1 - _LEAST_GAIN) * found[1]
+        return Fit(sum(losses) / len(losses), held_out, without, shift, self.adapter.accepted, self.adapter.ended)
 
     def _accept(self, before: AdapterState, accepted: bool) -> None:
         if not accepted:

@@ -30,12 +30,13 @@ _TARGETS = {
 
 @dataclass
 class AdapterState:
-    """State of an adapter: what training changes, and whether validation accepted it."""
+    """State of an adapter: what training changes, whether validation accepted it, and whether it goes on."""
 
     parameters: list[Tensor]
     average: list[Tensor]
     optimizer: dict[str, Any]
     accepted: bool = True
+    ended: bool = False
 
 
 class Adapter:
@@ -96,7 +97,7 @@ class Adapter:
         self._initial = [parameter.detach().clone() for parameter in self.parameters]
         self._average = [parameter.clone() for parameter in self._initial]
         self._base = [layer.get_base_layer().weight.detach().clone() for layer in self.layers]
-        self.accepted = True
+        self.accepted, self.ended = True, False
 
     @classmethod
     def create(cls, prior: DiffusionPrior, settings: RunSettings) -> Adapter:
@@ -167,6 +168,7 @@ class Adapter:
             [average.clone() for average in self._average],
             _copied(self._optimizer.state_dict()),
             self.accepted,
+            self.ended,
         )
 
     def has_moved(self, before: AdapterState) -> bool:
@@ -178,7 +180,7 @@ class Adapter:
         self._write(state.parameters)
         self._average = [average.clone() for average in state.average]
         self._optimizer.load_state_dict(_copied(state.optimizer))
-        self.accepted = state.accepted
+        self.accepted, self.ended = state.accepted, state.ended
 
     @contextmanager
     def in_use(self, *, accepted: bool | None = None) -> Iterator[None]:

@@ -34,6 +34,8 @@ class Fit:
         `Adapter.shift` of the averaged weights.
     accepted : bool
         Whether sampling uses the adapters.
+    ended : bool
+        Whether no further round follows, since validation saw hardly a gain.
     """
 
     loss: float
@@ -41,6 +43,7 @@ class Fit:
     held_out_without: float | None
     shift: float
     accepted: bool
+    ended: bool = False
 
 
 @torch.no_grad()

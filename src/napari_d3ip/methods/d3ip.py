@@ -39,7 +39,7 @@ def d3ip(run: DiffusionRun, update: Update = Adaptation.round) -> Iterator[Event
     for t, t_next in remaining_times(run):
         _sample_splits(run, phi, t)  # The splits take the step that the volume has taken.
         now = Iterate(run.problem.with_background(state.volume), state.x_t, state.volume, t)
-        if run.settings.adaptation.is_due(state.index):
+        if phi.is_due(state.index):
             fit = update(phi, now)  # L steps of AdamW on K slices each, then validation
             state.adapters = [phi.adapter.state()]
             yield Event("adaptation", state.volume, t, fit, fit.shift)
@@ -146,7 +146,7 @@ def _predict_by_slice(run: DiffusionRun, phi: Adaptation, t: int) -> Generator[E
     whole = Iterate(problem, state.x_t, state.volume, t)
     for z in torch.arange(len(state.x_t)).split(1):
         phi.adapter.load(state.adapters[int(z)])
-        if run.settings.adaptation.is_due(state.index):
+        if phi.is_due(state.index):
             fit = phi.round(whole if len(state.x_t) == 1 else whole.restrict(z))
             state.adapters[int(z)] = phi.adapter.state()
             yield Event("adaptation", state.volume, t, fit, fit.shift)

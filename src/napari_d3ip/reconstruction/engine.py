@@ -237,6 +237,7 @@ def _adaptation(history: list[dict[str, Any]]) -> dict[str, Any]:
         "lora_shift": max(shifts, default=0.0) if rounds else None,
         "adaptations": len(rounds),
         "adaptations_accepted": sum(rounds),
+        "adaptation_ended": any(entry.get("ended") for entry in history),
     }
 
 
@@ -249,6 +250,7 @@ def _values(event: Event, problem: Problem) -> dict[str, Any]:
             "held_out_loss": event.fit.held_out,
             "held_out_loss_without": event.fit.held_out_without,
             "accepted": event.fit.accepted,
+            "ended": event.fit.ended,
         }
     losses = event.losses
     if event.t is not None:

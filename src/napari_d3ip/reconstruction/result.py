@@ -32,15 +32,15 @@ class Reconstruction:
         As used, with everything chosen from the scan filled in.
     history : list of dict
         One entry a step: phase, t, loss, held_out_loss, held_out_loss_without, lora_shift, accepted,
-        seconds (of this step).
+        ended, seconds (of this step).
     metrics : dict
         method, shape, seconds, adapt_seconds, sample_seconds, peak_memory_bytes, device, seed, noise_level, residual,
-        held_out_residual, lora_shift, adaptations, adaptations_accepted, psnr, ssim, stopped_early, regulariser,
-        versions; and what the run says of itself: verdict (a sentence), returned (the method whose volume this is:
-        that of the start where validation data show that the method made it worse), gain and gain_deviation (relative
-        change of the squared residual on validation data against the start, negative is better, and its standard
-        error; None where nothing was compared), misfit (None, or a sentence where the volume does not explain the
-        scan).
+        held_out_residual, lora_shift, adaptations, adaptations_accepted, adaptation_ended (early, since validation
+        splits saw hardly a gain), psnr, ssim, stopped_early, regulariser, versions; and what the run says of itself:
+        verdict (a sentence), returned (the method whose volume this is: that of the start where validation data show
+        that the method made it worse), gain and gain_deviation (relative change of the squared residual on validation
+        data against the start, negative is better, and its standard error; None where nothing was compared), misfit
+        (None, or a sentence where the volume does not explain the scan).
     measurement : Measurement
         The scan.
     phase : ndarray or None

@@ -34,7 +34,7 @@ COLUMNS = (
     "better",
     "returned",
     "gain",
-    "gain_deviation",
+    "deviation",
     "misfit",
     "seconds",
 )

@@ -50,11 +50,12 @@ class TestReturned:
         kept = reconstruct(scan.measurement, method=method, **fields)
         if harmed.metrics["held_out_residual"] < 3:
             pytest.skip("data consistency undid the harm")
-        start = reconstruct(scan.measurement, method="tv", **{**fields, "iterations": tiny["start_iterations"]})
+        start = reconstruct(scan.measurement, method="tv", **{**fields, "iterations": None})
         assert kept.metrics["returned"] == "tv"
         assert "tv is returned" in kept.metrics["verdict"]
         assert kept.metrics["gain"] > 0.25
-        np.testing.assert_allclose(kept.volume, start.volume, rtol=1e-4, atol=1e-5)
+        # Of the start, which eight iterations are, what it settles to.
+        assert np.linalg.norm(kept.volume - start.volume) < 0.01 * np.linalg.norm(start.volume)
         assert kept.adapter is None
 
     def test_method_where_the_guard_is_off(self, scan: Any, tiny: dict[str, Any]) -> None:

@@ -6,17 +6,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from napari_d3ip.methods.run import Event, Run
 from napari_d3ip.preparation.weights import choose_weight, tv_iterates, wavelet_iterates
-from napari_d3ip.solvers.classical import least_squares
+from napari_d3ip.solvers.classical import least_squares, until_settled
 from napari_d3ip.solvers.problem import Problem
 
 _PATIENCE = 5
-# Total variation has settled where so many iterations change the volume by no more than this part of it.
-# Record: docs/research/tv-stopping.md.
-_SETTLING, _SETTLED = 10, 5e-4
 
 
 def direct(run: Run) -> Iterator[Event]:
@@ -61,17 +57,9 @@ def _until_settled(run: Run, problem: Problem) -> Iterator[Event]:
     given = run.settings.given.tv_weight
     weight = choose_weight(problem, tv_iterates) if given is None else given
     run.found["tv_weight"] = weight
-    earlier = problem.start()
-    for index, volume in enumerate(tv_iterates(problem, weight, run.settings.iterations), start=1):
+    iterates = tv_iterates(problem, weight, run.settings.iterations)
+    for volume in until_settled(iterates, problem.start()):
         yield Event("iteration", volume, losses=problem.losses(volume))
-        if index % _SETTLING == 0:
-            if _norm(volume - earlier) <= _SETTLED * _norm(volume):
-                break
-            earlier = volume
-
-
-def _norm(volume: Tensor) -> float:
-    return float(torch.linalg.vector_norm(volume))
 
 
 def l1_wavelet(run: Run) -> Iterator[Event]:

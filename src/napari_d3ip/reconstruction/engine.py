@@ -29,7 +29,7 @@ from napari_d3ip.reconstruction.finite import require_finite, require_finite_res
 from napari_d3ip.reconstruction.plan import plan
 from napari_d3ip.reconstruction.progress import Recorder, to_numpy
 from napari_d3ip.reconstruction.residual import rms_residuals
-from napari_d3ip.reconstruction.resolve import check_start, resolve
+from napari_d3ip.reconstruction.resolve import check_start, default_iterations, resolve
 from napari_d3ip.reconstruction.result import Reconstruction
 from napari_d3ip.reconstruction.start import (
     choose_weights,
@@ -37,6 +37,7 @@ from napari_d3ip.reconstruction.start import (
     found_weights,
     replace_regulariser,
     sampling_regulariser,
+    settled_start,
     with_sign,
 )
 from napari_d3ip.reconstruction.verdict import can_compare, compare_with_start, misfit, not_compared
@@ -118,7 +119,8 @@ class _Engine:
             require_finite(volume, self._settings, self._prior)
             outcome = compare_with_start(self._prepared, task, self._measurement.kind, self._load_again)
             if outcome["returned"] != self._settings.method:
-                volume = task.state.first
+                most = default_iterations("tv", self._measurement)
+                volume = settled_start(self._prepared, task.problem, task.state.first, most)
             else:
                 adapter = self._adapter(task)
         require_finite(volume, self._settings, self._prior)

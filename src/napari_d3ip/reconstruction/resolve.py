@@ -139,7 +139,7 @@ def fill_in(request: Settings, measurement: Measurement) -> Settings:
     fields = {name: value for name, value in defaults.items() if getattr(request, name) is None}
     fields |= _overrides(request, measurement)
     if request.iterations is None:
-        fields["iterations"] = _iterations(request.method, measurement)
+        fields["iterations"] = default_iterations(request.method, measurement)
     fields |= _of_rays(request, measurement)
     if method.needs_prior:
         fields |= _of_prior(request, measurement)
@@ -256,7 +256,7 @@ def _missing_directions(measurement: Measurement) -> float:
     return min(1.0, max(0.0, 170.0 - measurement.angular_range) / 80.0)
 
 
-def _iterations(method: str, measurement: Measurement) -> int:
+def default_iterations(method: str, measurement: Measurement) -> int:
     """Return the iterations of a classical method; those of total variation are a limit, which it seldom reaches."""
     if method not in ("tv", "tgv"):
         return _ITERATIONS

@@ -18,7 +18,7 @@ from napari_d3ip.preparation.weights import (
     with_wavelets,
 )
 from napari_d3ip.settings import RunSettings
-from napari_d3ip.solvers.classical import last, least_squares
+from napari_d3ip.solvers.classical import last, least_squares, total_variation_reconstruction, until_settled
 from napari_d3ip.solvers.external import as_proximal_map
 from napari_d3ip.solvers.problem import Problem, Weights
 from napari_d3ip.solvers.total_variation import Duals, Regulariser
@@ -162,3 +162,23 @@ def first_reconstruction(prepared: Preparation, problem: Problem) -> tuple[Tenso
     volume, duals = problem.total_variation(start, sampling.start_iterations, regulariser)
     # Without them data consistency would forget the total variation it had reached and begin again.
     return volume, duals if duals is not None and duals.suit(problem.regulariser) else None
+
+
+def settled_start(prepared: Preparation, problem: Problem, first: Tensor, most: int) -> Tensor:
+    """Return the volume that sampling started from, as a run of its own method would have returned it.
+
+    Parameters
+    ----------
+    prepared, problem
+        As in `first_reconstruction`.
+    first : Tensor
+        The volume (z, y, x).
+    most : int
+        Iterations of total variation at most.
+    """
+    if problem.settings.sampling.start_from != "tv":
+        return first
+    regulariser = _first_regulariser(prepared.problem, problem.weights)
+    measured = problem.measured * problem.used
+    iterates = total_variation_reconstruction(problem.fitted, measured, first, regulariser, most, check=problem.check)
+    return last(until_settled(iterates, first))

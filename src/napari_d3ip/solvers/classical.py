@@ -16,6 +16,9 @@ from napari_d3ip.solvers.total_variation import Duals, Iterations, Regulariser, 
 
 # Gradient, relative to the first one, below which single precision has no significant digits.
 _ROUNDING = 1e-6
+# Total variation has settled where so many iterations change the volume by no more than this part of it.
+# Record: docs/research/tv-stopping.md.
+_SETTLING, _SETTLED = 10, 5e-4
 
 
 def last(iterates: Iterator[Tensor]) -> Tensor:
@@ -84,3 +87,18 @@ def total_variation_reconstruction(
             check=check,
         )
         yield x
+
+
+def until_settled(iterates: Iterator[Tensor], start: Tensor) -> Iterator[Tensor]:
+    """Yield iterates until ten of them change the volume by less than 5e-4 of it."""
+    earlier = start
+    for index, volume in enumerate(iterates, start=1):
+        yield volume
+        if index % _SETTLING == 0:
+            if _norm(volume - earlier) <= _SETTLED * _norm(volume):
+                break
+            earlier = volume
+
+
+def _norm(volume: Tensor) -> float:
+    return float(torch.linalg.vector_norm(volume))

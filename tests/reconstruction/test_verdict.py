@@ -131,6 +131,20 @@ class TestMisfit:
         assert "angles" in sentence
         assert "center" in sentence
 
+    @pytest.mark.parametrize("nonnegative", [True, False])
+    def test_a_dead_column_is_named_though_the_volume_explains_it(
+        self, crescent: Sinogram, tiny: dict[str, Any], nonnegative: bool
+    ) -> None:
+        """Of few projections, a volume without a sign can."""
+        views = slice(None, None, 5)
+        dead = replace(
+            crescent,
+            data=crescent.data[:, views] * (np.arange(crescent.data.shape[2]) != 21),
+            angles=crescent.angles[views],
+        )
+        fields = {**tiny, "method": "tv", "iterations": 60, "nonnegative": nonnegative}
+        assert "column 21" in (reconstruct(dead, **fields).metrics["misfit"] or "")
+
     def test_said_of_a_wrong_trajectory(self, radial: Callable[..., Any], tiny: dict[str, Any]) -> None:
         trajectory = radial(20, 24)
         data = np.random.default_rng(0).standard_normal((1, 1, *trajectory.shape[:2])) * (1 + 1j)
@@ -163,8 +177,11 @@ class TestMisfit:
                 "projections (3, 33|33, 3) ",
             ),
             (lambda data: data + 3 * (np.arange(data.shape[2]) == 24), "detector columns? 24[^(]*"),
+            (lambda data: data * (np.arange(data.shape[2]) != 21), "[Dd]etector columns? 21[^(]*"),
+            (lambda data: data * ~np.isin(np.arange(data.shape[2]), (18, 27)), "[Dd]etector columns [^(]*"),
+            (lambda data: data * (np.arange(60) != 9)[:, None], "projections? 9[^(]*"),
         ],
-        ids=["intensity", "view of another angle", "list shifted by one", "two intensities", "column"],
+        ids=["intensity", "other angle", "shifted list", "two intensities", "column", "zero", "two zeros", "blank"],
     )
     def test_single_views_and_columns_are_named(
         self, crescent: Sinogram, tiny: dict[str, Any], spoil: Callable[[Any], Any], name: str

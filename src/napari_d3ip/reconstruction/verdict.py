@@ -51,6 +51,8 @@ _SINGLE, _NAMED = 0.3, 3
 # an object is wider than the detector; right scans have 0.03. Rays are then explained that much worse than noise.
 _CUT_VIEWS, _CUT, _CUT_MISFIT = 0.1, 0.1, 1.2
 _OUTER = 2
+# A pixel is dead whose values vary by less than this part of the median of the columns beside it.
+_DEAD, _BESIDE = 0.05, (-2, -1, 1, 2)
 # Of the data: noise below this is that of rounding, and what pixels leave of exact data is no more than the other.
 _EXACT, _ACCURACY_OF_EXACT = 2e-4, 0.05
 _TINY = 1e-12
@@ -258,11 +260,13 @@ def misfit(kind: str, family: Family, prepared: Preparation, volume: Tensor) -> 
         return None
     problem = prepared.problem
     with torch.no_grad():
-        residual = (problem.operator(volume) - problem.measured).abs()
-    size = problem.measured.abs()
-    fitted = (problem.used > 0).expand(size.shape) & (size > 0)
-    if kind == "sinogram":  # Rays beside the object are easy to explain.
-        fitted &= size > _OBJECT * size.max()
+        predicted = problem.operator(volume)
+    residual, size = (predicted - problem.measured).abs(), problem.measured.abs()
+    fitted = (problem.used > 0).expand(size.shape)
+    if kind == "sinogram":  # Rays beside the object are easy to explain; a dead pixel is not beside it.
+        fitted = fitted & (torch.maximum(size, predicted.abs()) > _OBJECT * size.max())
+    else:
+        fitted = fitted & (size > 0)
     if not bool(fitted.any()):
         return None
     median_of_noise = _MEDIAN_OF_COMPLEX if volume.is_complex() else _MEDIAN_OF_REAL
@@ -285,6 +289,11 @@ def misfit(kind: str, family: Family, prepared: Preparation, volume: Tensor) -> 
         return (
             f"The volume does not explain the scan: the residual is {noise}{rms / scale:.0%} of the data{worst}{cut}; "
             f"check {causes}."
+        )
+    if kind == "sinogram" and (dead := _dead_columns(problem.measured)):
+        return (
+            f"Detector {_names('column', dead)} (counted from 0) hardly changed from projection to projection, unlike "
+            "the columns beside; check for dead pixels, and leave them out."
         )
     if single is None:
         return None
@@ -321,11 +330,26 @@ def _find_outlier(kind: str, residual: Tensor, fitted: Tensor, least: float) -> 
         limit = max(factor * median, median + _DEVIATIONS * deviation, least)
         worst = (whole & (each > limit)).nonzero().flatten()
         if 0 < len(worst) <= max(1.0, _SINGLE * float(whole.sum())):
-            numbers = worst[each[worst].argsort(descending=True)][:_NAMED].tolist()
-            more = f" and {len(worst) - _NAMED} more" if len(worst) > _NAMED else ""
-            names = f"{name}{'s' if len(worst) > 1 else ''} {', '.join(map(str, numbers))}{more}"
+            names = _names(name, worst[each[worst].argsort(descending=True)].tolist())
             return _Single(f"{names} (counted from 0)", float(each[worst].max()) / max(median, _TINY), causes)
     return None
+
+
+def _names(name: str, numbers: list[int]) -> str:
+    """Name a few of some numbered things."""
+    more = f" and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else ""
+    return f"{name}{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:_NAMED]))}{more}"
+
+
+def _dead_columns(measured: Tensor) -> list[int]:
+    """Return the detector columns, before the object, that change far less over the views than their neighbours."""
+    change = measured.std(dim=-2).mean(dim=0)
+    beside = torch.stack([change.roll(step) for step in _BESIDE]).median(dim=0).values
+    seen = measured.abs().mean(dim=(0, 1))
+    shadow = torch.stack([seen.roll(step) for step in _BESIDE]).median(dim=0).values
+    dead = (change < _DEAD * beside) & (shadow > _OBJECT * measured.abs().max())
+    dead[: max(_BESIDE)], dead[-max(_BESIDE) :] = False, False
+    return dead.nonzero().flatten().tolist()
 
 
 def _is_cut(size: Tensor) -> bool:

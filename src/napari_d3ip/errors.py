@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import Any
 
-_LONGEST, _END = 1500, 400
+_LONGEST, _END = 500, 150
 _LINE_BREAK = re.compile(r"\s*[\r\n]\s*")
 # Control, format (including reversal of the direction of text), surrogate, line and paragraph separator.
 _UNSHOWN = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -26,7 +27,12 @@ class D3IPError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(_LINE_BREAK.sub(" ", shortened(message))))
+        # Escapes are longer than what they stand for.
+        super().__init__(shortened(printable(_LINE_BREAK.sub(" ", shortened(message)))))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle message and fields, since constructors of subclasses take other arguments."""
+        return _restored, (type(self), str(self), vars(self))
 
 
 class FileError(D3IPError):
@@ -51,6 +57,12 @@ class PriorError(D3IPError):
 
 class DeviceError(D3IPError):
     """The requested compute device is not available."""
+
+
+def _restored(kind: type[D3IPError], message: str, fields: dict[str, Any]) -> D3IPError:
+    error = kind.__new__(kind, message)
+    vars(error).update(fields)
+    return error
 
 
 def printable(text: str) -> str:

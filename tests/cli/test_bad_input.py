@@ -11,7 +11,6 @@ import ismrmrd
 import numpy as np
 import pytest
 
-from napari_d3ip.cli.main import main
 from napari_d3ip.io import save_sinogram
 from napari_d3ip.measurement import Sinogram
 
@@ -32,27 +31,6 @@ SPACE = "<{0}Space><matrixSize><x>4</x><y>6</y><z>1</z></matrixSize>" + (
 )
 
 Make = Callable[[Path], tuple[Path, list[str]]]
-
-
-@pytest.fixture
-def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Sentence of a reconstruction that must not start; checks that nothing is left."""
-
-    def started(*_: Any, **__: Any) -> None:
-        raise AssertionError("the reconstruction started")
-
-    monkeypatch.setattr("napari_d3ip.reconstruction.run.iter_reconstruct", started)
-
-    def run(scan: Path, *options: str, out: Path | None = None) -> str:
-        before = sorted(path.name for path in tmp_path.rglob("*"))
-        assert main(["reconstruct", str(scan), "-o", str(out or tmp_path / "volume.tif"), *options]) == 2
-        said = capsys.readouterr()
-        assert said.out == ""
-        assert len(said.err.splitlines()) == 1
-        assert sorted(path.name for path in tmp_path.rglob("*")) == before
-        return said.err
-
-    return run
 
 
 def array(values: np.ndarray, *options: str, **others: Any) -> Make:

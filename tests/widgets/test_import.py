@@ -222,7 +222,7 @@ def test_a_bug_is_told_as_one(
     def fail(*_: Any) -> None:
         raise KeyError("axis")
 
-    monkeypatch.setattr(scan_reader, "read", fail)
+    monkeypatch.setattr(scan_reader, "in_own_process", fail)
     form = open_import(ImportSinogramWidget)
     form.type("path", str(stack[0]))
     form.wait(lambda: bool(notifications))

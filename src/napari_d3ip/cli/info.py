@@ -53,6 +53,7 @@ def info(
     Of a file that leaves open how it is to be read, what is known, and the question.
     """
     from napari_d3ip.io import LayoutQuestion, read
+    from napari_d3ip.io.reader_process import in_own_process
 
     fields, options = split_options(parse_assignments(assignments))
     if fields:
@@ -62,7 +63,8 @@ def info(
         print(json.dumps(description) if as_json else "\n".join(description_lines(description)))
 
     try:
-        measurement = read(file, options)
+        # In a process of its own, since some damaged files crash the libraries that read them.
+        measurement = in_own_process(read, file, options)
     except LayoutQuestion as asked:
         known = {"kind": asked.kind, "source": file.name, "shape": asked.shape and list(asked.shape)}
         show({**known, "missing": [asked.needs, *asked.also], "candidates": list(asked.candidates)})

@@ -71,4 +71,4 @@ def _plain(value: Any) -> str:
         return ", ".join(_plain(item) for item in value) or "–"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return "–" if value is None else printable(shortened(str(value)))
+    return "–" if value is None else printable(shortened(str(value), 1500))

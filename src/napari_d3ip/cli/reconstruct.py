@@ -63,10 +63,12 @@ class Reconstruct:
     def run(self) -> None:
         """Reconstruct, write the volume, and print a sentence or the summary."""
         from napari_d3ip.io import load_volume, read
+        from napari_d3ip.io.reader_process import end_all, in_own_process
 
         settings, options = self._settings()
         self._check_places(settings, options)
-        measurement = read(self.file, options)
+        measurement = in_own_process(read, self.file, options)
+        end_all()
         rehearse_writing(self.out, self._writer(voxel_size=measurement.voxel_size, unit=measurement.unit))
         if self.part != "magnitude" and measurement.kind != "kspace":
             raise SettingsError(

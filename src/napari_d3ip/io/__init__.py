@@ -3,9 +3,14 @@
 Knows no Qt, no torch and no reconstruction. Libraries of file formats are imported when such a file is opened.
 """
 
+from pathlib import Path
+
+from napari_d3ip.errors import D3IPError
+from napari_d3ip.io import registry
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
-from napari_d3ip.io.registry import can_read, read
+from napari_d3ip.io.reader_process import in_own_process
+from napari_d3ip.io.registry import read
 from napari_d3ip.io.save_kspace import save_kspace
 from napari_d3ip.io.save_sinogram import save_sinogram
 from napari_d3ip.io.save_stack import save_stack
@@ -23,3 +28,14 @@ __all__ = [
     "save_stack",
     "save_volume",
 ]
+
+
+def can_read(path: str | Path) -> bool:
+    """Return whether a file looks like a measurement, from its headers; never raises.
+
+    A process of its own looks, since some damaged files crash the libraries that read them.
+    """
+    try:
+        return in_own_process(registry.can_read, Path(path))
+    except D3IPError:
+        return False

@@ -6,11 +6,14 @@ No knowledge of file formats.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import psutil
 
 from napari_d3ip.errors import FileError
 
+_announced: list[Callable[[int], object]] = []  # Functions that are told the bytes that are about to be read.
+_LARGE, _MOST_COMPRESSED = 2**28, 2000
 _ALLOCATED = re.compile(r"allocate ([\d.]+ \w+)")
 
 
@@ -40,6 +43,39 @@ def require_memory(needed: int, name: str, what: str = "values") -> None:
     if needed > free:
         raise out_of_memory(
             name, f"{format_bytes(needed)} for its {what}, more than the {format_bytes(free)} that are free"
+        )
+    for tell in _announced:
+        tell(needed)
+
+
+def on_reading(tell: Callable[[int], object]) -> None:
+    """Have a function called with the bytes of values that are about to be read."""
+    _announced.append(tell)
+
+
+def require_held(needed: int, held: int, name: str) -> None:
+    """Check that many values are not stated by a file that holds next to none of them.
+
+    Compression reaches a factor of about 1000 on constant values; data that were never written take no place at all.
+
+    Parameters
+    ----------
+    needed : int
+        Bytes of all values of an array.
+    held : int
+        Bytes that the file holds of them.
+    name : str
+        Name of the file, for the message.
+
+    Raises
+    ------
+    FileError
+        If they are large, and more than any compression explains.
+    """
+    if needed > _LARGE and needed > _MOST_COMPRESSED * held:
+        raise FileError(
+            f"{name} states {format_bytes(needed)} of values, but holds {format_bytes(held)} of them; it is "
+            "incomplete or damaged, so copy or export it again."
         )
 
 

@@ -18,6 +18,7 @@ from napari_d3ip.errors import D3IPError
 from napari_d3ip.files import is_regular, read_json, require_regular, require_regular_tree
 from napari_d3ip.io.guard import reading
 from napari_d3ip.io.lookup import as_json
+from napari_d3ip.io.reader_process import in_own_process
 from napari_d3ip.io.registry import read
 from napari_d3ip.io.volumes import Volume, load_volume, phase_file
 from napari_d3ip.measurement import SAMPLE, FloatArray, Measurement, Origin
@@ -173,7 +174,7 @@ def _read_again(
     note: Mapping[str, Any], slices: tuple[int, int] | None, load_sample: Callable[[str], Measurement] | None
 ) -> Measurement | None:
     if note.get("path") is not None:
-        scan = read(note["path"], **note["options"])
+        scan = in_own_process(read, Path(note["path"]), **note["options"])
     elif note.get("sample") is not None and load_sample is not None:
         scan = load_sample(note["sample"])
     else:

@@ -1,6 +1,7 @@
 """Napari's reader: opens a result, a scan, an import form for a question, or an image as napari itself does.
 
-Napari selects readers by ending only, so foreign files are passed in, too. Does not load Qt.
+Napari selects readers by ending only, so foreign files are passed in, too. Files are opened in a process of their own,
+so that a damaged one cannot end the session. Does not load Qt.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from napari_d3ip.errors import D3IPError, FileError
 from napari_d3ip.files import require_regular, require_regular_tree
 from napari_d3ip.io import LayoutQuestion, load_volume, read
 from napari_d3ip.io.guard import one_line
+from napari_d3ip.io.reader_process import in_own_process
 from napari_d3ip.io.registry import looks_like_scan
 from napari_d3ip.io.results import is_own_volume
 from napari_d3ip.widgets.changed_data import scans_of
@@ -73,11 +75,11 @@ def _require_files(paths: list[str]) -> None:
 
 
 def _open_one(path: Path, given: str, viewer: Any) -> LayerTuples:
-    if is_own_volume(path):
+    if in_own_process(is_own_volume, path):
         return [_load_saved(path, viewer)]
-    if looks_like_scan(path):
+    if in_own_process(looks_like_scan, path):
         try:
-            return [measurement_layer(read(path))]
+            return [measurement_layer(in_own_process(read, path))]
         except LayoutQuestion as question:
             if not _is_bare(question):
                 raise
@@ -126,9 +128,9 @@ def complete(layer: Layer, viewer: Any) -> bool:
     if source.path is None or source.reader_plugin != BUILTINS or KEY in layer.metadata:
         return False
     path = Path(source.path)
-    if not is_own_volume(path):
-        return False
     try:
+        if not in_own_process(is_own_volume, path):
+            return False
         data, attributes, _ = _load_saved(path, viewer)
     except D3IPError:
         return False
@@ -178,9 +180,9 @@ def _could_be_scan(data: Any) -> bool:
 def _as_volume_or_scan(path: Path) -> LayerTuples:
     """Open a file that napari cannot: a volume of another program, else a scan."""
     try:
-        volume = load_volume(path)
+        volume = in_own_process(load_volume, path)
     except D3IPError:
-        return [measurement_layer(read(path))]
+        return [measurement_layer(in_own_process(read, path))]
     _inform(f"Opened {path.name} as an image. If it is a scan, use the layer as one in D3IP reconstruction.")
     return [(np.asarray(volume.data), volume_attributes(volume), "image")]
 

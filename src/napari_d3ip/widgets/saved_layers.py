@@ -13,6 +13,7 @@ from typing import Any
 
 from napari_d3ip.errors import SettingsError
 from napari_d3ip.io.guard import reading
+from napari_d3ip.io.reader_process import in_own_process
 from napari_d3ip.io.results import AbsentScan, find_scan, load_saved
 from napari_d3ip.io.units import units_in_napari
 from napari_d3ip.io.volumes import Volume
@@ -54,7 +55,7 @@ def saved_layer(
     D3IPError
         If the file cannot be read.
     """
-    volume, phase = load_saved(path)
+    volume, phase = in_own_process(load_saved, path)
     with reading(path, "a result"):  # The content of the file's notes is not trusted.
         return _layer(path, volume, phase, partial(find_scan, volume, is_open, load_sample))
 

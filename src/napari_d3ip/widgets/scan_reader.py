@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from napari.qt.threading import create_worker
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_d3ip.io import ReadOptions, read
+from napari_d3ip.io.reader_process import in_own_process
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.widgets.layer_source import LayerSource
 from napari_d3ip.widgets.scan_summary import Picture, picture
@@ -95,7 +97,10 @@ def _read(request: _Request) -> Answer:
     """Read in the thread; return errors, since napari's workers must not raise."""
     try:
         options, source = ReadOptions.create(request.given), request.source
-        measurement = source.read(options) if isinstance(source, LayerSource) else read(source, options)
+        if isinstance(source, LayerSource):
+            measurement = source.read(options)
+        else:
+            measurement = in_own_process(read, Path(source), options)
         return ScanRead(measurement, picture(measurement))
     except Exception as error:  # noqa: BLE001 - shown by the widget
         return ReadFailed(error)

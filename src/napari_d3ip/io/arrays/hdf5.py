@@ -24,6 +24,7 @@ from napari_d3ip.errors import FileError
 from napari_d3ip.files import is_regular
 from napari_d3ip.io.arrays.stored import AnyArray, Part, Stored
 from napari_d3ip.io.guard import format_names, reading_file
+from napari_d3ip.io.memory import require_held
 
 Item: TypeAlias = h5py.Dataset | h5py.Group
 _DEPTH = 12
@@ -105,10 +106,10 @@ def lookup(group: h5py.Group, name: str, path: Path) -> Item | None:
             item = _follow(item, part)
         except (_LinkRefused, KeyError, OSError) as error:
             target = link.filename if isinstance(link, h5py.ExternalLink) else getattr(link, "path", part)
-            reason = f"which {error}" if isinstance(error, _LinkRefused) else "which is missing or damaged"
-            raise FileError(
-                f"{path.name} links {part} to {target}, {reason}; put that file where the link expects it."
-            ) from error
+            reason, advice = "is missing or damaged", "put that file where the link expects it"
+            if isinstance(error, _LinkRefused):
+                reason, advice = str(error), "give the file that holds the values"
+            raise FileError(f"{path.name} links {part} to {target}, which {reason}; {advice}.") from error
     return item
 
 
@@ -136,10 +137,12 @@ def deferred(dataset: h5py.Dataset, path: Path) -> Stored:
         If its values lie outside HDF5, its compression needs a missing package, or it is a virtual dataset whose
         sources are missing (HDF5 would fill in zeros) or include itself.
     """
-    _Sources(path).require(dataset)
+    sources = _Sources(path)
+    sources.require(dataset)
     _require_filters(dataset, path)
 
     def read(part: Part) -> AnyArray:
+        require_held(dataset.nbytes, sources.held, path.name)
         return np.asarray(dataset[part if dataset.shape else ()])
 
     return Stored(dataset.shape or (), dataset.dtype, read, path, f"HDF5 ({dataset.name})").joined()
@@ -269,6 +272,8 @@ class _Sources:
     path: Path
     above: list[tuple[str, str]] = field(default_factory=list)
     done: set[tuple[str, str]] = field(default_factory=set)
+    held: int = 0
+    """Bytes that are stored of the values."""
 
     def require(self, dataset: h5py.Dataset) -> None:
         """Check that the values lie in existing HDF5 files and do not depend on themselves."""
@@ -280,7 +285,11 @@ class _Sources:
         own = (str(Path(dataset.file.filename).resolve()), str(dataset.name))
         if own in self.above or len(self.above) > _MOST_LINKS:
             raise FileError(f"{self.path.name} takes {dataset.name} from itself; give the file with its values.")
-        if not dataset.is_virtual or own in self.done:
+        if own in self.done:
+            return
+        if not dataset.is_virtual:
+            self.held += dataset.id.get_storage_size()
+            self.done.add(own)
             return
         self.above.append(own)
         for name, source in dict.fromkeys((one.file_name, one.dset_name) for one in dataset.virtual_sources()):

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -21,6 +22,7 @@ from napari_d3ip.io.arrays.file_names import sort_naturally
 from napari_d3ip.io.arrays.stored import AnyArray, Part, Stored, from_bytes
 from napari_d3ip.io.arrays.tiff_pages import require_pages
 from napari_d3ip.io.guard import format_names, reading_file
+from napari_d3ip.io.memory import require_held
 from napari_d3ip.io.units import length_unit
 
 suffixes = (".tif", ".tiff")
@@ -235,6 +237,7 @@ def _stored(tif: tifffile.TiffFile, path: Path) -> Stored:
     paged = len(shape) > 1 and len(series) == shape[0] and series.keyframe.shape == shape[1:]
 
     def read(part: Part) -> AnyArray:
+        require_held(prod(shape) * series.dtype.itemsize, path.stat().st_size, path.name)
         with tifffile.TiffFile(path) as tif, _known_codec(path):
             pages = tif.series[0]
             if not paged:

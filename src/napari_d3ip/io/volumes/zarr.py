@@ -10,7 +10,8 @@ import numpy as np
 
 from napari_d3ip.errors import FileError
 from napari_d3ip.files import require_regular_tree
-from napari_d3ip.io.arrays.stored import Stored
+from napari_d3ip.io.arrays.stored import AnyArray, Part, Stored
+from napari_d3ip.io.memory import require_held
 from napari_d3ip.io.units import length_unit
 from napari_d3ip.io.volumes.base import Volume, Wanted, loaded
 
@@ -71,4 +72,8 @@ def read(path: Path, wanted: Wanted) -> Volume:
 
 
 def _in_zarr(array: Any, path: Path) -> Stored:
-    return Stored(array.shape, array.dtype, lambda part: np.asarray(array[part]), path, "a volume (.zarr)")
+    def read(part: Part) -> AnyArray:
+        require_held(array.nbytes, array.nbytes_stored(), path.name)
+        return np.asarray(array[part])
+
+    return Stored(array.shape, array.dtype, read, path, "a volume (.zarr)")

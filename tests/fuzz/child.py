@@ -63,14 +63,14 @@ def open_valid(name: str, out: Path) -> None:
     shutil.rmtree(out / name / "valid")
 
 
-def run_case(name: str, number: int, seed: int, out: Path) -> dict[str, Any]:
-    """Change a valid file and open it; the case is the same whenever it is run."""
+def run_case(name: str, number: int, seed: int, out: Path, is_apart: bool = False) -> dict[str, Any]:
+    """Change a valid file and open it, in this process or behind it; the case is the same whenever it is run."""
     one = FORMATS[name]
     rng = np.random.default_rng([zlib.crc32(name.encode()), seed, number])
     path = _copy(out / name, int(rng.integers(one.variants)), str(number))
     one.change(rng, path)
     print(json.dumps({"made": str(path)}), file=_answers, flush=True)
-    attempt = Attempts()
+    attempt = Attempts(is_apart=is_apart)
     before = _memory("VmRSS")
     _forget_peak()
     one.open(path, attempt)

@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 
 from napari_d3ip.errors import D3IPError
+from napari_d3ip.io import reader_process
+from napari_d3ip.io.reader_process import in_own_process
 
 LONGEST = 500
+reader_process.TIME_LIMIT = 5.0
 _UNSHOWN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _ANSWERS = {
     **{"angles": "0:180", "angle_unit": "degree", "values": "line_integrals", "repetition": 0, "image_shape": (8, 8)},
@@ -22,9 +25,16 @@ _MOST_QUESTIONS, _MOST_VALUES = 6, 2**18
 
 
 class Attempts:
-    """Calls functions of the package and keeps what is wrong with their ends."""
+    """Calls functions of the package and keeps what is wrong with their ends.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    is_apart : bool
+        Whether a process of its own opens the files, as for the users.
+    """
+
+    def __init__(self, *, is_apart: bool = False) -> None:
+        self._is_apart = is_apart
         self.found: list[tuple[str, str]] = []
         self.refused: list[str] = []
         self.accepted = False
@@ -32,6 +42,8 @@ class Attempts:
     def __call__(self, function: Callable[..., Any], *given: Any, **options: Any) -> Any:
         """Return what a function returns, or its error."""
         try:
+            if self._is_apart and given and isinstance(given[0], Path):
+                return in_own_process(function, *given, **options)
             return function(*given, **options)
         except D3IPError as error:
             message = str(error)
@@ -64,11 +76,10 @@ def _place(error: BaseException) -> str:
 def open_scan(path: Path, attempt: Attempts) -> None:
     """Look at a scan, read it with answers to what is asked, describe and save it."""
     from napari_d3ip.io import read, save_kspace, save_sinogram
-    from napari_d3ip.io.registry import can_read, looks_like_scan
+    from napari_d3ip.io.registry import looks_like_scan
     from napari_d3ip.io.results import is_own_volume
     from napari_d3ip.measurement import KSpace, Sinogram
 
-    attempt(can_read, path)
     attempt(is_own_volume, path)
     attempt(looks_like_scan, path)
     options: dict[str, Any] = {}

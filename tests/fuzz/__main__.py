@@ -46,15 +46,16 @@ class Child:
         begin, used = time.monotonic(), _used(watched)
         while True:
             try:
-                line = self._lines.get(timeout=0.05)
+                line = self._lines.get(timeout=0.5)
             except queue.Empty:
                 if _used(watched) - used > cpu or (time.monotonic() - begin > seconds and _waits(watched)):
                     self.end()
                     return None, "hang"
                 continue
             if not line:
+                code = process.wait()
                 self.end()
-                return None, f"crash: exit code {process.returncode}"
+                return None, f"crash: exit code {code}"
             answer = json.loads(line)
             if "made" not in answer:
                 return answer, ""

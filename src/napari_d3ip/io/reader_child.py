@@ -29,8 +29,8 @@ def main() -> None:
         answers.flush()
 
     on_reading(lambda size: send(float(size)))
-    send("ready")
     _import_libraries()
+    send("ready")
     while (request := _next(requests)) is not None:
         send([_called(*request)])
 
@@ -68,7 +68,7 @@ def _silence() -> None:
 
 
 def _import_libraries() -> None:
-    """Import the formats while the other process is still busy, which is what takes the time."""
+    """Import the formats, which takes the most time and counts for no file."""
     from napari_d3ip.io.registry import formats
 
     formats()

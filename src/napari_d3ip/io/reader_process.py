@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
+import psutil
+
 from napari_d3ip.errors import FileError
 from napari_d3ip.files import is_regular, open_regular
 from napari_d3ip.io.memory import out_of_memory
@@ -183,22 +185,30 @@ class _ReaderProcess:
     def _receive(self, limit: float) -> Any:
         """Return the next message that is no request for more time; None if the process ended."""
         while True:
-            timer = threading.Timer(limit, self._stop)
-            timer.daemon = True
-            timer.start()
+            answered = threading.Event()
+            threading.Thread(target=self._watch, args=(limit, answered), daemon=True).start()
             try:
                 message = pickle.load(self._answers)
             except (EOFError, OSError, pickle.UnpicklingError):
                 return None
             finally:
-                timer.cancel()
+                answered.set()
             if not isinstance(message, float):
                 return message
             limit = TIME_LIMIT + message / _BYTES_PER_SECOND
 
-    def _stop(self) -> None:
-        self._is_late = True
-        self._process.kill()
+    def _watch(self, limit: float, answered: threading.Event) -> None:
+        """Stop the process after a limit in seconds, unless it waited for a processor most of that time."""
+        try:
+            watched = psutil.Process(self._process.pid)
+            begin = _seconds(watched)
+            while not answered.wait(limit):
+                if watched.status() != psutil.STATUS_RUNNING or _seconds(watched) - begin > limit / 2:
+                    self._is_late = True
+                    self._process.kill()
+                    return
+        except psutil.Error:
+            pass  # It ended.
 
     def end(self) -> None:
         """End the process."""
@@ -226,6 +236,12 @@ class _ReaderProcess:
             f"{path.name} crashes the library that reads it ({_reason(code)}); it may be damaged, so copy or export "
             "it again."
         )
+
+
+def _seconds(process: psutil.Process) -> float:
+    """Return the processor time that a process has used."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def _folder() -> str:

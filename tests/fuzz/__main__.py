@@ -48,7 +48,9 @@ class Child:
             try:
                 line = self._lines.get(timeout=0.5)
             except queue.Empty:
-                if _used(watched) - used > cpu or (time.monotonic() - begin > seconds and _waits(watched)):
+                if not _waits(watched):  # Other programs may keep it from the processor.
+                    begin = time.monotonic()
+                if _used(watched) - used > cpu or time.monotonic() - begin > seconds:
                     self.end()
                     return None, "hang"
                 continue

@@ -44,7 +44,7 @@ _lock = threading.Lock()
 def in_own_process(function: Callable[..., _Returned], path: Path, /, *given: Any, **options: Any) -> _Returned:
     """Call a function of this package with a path in another process, if the file may need a library that crashes.
 
-    The first call starts the process, which takes about half a second, and later ones milliseconds and the time to
+    The first call starts the process, which takes about a second, and later ones milliseconds and the time to
     copy the values. Where no process can be started, and in programs frozen into one file, the function is called in
     this process.
 
@@ -155,8 +155,12 @@ class _ReaderProcess:
             cls.is_possible = False
             return None
         started = cls(process)
-        if started._receive(_STARTING) != "ready":
-            cls.is_possible = False
+        try:
+            cls.is_possible = started._receive(_STARTING) == "ready"
+        except BaseException:  # An interruption.
+            started.end()
+            raise
+        if not cls.is_possible:
             started.end()
             return None
         return started
@@ -203,7 +207,7 @@ class _ReaderProcess:
             watched = psutil.Process(self._process.pid)
             begin = _seconds(watched)
             while not answered.wait(limit):
-                if watched.status() != psutil.STATUS_RUNNING or _seconds(watched) - begin > limit / 2:
+                if _seconds(watched) - begin > limit / 2 or _waits(watched, answered):
                     self._is_late = True
                     self._process.kill()
                     return
@@ -236,6 +240,11 @@ class _ReaderProcess:
             f"{path.name} crashes the library that reads it ({_reason(code)}); it may be damaged, so copy or export "
             "it again."
         )
+
+
+def _waits(process: psutil.Process, answered: threading.Event) -> bool:
+    """Return whether a process that has not answered waits for something, at ten looks within a second."""
+    return not any(answered.wait(0.1) or process.status() == psutil.STATUS_RUNNING for _ in range(10))
 
 
 def _seconds(process: psutil.Process) -> float:

@@ -22,7 +22,7 @@ from napari_d3ip.io.lookup import (
 )
 from napari_d3ip.io.options import SINOGRAM_ONLY, ReadOptions
 from napari_d3ip.io.units import convert_length, length_unit
-from napari_d3ip.io.volumes import Volume, load_volume
+from napari_d3ip.io.volumes import Volume, Wanted, load_volume
 from napari_d3ip.measurement import FloatArray, ImageStack
 from napari_d3ip.measurement.psf import gaussian_psf
 
@@ -56,7 +56,7 @@ def read_stack(path: Path, options: ReadOptions) -> ImageStack:
         count = slices
         return options.slice_range(slices, path.name)
 
-    volume = load_volume(path, wanted=wanted)
+    volume = load_volume(path, wanted=Wanted(wanted))
     stack = ImageStack(volume.data, voxel_size=volume.voxel_size, unit=volume.unit)
     return _apply_options(stack, path, options, count)
 

@@ -1,4 +1,4 @@
-"""Volumes out and back in: TIFF, OME-Zarr, npy, HDF5 and NIfTI, a module for every format.
+"""Volumes out and back in: TIFF, OME-Zarr, npy, HDF5 and NIfTI, and in: DICOM; a module for every format.
 
 Every format keeps the voxel size, its unit and the caller's metadata (settings, history) as JSON.
 """
@@ -18,11 +18,11 @@ from napari_d3ip.files import require_regular
 from napari_d3ip.io.atomic import replacing
 from napari_d3ip.io.guard import reading
 from napari_d3ip.io.position import Belongings
-from napari_d3ip.io.volumes import hdf5, nifti, npy, tiff, zarr
+from napari_d3ip.io.volumes import dicom, hdf5, nifti, npy, tiff, zarr
 from napari_d3ip.io.volumes.base import Volume, Wanted, make_note, no_volume, phase_file
 from napari_d3ip.measurement import checked_voxel_size
 
-__all__ = ["Volume", "load_volume", "phase_file", "save_volume"]
+__all__ = ["ENDINGS", "Volume", "Wanted", "load_volume", "phase_file", "save_volume"]
 
 _WRITERS: dict[str, Callable[..., Any]] = {
     ".tif": tiff.write,
@@ -43,7 +43,10 @@ _READERS: dict[str, Callable[..., Any]] = {
     ".hdf5": hdf5.read,
     ".nii": nifti.read,
     ".nii.gz": nifti.read,
+    ".dcm": dicom.read,
 }
+ENDINGS = tuple(_READERS)
+"""Endings of volumes that can be read."""
 
 
 def save_volume(
@@ -97,17 +100,17 @@ def save_volume(
             writer(phase_file(part), beside, make_note(beside, path, is_phase=True))
 
 
-def load_volume(path: str | Path, *, allow_complex: bool = False, wanted: Callable[[int], slice] = slice) -> Volume:
+def load_volume(path: str | Path, *, allow_complex: bool = False, wanted: Wanted | None = None) -> Volume:
     """Read a volume that `save_volume` or another program wrote.
 
     Parameters
     ----------
     path : str or Path
-        TIFF, zarr, npy, HDF5 or NIfTI, by its ending; z, y, x (NIfTI: x, y, z).
+        TIFF, zarr, npy, HDF5, NIfTI or DICOM, by its ending; z, y, x (NIfTI: x, y, z).
     allow_complex : bool
         Whether the volume may be complex, as an object to simulate a scan of.
-    wanted : callable, optional
-        From the number of slices to those to be read; default: all.
+    wanted : Wanted, optional
+        Slices to be read, and whether the file may hold a single image; default: all slices of a volume.
 
     Returns
     -------
@@ -125,7 +128,7 @@ def load_volume(path: str | Path, *, allow_complex: bool = False, wanted: Callab
     reader: Callable[[Path, Wanted], Volume] = _by_ending(path, _READERS)
     require_regular(path, or_folder=True)
     with reading(path, f"a volume ({path.suffix})"):
-        volume = reader(path, wanted)
+        volume = reader(path, wanted or Wanted())
     if np.iscomplexobj(volume.data) and not allow_complex:
         raise no_volume(path, volume.data)
     return volume

@@ -18,10 +18,25 @@ from napari_d3ip.io.position import Belongings
 from napari_d3ip.io.units import convert_length, length_unit
 
 VoxelSize = tuple[float, float, float]
-Wanted = Callable[[int], slice]
 
 # A longer ending before the one that it ends with.
 _ENDINGS = (".ome.tif", ".ome.tiff", ".ome.zarr", ".nii.gz", ".tif", ".tiff", ".zarr", ".npy", ".h5", ".hdf5", ".nii")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be read of a file.
+
+    Parameters
+    ----------
+    slices : callable
+        From the number of slices to those to be read.
+    allow_image : bool
+        Whether a single image is read, too, as a volume of one slice.
+    """
+
+    slices: Callable[[int], slice] = slice
+    allow_image: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +103,8 @@ def loaded(
     MeasurementError
         If it is no three-dimensional array of numbers.
     """
+    if array.ndim == 2 and wanted.allow_image:
+        array = np.asarray(array)[None]
     if array.ndim != 3 or array.size == 0 or array.dtype.kind not in "fiubc":
         raise no_volume(path, array)
     own = _own_note(note)
@@ -95,7 +112,7 @@ def loaded(
         size, unit = own["voxel_size"], own["unit"]
     elif unit is None or size is None or not all(size):
         size, unit = None, None
-    part = array[wanted(len(array))]
+    part = array[wanted.slices(len(array))]
     data = np.ascontiguousarray(part, dtype=np.complex64 if np.iscomplexobj(part) else np.float32)
     kept = own or {"metadata": {}}
     belongings, has_phase = Belongings.from_note(kept), bool(kept.get("has_phase"))

@@ -41,7 +41,8 @@ from napari_d3ip.evaluate.folder import Rows
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.metrics import slice_psnr
 from napari_d3ip.prior.loading import load_prior
-from napari_d3ip.prior.train import held_out_loss
+from napari_d3ip.prior.losses import held_out_loss
+from napari_d3ip.prior.phantoms import EllipsePhantoms
 
 Fields = dict[str, Any]
 Content = tuple[Measurement, np.ndarray]
@@ -211,7 +212,7 @@ def forgotten(saved: SavedAdapter | None, layers: str) -> float | None:
     adapter = Adapter(prior, rank=saved.rank, learning_rate=1.0, layers=layers)
     adapter.start_from(saved)
     with adapter.in_use():
-        return held_out_loss(prior, 64, count=PHANTOMS)
+        return held_out_loss(prior, EllipsePhantoms(64), count=PHANTOMS)
 
 
 def compute(run: Run, seed: int, scans: Scans) -> tuple[dict[str, Any], np.ndarray]:

@@ -169,9 +169,10 @@ def bare_loss() -> float:
     from make_studies import PHANTOMS
 
     from napari_d3ip.prior.loading import load_prior
-    from napari_d3ip.prior.train import held_out_loss
+    from napari_d3ip.prior.losses import held_out_loss
+    from napari_d3ip.prior.phantoms import EllipsePhantoms
 
-    return held_out_loss(load_prior("phantom"), 64, count=PHANTOMS)
+    return held_out_loss(load_prior("phantom"), EllipsePhantoms(64), count=PHANTOMS)
 
 
 def draw_noise(study: Study) -> Figure:

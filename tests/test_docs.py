@@ -28,12 +28,14 @@ RESEARCH = ROOT / "docs" / "research"
 RECORDS = sorted(path.stem for path in RESEARCH.glob("*.md") if path.stem != "index")
 EXAMPLES = ROOT / "docs" / "examples"
 ARGUMENTS = {
+    "disks_with_holes": [],
     "early_stop": ["2"],
     "how_many_views": ["2", "6"],
     "mri_from_file": ["scan.npz", "1"],
     "sparse_view_ct": ["2"],
 }
 MADE = {
+    "disks_with_holes": ["disks.png"],
     "early_stop": ["chest_dds.tif", "curves.png"],
     "how_many_views": ["how_many_views.png"],
     "mri_from_file": ["brain.nii.gz", "brain_phase.npy", "brain_coil_maps.npy", "brain_residual.npy"],

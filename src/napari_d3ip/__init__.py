@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from napari_d3ip.io import read, save_volume
     from napari_d3ip.measurement import ImageStack, KSpace, LinearMeasurement, Sinogram
     from napari_d3ip.measurement.psf import born_wolf_psf, gaussian_psf
+    from napari_d3ip.prior.own_prior import iter_train_prior, train_prior
     from napari_d3ip.reconstruction import (
         Cancelled,
         Control,
@@ -42,6 +43,7 @@ _HOMES = {
     "born_wolf_psf": "measurement.psf",
     "gaussian_psf": "measurement.psf",
     "iter_reconstruct": "reconstruction",
+    "iter_train_prior": "prior.own_prior",
     "iter_uncertainty": "reconstruction",
     "read": "io",
     "reconstruct": "reconstruction",
@@ -49,6 +51,7 @@ _HOMES = {
     "simulate_kspace": "simulate",
     "simulate_sinogram": "simulate",
     "simulate_stack": "simulate",
+    "train_prior": "prior.own_prior",
     "uncertainty": "reconstruction",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605 - lazy names, checked by a test

@@ -600,7 +600,7 @@ class TestPriors:
         assert expected in complaint(capsys)
 
     def test_train_passes_on_what_was_given(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from napari_d3ip.prior import train
+        from napari_d3ip.prior import own_prior, train
 
         seen: dict[str, Any] = {}
 
@@ -609,7 +609,7 @@ class TestPriors:
             for step in (10, 20):
                 yield train.TrainingProgress(step, 20, 0.5, None)
 
-        monkeypatch.setattr(train, "train", fake)
+        monkeypatch.setattr(own_prior, "train", fake)
         line = ["priors", "train", str(tmp_path / "p"), "--steps", "20", "--width", "16", "--device", "cpu"]
         assert main(line) == 0
         assert seen["settings"] == train.TrainingSettings(steps=20, width=16)
@@ -619,15 +619,41 @@ class TestPriors:
     def test_interrupted_training(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        from napari_d3ip.prior import train
+        from napari_d3ip.prior import own_prior, train
 
         def fake(folder: Path, settings: train.TrainingSettings, **options: Any) -> Any:
             yield train.TrainingProgress(10, 20, 0.5, None)
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(train, "train", fake)
+        monkeypatch.setattr(own_prior, "train", fake)
         assert main(["priors", "train", str(tmp_path / "p"), "--device", "cpu"]) == 130
         assert "nothing is kept" in capsys.readouterr().err
+
+    def test_train_on_images(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Several paths follow one option, as a shell expands patterns; what is known of them is told."""
+        monkeypatch.chdir(tmp_path)
+        for name in ("a.npy", "b.npy", "copy.npy"):
+            np.save(name, np.pad(np.ones((3, 12, 12), np.float32), ((0, 0), (4, 4), (5 if name == "b.npy" else 4, 4))))
+        line = ["priors", "train", "mine", "--images", "a.npy", "b.npy", "copy.npy", "--initial", "none"]
+        assert main([*line, *["--size", "16", "--width", "8", "--steps", "2", "--batch", "2", "--device", "cpu"]]) == 0
+        printed = capsys.readouterr()
+        assert printed.out == "mine: trained for 2 steps.\n"
+        assert "copy.npy: left out, since another volume has the same values." in printed.err
+        assert "Model card" in Path("mine/README.md").read_text(encoding="utf-8")
+        assert main(["priors", "info", "./mine"]) == 0
+        assert "trained on images of 16 × 16 (1 volumes, 3 slices) for 2 steps" in capsys.readouterr().out
+
+    def test_outcome_says_what_was_gained(self) -> None:
+        from napari_d3ip.cli.priors import _outcome
+        from napari_d3ip.prior.train import Best, TrainingProgress
+
+        def said(loss: float) -> str:
+            return _outcome(TrainingProgress(20, 20, 0.5, loss, Best(10, loss), start_loss=0.02))
+
+        assert said(0.01) == "trained for 20 steps, loss on held-out images from 0.0200 to 0.0100."
+        assert said(0.02) == "trained for 20 steps; nothing was better than the prior it started from."
 
     def test_resume_without_checkpoint(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["priors", "train", str(tmp_path / "p"), "--resume", "--device", "cpu"]) == 2
@@ -643,6 +669,11 @@ class TestPriors:
         (["--size", "12"], "size: must be"),
         (["--learning-rate", "nan"], "learning_rate: must be"),
         (["--minutes", "0"], "minutes: must be"),
+        (["--replay", "1"], "replay: must be a fraction from 0"),
+        (["--phantoms", "nowhere:draw"], "phantoms: nowhere cannot be imported"),
+        (["more.npy"], "images: more.npy was given without --images"),
+        (["--images", "nowhere.npy"], "nowhere.npy"),
+        (["--images", "a.npy", "--phantoms", "mixed"], "images, phantoms: give one of them, got both"),
     ],
 )
 def test_training_that_cannot_be(

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from napari_d3ip.errors import PriorError
 from napari_d3ip.prior.complex_images import ComplexPrior
+from napari_d3ip.prior.generators import phantoms_of
 from napari_d3ip.prior.loading import load_prior
+from napari_d3ip.prior.losses import epsilon_loss
 from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet
-from napari_d3ip.prior.phantoms import ComplexPhantoms, EllipsePhantoms, MixedPhantoms, phantoms_of
+from napari_d3ip.prior.phantoms import ComplexPhantoms, EllipsePhantoms, MixedPhantoms
 from napari_d3ip.prior.schedules import linear_schedule
-from napari_d3ip.prior.train import Intervals, epsilon_loss, train
-from napari_d3ip.prior.training_settings import TrainingSettings
+from napari_d3ip.prior.train import train
+from napari_d3ip.prior.training_settings import Intervals, TrainingSettings
 
 SMALL = TrainingSettings(steps=2, batch=2, size=16, width=8, warmup=1, ema=0.5)
 
@@ -145,13 +147,13 @@ class TestComplexPhantoms:
     def test_of_channels(self) -> None:
         assert phantoms_of("ellipses", 1, 24) == EllipsePhantoms(24)
         assert phantoms_of("mixed", 1, 24) == MixedPhantoms(24)
-        assert phantoms_of("mixed", 2, 24) == ComplexPhantoms(24, "mixed")
+        assert phantoms_of("mixed", 2, 24) == ComplexPhantoms(24, MixedPhantoms(24))
 
 
 class TestTraining:
     @staticmethod
     def run(folder: Path, settings: TrainingSettings, initial: DiffusionPrior | None = None) -> DiffusionPrior:
-        list(train(folder, settings, initial=initial, every=Intervals(report=2), evaluate=lambda *_: 1.0))
+        list(train(folder, settings, initial=initial, every=Intervals(2, 500, 4)))
         return load_prior(folder)
 
     def test_two_channels(self, tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +18,7 @@ from napari_d3ip.cli.progress import show_progress
 from napari_d3ip.errors import SettingsError
 
 if TYPE_CHECKING:
-    from napari_d3ip.prior.training_settings import TrainingSettings
+    from napari_d3ip.prior.train import TrainingProgress
 
 group = typer.Typer(help="Diffusion priors: what is there, import from elsewhere, and training of new ones.")
 
@@ -99,56 +101,106 @@ class ImportPrior:
 @command(group, "train")
 @dataclass(frozen=True)
 class TrainPrior:
-    """Train a prior on phantoms drawn on the fly; what is not given follows the shipped prior's recipe."""
+    """Train a prior, on images of your own or on phantoms drawn on the fly.
+
+    On images, or a function of your own, it starts from the shipped prior and ends by itself when the loss on held-out
+    images no longer falls. What is not given is as usual.
+    """
 
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the prior, a diffusers pipeline.")]
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps.")] = None
-    batch: Annotated[int | None, typer.Option(min=1, help="Phantoms a step.")] = None
-    size: Annotated[int | None, typer.Option(min=8, help="Height and width of the phantoms in pixels.")] = None
+    more: Annotated[list[Path] | None, typer.Argument(metavar="[PATH]...", help="More of --images.")] = None
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH...",
+            help="Volumes and images to learn from, files or folders: TIFF, zarr, npy, HDF5, NIfTI, DICOM.",
+        ),
+    ] = None
+    zero: Annotated[
+        float | None, typer.Option(help="Value where nothing is in the images (default: 0; DICOM in HU: -1000).")
+    ] = None
+    phantoms: Annotated[
+        str | None,
+        typer.Option(
+            help="ellipses (default); mixed: grains, strips, polygons, fibres and textures, too; or a function of "
+            "your own, package.module:function or FILE.py:function, from a random generator to a slice."
+        ),
+    ] = None
+    initial: Annotated[
+        str, typer.Option(help="Prior to start from; auto: the shipped one for data of your own, else none.")
+    ] = "auto"
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps at most.")] = None
+    minutes: Annotated[float | None, typer.Option(help="End after so long if the steps are not done by then.")] = None
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="End when the held-out loss fell by less than 1 % in so many steps.")
+    ] = None
+    replay: Annotated[
+        float | None, typer.Option(help="Fraction of ellipses among the images, to keep what the shipped prior knew.")
+    ] = None
+    batch: Annotated[int | None, typer.Option(min=1, help="Images a step.")] = None
+    size: Annotated[int | None, typer.Option(min=8, help="Height and width of the images in pixels.")] = None
     width: Annotated[int | None, typer.Option(min=8, help="Channels of the network's first level.")] = None
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights, phantoms and noise.")] = None
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of weights, images and noise.")] = None
     channels: Annotated[
         int | None, typer.Option(min=1, max=2, help="1: real images; 2: complex images with smooth phase.")
     ] = None
-    phantoms: Annotated[
-        str | None, typer.Option(help="ellipses, or mixed: grains, strips, polygons, fibres and textures, too.")
-    ] = None
     pool: Annotated[
-        int | None, typer.Option(min=1, help="Draw phantoms for so many steps at once; 8 or more on a GPU.")
+        int | None, typer.Option(min=1, help="Draw images for so many steps at once; 8 or more on a GPU.")
     ] = None
-    minutes: Annotated[float | None, typer.Option(help="End after so long if the steps are not done by then.")] = None
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto"
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in OUT.")] = False
-    initial: Annotated[str | None, typer.Option(help="Start from the weights of this prior (name or folder).")] = None
 
     def run(self) -> None:
-        """Train, and print for how long."""
-        from napari_d3ip.device import resolve_device
-        from napari_d3ip.prior.loading import load_prior
-        from napari_d3ip.prior.train import train
-
-        settings = self._settings()
+        """Train, and print for how long and with what gain."""
         marks: list[tuple[float, int]] = []
         checkpoint = self.out / "checkpoint.pt"
         older = None if self.resume else last_written(checkpoint)
         try:
             with show_progress() as show:
-                initial = None if self.initial is None else load_prior(self.initial)
-                device = resolve_device(self.device)
-                for state in train(self.out, settings, device=device, resume=self.resume, initial=initial):
+                for state in self._train():
+                    if not marks:
+                        print(*state.notes, sep="\n", end="\n" if state.notes else "", file=sys.stderr)
                     marks.append((time.monotonic(), state.step))
-                    show(f"training, loss {state.loss:.4f}", state.step, state.total, _remaining(marks, state.total))
+                    show(_phase(state), state.step, state.total, _remaining(marks, state.total))
         except KeyboardInterrupt:
             raise interruption(checkpoint, older) from None
-        print(f"{self.out}: trained for {state.step} steps.")
+        print(f"{self.out}: {_outcome(state)}")
 
-    def _settings(self) -> TrainingSettings:
-        """Return the usual settings with those that were given; options have the names of their settings."""
+    def _train(self) -> Iterator[TrainingProgress]:
+        from napari_d3ip.prior.own_prior import iter_train_prior
         from napari_d3ip.prior.training_settings import TrainingSettings
 
+        if self.more and not self.images:
+            raise SettingsError(f"images: {self.more[0]} was given without --images; put --images before it.")
         given = {each.name: getattr(self, each.name, None) for each in fields(TrainingSettings)}
-        return replace(TrainingSettings(), **{name: value for name, value in given.items() if value is not None})
+        given = {name: value for name, value in given.items() if value is not None and name != "phantoms"}
+        return iter_train_prior(
+            self.out,
+            images=[*(self.images or ()), *(self.more or ())],
+            phantoms=self.phantoms or (None if self.images else "ellipses"),
+            zero=self.zero,
+            initial=None if self.initial == "none" else self.initial,
+            device=self.device,
+            resume=self.resume,
+            **given,
+        )
+
+
+def _phase(state: TrainingProgress) -> str:
+    if state.best is None:
+        return f"training, loss {state.loss:.4f}"
+    return f"training, loss {state.loss:.4f}, on held-out images {state.best.held_out_loss:.4f}"
+
+
+def _outcome(state: TrainingProgress) -> str:
+    """Say for how many steps it was trained, and what the held-out loss became."""
+    trained = f"trained for {state.step} steps"
+    if state.best is None or state.start_loss is None:
+        return f"{trained}."
+    losses = f"loss on held-out images from {state.start_loss:.4f} to {state.best.held_out_loss:.4f}"
+    is_gain = state.best.held_out_loss < state.start_loss
+    return f"{trained}, {losses}." if is_gain else f"{trained}; nothing was better than the prior it started from."
 
 
 def _remaining(marks: list[tuple[float, int]], total: int) -> float | None:

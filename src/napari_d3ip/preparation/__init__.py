@@ -1,4 +1,7 @@
-"""Prepare measurements as problems of unit norm and intensity, and keep the way back; no knowledge of priors."""
+"""Prepare measurements as problems of unit norm and intensity, and keep the way back.
+
+Of priors only the intensity that is 1 for them is known.
+"""
 
 from __future__ import annotations
 

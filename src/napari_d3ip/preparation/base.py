@@ -6,20 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.operators.base import LinearOperator, Masked, Scaled
+from napari_d3ip.prior.network import robust_maximum
 from napari_d3ip.settings import RunSettings
 from napari_d3ip.solvers.classical import last, least_squares
 from napari_d3ip.solvers.problem import Problem
 from napari_d3ip.solvers.total_variation import Regulariser
 
 _SCALING_ITERATIONS = 6
-_LEAST_OF_MAXIMUM = 1e-4
 
 
 Check = Callable[[], None]
@@ -142,14 +141,3 @@ def _scale_to_unit_norm(operator: LinearOperator, device: torch.device, check: C
             "zero; correct center, detector_pitch, slice_shape or coil_maps."
         )
     return Scaled(operator, 1 / norm)
-
-
-def robust_maximum(volume: Tensor) -> float:
-    """Return the 99.8th percentile of the absolute values, the intensity that is 1 for the prior.
-
-    If this is negligible compared with the maximum, as for a single bright voxel, return a fraction of the maximum.
-    """
-    values = volume.abs().flatten()
-    rank = max(1, round(0.998 * len(values)))
-    least = max(_LEAST_OF_MAXIMUM * float(values.max()), float(np.finfo(np.float32).tiny))
-    return max(float(values.kthvalue(rank).values), least)

@@ -16,9 +16,8 @@ from napari_d3ip.errors import FileError, PriorError
 from napari_d3ip.prior.importing import RECORD_NAME
 from napari_d3ip.prior.library import BUNDLED, find_prior
 from napari_d3ip.prior.network import DiffusionPrior
-from napari_d3ip.prior.records import read_record
+from napari_d3ip.prior.records import TRAINING_RECORD, read_record
 from napari_d3ip.prior.schedules import schedule_name
-from napari_d3ip.prior.train import TRAINING_RECORD
 
 
 def describe_prior(prior: DiffusionPrior) -> dict[str, Any]:
@@ -33,8 +32,9 @@ def describe_prior(prior: DiffusionPrior) -> dict[str, Any]:
     -------
     dict
         name, folder, origin, channels, image_size (of training, None if not recorded), patch_size,
-        parameters, learned_variance, schedule, train_steps, range (network values of intensities 0 and 1) and
-        held_out_loss (of noise prediction, None if not recorded).
+        parameters, learned_variance, schedule, train_steps, range (network values of intensities 0 and 1),
+        held_out_loss (of noise prediction, None if not recorded) and images (those of training and the held-out ones,
+        with names, counts and digests; None if not recorded).
 
     Raises
     ------
@@ -45,8 +45,8 @@ def describe_prior(prior: DiffusionPrior) -> dict[str, Any]:
     training = _record(folder / TRAINING_RECORD)
     try:
         origin = _origin(folder, training)
-        held_out_loss = float(training["curve"][-1]["held_out_loss"]) if training.get("curve") else None
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+        held_out_loss = _held_out_loss(training)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise PriorError(f"prior: a record in {folder} is incomplete ({error}); remove it.") from error
     return {
         "name": prior.name,
@@ -61,6 +61,7 @@ def describe_prior(prior: DiffusionPrior) -> dict[str, Any]:
         "train_steps": prior.train_steps,
         "range": [config.low, config.high],
         "held_out_loss": held_out_loss,
+        "images": training.get("images"),
     }
 
 
@@ -135,5 +136,21 @@ def _origin(folder: Path, training: dict[str, Any]) -> str:
     if training:
         settings = training["settings"]
         shipped = "shipped; " if folder.parent == BUNDLED else ""
-        return f"{shipped}trained on phantoms of {settings['size']} × {settings['size']} for {settings['steps']} steps"
+        what = _training_images(training.get("images") or {}, settings["size"])
+        start = f", started from {training['start']['prior']}" if training.get("start") else ""
+        return f"{shipped}trained on {what} for {settings['steps']} steps{start}"
     return "diffusers pipeline"
+
+
+def _training_images(images: dict[str, Any], size: int) -> str:
+    if images.get("kind") != "images":
+        kind = images.get("phantoms", "")
+        return f"phantoms{f' ({kind})' if ':' in kind else ''} of {size} × {size}"
+    volumes = images["training"]
+    return f"images of {size} × {size} ({len(volumes)} volumes, {sum(each['slices'] for each in volumes)} slices)"
+
+
+def _held_out_loss(training: dict[str, Any]) -> float | None:
+    if training.get("best"):
+        return float(training["best"]["held_out_loss"])
+    return float(training["curve"][-1]["held_out_loss"]) if training.get("curve") else None

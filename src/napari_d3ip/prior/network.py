@@ -24,6 +24,7 @@ CONFIG_NAME = "d3ip_prior.json"
 WEIGHT_FILES = "diffusion_pytorch_model*.safetensors"
 NORM_GROUPS = 8
 """Group normalisation of `build_unet`; the number of channels must be a multiple."""
+_LEAST_OF_MAXIMUM = 1e-4
 
 
 class _Building:
@@ -183,6 +184,17 @@ class DiffusionPrior(nn.Module):
         DDPMPipeline(unet, scheduler_of(self.alphas_cumprod.cpu())).save_pretrained(folder, safe_serialization=True)
         record = {**asdict(self.config), DIGEST: digest_of_files((folder / "unet").glob(WEIGHT_FILES))}
         (folder / CONFIG_NAME).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def robust_maximum(volume: Tensor) -> float:
+    """Return the 99.8th percentile of the absolute values, the intensity that is 1 for a prior.
+
+    If this is negligible compared with the maximum, as for a single bright voxel, return a fraction of the maximum.
+    """
+    values = volume.abs().flatten()
+    rank = max(1, round(0.998 * len(values)))
+    least = max(_LEAST_OF_MAXIMUM * float(values.max()), torch.finfo(torch.float32).tiny)
+    return max(float(values.kthvalue(rank).values), least)
 
 
 def build_unet(width: int, patch_size: int, channels: int, sample_size: int) -> Any:

@@ -1,4 +1,4 @@
-"""Random phantoms, the training images of the shipped priors.
+"""Random phantoms, the training images of the shipped prior.
 
 No knowledge of networks, scans or files. Pixel values are in [0, 1], background 0.
 """
@@ -12,8 +12,6 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-
-from napari_d3ip.errors import PriorError
 
 
 class Phantoms(Protocol):
@@ -304,8 +302,8 @@ class ComplexPhantoms:
     ----------
     size : int
         Height and width in pixels.
-    magnitudes : str
-        Kind of the magnitudes, see `KINDS`.
+    magnitudes : Phantoms, optional
+        Distribution of the magnitudes; default: `EllipsePhantoms`.
     max_waves : float
         Largest spatial frequency of the phase in periods per image.
     largest_amplitude : float
@@ -313,13 +311,13 @@ class ComplexPhantoms:
     """
 
     size: int = 64
-    magnitudes: str = "ellipses"
+    magnitudes: Phantoms | None = None
     max_waves: float = 1.5
     largest_amplitude: float = 2.0
 
     def draw(self, count: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Tensor:
         """Draw ``count`` phantoms, shape (count, 2, size, size), float32, parts in [-1, 1]; as `EllipsePhantoms`."""
-        magnitude = KINDS[self.magnitudes](self.size).draw(count, generator, device)
+        magnitude = (self.magnitudes or EllipsePhantoms(self.size)).draw(count, generator, device)
         axis = torch.linspace(-0.5, 0.5, self.size, device=device)
         phase = (2 * math.pi * torch.rand(count, 1, 1, generator=generator)).to(device)
         amplitude = self.largest_amplitude * 0.01 ** torch.rand(count, 1, 1, generator=generator).to(device)
@@ -334,16 +332,3 @@ class ComplexPhantoms:
 
 KINDS: dict[str, Callable[[int], Phantoms]] = {"ellipses": EllipsePhantoms, "mixed": MixedPhantoms}
 """Distributions a prior can be trained on, by name."""
-
-
-def phantoms_of(kind: str, channels: int, size: int) -> Phantoms:
-    """Return the phantoms of a kind for a prior of ``channels`` image channels.
-
-    Raises
-    ------
-    PriorError
-        If there is no such kind.
-    """
-    if kind not in KINDS:
-        raise PriorError(f"phantoms: must be {' or '.join(KINDS)}, got '{kind}'.")
-    return KINDS[kind](size) if channels == 1 else ComplexPhantoms(size, kind)

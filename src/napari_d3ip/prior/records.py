@@ -15,6 +15,8 @@ from napari_d3ip.files import open_regular, read_json
 
 DIGEST = "weights_sha256"
 """Name under which a record keeps the digest of the weights beside it."""
+TRAINING_RECORD = "training.json"
+"""File with the settings, images and losses of a training."""
 _LARGEST = 2**24
 
 

@@ -1,9 +1,10 @@
-"""Settings of the training of a prior."""
+"""Settings of the training of a prior, and how often it is measured."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from napari_d3ip.errors import SettingsError
 from napari_d3ip.prior.network import NORM_GROUPS
@@ -18,7 +19,7 @@ class TrainingSettings:
     steps : int
         Optimizer steps in all.
     batch : int
-        Phantoms a step.
+        Images a step.
     size : int
         Height and width of the training images in pixels.
     width : int
@@ -35,19 +36,26 @@ class TrainingSettings:
     ema : float
         Decay of the moving average of the weights, which is what is saved.
     seed : int
-        Seed of weights, phantoms and noise.
+        Seed of weights, images and noise.
     channels : int
         1: real images; 2: real and imaginary parts of complex ones.
-    phantoms : str
-        ``"ellipses"`` or ``"mixed"``, see `napari_d3ip.prior.phantoms`.
+    phantoms : str, optional
+        ``"ellipses"``, ``"mixed"`` (see `napari_d3ip.prior.phantoms`), or a function, ``package.module:function``;
+        None if the training images are given.
     pool : int
-        Phantoms are drawn for so many steps at once: on a GPU launching the many small operations of a drawing takes
-        longer than they do. Changes which phantoms are drawn.
+        Images are drawn for so many steps at once: on a GPU launching the many small operations of a drawing takes
+        longer than they do. Changes which ones are drawn.
     minutes : float, optional
         End after so long, if ``steps`` are not done by then; the decay of the rate, too.
     time_power : float
         Times are drawn as ``T u**time_power`` with u uniform: 1 is the usual uniform draw, larger ones visit small
         times, where most of the loss is and where sampling from a first reconstruction happens, more often.
+    replay : float
+        Fraction of the images that are ellipses, those of the shipped prior: a training that starts from it keeps what
+        it knew.
+    patience : int, optional
+        End where the held-out loss has fallen by less than 1 % in so many steps; the rate decays before, as at the
+        end of ``steps``.
 
     Raises
     ------
@@ -66,10 +74,12 @@ class TrainingSettings:
     ema: float = 0.999
     seed: int = 0
     channels: int = 1
-    phantoms: str = "ellipses"
+    phantoms: str | None = "ellipses"
     pool: int = 1
     minutes: float | None = None
     time_power: float = 2.0
+    replay: float = 0.0
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "size", "width", "patch_size", "warmup", "pool"):
@@ -79,6 +89,10 @@ class TrainingSettings:
             raise SettingsError(f"channels: must be 1, or 2 for complex images, got {self.channels}.")
         if not (0 <= self.ema < 1 and 0 <= self.decay <= 1):
             raise SettingsError(f"ema, decay: must be fractions from 0 to 1, got {self.ema} and {self.decay}.")
+        if not 0 <= self.replay < 1:
+            raise SettingsError(f"replay: must be a fraction from 0 to less than 1, got {self.replay}.")
+        if self.patience is not None and self.patience < 1:
+            raise SettingsError(f"patience: must be 1 or more, got {self.patience}.")
         if not 0 < self.time_power < math.inf:
             raise SettingsError(f"time_power: must be positive and finite, got {self.time_power}.")
         if self.width % NORM_GROUPS:
@@ -102,3 +116,25 @@ class TrainingSettings:
         rising = (step + 1) / self.warmup
         falling = self.left(step, seconds) / max(1 / self.steps, self.decay)
         return self.learning_rate * min(1.0, rising, falling)
+
+    def settled_at(self, step: int) -> TrainingSettings:
+        """Return the settings of a training that has settled at ``step``: from there the rate decays, and it ends."""
+        return replace(self, steps=min(self.steps, math.ceil(step / (1 - min(self.decay, 0.5)))))
+
+
+FINE_TUNING = TrainingSettings(steps=20000, learning_rate=2e-4, warmup=50, replay=0.25, patience=500)
+"""Where a training on images of the user's own starts from a trained prior: it ends by itself, long before."""
+
+
+class Intervals(NamedTuple):
+    """Steps between reports, and between checkpoints, each with an evaluation on so many held-out images."""
+
+    report: int = 50
+    checkpoint: int = 500
+    held_out: int = 256
+
+    @classmethod
+    def from_settings(cls, settings: TrainingSettings) -> Intervals:
+        """Return twenty evaluations a training, or one in 250 steps, none of which takes long."""
+        checkpoint = min(max(settings.steps // 20, 25), 250)
+        return cls(10, checkpoint, min(max(32, 256 * 64**2 // settings.size**2), 256))

@@ -59,7 +59,7 @@ class Hands:
         return self.dialog.findChild(QLabel, name)
 
     def wait(self, condition: Callable[[], bool]) -> None:
-        self.qtbot.waitUntil(condition)
+        self.qtbot.waitUntil(condition, timeout=60_000)
 
 
 @pytest.fixture

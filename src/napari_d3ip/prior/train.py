@@ -173,6 +173,7 @@ class _Training:
         self.best: Best | None = None
         self.best_weights: list[Tensor] = []
         self.settled: int | None = None
+        self.losses: list[Tensor] = []
 
     @property
     def plan(self) -> TrainingSettings:
@@ -205,11 +206,11 @@ class _Training:
         self.pool, self.start = state["pool"], state["start"]
         self.curve, self.step, self.seconds = state["curve"], state["step"], state["seconds"]
         self.best = None if state["best"] is None else Best(**state["best"])
-        self.best_weights, self.settled = state["best_weights"], state["settled"]
+        self.best_weights, self.settled, self.losses = state["best_weights"], state["settled"], state["losses"]
 
     def run(self, every: Intervals) -> Iterator[TrainingProgress]:
         """Train to the end, and write the prior."""
-        began, losses = time.monotonic() - self.seconds, []
+        began, first = time.monotonic() - self.seconds, self.step
         self.average.to(self.device)
         if self.start is not None and self.best is None:
             self.start["held_out_loss"] = self._evaluate(every.held_out)
@@ -219,17 +220,16 @@ class _Training:
             replay_passes(self.unet, self.settings)
         is_last = False
         while self.step < self.plan.steps and not is_last:
-            losses.append(self._optimise(time.monotonic() - began))
+            self.losses = [*self.losses, self._optimise(time.monotonic() - began)][-every.checkpoint :]
             is_last = self.plan.left(self.step, time.monotonic() - began) <= 0
             held_out = None
             if self.step % every.checkpoint == 0 or is_last:
                 held_out = self._evaluate(every.held_out)
                 self.seconds = time.monotonic() - began
-                self._note(float(torch.stack(losses[-every.checkpoint :]).mean()), held_out)
+                self._note(float(torch.stack(self.losses).mean()), held_out)
                 self._save()
             if self.step % every.report == 0 or held_out is not None:
-                recent = float(torch.stack(losses[-every.report :]).mean())
-                losses = losses[-every.checkpoint :]
+                recent = float(torch.stack(self.losses[-every.report :]).mean())
                 try:
                     yield self._progress(recent, held_out, is_last)
                 except GeneratorExit:
@@ -238,7 +238,7 @@ class _Training:
                         self._save()
                     raise
         self._finish(every)
-        if not losses:  # It was resumed only to take what there is.
+        if self.step == first:  # It was resumed only to take what there is.
             yield self._progress(math.nan, None, True)
 
     def _finish(self, every: Intervals) -> None:
@@ -335,6 +335,7 @@ class _Training:
             "best": None if self.best is None else asdict(self.best),
             "best_weights": self.best_weights,
             "settled": self.settled,
+            "losses": self.losses,
         }
         save_tensors(content, self.checkpoint)
         self._write_record()

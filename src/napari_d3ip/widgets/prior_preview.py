@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.qt.threading import create_worker
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_d3ip.errors import D3IPError
 from napari_d3ip.widgets.notify import show_failure
@@ -32,6 +32,13 @@ _SIDE = 2
 class PriorPreview(QDialog):
     """Ask whether to add the prior in a folder; OK is enabled once it has loaded.
 
+    Where there is none, one can be trained on the images in the folder.
+
+    Signals
+    -------
+    training_wanted()
+        The user wants to.
+
     Parameters
     ----------
     folder : Path
@@ -39,6 +46,8 @@ class PriorPreview(QDialog):
     parent : QWidget
         Parent of the dialog.
     """
+
+    training_wanted = Signal()
 
     def __init__(self, folder: Path, parent: QWidget) -> None:
         super().__init__(parent, objectName="prior_preview")
@@ -49,6 +58,9 @@ class PriorPreview(QDialog):
         self._description = QLabel("Loading…", objectName="description", wordWrap=True)
         self._buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel)
         self._buttons.button(QDialogButtonBox.StandardButton.Ok).setEnabled(False)
+        self._train = QPushButton("Train on images in it…", objectName="train_on_images")
+        self._train.clicked.connect(self.reject)
+        self._train.clicked.connect(self.training_wanted)
         self._buttons.accepted.connect(self.accept)
         self._buttons.rejected.connect(self.reject)
         layout = QVBoxLayout(self)
@@ -75,6 +87,7 @@ class PriorPreview(QDialog):
             self._thumbnail.show_picture(seen)
         elif isinstance(seen, D3IPError):
             self._describe(str(seen))
+            self._buttons.addButton(self._train, QDialogButtonBox.ButtonRole.ActionRole)
         else:
             self.reject()
             show_failure(seen, "Add prior")

@@ -139,7 +139,7 @@ class Runner(QObject):
 def _work(work: Callable[[Control], Steps], control: Control, threads: int) -> Generator[Step, None, Outcome]:
     """Run the work in the thread; return errors, since napari's workers must not raise."""
     try:
-        _use_threads(threads)
+        use_threads(threads)
         return Done((yield from _limit_previews(work(control))))
     except Cancelled:
         return Stopped()
@@ -147,7 +147,7 @@ def _work(work: Callable[[Control], Steps], control: Control, threads: int) -> G
         return Failed(error)
 
 
-def _use_threads(wanted: int) -> None:
+def use_threads(wanted: int) -> None:
     """Set torch's number of threads; 0 leaves a core to the interface."""
     import torch
 

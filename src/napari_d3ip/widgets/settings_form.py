@@ -24,9 +24,11 @@ from napari_d3ip.widgets.changes_line import ChangesLine
 from napari_d3ip.widgets.model_form import ModelForm, offer
 from napari_d3ip.widgets.preferences import preferences
 from napari_d3ip.widgets.prior_preview import PriorPreview
+from napari_d3ip.widgets.train_prior import TrainPrior
 
 BASIC = ("method", "preset", "task", "prior", "adapter", "device")
 ADD = "Add prior…"
+TRAIN = "Train prior…"
 PRESETS = (("fast", "fast"), ("balanced", "default"), ("best", "best"), ("as in the paper", "paper"))
 """Names of presets in the form."""
 # Fields that can be left open, with their determined values shown.
@@ -228,26 +230,38 @@ def _insert_below(field: QWidget, line: QWidget) -> None:
 
 
 def _prior_choice() -> ComboBox:
-    """Create the choice of installed priors, with "Add prior…", which asks for a folder and previews it."""
+    """Create the choice of installed priors, with entries that train another one, or preview one in a folder."""
     chosen = Settings.model_fields["prior"].default
     names = list(dict.fromkeys([chosen, *available_priors()]))
-    widget = ComboBox(name="prior", choices=[*names, ADD], value=chosen)
+    widget = ComboBox(name="prior", choices=[*names, TRAIN, ADD], value=chosen)
 
     def add(folder: str) -> None:
-        offer(widget, list(dict.fromkeys([*widget.choices[:-1], folder, ADD])))
+        offer(widget, list(dict.fromkeys([*widget.choices[:-2], folder, TRAIN, ADD])))
         widget.value = folder
 
-    def ask_for_folder(name: str) -> None:
+    def preview(folder: str) -> None:
+        dialog = PriorPreview(Path(folder), widget.native)
+        dialog.accepted.connect(partial(add, folder))
+        dialog.training_wanted.connect(partial(train, folder))
+        dialog.open()
+
+    def train(images: str = "") -> None:
+        dialog = TrainPrior(widget.native, images)
+        dialog.accepted.connect(lambda: preview(str(dialog.folder)))
+        dialog.show()  # Not modal, since it may take long.
+
+    def ask(name: str) -> None:
         nonlocal chosen
-        if name != ADD:
+        if name not in (TRAIN, ADD):
             chosen = name
             return
         widget.value = chosen  # Until the new one is accepted.
+        if name == TRAIN:
+            train()
+            return
         folder = QFileDialog.getExistingDirectory(widget.native, "Folder of a diffusers pipeline")
         if folder:
-            preview = PriorPreview(Path(folder), widget.native)
-            preview.accepted.connect(partial(add, folder))
-            preview.open()
+            preview(folder)
 
-    widget.changed.connect(ask_for_folder)
+    widget.changed.connect(ask)
     return widget

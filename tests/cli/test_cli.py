@@ -669,7 +669,7 @@ class TestPriors:
         (["--size", "12"], "size: must be"),
         (["--learning-rate", "nan"], "learning_rate: must be"),
         (["--minutes", "0"], "minutes: must be"),
-        (["--replay", "1"], "replay: must be a fraction from 0"),
+        (["--replay", "1"], "ema, decay, replay: must be fractions from 0 to 1"),
         (["--phantoms", "nowhere:draw"], "phantoms: nowhere cannot be imported"),
         (["more.npy"], "images: more.npy was given without --images"),
         (["--images", "nowhere.npy"], "nowhere.npy"),

@@ -179,7 +179,6 @@ class TrainPrior:
             self.out,
             images=[*(self.images or ()), *(self.more or ())],
             phantoms=self.phantoms or (None if self.images else "ellipses"),
-            zero=self.zero,
             initial=None if self.initial == "none" else self.initial,
             device=self.device,
             resume=self.resume,

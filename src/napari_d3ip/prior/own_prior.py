@@ -38,7 +38,6 @@ def iter_train_prior(
     *,
     images: Paths = (),
     phantoms: str | Function | None = None,
-    zero: float | None = None,
     initial: str | Path | None = "auto",
     device: str = "auto",
     resume: bool = False,
@@ -58,8 +57,6 @@ def iter_train_prior(
     phantoms : str or callable
         Instead of images: a function ``(rng) -> slice``, or its name (``package.module:function`` or
         ``FILE.py:function``), see `GeneratedPhantoms`; or ``"ellipses"`` or ``"mixed"``.
-    zero : float, optional
-        Value where nothing is, in images.
     initial : str, Path or None
         Prior to start from; ``"auto"``: the shipped one for images and functions of the user's own; None: random
         weights.
@@ -93,7 +90,7 @@ def iter_train_prior(
     chosen = _settings(FINE_TUNING if is_own and initial is not None else TrainingSettings(), settings, phantoms)
     on = resolve_device(device)
     if phantoms is None:
-        data = image_data(paths, chosen.size, channels=chosen.channels, zero=zero)
+        data = image_data(paths, chosen.size, channels=chosen.channels, zero=chosen.zero)
     else:
         data = phantom_data(phantoms, chosen.channels, chosen.size)
     start = None if initial is None else load_prior(initial)

@@ -56,6 +56,8 @@ class TrainingSettings:
     patience : int, optional
         End where the held-out loss has fallen by less than 1 % in so many steps; the rate decays before, as at the
         end of ``steps``.
+    zero : float, optional
+        Value where nothing is, in images of the user's own; see `napari_d3ip.prior.training_images.image_data`.
 
     Raises
     ------
@@ -80,19 +82,17 @@ class TrainingSettings:
     time_power: float = 2.0
     replay: float = 0.0
     patience: int | None = None
+    zero: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "size", "width", "patch_size", "warmup", "pool"):
-            if getattr(self, name) < 1:
+        for name in ("steps", "batch", "size", "width", "patch_size", "warmup", "pool", "patience"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise SettingsError(f"{name}: must be 1 or more, got {getattr(self, name)}.")
         if self.channels not in (1, 2):
             raise SettingsError(f"channels: must be 1, or 2 for complex images, got {self.channels}.")
-        if not (0 <= self.ema < 1 and 0 <= self.decay <= 1):
-            raise SettingsError(f"ema, decay: must be fractions from 0 to 1, got {self.ema} and {self.decay}.")
-        if not 0 <= self.replay < 1:
-            raise SettingsError(f"replay: must be a fraction from 0 to less than 1, got {self.replay}.")
-        if self.patience is not None and self.patience < 1:
-            raise SettingsError(f"patience: must be 1 or more, got {self.patience}.")
+        fractions = (self.ema, self.decay, self.replay)
+        if not (0 <= self.ema < 1 and 0 <= self.decay <= 1 and 0 <= self.replay < 1):
+            raise SettingsError(f"ema, decay, replay: must be fractions from 0 to 1, got {fractions}.")
         if not 0 < self.time_power < math.inf:
             raise SettingsError(f"time_power: must be positive and finite, got {self.time_power}.")
         if self.width % NORM_GROUPS:

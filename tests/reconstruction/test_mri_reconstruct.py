@@ -200,7 +200,7 @@ class TestResult:
         np.testing.assert_array_equal(reconstruct(mr_scan.measurement, used).volume, first.volume)
 
     def test_along_all_planes(self, mr_scan: Any, tiny: dict[str, Any]) -> None:
-        settings = Settings.create(tiny, method="dds", start_t=10)
+        settings = Settings.create(tiny, method="dds", start_t=10, guard=False)
         volumes = [
             reconstruct(mr_scan.measurement, settings.updated(planes=planes)).volume for planes in ("all", "axial")
         ]

@@ -163,7 +163,7 @@ def _sentence(result: Reconstruction, out: Path) -> str:
     ):
         if metrics[name] is not None:
             parts.append(f"{label} {metrics[name]:{form}}")
-    if metrics["adaptation_ended"]:
+    if metrics.get("adaptation_ended"):  # Results of earlier versions do not say.
         parts.append(f"adaptation ended after {metrics['adaptations']} rounds, the last of which gained under 1 %")
     what = f"{out}: {shape_text(result.volume.shape)} voxels by {metrics['returned']}, {', '.join(parts)}."
     return "\n".join(printable(line) for line in (what, metrics["verdict"], metrics["misfit"]) if line)

@@ -12,7 +12,7 @@ import torch
 
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.operators.backends import Extent, fitting_backend, matrix_bytes
-from napari_d3ip.operators.base import LinearOperator, Masked, Scaled
+from napari_d3ip.operators.base import Filtered, LinearOperator, Masked, Scaled
 from napari_d3ip.operators.beams import Beam
 from napari_d3ip.operators.on_the_fly import OnTheFly
 from napari_d3ip.operators.projector import projector
@@ -64,6 +64,7 @@ OPERATORS: dict[str, Callable[[], LinearOperator]] = {
         for backend, make in BACKENDS.items()
     },
     "scaled": lambda: Scaled(JosephMatrix(*BEAMS["wide"]), 0.37),
+    "filtered": lambda: Filtered(JosephMatrix(*BEAMS["wide"]), torch.tensor([-0.2, 0.1, 1.3, 0.1, -0.2])),
     "masked": _masked,
 }
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Check = Callable[[], None]
@@ -153,6 +154,39 @@ class Scaled(_Wrapper):
     def adjoint(self, y: Tensor) -> Tensor:
         """Compute ``factor * A^H y``."""
         return self.operator.adjoint(y) * self.factor
+
+
+class Filtered(_Wrapper):
+    """``F A``: rows of data are convolved with a symmetric kernel along their last axis, 0 beyond their ends.
+
+    Parameters
+    ----------
+    operator : LinearOperator
+        Operator of real data.
+    kernel : Tensor
+        Shape (odd length,); symmetric, so that ``F`` is its own adjoint.
+    """
+
+    def __init__(self, operator: LinearOperator, kernel: Tensor) -> None:
+        super().__init__(operator)
+        self.kernel = kernel
+
+    def restrict(self, index: Tensor) -> Filtered:
+        """Return the filtered operator of some slices."""
+        return Filtered(self.operator.restrict(index), self.kernel)
+
+    def filtered(self, y: Tensor) -> Tensor:
+        """Compute ``F y`` of data (..., detector)."""
+        rows = F.conv1d(y.reshape(-1, 1, y.shape[-1]), self.kernel[None, None], padding=len(self.kernel) // 2)
+        return rows.reshape(y.shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute ``F A x``."""
+        return self.filtered(self.operator.forward(x))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Compute ``A^H F y``."""
+        return self.operator.adjoint(self.filtered(y))
 
 
 class Masked(_Wrapper):

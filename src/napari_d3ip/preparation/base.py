@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 
 import torch
@@ -49,6 +49,8 @@ class Preparation:
     independent_samples : bool
         Whether held-out samples are as informative as new measurements: those of k-space are, a ray between measured
         neighbours is not.
+    unfiltered : Problem or None
+        Problem of the data as they were measured, where those of `problem` are filtered to make their noise white.
     """
 
     problem: Problem
@@ -60,6 +62,12 @@ class Preparation:
     phase: Tensor | None = None
     directions: float = 180.0
     independent_samples: bool = False
+    unfiltered: Problem | None = None
+
+    @property
+    def as_measured(self) -> Problem:
+        """Return the problem of the data as they were measured, whatever those of `problem` are."""
+        return self.unfiltered or self.problem
 
 
 @singledispatch
@@ -130,6 +138,13 @@ def normalised(
         initial=None if start is None else start / intensity,
     )
     return problem, intensity
+
+
+def at_scale_of(problem: Problem, data: LinearData) -> Problem:
+    """Return the problem of other data of the same volume, at the intensity and the factor of ``problem``."""
+    assert isinstance(problem.operator, Scaled)
+    ratio = problem.noise / data.noise_level
+    return replace(problem, operator=Scaled(data.operator, problem.operator.factor), measured=data.values * ratio)
 
 
 def _scale_to_unit_norm(operator: LinearOperator, device: torch.device, check: Check) -> Scaled:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +13,11 @@ from torch import Tensor
 
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.measurement.directions import Directions
-from napari_d3ip.operators.base import LinearOperator
+from napari_d3ip.operators.base import Filtered, LinearOperator
 from napari_d3ip.operators.beams import Beam
 from napari_d3ip.operators.projector import projector
-from napari_d3ip.preparation.base import Check, LinearData, Preparation, normalised, prepare_kind
+from napari_d3ip.preparation.base import Check, LinearData, Preparation, at_scale_of, normalised, prepare_kind
+from napari_d3ip.preparation.correlation import NoiseCorrelation, estimate_correlation
 from napari_d3ip.preparation.noise import estimate_noise
 from napari_d3ip.settings import RunSettings
 from napari_d3ip.settings.run import Validation
@@ -64,6 +66,23 @@ class Rays:
         held_out = (drawn < validation.held_out_fraction).float() * (1 - left_out)
         return cls(1 - held_out - left_out, held_out, left_out)
 
+    def apart(self, noise: NoiseCorrelation, angles: npt.NDArray[np.float64], seed: int) -> Rays:
+        """Return fewer held-out rays, and none fitted that shares noise with them along views or slices.
+
+        Reconstructions that fit the noise of neighbours would otherwise seem to predict the held-out rays better.
+        """
+        if not (noise.slices or noise.views):
+            return self
+        reach = (noise.slices, noise.views, 0)
+        size = tuple(2 * each + 1 for each in reach)
+        generator = torch.Generator().manual_seed(seed)
+        kept = torch.rand(self.held_out.shape, generator=generator, dtype=torch.float32) < math.prod(size) ** -0.5
+        held_out = self.held_out * kept
+        order = torch.from_numpy(np.argsort(angles, kind="stable"))
+        near = torch.zeros_like(held_out)
+        near[:, order] = F.max_pool3d(held_out[None, :, order], size, stride=1, padding=reach)[0]
+        return Rays((1 - near) * (1 - self.left_out), held_out, self.left_out)
+
 
 @prepare_kind.register(Sinogram)
 def prepare_sinogram(measurement: Sinogram, settings: RunSettings, device: torch.device, check: Check) -> Preparation:
@@ -71,14 +90,15 @@ def prepare_sinogram(measurement: Sinogram, settings: RunSettings, device: torch
     beam, slice_shape = Beam.from_sinogram(measurement), measurement.volume_shape[1:]
     operator = projector(beam, slice_shape, settings.machine.backend, device, check)
     rays = Rays.split(measurement.data.shape, settings.validation, settings.seed)
+    seen, values = measurement.data[:, rays.views], torch.tensor(measurement.data, device=device)
+    correlation = estimate_correlation(seen, measurement.angles[rays.views])
+    blur = correlation.detector
+    rays = rays.apart(correlation, measurement.angles, settings.seed)
     used, held_out = rays.used.to(device), rays.held_out.to(device)
-    noise_level = settings.given.noise_level or estimate_noise(measurement.data[:, rays.views])
-    problem, intensity = normalised(
-        LinearData(operator, torch.tensor(measurement.data, device=device), used, held_out, noise_level),
-        settings,
-        check,
-        view_masks=_directions(rays, measurement, device),
-    )
+    noise_level = settings.given.noise_level or (estimate_noise(seen) if blur is None else blur.deviation)
+    data = LinearData(operator, values, used, held_out, noise_level)
+    white = data if blur is None else whitened(data, torch.from_numpy(blur.whitening).to(device))
+    problem, intensity = normalised(white, settings, check, view_masks=_directions(rays, measurement, device))
     test_mask = rays.left_out if bool(rays.left_out.any()) else rays.held_out
     return Preparation(
         problem,
@@ -87,7 +107,14 @@ def prepare_sinogram(measurement: Sinogram, settings: RunSettings, device: torch
         intensity=intensity,
         noise_level=noise_level,
         directions=measurement.angular_range,
+        unfiltered=None if blur is None else at_scale_of(problem, data),
     )
+
+
+def whitened(data: LinearData, kernel: Tensor) -> LinearData:
+    """Return data whose noise a kernel along the detector has made white, of the same strength."""
+    operator = Filtered(data.operator, kernel)
+    return replace(data, operator=operator, values=operator.filtered(data.values))
 
 
 def _directions(rays: Rays, measurement: Sinogram, device: torch.device) -> list[Tensor]:

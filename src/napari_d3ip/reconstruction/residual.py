@@ -32,7 +32,7 @@ def residual(
         )
     device = resolve_device(settings.device)
     prepared = prepare(measurement, resolve(settings, measurement), device, check)
-    problem = prepared.problem
+    problem = prepared.as_measured
     x = torch.tensor(volume, device=device) / prepared.intensity
     if problem.operator.domain_dtype.is_complex:
         if phase is None:

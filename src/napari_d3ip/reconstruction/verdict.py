@@ -258,7 +258,7 @@ def misfit(kind: str, family: Family, prepared: Preparation, volume: Tensor) -> 
     """
     if family is Family.DIRECT:
         return None
-    problem = prepared.problem
+    problem = prepared.as_measured
     with torch.no_grad():
         predicted = problem.operator(volume)
     residual, size = (predicted - problem.measured).abs(), problem.measured.abs()

@@ -135,9 +135,9 @@ class TestResult:
         stopped_by_held_out = method in ("sense", *UNTRAINED_METHODS)
         assert stopped_by_held_out or steps[-1].index == steps[-1].total
         assert all(step.preview is not None and step.preview.shape == result.volume.shape for step in steps)
-        # A prior of random weights is no better than the start.
-        returned = steps[-1 if summary["returned"] == method else 0]
-        assert stopped_by_held_out or np.array_equal(returned.preview, result.volume)
+        # A prior of random weights is mostly no better than the start, which is settled before it is returned.
+        is_last = np.array_equal(steps[-1].preview, result.volume)
+        assert stopped_by_held_out or is_last == (summary["returned"] == method)
 
     def test_parts_of_the_image(self, mr_scan: Any, tiny: dict[str, Any], tmp_path: Path) -> None:
         result = reconstruct(mr_scan.measurement, Settings.create(tiny, method="sense"))

@@ -93,9 +93,9 @@ class TestResult:
         stopped_by_held_out_rays = method in ("cg", *UNTRAINED_METHODS)
         assert stopped_by_held_out_rays or steps[-1].index == steps[-1].total
         assert all(step.preview is not None and step.preview.shape == result.volume.shape for step in steps)
-        # A prior of random weights is no better than the start.
-        returned = steps[-1 if summary["returned"] == method else 0]
-        assert stopped_by_held_out_rays or np.array_equal(returned.preview, result.volume)
+        # A prior of random weights is mostly no better than the start, which is settled before it is returned.
+        is_last = np.array_equal(steps[-1].preview, result.volume)
+        assert stopped_by_held_out_rays or is_last == (summary["returned"] == method)
         assert all(entry["seconds"] >= 0 for entry in result.history)
         adapted = [step for step in steps if step.phase == "adaptation"]
         assert bool(adapted) == (method in ADAPTIVE_METHODS)

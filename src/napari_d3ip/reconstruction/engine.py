@@ -119,12 +119,18 @@ class _Engine:
             require_finite(volume, self._settings, self._prior)
             outcome = compare_with_start(self._prepared, task, self._measurement.kind, self._load_again)
             if outcome["returned"] != self._settings.method:
-                most = default_iterations("tv", self._measurement)
-                volume = settled_start(self._prepared, task.problem, task.state.first, most)
+                volume = self._start(task)
             else:
                 adapter = self._adapter(task)
         require_finite(volume, self._settings, self._prior)
         return self._result(volume, outcome, self._settings.filled.updated(**task.found), adapter)
+
+    def _start(self, task: DiffusionRun) -> Tensor:
+        """Return the volume that sampling started from, settled unless the run is to end now."""
+        if self._control.kept:
+            return task.state.first
+        most = default_iterations("tv", self._measurement)
+        return settled_start(self._prepared, task.problem, task.state.first, most)
 
     def _load_again(self) -> DiffusionPrior:
         """Load the prior without the adapters of single slices, which stay inside its network."""

@@ -25,19 +25,6 @@ from scipy import ndimage
 import napari_d3ip as d3
 from napari_d3ip.measurement import KSpace, Measurement, Sinogram
 
-COLUMNS = (
-    "scan",
-    "fault",
-    "spoilt",
-    "tv",
-    "d3ip",
-    "better",
-    "returned",
-    "gain",
-    "deviation",
-    "misfit",
-    "seconds",
-)
 # Faults that no description of the scan is to blame for: nothing is said to fit badly.
 _NO_MISFIT = ("none", "foreign prior", "learning rate 1", "blurred noise")
 
@@ -133,6 +120,16 @@ def _row(path: Path, fault: str, scan: Measurement, settings: dict[str, Any]) ->
     }
 
 
+def _append(path: Path, row: dict[str, Any]) -> None:
+    """Write a row at the end of a CSV, and print it."""
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, row)
+        if not file.tell():
+            writer.writeheader()
+        writer.writerow(row)
+    print(*(f"{name}={value}" for name, value in row.items()), file=sys.stderr)
+
+
 def main() -> None:
     """Run what the file does not have yet, and print a summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -141,19 +138,13 @@ def main() -> None:
     given = parser.parse_args()
     rows = list(csv.DictReader(given.out.open())) if given.out.exists() else []
     done = {(row["scan"], row["fault"]) for row in rows}
-    with tempfile.TemporaryDirectory() as folder, given.out.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if not rows:
-            writer.writeheader()
+    with tempfile.TemporaryDirectory() as folder:
         prior = save_prior(Path(folder))
         for path in given.scans:
             for fault, (scan, settings) in _variants(d3.read(path), prior).items():
-                if (path.stem, fault) in done:
-                    continue
-                rows.append(_row(path, fault, scan, settings))
-                writer.writerow(rows[-1])
-                file.flush()
-                print(*(f"{name}={value}" for name, value in rows[-1].items()), file=sys.stderr)
+                if (path.stem, fault) not in done:
+                    rows.append(_row(path, fault, scan, settings))
+                    _append(given.out, rows[-1])
     said = [str(row["misfit"]) == "True" for row in rows]
     spoilt = [str(row["spoilt"]) == "True" for row in rows]
     print(f"{len(rows)} runs; worst against tv: {min(float(row['better']) for row in rows):+.2f} dB")

@@ -149,31 +149,33 @@ class TestSplit:
         assert not torch.equal(together.volume, before)
         torch.testing.assert_close(together.volume, torch.cat([each.volume for each in alone]), rtol=1e-3, atol=1e-4)
 
-    @pytest.mark.parametrize(("guard", "judges"), [(True, 1), (False, 0)])
-    def test_some_only_judge(self, scan: Any, make_problem: Callable[..., Problem], guard: bool, judges: int) -> None:
+    @pytest.mark.parametrize(("guard", "count"), [(True, 1), (False, 0)])
+    def test_some_are_for_validation(
+        self, scan: Any, make_problem: Callable[..., Problem], guard: bool, count: int
+    ) -> None:
         splits = draw_splits(make_problem(scan.measurement, **SPLIT, guard=guard), generator())
         assert splits is not None
-        assert (len(splits.training), len(splits.validation)) == (4, judges)
+        assert (len(splits.training), len(splits.validation)) == (4, count)
 
     @pytest.mark.parametrize("slices", [8, 12, 40])
     @pytest.mark.parametrize("pattern", ["interleaved", "adjacent"])
-    def test_no_teacher_asks_for_what_a_judge_asks_for(
+    def test_training_targets_are_apart_from_validation_targets(
         self, make_scan: Callable[..., Any], make_problem: Callable[..., Problem], slices: int, pattern: str
     ) -> None:
         problem = make_problem(make_scan(slices).measurement, **{**SPLIT, "adapt_pattern": pattern, "adapt_splits": 8})
         for seed in range(10):
             splits = draw_splits(problem, generator(seed))
             assert splits is not None
-            judged = torch.zeros_like(problem.used)
-            for judge in splits.validation:
-                judged[judge.index] += judge.target
-                assert judge.target[2:6].any()
-            assert judged.any()
-            for number, teacher in enumerate(splits.training):
-                assert not (judged[teacher.index] * teacher.target).any()
-                hidden = problem.used[teacher.index] * splits.left_out[number]
-                assert teacher.target.sum() > 0.7 * hidden.sum()
-                assert not (teacher.input.used * splits.left_out[number]).any(), "what is not asked for stays hidden"
+            validated = torch.zeros_like(problem.used)
+            for validation in splits.validation:
+                validated[validation.index] += validation.target
+                assert validation.target[2:6].any()
+            assert validated.any()
+            for number, training in enumerate(splits.training):
+                assert not (validated[training.index] * training.target).any()
+                hidden = problem.used[training.index] * splits.left_out[number]
+                assert training.target.sum() > 0.7 * hidden.sum()
+                assert not (training.input.used * splits.left_out[number]).any(), "what is no target stays hidden"
 
     @pytest.mark.parametrize("coupling", ["tv-z", "none"])
     def test_is_reconstructed_as_the_volume_is(self, problem: Problem, coupling: str) -> None:
@@ -295,7 +297,7 @@ class TestRun:
         assert other is not None
         torch.testing.assert_close(split.volume, other.volume, rtol=0, atol=1e-5)
 
-    def test_splits_that_nothing_learns_from_judge(
+    def test_validation_splits_are_not_learned_from(
         self, problem: Problem, prior: DiffusionPrior, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         taught: list[Split] = []
@@ -319,15 +321,17 @@ class TestRun:
         assert fit.held_out_without is not None
         assert fit.held_out != fit.held_out_without
         assert fit.accepted == (fit.held_out < fit.held_out_without)
-        # The bare prior's verdict, by hand: noise is drawn for the judges after the steps.
+        # The bare prior's verdict, by hand: noise is drawn for validation after the steps.
         after = generator(5)
         for _ in range(problem.settings.adaptation.steps):
             original(Splitting(splits.training), prior, Iterate(problem, x_t, x_t, 100), after)
-        (judge,) = splits.validation
-        x_t = add_noise_to_split(judge, prior, 100, problem.settings.sampling.noise_correlation, after)
+        (validation,) = splits.validation
+        x_t = add_noise_to_split(validation, prior, 100, problem.settings.sampling.noise_correlation, after)
         with adapter.in_use(accepted=False), torch.no_grad():
-            estimate = losses.consistent_estimate(judge.input, prior, x_t, 100, 2, 2)
-        assert fit.held_out_without == pytest.approx(float(judge.input.residual(estimate, judge.target)), rel=1e-5)
+            estimate = losses.consistent_estimate(validation.input, prior, x_t, 100, 2, 2)
+        assert fit.held_out_without == pytest.approx(
+            float(validation.input.residual(estimate, validation.target)), rel=1e-5
+        )
 
     @pytest.mark.parametrize(
         ("ratio", "ended", "accepted"), [(0.98, False, True), (0.995, True, True), (1.1, True, False)]

@@ -66,8 +66,8 @@ class Evaluate:
             metavar="T1,T2,...",
             help="What to simulate of volumes: views30, views20@120 (degrees), angle90 (a view every 2 degrees), "
             "uniform4, random4, poisson8 (MRI, so many-fold accelerated; poisson8_tissue with phase of fine structure "
-            "and fat), each with _noise0.03 or, CT, _photons1e4 "
-            "behind it if --noise does not say; ct and mri are sets of these (default: views30).",
+            "and fat), each with _noise0.03 or, CT, _photons1e4 behind it if --noise does not say; ct and mri are "
+            "sets of these (default: views30).",
         ),
     ] = None
     noise: Annotated[str, typer.Option(metavar="F1,F2,...", help="Noise of what is simulated, as in simulate.")] = (

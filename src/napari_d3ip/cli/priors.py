@@ -16,6 +16,7 @@ from napari_d3ip.cli.app import AsJson, command
 from napari_d3ip.cli.output import description_lines, interruption, last_written
 from napari_d3ip.cli.progress import show_progress
 from napari_d3ip.errors import SettingsError
+from napari_d3ip.prior.records import CHECKPOINT
 
 if TYPE_CHECKING:
     from napari_d3ip.prior.train import TrainingProgress
@@ -154,7 +155,7 @@ class TrainPrior:
     def run(self) -> None:
         """Train, and print for how long and with what gain."""
         marks: list[tuple[float, int]] = []
-        checkpoint = self.out / "checkpoint.pt"
+        checkpoint = self.out / CHECKPOINT
         older = None if self.resume else last_written(checkpoint)
         try:
             with show_progress() as show:

@@ -1,6 +1,6 @@
 """Phantoms by name: our own, and those that a function of the user's draws.
 
-Such a function is imported when it is asked for, and what it draws is checked.
+Such a function is imported when it is named, and what it draws is checked.
 """
 
 from __future__ import annotations
@@ -97,14 +97,20 @@ def phantoms_of(kind: str | Function, channels: int, size: int) -> Phantoms:
     PriorError
         If there is no such kind.
     """
+    return _of_channels(_real_phantoms(kind, size), channels, size)
+
+
+def _real_phantoms(kind: str | Function, size: int) -> Phantoms:
     if callable(kind):
-        phantoms: Phantoms = GeneratedPhantoms(kind, size, function_name(kind))
-    elif kind in KINDS:
-        phantoms = KINDS[kind](size)
-    elif ":" in kind:
-        phantoms = GeneratedPhantoms(load_function(kind), size, kind)
-    else:
-        raise PriorError(f"phantoms: must be {', '.join(KINDS)} or package.module:function, got '{kind}'.")
+        return GeneratedPhantoms(kind, size, function_name(kind))
+    if kind in KINDS:
+        return KINDS[kind](size)
+    if ":" in kind:
+        return GeneratedPhantoms(load_function(kind), size, kind)
+    raise PriorError(f"phantoms: must be {', '.join(KINDS)} or package.module:function, got '{kind}'.")
+
+
+def _of_channels(phantoms: Phantoms, channels: int, size: int) -> Phantoms:
     return phantoms if channels == 1 else ComplexPhantoms(size, phantoms)
 
 
@@ -116,13 +122,14 @@ def phantom_data(kind: str | Function, channels: int, size: int) -> TrainingData
     PriorError
         If there is no such kind, or a function of the user's own does not draw slices.
     """
-    phantoms = phantoms_of(kind, channels, size)
+    real = _real_phantoms(kind, size)
+    phantoms = _of_channels(real, channels, size)
     first = phantoms.draw(8, torch.Generator().manual_seed(0))  # Now, rather than after the network is built.
     if not first.any():
         raise PriorError(f"phantoms: {kind} draws nothing but 0; draw something.")
     record: dict[str, Any] = {"kind": "phantoms", "phantoms": kind if isinstance(kind, str) else function_name(kind)}
-    if kind not in KINDS:
-        record["source_sha256"] = _digest_of_source(kind if callable(kind) else load_function(kind))
+    if isinstance(real, GeneratedPhantoms):
+        record["source_sha256"] = _digest_of_source(real.function)
     return TrainingData(phantoms, phantoms, record)
 
 

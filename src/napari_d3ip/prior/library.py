@@ -14,6 +14,8 @@ from napari_d3ip.errors import FileError, PriorError
 from napari_d3ip.prior.records import read_record
 
 BUNDLED = Path(__file__).parent / "weights"
+SHIPPED = "phantom"
+"""Prior that ``auto`` stands for, in runs and in trainings; record: docs/research/prior-training.md."""
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _HUB_FILES = ["*.json", "*.safetensors", "*.bin"]
 

@@ -10,6 +10,7 @@ from typing import Any
 from napari_d3ip.device import resolve_device
 from napari_d3ip.errors import PriorError, SettingsError
 from napari_d3ip.prior.generators import Function, function_name, phantom_data
+from napari_d3ip.prior.library import SHIPPED
 from napari_d3ip.prior.loading import load_prior
 from napari_d3ip.prior.phantoms import KINDS
 from napari_d3ip.prior.train import TrainingProgress, train
@@ -17,8 +18,6 @@ from napari_d3ip.prior.training_images import image_data
 from napari_d3ip.prior.training_settings import FINE_TUNING, TrainingSettings
 
 Paths = str | Path | Sequence[str | Path]
-SHIPPED = "phantom"
-"""Prior that a training on images or phantoms of the user's own starts from."""
 
 
 def train_prior(folder: str | Path, **options: Any) -> TrainingProgress:
@@ -79,7 +78,7 @@ def iter_train_prior(
     FileError
         If a file cannot be read or written.
     SettingsError
-        If a setting is invalid, or there is none of its name.
+        If a setting is invalid, or no setting has its name.
     """
     paths = [images] if isinstance(images, str | Path) else list(images)
     if bool(paths) == (phantoms is not None):

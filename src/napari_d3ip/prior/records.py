@@ -17,6 +17,8 @@ DIGEST = "weights_sha256"
 """Name under which a record keeps the digest of the weights beside it."""
 TRAINING_RECORD = "training.json"
 """File with the settings, images and losses of a training."""
+CHECKPOINT = "checkpoint.pt"
+"""File from which a training goes on."""
 _LARGEST = 2**24
 
 

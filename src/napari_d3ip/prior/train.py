@@ -23,13 +23,12 @@ from napari_d3ip.prior.library import is_pipeline
 from napari_d3ip.prior.losses import epsilon_loss, held_out_loss
 from napari_d3ip.prior.model_card import write_model_card
 from napari_d3ip.prior.network import BUILDING, DiffusionPrior, PriorConfig, build_unet
-from napari_d3ip.prior.records import TRAINING_RECORD
+from napari_d3ip.prior.records import CHECKPOINT, TRAINING_RECORD
 from napari_d3ip.prior.saving import load_tensors, save_tensors
 from napari_d3ip.prior.schedules import linear_schedule
 from napari_d3ip.prior.training_data import Replayed, TrainingData, ellipses
 from napari_d3ip.prior.training_settings import Intervals, TrainingSettings
 
-_CHECKPOINT = "checkpoint.pt"
 # Settings that may change on resume: the length of training, and the decay of the rate until then.
 _FREE_TO_CHANGE = ("steps", "minutes", "learning_rate", "decay", "patience")
 # A held-out loss that is not lower than an earlier one by this fraction has settled.
@@ -177,12 +176,12 @@ class _Training:
 
     @property
     def plan(self) -> TrainingSettings:
-        """Settings that say when it ends: earlier than was asked for once the held-out loss has settled."""
+        """Settings with the step at which training ends, which is earlier once the held-out loss has settled."""
         return self.settings if self.settled is None else self.settings.settled_at(self.settled)
 
     @property
     def checkpoint(self) -> Path:
-        return self.folder / _CHECKPOINT
+        return self.folder / CHECKPOINT
 
     def resume(self) -> None:
         """Go back to the state of the checkpoint.

@@ -13,7 +13,7 @@ from napari_d3ip.adaptation.folders import describe_adapter, settings_of_adapter
 from napari_d3ip.errors import PriorError, SettingsError
 from napari_d3ip.measurement import KSpace, Measurement, Sinogram
 from napari_d3ip.operators.backends import Extent, fitting_backend
-from napari_d3ip.prior.library import find_prior, train_steps
+from napari_d3ip.prior.library import SHIPPED, find_prior, train_steps
 from napari_d3ip.settings import KINDS, METHODS, PAPER_MRI, Family, RunSettings, Settings, methods_for, tasks_for
 
 # Starting times for an even half circle and for half of it missing.
@@ -99,8 +99,6 @@ TASKS: dict[str, dict[str, Any]] = {
     "images": {**_FULL, **_SPARSE, **_NO_VIEWS},
 }
 """Values of settings left open for each task; what is not named here follows from the data."""
-_PRIOR = "phantom"
-"""Prior that ``auto`` stands for; record: docs/research/prior-training.md."""
 
 
 def task_of(measurement: Measurement) -> str:
@@ -166,7 +164,7 @@ def _of_prior(request: Settings, measurement: Measurement) -> dict[str, Any]:
     if request.task == "auto":
         fields["task"] = task_of(measurement)
     if request.prior == "auto":
-        fields["prior"] = _PRIOR
+        fields["prior"] = SHIPPED
     return fields if request.adapter is None else fields | settings_of_adapter(request.adapter)
 
 

@@ -15,10 +15,11 @@ from napari_d3ip.preparation.weights import (
     choose_wavelet_factor,
     choose_weight,
     choose_weight_and_phase_constraint,
+    tv_iterates,
     with_wavelets,
 )
 from napari_d3ip.settings import RunSettings
-from napari_d3ip.solvers.classical import last, least_squares, total_variation_reconstruction, until_settled
+from napari_d3ip.solvers.classical import last, least_squares, until_settled
 from napari_d3ip.solvers.external import as_proximal_map
 from napari_d3ip.solvers.problem import Problem, Weights
 from napari_d3ip.solvers.total_variation import Duals, Regulariser
@@ -178,7 +179,5 @@ def settled_start(prepared: Preparation, problem: Problem, first: Tensor, most: 
     """
     if problem.settings.sampling.start_from != "tv":
         return first
-    regulariser = _first_regulariser(prepared.problem, problem.weights)
-    measured = problem.measured * problem.used
-    iterates = total_variation_reconstruction(problem.fitted, measured, first, regulariser, most, check=problem.check)
-    return last(until_settled(iterates, first))
+    problem = replace(problem, regulariser=_first_regulariser(prepared.problem, problem.weights))
+    return last(until_settled(tv_iterates(problem, problem.weights.tv, most, first), first))

@@ -90,7 +90,7 @@ def total_variation_reconstruction(
 
 
 def until_settled(iterates: Iterator[Tensor], start: Tensor) -> Iterator[Tensor]:
-    """Yield iterates until ten of them change the volume by less than 5e-4 of it."""
+    """Yield iterates until some in a row hardly change the volume."""
     earlier = start
     for index, volume in enumerate(iterates, start=1):
         yield volume

@@ -31,6 +31,7 @@ from qtpy.QtWidgets import (
 
 from napari_d3ip.errors import D3IPError
 from napari_d3ip.prior.library import installed_path, is_pipeline
+from napari_d3ip.prior.records import CHECKPOINT
 from napari_d3ip.widgets.notify import show_failure
 from napari_d3ip.widgets.preferences import preferences
 from napari_d3ip.widgets.runner import use_threads
@@ -130,7 +131,7 @@ class TrainPrior(QDialog):
             "images": [self._images.item(row).text() for row in range(self._images.count())],
             "phantoms": self._phantoms.text().strip() or None,
             "device": preferences().device,
-            "resume": (self.folder / "checkpoint.pt").exists() and not is_pipeline(self.folder),
+            "resume": (self.folder / CHECKPOINT).exists() and not is_pipeline(self.folder),
         }
         return options | ({"minutes": self._minutes.value()} if self._minutes.value() else {})
 

@@ -43,7 +43,21 @@ _SHORT: Outputs = {
     "adapt_every": 1,
     "batch_slices": 4,
 }
-_CT_METHODS = ("fbp", "cg", "tv", "tgv", "dip", "dip-tv", "self-diffusion", "dds", "ddnm", "diffpir", "dps", "scd")
+_CT_METHODS = (
+    "fbp",
+    "cg",
+    "tv",
+    "tgv",
+    "mbir",
+    "dip",
+    "dip-tv",
+    "self-diffusion",
+    "dds",
+    "ddnm",
+    "diffpir",
+    "dps",
+    "scd",
+)
 _MRI_METHODS = ("zero-filled", "sense", "l1-wavelet", "tv", "dip", "dds", "d3ip")
 _HIDDEN: Outputs = {"adapt_leave_out": 0.33, "adapt_splits": 2}
 # Run: scan and settings beside `_SHORT`.

@@ -155,8 +155,9 @@ class TestWavelets:
 
 
 class TestSettling:
-    def test_total_variation_ends_once_it_has_settled(self, scan: Any, tiny: dict[str, Any]) -> None:
-        fields = {**tiny, "method": "tv", "iterations": None, "tv_weight": 1e-3}
+    @pytest.mark.parametrize("method", ["tv", "mbir"])
+    def test_a_method_ends_once_it_has_settled(self, scan: Any, tiny: dict[str, Any], method: str) -> None:
+        fields = {**tiny, "method": method, "iterations": None, "tv_weight": 1e-3}
         settled = reconstruct(scan.measurement, **fields)
         longer = reconstruct(scan.measurement, **{**fields, "iterations": 10000})
         assert settled.settings.iterations == 300

@@ -130,7 +130,7 @@ def test_every_method_and_field_is_of_some_kind_of_measurement() -> None:
     stack, linear = methods_for("stack"), methods_for("linear")
     assert set(sinogram) | set(kspace) | set(stack) == set(METHODS)
     assert stack == linear
-    assert {"direct", "cg", "tv", "tgv", "dds", "d3ip"} <= set(stack)
+    assert {"direct", "cg", "tv", "tgv", "mbir", "dds", "d3ip"} <= set(stack)
     assert not {"fbp", "sense", "dip"} & set(stack)
     assert {"tv", "dds", "ddip", "d3ip"} <= set(sinogram) & set(kspace)
     assert {"fbp", "cg"} <= set(sinogram) - set(kspace)
@@ -172,10 +172,10 @@ def test_fields_follow_the_kind_and_the_method(kind: str, method: str) -> None:
         assert (name in fields) == (method == "d3ip-meta")
     assert ("guidance" in fields) == (method == "dps")
     for name in ("tv_weight",):
-        assert (name in fields) == (sampling or method in ("tv", "tgv", "dip-tv"))
+        assert (name in fields) == (sampling or method in ("tv", "tgv", "mbir", "dip-tv"))
     assert ("wavelet_weight" in fields) == (method == "l1-wavelet")
-    assert ("iterations" in fields) == (method in ("cg", "sense", "l1-wavelet", "tv", "tgv"))
-    regularised = sampling or method in ("tv", "tgv")
+    assert ("iterations" in fields) == (method in ("cg", "sense", "l1-wavelet", "tv", "tgv", "mbir"))
+    regularised = sampling or method in ("tv", "tgv", "mbir")
     assert ("nonnegative" in fields) == (kind != "kspace" and (untrained or regularised))
     assert ("phase_constraint" in fields) == (kind == "kspace" and regularised)
     assert ("calibration_width" in fields) == (kind == "kspace")

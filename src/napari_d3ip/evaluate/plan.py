@@ -247,5 +247,5 @@ def default_methods(kind: str) -> tuple[str, ...]:
     return tuple(
         name
         for name in methods_for(kind)
-        if name in ("dds", "d3ip") or (METHODS[name].family in classical and name != "tgv")
+        if name in ("dds", "d3ip") or (METHODS[name].family in classical and name not in ("tgv", "mbir"))
     )

@@ -50,7 +50,13 @@ def total_variation(run: Run) -> Iterator[Event]:
 def total_generalized_variation(run: Run) -> Iterator[Event]:
     """Minimize as `total_variation`, with total generalized variation of second order (Bredies et al. 2010)."""
     problem = run.problem
-    yield from _until_settled(run, replace(problem, regulariser=replace(problem.regulariser, order=2)))
+    yield from _until_settled(run, replace(problem, regulariser=replace(problem.regulariser, form="tgv")))
+
+
+def markov_field(run: Run) -> Iterator[Event]:
+    """Minimize as `total_variation`, with a q-GGMRF (Thibault et al. 2007) of weight lambda, by majorise-minimise."""
+    problem = run.problem
+    yield from _until_settled(run, replace(problem, regulariser=replace(problem.regulariser, form="qggmrf")))
 
 
 def _until_settled(run: Run, problem: Problem) -> Iterator[Event]:

@@ -255,8 +255,8 @@ def _missing_directions(measurement: Measurement) -> float:
 
 
 def default_iterations(method: str, measurement: Measurement) -> int:
-    """Return the iterations of a classical method; those of total variation are a limit, which it seldom reaches."""
-    if method not in ("tv", "tgv"):
+    """Return the iterations of a classical method; a method that settles seldom reaches them."""
+    if not METHODS[method].settles:
         return _ITERATIONS
     missing = _missing_directions(measurement)
     return round(_TV_ITERATIONS_FULL + (_TV_ITERATIONS_HALF - _TV_ITERATIONS_FULL) * missing)

@@ -119,7 +119,7 @@ def _first_regulariser(problem: Problem, weights: Weights) -> Regulariser:
         problem.regulariser,
         weight=weights.tv,
         imaginary_weight=weights.phase,
-        order=2 if settings.coupling == "tgv" else 1,
+        form="tgv" if settings.coupling == "tgv" else "tv",
     )
 
 

@@ -100,6 +100,11 @@ class Method:
         """Whether it samples with a diffusion prior."""
         return self.family is Family.DIFFUSION
 
+    @property
+    def settles(self) -> bool:
+        """Whether it ends once its volume no longer changes."""
+        return self.family is Family.REGULARIZED and self.may_end_early
+
     def load(self) -> Callable[[Any], Any]:
         """Return the function that runs it."""
         if callable(self.function):
@@ -318,6 +323,16 @@ _classical(
     *_REGULARIZED,
     "iterations",
     run="total_generalized_variation",
+    may_end_early=True,
+)
+_classical(
+    "mbir",
+    "Model-based: a Markov random field of 26 neighbours (q-GGMRF).",
+    Family.REGULARIZED,
+    _ALL,
+    *_REGULARIZED,
+    "iterations",
+    run="markov_field",
     may_end_early=True,
 )
 _untrained("dip", "Deep image prior: an untrained network fitted to the data.", "dip")

@@ -100,8 +100,8 @@ class Settings(BaseModel):
     tv_weight: float | None = Field(
         None,
         ge=0,
-        description="Weight of total variation, or of tgv, at unit operator norm and intensity; from the data if not "
-        "given.",
+        description="Weight of total variation, or of tgv or mbir, at unit operator norm and intensity; from the data "
+        "if not given.",
     )
     wavelet_weight: float | None = Field(
         None,
@@ -124,8 +124,8 @@ class Settings(BaseModel):
         None,
         ge=1,
         le=10000,
-        description="Iterations of l1-wavelet; upper limit for cg and sense, which held-out rays end, and for tv and "
-        "tgv, which end once they have settled; by method and scan if not given.",
+        description="Iterations of l1-wavelet; upper limit for cg and sense, which held-out rays end, and for tv, "
+        "tgv and mbir, which end once they have settled; by method and scan if not given.",
     )
     start_iterations: int | None = Field(
         None, ge=1, le=10000, description="Iterations of the first reconstruction; by the scan if not given."

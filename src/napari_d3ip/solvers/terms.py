@@ -1,14 +1,15 @@
 """Regularisation terms of ADMM: total variation of first and second order, non-negativity, proximal maps.
 
 ADMM (Boyd et al. 2011, section 6.4.1) handles each as ``g(K x)`` with a penalty rho, scaled duals u, and
-``z = prox(K x + u)``. No knowledge of operators.
+``z = prox(K x + u)``: in every iteration the quadratic ``rho/2 |K x - z + u|^2`` takes its place. No knowledge of
+operators.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -32,17 +33,21 @@ ProximalMap = Callable[[Tensor, float], Tensor]
 _SLOPE_CG = 5
 
 
+class Quadratic(NamedTuple):
+    """What takes the place of a term in an iteration: ``1/2 <x, gram(x)> - <rhs, x>``."""
+
+    gram: Callable[[Tensor], Tensor]
+    rhs: Tensor
+
+
 class Term(Protocol):
-    """Interface of a term for ADMM."""
+    """Interface of a term for the regularised solver."""
 
     def start(self, volume: Tensor) -> State:
         """Return the initial state, for a volume of this shape."""
 
-    def gram(self, x: Tensor) -> Tensor:
-        """Compute ``rho K^T K x``."""
-
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Iterate once at ``x``; return the right-hand side ``rho K^T (z - u)`` and the next state."""
+    def step(self, x: Tensor, state: State) -> tuple[Quadratic, State]:
+        """Iterate once at ``x``; return what takes the place of the term (of ADMM, see above) and the next state."""
 
 
 def shrink(field: Tensor, threshold: float, dims: tuple[int, ...] = (0,)) -> Tensor:
@@ -69,13 +74,13 @@ class TotalVariation:
         """Compute ``rho D^T D x``."""
         return self.rho * laplacian(x, self.axes)
 
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, x: Tensor, state: State) -> tuple[Quadratic, State]:
         """Shrink the differences."""
         (u,) = state
         slope = gradient(x, self.axes) + u
         shrunk = shrink(slope, self.threshold)
         u = slope - shrunk
-        return self.rho * gradient_adjoint(shrunk - u, self.axes), (u,)
+        return Quadratic(self.gram, self.rho * gradient_adjoint(shrunk - u, self.axes)), (u,)
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class GeneralisedVariation:
         """Compute ``rho D^T D x``."""
         return self.rho * laplacian(x, self.axes)
 
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, x: Tensor, state: State) -> tuple[Quadratic, State]:
         """Shrink the differences minus the slopes, and the curvatures; then update the slopes."""
         w, u, v = state
         differences = gradient(x, self.axes)
@@ -116,7 +121,8 @@ class GeneralisedVariation:
         rhs = existing(differences - shrunk + u, self.axes)
         rhs = rhs + symmetrised_gradient_adjoint(flattened - v, self.axes)
         w = conjugate_gradient(self._gram_of_slopes, rhs, w, _SLOPE_CG, coupled=True)
-        return self.rho * gradient_adjoint(shrunk + existing(w, self.axes) - u, self.axes), (w, u, v)
+        rhs = self.rho * gradient_adjoint(shrunk + existing(w, self.axes) - u, self.axes)
+        return Quadratic(self.gram, rhs), (w, u, v)
 
     def _gram_of_slopes(self, w: Tensor) -> Tensor:
         curved = symmetrised_gradient_adjoint(symmetrised_gradient(w, self.axes), self.axes)
@@ -141,7 +147,7 @@ class Wavelets:
         """Return ``rho x``."""
         return self.rho * x
 
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, x: Tensor, state: State) -> tuple[Quadratic, State]:
         """Threshold the coefficients."""
         u, done = state
         shifted = x.detach() + u
@@ -149,7 +155,7 @@ class Wavelets:
         shifts = tuple(int(done) // SHIFTS**place % SHIFTS for place in (2, 1, 0))
         shrunk = shrink_coefficients(shifted, self.threshold, shifts)
         u = shifted - shrunk
-        return self.rho * (shrunk - u), (u, done + 1)
+        return Quadratic(self.gram, self.rho * (shrunk - u)), (u, done + 1)
 
 
 @dataclass(frozen=True)
@@ -166,12 +172,12 @@ class Nonnegative:
         """Compute ``rho x``."""
         return self.rho * x
 
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, x: Tensor, state: State) -> tuple[Quadratic, State]:
         """Clip negative values."""
         shifted = x + state[0]
         positive = shifted.clamp(min=0)
         v = shifted - positive
-        return self.rho * (positive - v), (v,)
+        return Quadratic(self.gram, self.rho * (positive - v)), (v,)
 
 
 @dataclass(frozen=True)
@@ -193,10 +199,10 @@ class ExternalProximalMap:
         """Compute ``rho x``."""
         return self.rho * x
 
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, x: Tensor, state: State) -> tuple[Quadratic, State]:
         """Apply the map with the step ``weight / rho``."""
         shifted = x.detach() + state[0]
         with torch.no_grad():
             mapped = self.proximal_map(shifted, self.step_size)
         u = shifted - mapped
-        return self.rho * (mapped - u), (u,)
+        return Quadratic(self.gram, self.rho * (mapped - u)), (u,)

@@ -1,14 +1,16 @@
 """Data consistency with a regulariser and non-negativity, by ADMM with warm-started duals.
 
 Solves ``min_x 1/2 |A x - y|^2 + gamma/2 |x - x0|^2 + lambda g(x)  subject to  x >= 0`` approximately, g being total
-variation, that of second order, or an external proximal map: with many iterations it is the
+variation, that of second order, a Markov random field, or an external proximal map: with many iterations it is the
 classical reconstruction, with few it is the data consistency of DiffusionMBIR (Chung et al., CVPR 2023) and D3IP
 (Chung & Ye, ECCV 2024, section 4). No knowledge of priors.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -16,16 +18,21 @@ from torch import Tensor
 
 from napari_d3ip.operators.base import Check, LinearOperator, no_check
 from napari_d3ip.solvers.conjugate_gradient import conjugate_gradient
+from napari_d3ip.solvers.markov_field import MarkovField
 from napari_d3ip.solvers.terms import (
     ExternalProximalMap,
     GeneralisedVariation,
     Nonnegative,
     ProximalMap,
+    Quadratic,
     State,
     Term,
     TotalVariation,
     Wavelets,
 )
+
+# Record: docs/research/qggmrf.md.
+_FIELD_SCALE = 0.002
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,11 @@ class Regulariser:
     threshold : float
         Jump below which differences are flattened in one ADMM iteration; sets the penalty ``rho = weight /
         threshold``, which decides how fast ADMM converges, not where to.
-    order : {1, 2}
-        1 for total variation, 2 for total generalised variation, which does not penalise slopes.
+    form : {"tv", "tgv", "qggmrf"}
+        Total variation, total generalised variation, which does not penalise slopes, or a Markov random field
+        (`MarkovField`).
+    scale : float
+        Difference of neighbours above which a Markov random field takes them for an edge, at unit intensity.
     proximal_map : callable, optional
         Replaces total variation: called with a volume (z, y, x) and the step ``weight / rho``, which is
         ``threshold``.
@@ -64,7 +74,8 @@ class Regulariser:
     proximal_weight: float = 0.0
     imaginary_weight: float = 0.0
     threshold: float = 0.05
-    order: Literal[1, 2] = 1
+    form: Literal["tv", "tgv", "qggmrf"] = "tv"
+    scale: float = _FIELD_SCALE
     proximal_map: ProximalMap | None = None
     wavelets: float = 0.0
     slab: int = 0
@@ -86,7 +97,9 @@ class Regulariser:
             axes = tuple(axis + 1 for axis in self.axes)
             if self.proximal_map is not None:
                 terms.append(ExternalProximalMap(self._mapped, self.penalty, self.threshold))
-            elif self.order == 2:
+            elif self.form == "qggmrf":
+                terms.append(MarkovField(axes, self.weight, self.scale))
+            elif self.form == "tgv":
                 terms.append(GeneralisedVariation(axes, self.penalty, self.threshold))
             else:
                 terms.append(TotalVariation(axes, self.penalty, self.threshold))
@@ -175,12 +188,12 @@ def solve(
     def apart(volume: Tensor) -> Tensor:
         return volume.reshape(-1, length, *volume.shape[1:])
 
-    def gram(x: Tensor) -> Tensor:
+    def gram(x: Tensor, quadratics: Sequence[Quadratic] = ()) -> Tensor:
         total = apart(operator.transpose(operator(x.flatten(0, 1)))) + gamma * x
         # Linear over the reals only, and symmetric in the real inner product, which CG uses.
         total = total + 1j * mu * x.imag if mu > 0 else total
-        for term in terms:
-            total = total + term.gram(x)
+        for quadratic in quadratics:
+            total = total + quadratic.gram(x)
         return total
 
     back_projected = apart(operator.transpose(measured) + gamma * start)
@@ -192,8 +205,9 @@ def solve(
     x = apart(start + duals.clipped)
     for _ in range(iterations.admm):
         steps = [term.step(x, state) for term, state in zip(terms, states, strict=True)]
-        rhs, states = sum((part for part, _ in steps), back_projected), tuple(state for _, state in steps)
-        x = conjugate_gradient(gram, rhs, x, iterations.cg, check=check)
+        quadratics, states = [part for part, _ in steps], tuple(state for _, state in steps)
+        rhs = sum((quadratic.rhs for quadratic in quadratics), back_projected)
+        x = conjugate_gradient(partial(gram, quadratics=quadratics), rhs, x, iterations.cg, check=check)
     unclipped = x.flatten(0, 1)
     volume = unclipped.clamp(min=0) if regulariser.nonnegative else unclipped
     kept = tuple(tuple(part.detach() for part in state) for state in states)

@@ -255,6 +255,17 @@ class TestCompression:
         kept = torch.linalg.vector_norm(compress(data, matrix)) / torch.linalg.vector_norm(data)
         assert 0.995 < float(kept) <= 1 + 1e-5
 
+    def test_kernels_are_weighted_by_what_is_above_the_noise(self, make_mr_scan: Callable[..., Any]) -> None:
+        scan = make_mr_scan(slices=1, size=48, centre=12, noise=0.1)
+        calibration = calibration_data(scan.measurement, None, CPU)
+        inside = np.abs(scan.image) > 0.1
+        weighted, cut_off = (espirit(calibration, (48, 48), lambda: None, noise) for noise in (0.1, None))
+        errors = [1 - correlation(maps, scan.coil_maps)[inside].mean() for maps in (weighted, cut_off)]
+        assert errors[0] < 0.7 * errors[1]
+        strength = weighted.abs().square().sum(dim=1).numpy()
+        assert strength[inside].mean() > 0.99
+        assert strength[~inside].mean() < 0.5
+
     def test_first_virtual_coils_hold_most(self, make_mr_scan: Callable[..., Any]) -> None:
         calibration = calibration_data(make_mr_scan(coils=6).measurement, None, CPU)
         energy = compress(calibration, compression_matrix(calibration, 6)).abs().square().sum(dim=(0, 2, 3))
@@ -273,14 +284,14 @@ class TestCompression:
     def test_is_done_above_the_limit_only(self, make_mr_scan: Callable[..., Any]) -> None:
         scan = make_mr_scan(coils=6)
         for limit, coils in ((12, 6), (6, 6), (4, 4)):
-            found = find_coils(scan.measurement, replace(COILS, virtual_coils=limit), CPU, Control().check)
+            found = find_coils(scan.measurement, replace(COILS, virtual_coils=limit), 0.01, CPU, Control().check)
             assert found.data.shape[1] == found.maps.shape[1] == coils
 
     def test_compresses_maps_of_the_file_too(self, make_mr_scan: Callable[..., Any]) -> None:
         scan = make_mr_scan(coils=6)
         measurement = replace(scan.measurement, coil_maps=scan.coil_maps)
-        found = find_coils(measurement, replace(COILS, virtual_coils=4), CPU, Control().check)
-        made = find_coils(scan.measurement, replace(COILS, virtual_coils=4), CPU, Control().check)
+        found = find_coils(measurement, replace(COILS, virtual_coils=4), 0.01, CPU, Control().check)
+        made = find_coils(scan.measurement, replace(COILS, virtual_coils=4), 0.01, CPU, Control().check)
         inside = np.abs(scan.image) > 0.1
         assert correlation(found.maps, made.maps)[inside].min() > 0.98
 
@@ -288,25 +299,25 @@ class TestCompression:
 class TestFindCoils:
     def test_maps_of_the_file_are_used(self, mr_scan: Any) -> None:
         measurement = replace(mr_scan.measurement, coil_maps=mr_scan.coil_maps)
-        found = find_coils(measurement, COILS, CPU, Control().check)
+        found = find_coils(measurement, COILS, 0.01, CPU, Control().check)
         np.testing.assert_array_equal(found.maps, mr_scan.coil_maps)
 
     def test_one_coil_is_flat(self, make_mr_scan: Callable[..., Any]) -> None:
-        found = find_coils(make_mr_scan(coils=1).measurement, COILS, CPU, Control().check)
+        found = find_coils(make_mr_scan(coils=1).measurement, COILS, 0.01, CPU, Control().check)
         assert (found.maps == 1).all()
         assert found.maps.shape == (2, 1, 24, 24)
 
     def test_are_made_once_for_a_scan(self, mr_scan: Any) -> None:
-        first, again = (find_coils(mr_scan.measurement, COILS, CPU, Control().check) for _ in range(2))
+        first, again = (find_coils(mr_scan.measurement, COILS, 0.01, CPU, Control().check) for _ in range(2))
         assert first is again
-        assert find_coils(mr_scan.measurement, replace(COILS, calibration_width=6), CPU, Control().check) is not first
-        assert find_coils(replace(mr_scan.measurement), COILS, CPU, Control().check) is not first
+        assert find_coils(mr_scan.measurement, replace(COILS, calibration_width=6), 0.01, CPU, Control().check) is not first
+        assert find_coils(replace(mr_scan.measurement), COILS, 0.01, CPU, Control().check) is not first
 
     @pytest.mark.parametrize("coils", [1, 4], ids=["one coil", "maps of the file"])
     def test_needs_no_centre_where_no_maps_are_made(self, make_mr_scan: Callable[..., Any], coils: int) -> None:
         scan = make_mr_scan(step=3, centre=0, coils=coils)
         measurement = replace(scan.measurement, coil_maps=scan.coil_maps) if coils > 1 else scan.measurement
-        found = find_coils(measurement, COILS, CPU, Control().check)
+        found = find_coils(measurement, COILS, 0.01, CPU, Control().check)
         assert torch.isfinite(found.phase.abs()).all()
         assert found.maps.shape == (2, coils, 24, 24)
 

@@ -27,16 +27,18 @@ def least_squares_stopped_early(run: Run) -> Iterator[Event]:
     """
     problem, best, least, worse = run.problem, run.problem.start(), float("inf"), 0
     measured = problem.measured * problem.used
-    for volume in least_squares(
-        problem.fitted, measured, problem.start(), run.settings.iterations, check=problem.check
-    ):
+    iterates = least_squares(problem.fitted, measured, problem.start(), run.settings.iterations, check=problem.check)
+    for number, volume in enumerate(iterates, start=1):
         if not bool(torch.isfinite(volume).all()):  # A loss that is not a number would leave the start as the best.
             yield Event("iteration", volume)
             return
         losses = problem.losses(volume)
         loss, held_out = losses
         validation = loss if held_out is None else held_out
-        best, least, worse = (volume, validation, 0) if validation < least else (best, least, worse + 1)
+        if validation < least:
+            best, least, worse, run.ended_at = volume, validation, 0, number
+        else:
+            worse += 1
         yield Event("iteration", volume, losses=losses, best=best)
         if worse == _PATIENCE or (held_out is None and loss <= 1):
             break

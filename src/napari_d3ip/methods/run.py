@@ -61,11 +61,14 @@ class Run:
         Returns the direct reconstruction (z, y, x).
     found : dict
         Settings whose values the method found from the data, by name.
+    ended_at : int
+        Iterations of the volume to return, where held-out data chose them; else 0.
     """
 
     problem: Problem
     direct: Callable[[], Tensor]
     found: dict[str, float] = field(default_factory=dict)
+    ended_at: int = 0
 
     @property
     def settings(self) -> RunSettings:

@@ -66,7 +66,8 @@ def prepare_kspace(measurement: KSpace, settings: RunSettings, device: torch.dev
     MeasurementError
         If coil maps are neither given nor can be estimated.
     """
-    coils = find_coils(measurement, settings.coils, device, check)
+    noise_level = settings.given.noise_level or measurement.noise_level or estimate_complex_noise(measurement)
+    coils = find_coils(measurement, settings.coils, noise_level, device, check)
     maps = coils.maps * coils.phase[:, None] if settings.coils.remove_phase else coils.maps
     operator: LinearOperator = (
         Sense(maps)
@@ -76,7 +77,6 @@ def prepare_kspace(measurement: KSpace, settings: RunSettings, device: torch.dev
     used, held_out = (
         mask.to(device) for mask in split_samples(measurement, settings.validation.held_out_fraction, settings.seed)
     )
-    noise_level = settings.given.noise_level or measurement.noise_level or estimate_complex_noise(measurement)
     problem, intensity = normalised(
         LinearData(operator, coils.data, used, held_out, noise_level),
         settings,
@@ -97,17 +97,21 @@ def prepare_kspace(measurement: KSpace, settings: RunSettings, device: torch.dev
     )
 
 
-def find_coils(measurement: KSpace, settings: CoilSettings, device: torch.device, check: Check) -> Coils:
+def find_coils(
+    measurement: KSpace, settings: CoilSettings, noise_level: float, device: torch.device, check: Check
+) -> Coils:
     """Return coil maps, given or by ESPIRiT, of at most ``virtual_coils`` coils; kept with the measurement."""
-    key = (settings.calibration_width, settings.virtual_coils, str(device))
+    key = (settings.calibration_width, settings.virtual_coils, noise_level, str(device))
     known = _known.get(measurement, {})
     if key not in known:
         # Only the latest maps of a scan are kept, since they are as large as the scan.
-        known = _known[measurement] = {key: _find_coils(measurement, settings, device, check)}
+        known = _known[measurement] = {key: _find_coils(measurement, settings, noise_level, device, check)}
     return known[key]
 
 
-def _find_coils(measurement: KSpace, settings: CoilSettings, device: torch.device, check: Check) -> Coils:
+def _find_coils(
+    measurement: KSpace, settings: CoilSettings, noise_level: float, device: torch.device, check: Check
+) -> Coils:
     shape = measurement.volume_shape[1:]
     data = torch.tensor(measurement.data, device=device)
     given = None if measurement.coil_maps is None else torch.tensor(measurement.coil_maps, device=device)
@@ -127,7 +131,9 @@ def _find_coils(measurement: KSpace, settings: CoilSettings, device: torch.devic
     elif data.shape[1] == 1:
         maps = torch.ones((len(data), 1, *shape), dtype=data.dtype, device=device)
     else:
-        maps = espirit(calibration, shape, check)
+        # A calibration scan of its own, or one that is gridded, has other noise.
+        is_part = measurement.calibration is None and measurement.trajectory is None
+        maps = espirit(calibration, shape, check, noise_level if is_part else None)
     if phase is None:
         phase = smooth_phase(low_resolution_images(calibration, shape), maps)
     return Coils(data, maps, phase)

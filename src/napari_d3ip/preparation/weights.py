@@ -55,7 +55,7 @@ def wavelet_iterates(
     return wavelet_reconstruction(
         problem.fitted,
         problem.measured * problem.used,
-        problem.zeros() if start is None else start,
+        problem.start() if start is None else start,
         weight,
         iterations,
         seed=problem.settings.seed,

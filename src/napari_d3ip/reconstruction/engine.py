@@ -28,6 +28,7 @@ from napari_d3ip.reconstruction.control import Control, Step
 from napari_d3ip.reconstruction.finite import require_finite, require_finite_result
 from napari_d3ip.reconstruction.plan import plan
 from napari_d3ip.reconstruction.progress import Recorder, to_numpy
+from napari_d3ip.reconstruction.refit import fit_all_samples, has_samples_to_fit
 from napari_d3ip.reconstruction.residual import rms_residuals
 from napari_d3ip.reconstruction.resolve import check_start, default_iterations, resolve
 from napari_d3ip.reconstruction.result import Reconstruction
@@ -123,14 +124,32 @@ class _Engine:
             else:
                 adapter = self._adapter(task)
         require_finite(volume, self._settings, self._prior)
-        return self._result(volume, outcome, self._settings.filled.updated(**task.found), adapter)
+        final = self._with_held_out(task, volume, outcome["returned"])
+        require_finite(final, self._settings, self._prior)
+        return self._result(volume, final, outcome, self._settings.filled.updated(**task.found), adapter)
 
     def _start(self, task: DiffusionRun) -> Tensor:
         """Return the volume that sampling started from, settled unless the run is to end now."""
         if self._control.kept:
             return task.state.first
+        return self._settled(task.problem, task.state.first)
+
+    def _settled(self, problem: Problem, first: Tensor) -> Tensor:
         most = default_iterations("tv", self._measurement)
-        return settled_start(self._prepared, task.problem, task.state.first, most)
+        return settled_start(self._prepared, problem, first, most)
+
+    def _with_held_out(self, task: Run, volume: Tensor, returned: str) -> Tensor:
+        """Return the volume fitted to the held-out samples, too, unless the run is to end now."""
+        if not self._control.kept and has_samples_to_fit(self._prepared):
+            if returned != self._settings.method:
+                volume = self._settled(task.problem.with_held_out(), volume)
+            else:
+                volume = fit_all_samples(task, volume)
+        maps = self._prepared.coil_maps
+        if maps is None or self._settings.family is Family.DIRECT:
+            return volume
+        # Where no coil sees anything, no data contradict what a regularizer spreads there.
+        return volume * (maps.abs().amax(dim=1) > 0)
 
     def _load_again(self) -> DiffusionPrior:
         """Load the prior without the adapters of single slices, which stay inside its network."""
@@ -190,10 +209,16 @@ class _Engine:
         return saved_adapter(task.prior, task.state.adapters[0], self._settings.adaptation.layers, about)
 
     def _result(
-        self, volume: Tensor, outcome: dict[str, Any], settings: Settings, adapter: SavedAdapter | None
+        self,
+        volume: Tensor,
+        final: Tensor,
+        outcome: dict[str, Any],
+        settings: Settings,
+        adapter: SavedAdapter | None,
     ) -> Reconstruction:
+        """Return the final volume with its metrics; those on held-out data are of the volume that did without them."""
         prepared, options, history = self._prepared, self._options, self._recorder.history
-        physical = to_numpy(volume * prepared.intensity)
+        physical = to_numpy(final * prepared.intensity)
         reference = options.reference
         metrics = {
             "method": settings.method,
@@ -215,8 +240,8 @@ class _Engine:
             "versions": versions(),
         }
         phase = coil_maps = None
-        if volume.is_complex():
-            phase = to_numpy((volume if prepared.phase is None else volume * prepared.phase).angle())
+        if final.is_complex():
+            phase = to_numpy((final if prepared.phase is None else final * prepared.phase).angle())
         require_finite_result(physical, phase, metrics)
         if prepared.coil_maps is not None:
             coil_maps = prepared.coil_maps.cpu().numpy().copy()  # Maps are kept for the next run.

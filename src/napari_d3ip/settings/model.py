@@ -90,7 +90,7 @@ class Settings(BaseModel):
     calibration_width: int | None = Field(
         None, ge=4, description="Width of the centre of k-space that coil maps are made from; as sampled if not given."
     )
-    virtual_coils: int = Field(12, ge=1, description="Compress more coils than this to so many virtual ones.")
+    virtual_coils: int = Field(24, ge=1, description="Compress more coils than this to so many virtual ones.")
     noise_level: float | None = Field(
         None,
         gt=0,

@@ -102,6 +102,10 @@ class Problem:
         """Return the operator of the training rays."""
         return Masked(self.operator, self.used)
 
+    def with_held_out(self) -> Problem:
+        """Return the problem in which the validation rays are fitted, too."""
+        return replace(self, used=self.used + self.held_out, held_out=torch.zeros_like(self.held_out))
+
     def residual(self, volume: Tensor, mask: Tensor) -> Tensor:
         """Return the mean squared residual on the rays of ``mask`` in units of the noise variance, ideally 1."""
         return self._mean_square(self.operator(volume) - self.measured, mask)

@@ -216,6 +216,7 @@ def _weights_of_kernels(values: Tensor, shape: torch.Size, noise: float | None) 
         return (values > _NULL_SPACE**2 * values.max()).to(values.dtype)
     least, most = (part**2 * values.max() for part in _NULL_SPACES)
     edge = values.new_tensor(noise * (shape[0] ** 0.5 + shape[1] ** 0.5)).square().clamp(least, most)
+    edge = edge.clamp(min=torch.finfo(edge.dtype).tiny)  # An empty slice has no kernels.
     return 1 - edge / values.clamp(min=edge)
 
 

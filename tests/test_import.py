@@ -44,6 +44,10 @@ def test_public_name_resolves_and_is_documented(name: str) -> None:
     assert getattr(napari_d3ip, name).__doc__
 
 
+def test_names_for_type_checkers_are_those_that_are_loaded() -> None:
+    assert napari_d3ip.__all__ == sorted(napari_d3ip._HOMES)
+
+
 def test_unknown_name() -> None:
     with pytest.raises(AttributeError, match="nonsense"):
         napari_d3ip.nonsense  # noqa: B018

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ def train(
     resume: bool = False,
     initial: DiffusionPrior | None = None,
     every: Intervals | None = None,
-) -> Iterator[TrainingProgress]:
+) -> Generator[TrainingProgress, None, None]:
     """Train a prior and write the best of it to ``folder`` as a ``DDPMPipeline``.
 
     The best are the moving-average weights of the lowest loss on held-out images among those evaluated, the prior that
@@ -207,7 +207,7 @@ class _Training:
         self.best = None if state["best"] is None else Best(**state["best"])
         self.best_weights, self.settled, self.losses = state["best_weights"], state["settled"], state["losses"]
 
-    def run(self, every: Intervals) -> Iterator[TrainingProgress]:
+    def run(self, every: Intervals) -> Generator[TrainingProgress, None, None]:
         """Train to the end, and write the prior."""
         began, first = time.monotonic() - self.seconds, self.step
         self.average.to(self.device)

@@ -1,5 +1,7 @@
 """Angles: radians without a unit, and values that are written where none are known."""
 
+from typing import Any
+
 import h5py
 import numpy as np
 import pytest
@@ -84,7 +86,8 @@ def write_hdf5(folder, truth, angles, unit):
 
 
 def write_npz(folder, truth, angles, unit):
-    np.savez(folder / "scan.npz", data=truth.integrals, theta=angles, **({"angle_unit": "rad"} if unit else {}))
+    stated: dict[str, Any] = {"angle_unit": "rad"} if unit else {}
+    np.savez(folder / "scan.npz", data=truth.integrals, theta=angles, **stated)
 
 
 def write_tiff(folder, truth, angles, unit):
@@ -98,7 +101,7 @@ def write_tiff(folder, truth, angles, unit):
 def test_one_angle_for_all_projections_is_none(tmp_path, truth, write, unit, angles, failure):
     write(tmp_path, truth, angles, unit)
     (path,) = (file for file in tmp_path.iterdir() if file.suffix != ".txt")
-    options = {"values": "line_integrals"}
+    options: dict[str, Any] = {"values": "line_integrals"}
     with pytest.raises(LayoutQuestion) as info:
         read(path, **options)
     failure(info, path.name)

@@ -3,6 +3,7 @@
 import matplotlib.image
 import numpy as np
 import pytest
+from tests.reading import read_kspace
 
 from napari_d3ip.errors import FileError, MeasurementError, SettingsError
 from napari_d3ip.io import LayoutQuestion, can_read, read
@@ -53,13 +54,14 @@ def test_undersampled_with_maps(tmp_path, program, phantom, coil_scan):
     program("bart", "upat", "-Y", 64, "-Z", 1, "-y", 3, "-z", 1, "-c", 12, "pattern")
     program("bart", "fmac", phantom.with_suffix(""), "pattern", "undersampled")
     program("bart", "phantom", "-S8", "-x", 64, "maps")
-    kspace = read(tmp_path / "undersampled.cfl", coil_maps=tmp_path / "maps.cfl")
+    kspace = read_kspace(tmp_path / "undersampled.cfl", coil_maps=tmp_path / "maps.cfl")
     lines = load(tmp_path / "pattern.cfl") != 0
     np.testing.assert_array_equal(kspace.mask, np.broadcast_to(lines, (1, 64, 64)))
     assert kspace.acceleration == pytest.approx(64 / lines.sum())
     again = read(phantom, mask=tmp_path / "pattern.cfl")
     np.testing.assert_array_equal(again.data, kspace.data)
     full = coil_scan.zero_filled(read(phantom))
+    assert kspace.coil_maps is not None
     image = (kspace.coil_maps.conj() * full).sum(1) / (np.abs(kspace.coil_maps) ** 2).sum(1)
     assert coil_scan.error(kspace.coil_maps * image[:, None], full) < 0.05
 
@@ -94,12 +96,14 @@ def test_volume_undersampled_in_two_becomes_slices_along_the_third(tmp_path, pro
     program("bart", "fmac", "volume", "pattern", "undersampled")
     program("bart", "fft", "-iu", 7, "undersampled", "images")
     program("bart", "copy", "images", "maps")
-    kspace = read(tmp_path / "undersampled.cfl", coil_maps=tmp_path / "maps.cfl")
+    kspace = read_kspace(tmp_path / "undersampled.cfl", coil_maps=tmp_path / "maps.cfl")
     assert kspace.provenance["read"]["slices_along"] == "y"
     assert kspace.data.shape == (16, 3, 10, 12)
     images = load(tmp_path / "images.cfl").transpose(0, 3, 2, 1)
     assert coil_scan.error(coil_scan.zero_filled(kspace), images) < 1e-6
+    assert kspace.mask is not None
     np.testing.assert_array_equal(kspace.mask[3], load(tmp_path / "pattern.cfl").T != 0)
+    assert kspace.coil_maps is not None
     np.testing.assert_allclose(kspace.coil_maps, images)
 
 
@@ -123,9 +127,10 @@ def test_trajectory(tmp_path, program, coil_scan):
     with pytest.raises(LayoutQuestion) as info:
         read(tmp_path / "samples.cfl", trajectory=path)
     assert info.value.needs == "image_shape"
-    kspace = read(tmp_path / "samples.cfl", trajectory=path, image_shape=(12, 10))
+    kspace = read_kspace(tmp_path / "samples.cfl", trajectory=path, image_shape=(12, 10))
     assert kspace.data.shape == (1, 1, 7, 10)
     rows, columns = np.arange(12) - 6, np.arange(10) - 5
+    assert kspace.trajectory is not None
     ky, kx = kspace.trajectory[..., 0, None] / 12, kspace.trajectory[..., 1, None] / 10
     exact = np.einsum("rsy,yx,rsx->rs", np.exp(-2j * np.pi * ky * rows), image[0], np.exp(-2j * np.pi * kx * columns))
     assert coil_scan.error(kspace.data[0, 0], exact / np.sqrt(120)) < 0.05
@@ -154,13 +159,13 @@ def test_frames_are_asked_about_and_averages_are_not(tmp_path, coil_scan, failur
     assert (info.value.needs, info.value.candidates) == ("repetition", ("mean", "0", "1", "2", "3", "4", "5"))
     np.testing.assert_allclose(read(path, repetition=3).data, 2 * 4 * coil_scan.data, rtol=1e-5)
     np.testing.assert_allclose(read(path, repetition="mean").data, 2 * 3.5 * coil_scan.data, rtol=1e-5)
-    with pytest.raises(MeasurementError, match="repetition: 6 is not") as info:
+    with pytest.raises(MeasurementError, match="repetition: 6 is not") as refused:
         read(path, repetition=6)
-    failure(info, "frames.cfl")
+    failure(refused, "frames.cfl")
     np.testing.assert_allclose(read(path, repetition=0, slices="1:").data, 2 * coil_scan.data[1:], rtol=1e-5)
-    with pytest.raises(SettingsError, match="within the 3 slices") as info:
+    with pytest.raises(SettingsError, match="within the 3 slices") as invalid:
         read(path, repetition=0, slices="1:1")
-    failure(info, "frames.cfl")
+    failure(invalid, "frames.cfl")
 
 
 def test_maps_in_place_of_kspace(tmp_path, failure):

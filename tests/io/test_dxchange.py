@@ -1,6 +1,7 @@
 import h5py
 import numpy as np
 import pytest
+from tests.reading import read_sinogram
 
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io import LayoutQuestion, can_read, read
@@ -149,9 +150,11 @@ def test_pixel_size_and_options(scan):
             file[name] = size
             file[name].attrs["units"] = "m"
     sinogram = read(scan)
+    assert sinogram.voxel_size is not None
     np.testing.assert_allclose(sinogram.voxel_size, (3, 2, 2))
     assert sinogram.unit == "micrometer"
-    halved = read(scan, detector_pitch=2.0, center=7.25)
+    halved = read_sinogram(scan, detector_pitch=2.0, center=7.25)
+    assert halved.voxel_size is not None
     np.testing.assert_allclose(halved.voxel_size, (3, 1, 1))
     assert halved.center == 7.25
     assert read(scan, voxel_size=0.5, unit="millimeter").voxel_size == (0.5, 0.5, 0.5)

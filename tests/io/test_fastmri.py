@@ -3,6 +3,7 @@
 import h5py
 import numpy as np
 import pytest
+from tests.reading import read_kspace
 
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io import can_read, read
@@ -54,7 +55,7 @@ def scan(tmp_path, coil_scan):
 def test_image_is_the_reconstruction_in_the_file(scan, coil_scan):
     path = scan()
     assert can_read(path)
-    kspace = read(path)
+    kspace = read_kspace(path)
     assert kspace.data.shape == (3, 4, 12, 10)
     with h5py.File(path) as file:
         assert coil_scan.error(coil_scan.combined(kspace)[..., 1:9], file["reconstruction_rss"][()]) < 1e-5
@@ -79,7 +80,8 @@ def test_mask_of_the_test_set(scan, single_coil):
     with h5py.File(path, "a") as file:
         del file["reconstruction_rss"], file["reconstruction_esc"]
         file["kspace"][...] *= columns
-    kspace = read(path)
+    kspace = read_kspace(path)
+    assert kspace.mask is not None
     np.testing.assert_array_equal(kspace.mask[1, 5], columns & (np.arange(10) > 0))
     assert not kspace.data[..., ~columns].any()
     assert kspace.data.shape == (3, 1 if single_coil else 4, 12, 10)
@@ -102,7 +104,9 @@ def test_what_is_said_of_the_acquisition_is_kept_and_of_the_patient_is_not(scan)
 def test_mask_given(scan, tmp_path, failure):
     columns = np.arange(10) % 2 == 1
     np.save(tmp_path / "mask.npy", columns)
-    np.testing.assert_array_equal(read(scan(), mask=tmp_path / "mask.npy").mask[0, 0], columns)
+    mask = read_kspace(scan(), mask=tmp_path / "mask.npy").mask
+    assert mask is not None
+    np.testing.assert_array_equal(mask[0, 0], columns)
     np.save(tmp_path / "mask.npy", np.ones((24, 10)))
     with pytest.raises(MeasurementError, match=r"\(24, 10\).*\(12, 10\)") as info:
         read(scan(), mask=tmp_path / "mask.npy")

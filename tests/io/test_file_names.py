@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from tests.reading import read_sinogram
 
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io import LayoutQuestion, read
@@ -84,6 +85,7 @@ def test_names_and_the_list_of_angles_agree(series, shuffled):
 )
 def test_angles_in_names_are_taken_where_none_are_given(names, angles, shuffled):
     ordered = sort_images(shuffled(names), None)
+    assert ordered.angles is not None
     np.testing.assert_allclose(ordered.angles, angles)
     assert ordered.how.startswith("angles in the names")
 
@@ -107,6 +109,7 @@ def with_commas(text, numbers):
 def test_decimal_commas_are_those_of_angles(text, angles, shuffled):
     names = with_commas(text, angles)
     ordered = sort_images(shuffled(names), None)
+    assert ordered.angles is not None
     np.testing.assert_allclose(ordered.angles, np.sort(angles))
     assert [file.name for file in ordered.files] == [names[i] for i in np.argsort(angles)]
     listed = sort_images(shuffled(names), angles)
@@ -132,8 +135,10 @@ def test_commas_that_could_part_two_numbers_are_asked_about(names, whole, parted
     assert {whole, parted} <= set(info.value.candidates)
     assert f"dataset={whole} for a decimal comma" in message
     decimals = [float(name[2:-4].replace(",", ".")) for name in names]
-    np.testing.assert_allclose(sort_images(shuffled(names), None, whole).angles, np.sort(decimals))
-    np.testing.assert_allclose(sort_images(shuffled(names), None, parted).angles, angles)
+    for pattern, expected in ((whole, np.sort(decimals)), (parted, angles)):
+        ordered = sort_images(shuffled(names), None, pattern)
+        assert ordered.angles is not None
+        np.testing.assert_allclose(ordered.angles, expected)
 
 
 def test_commas_whose_meaning_changes_nothing_are_not_asked_about(shuffled):
@@ -163,7 +168,7 @@ def test_other_numbers_are_not_taken_for_angles(names, shuffled):
 
 def test_numbers_that_disagree_are_asked_about(shuffled, failure):
     names = [f"p_{part}_{i}_x.tif" for i, part in enumerate((7, 3, 9, 1, 5))]
-    angles = np.arange(5) * 36.0
+    angles = np.arange(5.0) * 36.0
     with pytest.raises(LayoutQuestion) as info:
         sort_images(shuffled(names), angles)
     failure(info, "p_")
@@ -201,7 +206,7 @@ def write(tmp_path, truth):
 
 def test_a_tilt_series_of_both_signs_is_one(write, truth):
     folder = write([f"img_{angle - 90:+.0f}.tif" for angle in truth.angles])
-    sinogram = read(folder)
+    sinogram = read_sinogram(folder)
     np.testing.assert_allclose(sinogram.data, truth.integrals, atol=1e-6)
     np.testing.assert_allclose(sinogram.angles, truth.angles - 90)
     note = sinogram.provenance["read"]
@@ -217,16 +222,16 @@ def test_a_tilt_series_of_both_signs_is_one(write, truth):
 
 
 def test_a_decimal_comma_in_names_is_read_or_asked_about(write, truth, failure):
-    angles = np.arange(12) * 1.25 - 7.5
+    angles = np.arange(12.0) * 1.25 - 7.5
     folder = write(with_commas("p_{:.2f}", angles))
-    np.testing.assert_allclose(read(folder).angles, angles)
+    np.testing.assert_allclose(read_sinogram(folder).angles, angles)
     for index, file in enumerate(sorted(folder.iterdir())):
         file.rename(folder / f"q_{2 * index - 11},{index:02}.tif")
     assert is_named_as_scan(folder)
     with pytest.raises(LayoutQuestion) as info:
         read(folder)
     failure(info, "q_")
-    np.testing.assert_allclose(read(folder, dataset="q_#,*").angles, np.arange(-11, 12, 2))
+    np.testing.assert_allclose(read_sinogram(folder, dataset="q_#,*").angles, np.arange(-11, 12, 2))
 
 
 def test_times_in_names_are_no_order_of_tilts(write, truth):

@@ -3,6 +3,7 @@
 import h5py
 import numpy as np
 import pytest
+from tests.reading import read_sinogram
 
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io import LayoutQuestion, can_read, read, save_volume
@@ -133,11 +134,11 @@ def test_tilts_in_the_metadata_of_etspy(tmp_path, truth):
     """Whose axis is left as HyperSpy makes it, 0, 1, 2, ... degrees."""
     tilts, data = truth.angles - 70, truth.integrals.transpose(1, 0, 2)
     path = write_hyperspy(tmp_path / "s.hspy", data, steps=(0.0, 1.0), tilts=tilts)
-    sinogram = read(path, axes="azd")
+    sinogram = read_sinogram(path, axes="azd")
     np.testing.assert_allclose(sinogram.angles, tilts)
     np.testing.assert_allclose(sinogram.data, truth.integrals, atol=1e-6)
     assert "metadata/Tomography" in sinogram.provenance["read"]["angles"]["from"]
-    np.testing.assert_allclose(read(path, axes="azd", angles=truth.angles).angles, truth.angles)
+    np.testing.assert_allclose(read_sinogram(path, axes="azd", angles=truth.angles).angles, truth.angles)
 
 
 @pytest.mark.parametrize("tilts", [None, np.zeros(12)], ids=["no tilts", "tilts of zero"])

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import zipfile
+from typing import Any
 
 import h5py
 import ismrmrd
@@ -399,7 +400,7 @@ def pages(path, **options):
     """Places of the directories of a TIFF, and its bytes."""
     tifffile.imwrite(path, DATA, photometric="minisblack", **options)
     with tifffile.TiffFile(path) as tif:
-        return [(page.offset, len(page.tags)) for page in tif.pages], bytearray(path.read_bytes())
+        return [(page.offset, len(page.aspage().tags)) for page in tif.pages], bytearray(path.read_bytes())
 
 
 @pytest.mark.parametrize("is_big", [False, True])
@@ -438,7 +439,7 @@ def test_a_tiff_that_needs_a_codec_names_the_package(tmp_path, monkeypatch, fail
     tifffile.imwrite(path, DATA, photometric="minisblack", metadata=None)
     with tifffile.TiffFile(path, mode="r+") as tif:
         for page in tif.pages:
-            page.tags["Compression"].overwrite(compression)
+            page.aspage().tags["Compression"].overwrite(compression)
 
     def missing(*_, **__):
         raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
@@ -456,7 +457,7 @@ def test_a_tiff_that_needs_a_codec_names_the_package(tmp_path, monkeypatch, fail
 def test_compressions_of_tiff(tmp_path, options):
     pytest.importorskip("imagecodecs")
     tifffile.imwrite(tmp_path / "scan.tif", DATA, photometric="minisblack", **({"compression": "zlib"} | options))
-    given = {"angles": ANGLES, "axes": "zad", "values": "line_integrals"}
+    given: dict[str, Any] = {"angles": ANGLES, "axes": "zad", "values": "line_integrals"}
     np.testing.assert_array_equal(read(tmp_path / "scan.tif", **given).data, DATA)
     np.testing.assert_array_equal(read(tmp_path / "scan.tif", slices="1:2", **given).data, DATA[1:2])
 
@@ -610,7 +611,7 @@ def test_what_a_reader_leaves_unsaid(tmp_path, monkeypatch, failure, error, expe
         read(tmp_path / "scan.npy")
     assert expected in failure(info, "scan.npy")
     assert can_read(tmp_path / "scan.npy") is (where == "read")
-    assert {module.__name__ for module in registry.formats()} == {
+    assert {vars(module)["__name__"] for module in registry.formats()} == {
         f"napari_d3ip.io.{name}" for name in registry.FORMATS
     }
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.reading import read_sinogram
 
 from napari_d3ip.errors import MeasurementError, SettingsError
-from napari_d3ip.io import LayoutQuestion, ReadOptions, read
+from napari_d3ip.io import LayoutQuestion, ReadOptions
 from napari_d3ip.io.layout.in_memory import Grid, kspace_from_array, sinogram_from_array
 from napari_d3ip.measurement import PLACE
 
@@ -58,9 +59,9 @@ def test_wrong_number_of_steps_is_said() -> None:
 
 def test_files_take_them_too_and_can_be_read_again(tmp_path: Path) -> None:
     np.save(tmp_path / "stack.npy", DATA)
-    scan = read(tmp_path / "stack.npy", angles="0..150", axes="zad", values="line_integrals")
+    scan = read_sinogram(tmp_path / "stack.npy", angles="0..150", axes="zad", values="line_integrals")
     assert scan.origin is not None
-    again = read(scan.origin.path, **scan.origin.options)
+    again = read_sinogram(scan.origin.path, **scan.origin.options)
     np.testing.assert_array_equal(scan.angles, again.angles)
 
 

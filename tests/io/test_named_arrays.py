@@ -5,6 +5,7 @@ import hdf5storage
 import numpy as np
 import pytest
 import scipy.io
+from tests.reading import read_sinogram
 
 from napari_d3ip.errors import AmbiguousLayoutError, FileError, MeasurementError
 from napari_d3ip.io import LayoutQuestion, can_read, read, save_volume
@@ -218,16 +219,17 @@ def test_fan_beam(tmp_path, truth, name):
     WRITERS[name](path, {"data": truth.integrals, "angles": truth.angles, **beam})
     scan = read(path)
     assert {field: getattr(scan, field) for field in beam} == beam
-    assert read(path, source_distance=50).source_distance == 50
-    parallel = read(path, geometry="parallel")
+    assert read_sinogram(path, source_distance=50).source_distance == 50
+    parallel = read_sinogram(path, geometry="parallel")
     assert (parallel.geometry, parallel.source_distance) == ("parallel", None)
 
 
 def test_fan_beam_from_options(tmp_path, truth, failure):
     path = tmp_path / "scan.npz"
     np.savez(path, data=truth.integrals, angles=truth.angles)
-    scan = read(path, geometry="fan", source_distance="40", detector_distance="0")
+    scan = read_sinogram(path, geometry="fan", source_distance="40", detector_distance="0")
     assert (scan.geometry, scan.source_distance, scan.detector_distance) == ("fan", 40.0, 0.0)
+    assert scan.origin is not None
     assert scan.origin.options == {"geometry": "fan", "source_distance": 40.0, "detector_distance": 0.0}
     with pytest.raises(MeasurementError, match="detector_distance: missing for a fan") as info:
         read(path, geometry="fan", source_distance=40)

@@ -1,10 +1,13 @@
 """K-space in npy, npz, MATLAB and plain HDF5 files, and the npz files of this package."""
 
+from typing import Any
+
 import h5py
 import hdf5storage
 import numpy as np
 import pytest
 import scipy.io
+from tests.reading import read_kspace
 
 from napari_d3ip.errors import FileError, MeasurementError, SettingsError
 from napari_d3ip.io import LayoutQuestion, can_read, read, save_kspace
@@ -69,7 +72,7 @@ def test_what_belongs_to_it_is_found_and_turned_along(tmp_path, coil_scan, name)
     }
     path = tmp_path / name
     WRITERS[name](path, variables)
-    kspace = read(path, axes="xycz")
+    kspace = read_kspace(path, axes="xycz")
     np.testing.assert_array_equal(kspace.mask, np.broadcast_to(mask, (3, 12, 10)))
     np.testing.assert_array_equal(kspace.data, coil_scan.data * mask)
     np.testing.assert_array_equal(kspace.coil_maps, coil_scan.images)
@@ -108,9 +111,9 @@ def test_npy(tmp_path, coil_scan, failure):
     np.save(path, coil_scan.data[0, 0])
     assert can_read(path)
     np.testing.assert_array_equal(read(path, axes="xy").data[0, 0], coil_scan.data[0, 0].T)
-    with pytest.raises(MeasurementError, match="axes: cyx does not fit") as info:
+    with pytest.raises(MeasurementError, match="axes: cyx does not fit") as refused:
         read(path, axes="cyx")
-    failure(info, "scan.npy")
+    failure(refused, "scan.npy")
 
 
 def test_a_complex_array_with_the_axes_of_a_sinogram(tmp_path, coil_scan, failure):
@@ -159,12 +162,12 @@ def test_repetitions(tmp_path, coil_scan, failure):
     with pytest.raises(LayoutQuestion, match="holds 2 repetitions") as info:
         read(tmp_path / "scan.npz")
     failure(info, "scan.npz")
-    assert read(tmp_path / "scan.npz", repetition=1).acceleration == 2
-    whole = read(tmp_path / "scan.npz", repetition="mean")
+    assert read_kspace(tmp_path / "scan.npz", repetition=1).acceleration == 2
+    whole = read_kspace(tmp_path / "scan.npz", repetition="mean")
     np.testing.assert_array_equal(whole.data, coil_scan.data)
     assert whole.noise_level == 2
     np.savez(tmp_path / "scan.npz", kspace=np.stack([coil_scan.data] * 4), axes="rzcyx", noise_level=2.0)
-    assert read(tmp_path / "scan.npz", repetition="mean").noise_level == 1
+    assert read_kspace(tmp_path / "scan.npz", repetition="mean").noise_level == 1
 
 
 @pytest.mark.parametrize(
@@ -182,7 +185,7 @@ def test_repetitions(tmp_path, coil_scan, failure):
 def test_companions_that_do_not_fit(tmp_path, coil_scan, companion, array, match, failure):
     np.save(tmp_path / "scan.npy", coil_scan.data)
     np.save(tmp_path / "other.npy", array)
-    shape = {"image_shape": (12, 10)} if companion == "trajectory" else {}
+    shape: dict[str, Any] = {"image_shape": (12, 10)} if companion == "trajectory" else {}
     with pytest.raises(MeasurementError, match=match) as info:
         read(tmp_path / "scan.npy", axes="zcyx", **{companion: tmp_path / "other.npy"}, **shape)
     failure(info)
@@ -226,7 +229,10 @@ def test_one_slice_and_single_coil_companions(tmp_path, coil_scan):
     np.save(tmp_path / "scan.npy", coil_scan.data[0])
     np.savez(tmp_path / "maps.npz", coil_maps=coil_scan.images[0], mask=np.arange(10) % 2)
     files = {"coil_maps": tmp_path / "maps.npz", "mask": tmp_path / "maps.npz"}
-    kspace = read(tmp_path / "scan.npy", axes="cyx", noise_level=0.1, voxel_size="4,1,1", unit="millimeter", **files)
+    kspace = read_kspace(
+        tmp_path / "scan.npy", axes="cyx", noise_level=0.1, voxel_size="4,1,1", unit="millimeter", **files
+    )
+    assert kspace.coil_maps is not None
     np.testing.assert_array_equal(kspace.coil_maps[0], coil_scan.images[0])
     assert kspace.acceleration == 2
     assert (kspace.noise_level, kspace.voxel_size, kspace.unit) == (0.1, (4, 1, 1), "millimeter")
@@ -246,7 +252,7 @@ def test_a_measurement_comes_back_the_same(tmp_path, coil_scan, failure):
         source="simulated",
         provenance={"noise": 0.1, "note": "ü"},
     )
-    radial = KSpace(coil_scan.data, trajectory=rng.uniform(-4, 4, (12, 10, 2)), image_shape=(8, 9))
+    radial = KSpace(coil_scan.data, trajectory=rng.uniform(-4, 4, (12, 10, 2)).astype(np.float32), image_shape=(8, 9))
     for kspace in (cartesian, radial, KSpace(coil_scan.data)):
         save_kspace(tmp_path / "scan.npz", kspace)
         assert can_read(tmp_path / "scan.npz")
@@ -256,7 +262,7 @@ def test_a_measurement_comes_back_the_same(tmp_path, coil_scan, failure):
         for field in ("image_shape", "noise_level", "voxel_size", "unit", "provenance"):
             assert getattr(back, field) == getattr(kspace, field), field
         assert back.source == "scan.npz"
-    again = read(tmp_path / "scan.npz", noise_level=1)
+    again = read_kspace(tmp_path / "scan.npz", noise_level=1)
     assert again.noise_level == 1
     assert again.provenance["read"]["format"] == "npz"
     for target in ("scan.h5", "none/scan.npz"):

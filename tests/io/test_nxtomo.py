@@ -36,6 +36,7 @@ def test_interleaved_frames_are_sorted(scan, truth):
     sinogram = read(scan)
     truth.check(sinogram)
     assert can_read(scan)
+    assert sinogram.voxel_size is not None
     np.testing.assert_allclose(sinogram.voxel_size, (2, 2, 2))
     assert sinogram.unit == "micrometer"
     assert sinogram.provenance["read"]["values"]["flats"] == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import Any
 
 import h5py
 import numpy as np
@@ -17,7 +18,7 @@ from napari_d3ip.io.layout import sinogram as scan
 
 SHAPE = (96, 112, 128)  # z, angle, detector: 5.5 MB as float32.
 ANGLES = np.linspace(0, 180, SHAPE[1], endpoint=False)
-GIVEN = {"angles": ANGLES, "angle_unit": "degree", "values": "line_integrals"}
+GIVEN: dict[str, Any] = {"angles": ANGLES, "angle_unit": "degree", "values": "line_integrals"}
 ORDERS = ["zad", "azd", "adz"]
 
 
@@ -174,7 +175,7 @@ def test_what_values_are_is_seen_from_a_few_of_them(tmp_path, monkeypatch):
     data = np.ones(SHAPE, np.float32)
     data[:80, :, 30:90] = 0.5
     path = hdf5(tmp_path / "scan.h5", data)
-    given = {"angles": ANGLES, "angle_unit": "degree", "axes": "zad"}
+    given: dict[str, Any] = {"angles": ANGLES, "angle_unit": "degree", "axes": "zad"}
 
     def asked():
         with pytest.raises(FileError, match="brighter beside the sample"):

@@ -92,7 +92,7 @@ def ends(tmp_path_factory):
 def scan(tmp_path):
     path = tmp_path / "scan.h5"
     data = np.random.default_rng(0).random((3, 8, 6), dtype=np.float32)
-    save_sinogram(path, Sinogram(data, np.arange(8) * 22.5))
+    save_sinogram(path, Sinogram(data, np.arange(8.0) * 22.5))
     return path
 
 
@@ -184,7 +184,7 @@ def test_more_time_for_more_values(ends, scan, monkeypatch):
 
 
 def test_the_readers_announce_what_they_read(tmp_path, monkeypatch):
-    sizes = []
+    sizes: list[int] = []
     monkeypatch.setattr(memory, "_announced", [sizes.append])
     np.save(tmp_path / "scan.npy", np.ones((3, 8, 6), np.float32))
     read(tmp_path / "scan.npy", axes="zad", angles=range(8))

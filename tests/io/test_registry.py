@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+from tests.reading import read_sinogram
 
 from napari_d3ip.errors import FileError, SettingsError
 from napari_d3ip.io import ReadOptions, can_read, read
@@ -42,8 +43,8 @@ def test_fields_win_over_options(tmp_path, truth):
 
     np.save(tmp_path / "scan.npy", truth.integrals)
     options = ReadOptions(angles=tuple(truth.angles), center=3.0)
-    assert read(tmp_path / "scan.npy", options).center == 3.0
-    sinogram = read(tmp_path / "scan.npy", options, center=4.0)
+    assert read_sinogram(tmp_path / "scan.npy", options).center == 3.0
+    sinogram = read_sinogram(tmp_path / "scan.npy", options, center=4.0)
     assert sinogram.center == 4.0
     truth.check(sinogram, 1e-6)
     with pytest.raises(SettingsError, match="unknown reading option"):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
 import sigpy
 import zarr
+from tests.reading import read_kspace, read_sinogram
 
 from napari_d3ip import KSpace, LinearMeasurement, Sinogram
 from napari_d3ip.errors import MeasurementError
-from napari_d3ip.io import load_volume, read, save_kspace, save_sinogram, save_volume
+from napari_d3ip.io import load_volume, save_kspace, save_sinogram, save_volume
 from napari_d3ip.io.position import Belongings, Grid, Position
 from napari_d3ip.io.results import AbsentScan, find_scan, is_own_volume, load_saved
 from napari_d3ip.io.volumes import phase_file
@@ -30,7 +32,7 @@ def sinogram(tmp_path):
     """A scan read from a file."""
     data = np.random.default_rng(0).random((5, 6, 8), dtype=np.float32)
     save_sinogram(tmp_path / "scan.npz", Sinogram(data, np.arange(0.0, 180, 30), voxel_size=(2, 1, 1), unit="mm"))
-    return read(tmp_path / "scan.npz", center=3.25)
+    return read_sinogram(tmp_path / "scan.npz", center=3.25)
 
 
 @pytest.fixture
@@ -55,6 +57,7 @@ def same(found, scan):
 class TestScan:
     def test_is_read_as_it_was(self, sinogram, saved):
         found = find_scan(saved(sinogram))
+        assert isinstance(found, Sinogram)
         same(found, sinogram)
         assert found.center == 3.25
 
@@ -68,14 +71,14 @@ class TestScan:
     def test_k_space(self, tmp_path, saved):
         data = np.random.default_rng(0).random((3, 2, 4, 6)).astype(np.complex64)
         save_kspace(tmp_path / "k.npz", KSpace(data))
-        scan = read(tmp_path / "k.npz")
+        scan = read_kspace(tmp_path / "k.npz")
         same(find_scan(saved(scan.select(slices=slice(1, 3)))), scan.select(slices=slice(1, 3)))
 
     def test_one_that_is_open_is_taken(self, sinogram, saved, tmp_path):
         volume = saved(sinogram)
         (tmp_path / "scan.npz").unlink()
-        assert find_scan(volume, [sinogram.select(slices=slice(2)), sinogram]) is sinogram
         other = replace(sinogram, data=2 * sinogram.data)
+        assert find_scan(volume, [sinogram.select(slices=slice(2)), sinogram]) is sinogram
         assert isinstance(find_scan(volume, [other]), AbsentScan)
 
     @pytest.mark.parametrize("slices", [None, slice(3, 5)])
@@ -85,12 +88,14 @@ class TestScan:
 
     def test_views_left_out_are_not_read_again(self, sinogram, saved):
         found = find_scan(saved(sinogram.select(views=np.arange(6) < 4)))
+        assert isinstance(found, AbsentScan)
         assert found.reason.startswith("The scan of this result was not read from a file; ")
 
     def test_gone(self, sinogram, saved, tmp_path):
         volume = saved(sinogram)
         (tmp_path / "scan.npz").unlink()
         found = find_scan(volume)
+        assert isinstance(found, AbsentScan)
         assert found.reason.startswith("The scan of this result cannot be read: ")
         assert found.reason.endswith("scan.npz does not exist; check the path.")
         assert (found.kind, found.source) == ("sinogram", "scan.npz")
@@ -102,7 +107,9 @@ class TestScan:
         volume = saved(sinogram)
         data = np.asarray(sinogram.data[:4] * factor if np.ndim(factor) else sinogram.data * factor)
         save_sinogram(tmp_path / "scan.npz", replace(sinogram, data=data))
-        assert "scan.npz is no longer the scan of this result" in find_scan(volume).reason
+        found = find_scan(volume)
+        assert isinstance(found, AbsentScan)
+        assert "scan.npz is no longer the scan of this result" in found.reason
 
     def test_saved_again_it_still_says_where_it_was(self, sinogram, saved, tmp_path):
         volume = saved(sinogram.select(slices=slice(1, 3)))
@@ -113,14 +120,17 @@ class TestScan:
 
     def test_nothing_is_computed_without_it(self, saved, sinogram, tmp_path):
         volume = saved(replace(sinogram, origin=None))
-        result = Reconstruction(volume.data, Settings(), [], {}, find_scan(volume))
+        scan: Any = find_scan(volume)  # In place of the measurement, whose type it is not.
+        result = Reconstruction(volume.data, Settings(), [], {}, scan)
         with pytest.raises(MeasurementError, match="not read from a file"):
             result.residual()
 
     def test_operator_of_somebody(self, saved):
         operator = sigpy.linop.Reshape((8,), (2, 4))
         scan = LinearMeasurement(np.ones((3, 8), np.float32), operator=operator, source="pixels")
-        assert "not read from a file" in find_scan(saved(scan)).reason
+        found = find_scan(saved(scan))
+        assert isinstance(found, AbsentScan)
+        assert "not read from a file" in found.reason
 
 
 class TestPhase:
@@ -139,6 +149,7 @@ class TestPhase:
             assert load_volume(phase_file(path)).metadata == {"a": 1, "part": "phase"}
         volume, found = load_saved(path)
         np.testing.assert_allclose(volume.data, magnitude, rtol=1e-5)
+        assert found is not None
         np.testing.assert_allclose(found, phase, atol=1e-5)
         assert load_saved(phase_file(path))[1] is None if phase_file(path).exists() else True
 
@@ -192,13 +203,14 @@ class TestPosition:
     def test_nifti_says_it_to_other_programs(self, tmp_path, unit, factor):
         path = tmp_path / "v.nii.gz"
         save_volume(path, np.ones((2, 3, 4)), voxel_size=(2, 1, 0.5), unit=unit, belongings=Belongings("", TURN))
-        affine = nibabel.load(path).affine
+        affine = nibabel.Nifti1Image.from_filename(path).affine
         expected = np.array([[0.5, 0, 0, 30], [0, 0, -2, 20], [0, 1, 0, 10]])
         np.testing.assert_allclose(affine[:3], factor * expected, rtol=1e-6)
 
     def test_zarr_says_it_to_other_programs(self, tmp_path):
         save_volume(tmp_path / "v.zarr", np.ones((2, 3, 4)), belongings=Belongings("", Position((1.0, 2.0, 3.0))))
-        (multiscales,) = zarr.open_group(tmp_path / "v.zarr", mode="r").attrs["multiscales"]
+        attributes: Any = zarr.open_group(tmp_path / "v.zarr", mode="r").attrs
+        (multiscales,) = attributes["multiscales"]
         *_, last = multiscales["datasets"][0]["coordinateTransformations"]
         assert last == {"type": "translation", "translation": [1, 2, 3]}
 

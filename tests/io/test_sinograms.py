@@ -1,9 +1,10 @@
 import h5py
 import numpy as np
 import pytest
+from tests.reading import read_sinogram
 
 from napari_d3ip.errors import FileError
-from napari_d3ip.io import can_read, read, save_sinogram
+from napari_d3ip.io import can_read, save_sinogram
 from napari_d3ip.measurement import Sinogram
 
 
@@ -28,7 +29,7 @@ def test_a_measurement_comes_back_the_same(tmp_path, truth, name, geometry):
     sinogram = Sinogram(truth.integrals - 0.3, angles, source="simulated", **geometry)
     save_sinogram(tmp_path / name, sinogram)
     assert can_read(tmp_path / name)
-    back = read(tmp_path / name)
+    back = read_sinogram(tmp_path / name)
     np.testing.assert_array_equal(back.data, sinogram.data)
     np.testing.assert_array_equal(back.angles, sinogram.angles)
     beam = ("geometry", "source_distance", "detector_distance", "detector_pitch")
@@ -41,7 +42,7 @@ def test_a_measurement_comes_back_the_same(tmp_path, truth, name, geometry):
 def test_options_still_win_and_are_recorded(tmp_path, truth):
     sinogram = Sinogram(truth.integrals, truth.angles, center=7.0, provenance={"noise": 0.1})
     save_sinogram(tmp_path / "scan.h5", sinogram)
-    back = read(tmp_path / "scan.h5", center=6.0)
+    back = read_sinogram(tmp_path / "scan.h5", center=6.0)
     assert back.center == 6.0
     assert back.provenance["noise"] == 0.1
     assert back.provenance["read"]["format"] == "Data Exchange"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.reading import read_stack
 
 from napari_d3ip.errors import D3IPError, FileError, MeasurementError, SettingsError
 from napari_d3ip.io import read, save_stack, save_volume
@@ -65,10 +66,12 @@ def test_widths_make_a_gaussian(path: Path, data: np.ndarray, psf: Any, shape: t
 
 def test_a_measured_point(tmp_path: Path, path: Path) -> None:
     save_volume(tmp_path / "psf.tif", 4 * gaussian_psf(2.0), voxel_size=(0.4, 0.2, 0.2), unit="micrometer")
-    stack = read(path, kind="deconvolution", psf=str(tmp_path / "psf.tif"), boundary="zero")
+    stack = read_stack(path, kind="deconvolution", psf=str(tmp_path / "psf.tif"), boundary="zero")
+    assert stack.psf is not None
     np.testing.assert_allclose(stack.psf, gaussian_psf(2.0), rtol=1e-5)
     assert stack.boundary == "zero"
-    again = read(stack.origin.path, **stack.origin.options)
+    assert stack.origin is not None
+    again = read_stack(stack.origin.path, **stack.origin.options)
     np.testing.assert_array_equal(again.psf, stack.psf)
     save_volume(tmp_path / "psf.tif", gaussian_psf(2.0), voxel_size=(0.2, 0.2, 0.2), unit="micrometer")
     with pytest.raises(MeasurementError, match=r"^psf: voxels of psf\.tif measure .* resample it"):
@@ -78,7 +81,7 @@ def test_a_measured_point(tmp_path: Path, path: Path) -> None:
 def test_a_point_in_another_unit(tmp_path: Path, path: Path) -> None:
     psf = tmp_path / "psf.npy"
     save_volume(psf, gaussian_psf(2.0), voxel_size=(400, 200, 200), unit="nanometer")
-    assert read(path, kind="deconvolution", psf=str(psf)).psf is not None
+    assert read_stack(path, kind="deconvolution", psf=str(psf)).psf is not None
     save_volume(psf, gaussian_psf(2.0), voxel_size=(200, 200, 200), unit="nanometer")
     with pytest.raises(MeasurementError, match=r"^psf: voxels of psf\.npy measure .* resample it"):
         read(path, kind="deconvolution", psf=str(psf))
@@ -86,13 +89,15 @@ def test_a_point_in_another_unit(tmp_path: Path, path: Path) -> None:
 
 def test_mask_of_the_whole_and_some_slices(tmp_path: Path, path: Path) -> None:
     np.save(tmp_path / "mask.npy", np.arange(6) != 3)
-    stack = read(path, kind="inpainting", mask=tmp_path / "mask.npy", slices="2:5")
+    stack = read_stack(path, kind="inpainting", mask=tmp_path / "mask.npy", slices="2:5")
+    assert stack.mask is not None
     assert stack.mask[:, 0, 0].tolist() == [True, False, True]
 
 
 def test_missing_slices(tmp_path: Path, path: Path, data: np.ndarray) -> None:
     np.save(tmp_path / "mask.npy", np.arange(6) != 3)
-    stack = read(path, kind="inpainting", mask=tmp_path / "mask.npy")
+    stack = read_stack(path, kind="inpainting", mask=tmp_path / "mask.npy")
+    assert stack.mask is not None
     assert stack.mask[:, 0, 0].tolist() == [True, True, True, False, True, True]
     finer = read(path, kind="inpainting", upsample="2", slices="1:4")
     assert finer.volume_shape == (5, 8, 9)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import tifffile
+from tests.reading import read_sinogram
 
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io import LayoutQuestion, can_read, read, save_volume
@@ -120,7 +121,7 @@ def test_angles_beside_the_scan(tmp_path, truth, stack, name):
 def test_angle_files(tmp_path, text, unit):
     tifffile.imwrite(tmp_path / "scan.tif", np.ones((5, 3, 7), np.float32) * np.arange(7, dtype=np.float32))
     (tmp_path / "angles.txt").write_text(text, encoding="utf-8")
-    sinogram = read(tmp_path / "scan.tif", angles=tmp_path / "angles.txt", angle_unit=unit)
+    sinogram = read_sinogram(tmp_path / "scan.tif", angles=tmp_path / "angles.txt", angle_unit=unit)
     np.testing.assert_allclose(sinogram.angles, [0, 15, 30])
 
 

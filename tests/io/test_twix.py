@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import twixtools
+from tests.reading import read_kspace
 
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io import LayoutQuestion, can_read, read
@@ -87,10 +88,12 @@ def test_undersampled_with_calibration_averages_and_navigators(write, kspace):
         if 70 <= line < 90:
             yield 5, ["PATREFSCAN"], {}
 
-    scan = read(write(vary))
+    scan = read_kspace(write(vary))
     lines = np.arange(160) % 4 == 0
+    assert scan.mask is not None
     np.testing.assert_array_equal(scan.mask[0, :, 7], lines)
     np.testing.assert_allclose(scan.data[0][:, lines], 2 * kspace.data[0][:, lines], atol=1e-9)
+    assert scan.calibration is not None
     np.testing.assert_allclose(scan.calibration[0], 5 * kspace.data[0][:, 70:90], atol=1e-9)
 
 
@@ -101,7 +104,8 @@ def test_embedded_calibration(write):
         elif 70 <= line < 90:
             yield 1, ["PATREFSCAN"], {}
 
-    scan = read(write(vary))
+    scan = read_kspace(write(vary))
+    assert scan.mask is not None
     assert scan.mask[0, 70:90].all()
     assert scan.calibration is None
 
@@ -117,7 +121,7 @@ def test_repetitions_are_asked_about_and_noise_is_whitened(write, kspace, coil_s
     with pytest.raises(LayoutQuestion, match="2 repetitions") as info:
         read(path)
     failure(info, "scan.dat")
-    first, second = (read(path, repetition=number, keep_oversampling=True) for number in range(2))
+    first, second = (read_kspace(path, repetition=number, keep_oversampling=True) for number in range(2))
     assert first.noise_level == 1
     np.testing.assert_allclose(second.data, 2 * first.data, rtol=1e-5)
     noise = first.data[0, :, :20].reshape(2, -1)

@@ -1,5 +1,6 @@
 import json
 import sys
+from typing import Any
 
 import h5py
 import nibabel
@@ -63,19 +64,22 @@ def test_other_programs_see_voxel_size_and_unit(tmp_path, volume):
     for name in NAMES:
         save_volume(tmp_path / name, volume, voxel_size=(4.0, 2.0, 0.5), unit="micrometer")
     with tifffile.TiffFile(tmp_path / "v.tif") as tif:
+        assert tif.imagej_metadata is not None
         assert tif.imagej_metadata["spacing"] == 4.0
         assert tif.imagej_metadata["unit"] == "micron"
         assert tif.pages.first.tags["XResolution"].value == (2, 1)
         assert tif.series[0].axes == "ZYX"
     with tifffile.TiffFile(tmp_path / "v.ome.tif") as tif:
+        assert tif.ome_metadata is not None
         pixels = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]["Pixels"]
         assert [pixels[f"PhysicalSize{axis}"] for axis in "ZYX"] == [4.0, 2.0, 0.5]
         assert {pixels[f"PhysicalSize{axis}Unit"] for axis in "ZYX"} == {"µm"}
         assert tif.series[0].axes == "ZYX"
-    attributes = dict(zarr.open_group(tmp_path / "v.zarr", mode="r").attrs)["multiscales"][0]
-    assert attributes["datasets"][0]["coordinateTransformations"] == [{"type": "scale", "scale": [4.0, 2.0, 0.5]}]
-    assert {axis["unit"] for axis in attributes["axes"]} == {"micrometer"}
-    image = nibabel.load(tmp_path / "v.nii.gz")
+    attributes: Any = dict(zarr.open_group(tmp_path / "v.zarr", mode="r").attrs)["multiscales"]
+    multiscales = attributes[0]
+    assert multiscales["datasets"][0]["coordinateTransformations"] == [{"type": "scale", "scale": [4.0, 2.0, 0.5]}]
+    assert {axis["unit"] for axis in multiscales["axes"]} == {"micrometer"}
+    image = nibabel.Nifti1Image.from_filename(tmp_path / "v.nii.gz")
     assert image.shape == (6, 5, 4)
     np.testing.assert_array_equal(np.diag(image.affine), [0.5, 2, 4, 1])
     assert image.header.get_xyzt_units()[0] == "micron"
@@ -96,13 +100,16 @@ def test_units_as_other_programs_spell_them(tmp_path, volume, unit, in_imagej, i
     for name in ("v.tif", "v.ome.tif", "v.nii", "v.zarr"):
         save_volume(tmp_path / name, volume, voxel_size=(4.0, 2.0, 0.5), unit=unit)
     with tifffile.TiffFile(tmp_path / "v.tif") as tif:
+        assert tif.imagej_metadata is not None
         assert (tif.imagej_metadata["unit"], tif.imagej_metadata["slices"]) == (in_imagej, 4)
     with tifffile.TiffFile(tmp_path / "v.ome.tif") as tif:
+        assert tif.ome_metadata is not None
         assert tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]["Pixels"].get("PhysicalSizeZUnit") == in_ome
-    image = nibabel.load(tmp_path / "v.nii")
+    image = nibabel.Nifti1Image.from_filename(tmp_path / "v.nii")
     assert image.header.get_xyzt_units()[0] == in_nifti
     np.testing.assert_allclose(image.header.get_zooms(), nifti_scale * np.array([0.5, 2, 4]), rtol=1e-6)
-    (multiscales,) = zarr.open_group(tmp_path / "v.zarr", mode="r").attrs["multiscales"]
+    attributes: Any = zarr.open_group(tmp_path / "v.zarr", mode="r").attrs
+    (multiscales,) = attributes["multiscales"]
     assert {axis.get("unit") for axis in multiscales["axes"]} == {None if unit == "pixel" else unit}
 
 
@@ -119,9 +126,9 @@ def test_files_of_other_programs(tmp_path, volume):
     nibabel.save(image, tmp_path / "a.nii")
     group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=3)
     group["s0"] = volume
-    axes = [{"name": name, "type": "space", "unit": "millimeter"} for name in "zyx"]
-    scale = [{"type": "scale", "scale": [3, 0.25, 0.5]}]
-    level = {"path": "s0", "coordinateTransformations": scale}
+    axes: list[Any] = [{"name": name, "type": "space", "unit": "millimeter"} for name in "zyx"]
+    scale: list[Any] = [{"type": "scale", "scale": [3, 0.25, 0.5]}]
+    level: dict[str, Any] = {"path": "s0", "coordinateTransformations": scale}
     group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [level]}]}
     for name in ("a.tif", "a.nii", "a.zarr"):
         loaded = load_volume(tmp_path / name)
@@ -138,7 +145,7 @@ def test_files_of_other_programs(tmp_path, volume):
 
 def test_a_scan_is_no_volume(tmp_path):
     """One with angles and nothing else of three axes would be taken for one."""
-    save_sinogram(tmp_path / "scan.h5", Sinogram(np.ones((2, 5, 8)), np.arange(5.0)))
+    save_sinogram(tmp_path / "scan.h5", Sinogram(np.ones((2, 5, 8), np.float32), np.arange(5.0)))
     with pytest.raises(FileError, match=r"^scan\.h5 is a scan, for it has projection angles; .* reconstruct it\.$"):
         load_volume(tmp_path / "scan.h5")
 
@@ -262,6 +269,7 @@ def test_unit_that_imagej_cannot_write(tmp_path, volume):
     loaded = load_volume(tmp_path / "v.tif")
     assert (loaded.voxel_size, loaded.unit) == ((2, 2, 2), "日")
     with tifffile.TiffFile(tmp_path / "v.tif") as tif:
+        assert tif.imagej_metadata is not None
         assert tif.imagej_metadata["unit"] == "pixel"
 
 

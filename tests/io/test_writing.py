@@ -18,7 +18,7 @@ from napari_d3ip.measurement import Sinogram
 
 pytestmark = pytest.mark.timeout(60)
 VOLUME = np.random.default_rng(0).random((4, 40, 40), dtype=np.float32)
-SCAN = Sinogram(VOLUME, np.arange(40) * 4.0)
+SCAN = Sinogram(VOLUME, np.arange(40.0) * 4.0)
 # Longer files than 4 kB are refused as on a full disk, by an error of the write.
 FULL = """
 import resource, signal, sys
@@ -60,7 +60,7 @@ def test_hdf5_made_in_memory_is_read_back(tmp_path, name):
     save_volume(tmp_path / name, VOLUME, voxel_size=2.0, unit="micrometer")
     back = load_volume(tmp_path / name)
     np.testing.assert_array_equal(back.data, VOLUME)
-    assert back.voxel_size == (2, 2, 2)
+    assert back.voxel_size == (2.0, 2.0, 2.0)
     save_sinogram(tmp_path / "scan.h5", SCAN)
     np.testing.assert_array_equal(read(tmp_path / "scan.h5").data, SCAN.data)
 

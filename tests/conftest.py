@@ -57,7 +57,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Schedulin
     """Keep all windows in one process: those of two would share one X server and one focus; else a file in one."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class OneProcessForWindows(LoadScopeScheduling):
+    class OneProcessForWindows(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types.
         def _split_scope(self, nodeid: str) -> str:
             return "windows" if nodeid.startswith("tests/widgets/") else nodeid.partition("::")[0]
 
@@ -130,7 +130,7 @@ class Scene:
         offsets = (np.arange(oversampling) + 0.5) / oversampling - 0.5
         x = (np.arange(width)[:, None] + offsets).ravel() - (width - 1) / 2
         y = (height - 1) / 2 - (np.arange(height)[:, None] + offsets).ravel()
-        fine = sum(ellipse.at(x[None], y[:, None]) for ellipse in self.ellipses)
+        fine = sum((ellipse.at(x[None], y[:, None]) for ellipse in self.ellipses), np.zeros(()))
         blocks = fine.reshape(height, oversampling, width, oversampling)
         return blocks.mean(axis=(1, 3)).astype(np.float32)
 
@@ -139,14 +139,15 @@ class Scene:
     ) -> npt.NDArray[np.float32]:
         """Detector pixel means, shape (angle, detector)."""
         center = (detectors - 1) / 2 if axis is None else axis
-        positions = (np.arange(detectors)[None] - center) * pitch
-        return sum(e.measured(np.asarray(angles), positions, pitch) for e in self.ellipses).astype(np.float32)
+        positions = (np.arange(detectors, dtype=np.float64)[None] - center) * pitch
+        parts = (ellipse.measured(angles, positions, pitch) for ellipse in self.ellipses)
+        return sum(parts, np.zeros(())).astype(np.float32)
 
     def through(self, beam: Beam, finer: int = 8) -> npt.NDArray[np.float32]:
         """Detector pixel means for any beam, each of some rays, shape (angle, detector)."""
         center, pitch = (beam.center + 0.5) * finer - 0.5, beam.pitch / finer
         rays = replace(beam, detectors=beam.detectors * finer, axis=center, pitch=pitch).rays()
-        integrals = sum(ellipse.crossed(*rays) for ellipse in self.ellipses)
+        integrals = sum((ellipse.crossed(*rays) for ellipse in self.ellipses), np.zeros(()))
         return integrals.reshape(*beam.shape, finer).mean(axis=-1).astype(np.float32)
 
 
@@ -183,11 +184,11 @@ def make_scan(scene: Callable[[float], Scene]) -> Callable[..., Scan]:
     """Noisy scans of a stack of slices that change along z."""
 
     def make(slices: int = 3, size: int = 16, views: int = 12, span: float = 180.0, noise: float = 0.05) -> Scan:
-        angles = np.arange(views) * span / views
+        angles = np.arange(views, dtype=np.float64) * span / views
         scenes = [scene(size * (0.8 + 0.2 * z / slices)) for z in range(slices)]
         clean = np.stack([each.sinogram(angles, size + 4) for each in scenes])
         noisy = clean + noise * np.random.default_rng(1).standard_normal(clean.shape)
-        measurement = Sinogram(noisy, angles, slice_shape=(size, size), source="ellipses")
+        measurement = Sinogram(noisy.astype(np.float32), angles, slice_shape=(size, size), source="ellipses")
         return Scan(measurement, np.stack([each.image(size, size) for each in scenes]))
 
     return make

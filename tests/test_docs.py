@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from napari_d3ip.io import save_kspace
+from napari_d3ip.measurement import KSpace
 from napari_d3ip.reconstruction.resolve import TASKS
 from napari_d3ip.samples import load_sample
 from napari_d3ip.settings import METHODS, Settings
@@ -57,7 +58,9 @@ def _few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_example(example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each runs as a script and leaves the files that it says."""
     monkeypatch.chdir(tmp_path)
-    save_kspace("scan.npz", load_sample("brain-mri").select(slices=slice(0, 2)))
+    scan = load_sample("brain-mri").select(slices=slice(0, 2))
+    assert isinstance(scan, KSpace)
+    save_kspace("scan.npz", scan)
     monkeypatch.setattr(sys, "argv", [example, *ARGUMENTS[example]])
     runpy.run_path(str(EXAMPLES / f"{example}.py"), run_name="__main__")
     for name in MADE[example]:

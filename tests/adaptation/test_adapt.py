@@ -16,13 +16,12 @@ from torch import Tensor
 from napari_d3ip.adaptation.adapt import Adaptation
 from napari_d3ip.adaptation.adapter import Adapter
 from napari_d3ip.adaptation.losses import Iterate, consistent_estimate
-from napari_d3ip.adaptation.splitting import draw_slices
 from napari_d3ip.adaptation.validation import Fit
 from napari_d3ip.errors import D3IPError
 from napari_d3ip.prior.loading import load_prior
 from napari_d3ip.prior.network import DiffusionPrior, PriorConfig, build_unet
 from napari_d3ip.prior.schedules import linear_schedule
-from napari_d3ip.solvers.problem import Problem
+from napari_d3ip.solvers.problem import Problem, draw_slices
 
 T = 200
 
@@ -268,9 +267,12 @@ class TestAdapt:
     ) -> None:
         drawn: list[list[int]] = []
         restrict = Problem.restrict
-        monkeypatch.setattr(
-            Problem, "restrict", lambda self, index: drawn.append(index.tolist()) or restrict(self, index)
-        )
+
+        def watched(self: Problem, index: torch.Tensor) -> Problem:
+            drawn.append(index.tolist())
+            return restrict(self, index)
+
+        monkeypatch.setattr(Problem, "restrict", watched)
         problem = make_problem(make_scan(9).measurement, coupling=coupling, adapt_steps=6, adapt_slices=3, guard=False)
         run_adaptation(problem, prior, Adapter.create(prior, problem.settings))
         assert len(drawn) == 6

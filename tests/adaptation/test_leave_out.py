@@ -136,9 +136,12 @@ class TestAdapt:
     ) -> None:
         targets: list[Tensor] = []
         original = Problem.residual
-        monkeypatch.setattr(
-            Problem, "residual", lambda self, volume, mask: targets.append(mask) or original(self, volume, mask)
-        )
+
+        def watched(self: Problem, volume: Tensor, mask: Tensor) -> Tensor:
+            targets.append(mask)
+            return original(self, volume, mask)
+
+        monkeypatch.setattr(Problem, "residual", watched)
         problem = make_problem(scan.measurement, adapt_leave_out=0.3, adapt_steps=4, held_out_fraction=0.3)
         self.run(problem, prior)
         assert len(seen) == len(targets) == 4 + 2  # The guard looks with and without the adapters.

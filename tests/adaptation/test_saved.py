@@ -93,6 +93,7 @@ class TestFolder:
 
     def test_a_flipped_bit_is_noticed(self, adapted: Reconstruction, tmp_path: Path) -> None:
         adapted.save_adapter(tmp_path / "own")
+        assert adapted.adapter is not None
         assert load_adapter(tmp_path / "own").about == adapted.adapter.about
         weights = tmp_path / "own" / "adapter_model.safetensors"
         content = bytearray(weights.read_bytes())

@@ -143,10 +143,10 @@ class TestLoss:
         problem, seen = make_problem(scan.measurement, **fields), set()
 
         def look(volume: torch.Tensor, scale: float) -> torch.Tensor:
-            seen.add(sides.index(volume.shape[1:]))
+            seen.add(sides.index(tuple(volume.shape[1:])))
             return downsample(volume, scale)
 
-        sides = [(20, 32), (9, 32), (9, 20)]
+        sides: list[tuple[int, ...]] = [(20, 32), (9, 32), (9, 20)]
         monkeypatch.setattr("napari_d3ip.adaptation.losses.downsample", look)
         for seed in range(20):
             scale_loss(problem, prior, torch.zeros(9, 20, 32), generator(seed))

@@ -389,7 +389,13 @@ class TestRun:
 @pytest.mark.parametrize("nonnegative", [True, False])
 def test_any_coupling(make_scan: Callable[..., Any], tiny: dict[str, Any], coupling: str, nonnegative: bool) -> None:
     """Splits begin with total variation, whose solver's state others cannot go on with."""
-    fields = {"adapt_leave_out": 0.33, "adapt_splits": 2, "adapt_loss": "fidelity", "steps": 2, "adapt_steps": 1}
+    fields: dict[str, Any] = {
+        "adapt_leave_out": 0.33,
+        "adapt_splits": 2,
+        "adapt_loss": "fidelity",
+        "steps": 2,
+        "adapt_steps": 1,
+    }
     result = reconstruct(
         make_scan(4).measurement, **{**tiny, **fields, "coupling": coupling, "nonnegative": nonnegative}
     )

@@ -15,7 +15,7 @@ from napari_d3ip.io import save_sinogram
 from napari_d3ip.measurement import Sinogram
 
 DATA = 0.5 + np.random.default_rng(0).random((3, 5, 8)).astype(np.float32)
-ANGLES = np.arange(5) * 36.0
+ANGLES = np.arange(5.0) * 36.0
 KSPACE = (np.random.default_rng(1).random((2, 3, 6, 4)) + 1j).astype(np.complex64)
 ISMRMRD_HEADER = """<?xml version="1.0"?>
 <ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">

@@ -370,7 +370,12 @@ class TestReconstruct:
     def test_what_is_read_is_not_written_over(
         self, engine: FakeEngine, scan: Path, tmp_path: Path, read: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        content = {"FILE": scan, "--reference": "v.npy", "--settings": "s.npy", "--set": "angles.npy"}
+        content: dict[str, str | Path] = {
+            "FILE": scan,
+            "--reference": "v.npy",
+            "--settings": "s.npy",
+            "--set": "angles.npy",
+        }
         path = tmp_path / content[read]
         save_volume(tmp_path / "v.npy", np.ones((2, 8, 8), np.float32))
         (tmp_path / "s.npy").write_text("{}")
@@ -601,10 +606,11 @@ class TestPriors:
 
     def test_train_passes_on_what_was_given(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from napari_d3ip.prior import own_prior, train
+        from napari_d3ip.prior.training_settings import TrainingSettings
 
         seen: dict[str, Any] = {}
 
-        def fake(folder: Path, settings: train.TrainingSettings, **options: Any) -> Any:
+        def fake(folder: Path, settings: TrainingSettings, **options: Any) -> Any:
             seen.update(folder=folder, settings=settings, **options)
             for step in (10, 20):
                 yield train.TrainingProgress(step, 20, 0.5, None)
@@ -612,7 +618,7 @@ class TestPriors:
         monkeypatch.setattr(own_prior, "train", fake)
         line = ["priors", "train", str(tmp_path / "p"), "--steps", "20", "--width", "16", "--device", "cpu"]
         assert main(line) == 0
-        assert seen["settings"] == train.TrainingSettings(steps=20, width=16)
+        assert seen["settings"] == TrainingSettings(steps=20, width=16)
         assert seen["device"].type == "cpu"
         assert not seen["resume"]
 
@@ -620,8 +626,9 @@ class TestPriors:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         from napari_d3ip.prior import own_prior, train
+        from napari_d3ip.prior.training_settings import TrainingSettings
 
-        def fake(folder: Path, settings: train.TrainingSettings, **options: Any) -> Any:
+        def fake(folder: Path, settings: TrainingSettings, **options: Any) -> Any:
             yield train.TrainingProgress(10, 20, 0.5, None)
             raise KeyboardInterrupt
 

@@ -14,7 +14,7 @@ from napari_d3ip.errors import D3IPError, printable, shortened
 from napari_d3ip.measurement import Sinogram
 
 pytestmark = pytest.mark.timeout(120)
-SINOGRAM = Sinogram(0.5 + np.random.default_rng(0).random((2, 6, 8)), np.arange(6) * 30.0)
+SINOGRAM = Sinogram(0.5 + np.random.default_rng(0).random((2, 6, 8), np.float32), np.arange(6.0) * 30.0)
 
 
 def test_names_that_no_terminal_should_get(tmp_path, capsys):

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import zarr
 
+import napari_d3ip
 from napari_d3ip.cli.main import main
 from napari_d3ip.errors import D3IPError, SettingsError
 from napari_d3ip.evaluate import evaluate, identity
@@ -217,7 +218,7 @@ class TestScans:
 
 def row(method: str, psnr: float, slice_psnr: list[float] | None = None, scan: str = "s", **other: Any) -> Any:
     empty = {column.name: None for column in COLUMNS} | {"peak_memory_bytes": 1}
-    about = {"scan": scan, "group": "g", "label": method, "method": method, "sweep": None, "tuned": {}}
+    about: dict[str, Any] = {"scan": scan, "group": "g", "label": method, "method": method, "sweep": None, "tuned": {}}
     return {**empty, **about, "psnr": psnr, "slice_psnr": slice_psnr, **other}
 
 
@@ -560,7 +561,7 @@ class TestRowsAgain:
             identity.code_version.cache_clear()
             return identity.code_version()
 
-        monkeypatch.setattr(identity.napari_d3ip, "__file__", str(tmp_path / "__init__.py"))
+        monkeypatch.setattr(napari_d3ip, "__file__", str(tmp_path / "__init__.py"))
         first = version(engine="1", solvers__tv="1", cli__main="1", widgets__form="1", reconstruction__reproduce="1")
         assert version(cli__main="2", widgets__form="2", reconstruction__reproduce="2") == first
         assert len({first, version(engine="2"), version(solvers__tv="2")}) == 3

@@ -23,7 +23,7 @@ INTEGRALS = _RANDOM.random((Z, VIEWS, WIDTH), dtype=np.float32)
 COUNTS = _RANDOM.integers(500, 900, (VIEWS, Z, WIDTH), dtype=np.uint16)
 FLATS = np.full((2, Z, WIDTH), 1000, np.uint16)
 DARKS = np.full((2, Z, WIDTH), 10, np.uint16)
-ANGLES = np.arange(VIEWS) * 22.5
+ANGLES = np.arange(VIEWS, dtype=np.float64) * 22.5
 KSPACE = (_RANDOM.standard_normal((2, 3, 8, 6)) + 1j * _RANDOM.standard_normal((2, 3, 8, 6))).astype(np.complex64)
 TWIX = Path(__file__).parents[1] / "io" / "data" / "gre.dat"
 _HEADER = """<?xml version="1.0"?>
@@ -231,9 +231,9 @@ def mat73(folder: Path, number: int) -> Path:
             file["unit"].attrs["MATLAB_class"] = np.bytes_("char")
             return path
         kind = np.dtype([("real", "f8"), ("imag", "f8")])
-        values = np.zeros(KSPACE.T.shape, kind)
-        values["real"], values["imag"] = KSPACE.T.real, KSPACE.T.imag
-        file["kspace/value"], file["kspace/type"] = values, np.bytes_("complex matrix")
+        parts = np.zeros(KSPACE.T.shape, kind)
+        parts["real"], parts["imag"] = KSPACE.T.real, KSPACE.T.imag
+        file["kspace/value"], file["kspace/type"] = parts, np.bytes_("complex matrix")
         file["kspace"].attrs["OCTAVE_NEW_FORMAT"] = 1
         file["angles/value"] = np.array((0.0, 180.0, 22.5), [("base", "f8"), ("limit", "f8"), ("increment", "f8")])
         file["angles/type"] = np.bytes_("range")
@@ -273,11 +273,11 @@ def zarr(folder: Path, number: int) -> Path:
         save_volume(path, INTEGRALS, voxel_size=(1, 2, 2), unit="micrometer", metadata={"a": 1})
     elif number == 1:
         group = library.open_group(path, mode="w", zarr_format=3)
-        axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
-        scale = [{"type": "scale", "scale": [1.0, 2.0, 2.0]}]
-        level = {"path": "0", "coordinateTransformations": scale}
+        axes: list[Any] = [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
+        scale: list[Any] = [{"type": "scale", "scale": [1.0, 2.0, 2.0]}]
+        level: dict[str, Any] = {"path": "0", "coordinateTransformations": scale}
         group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [level]}]}
         group.create_array("0", data=INTEGRALS, chunks=(2, 4, 4))
     else:
-        library.save_array(path, INTEGRALS)
+        library.create_array(path, data=INTEGRALS)
     return path

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from napari_d3ip import ImageStack, KSpace, LinearMeasurement, Sinogram
@@ -37,7 +38,7 @@ def linear(data: Any) -> LinearMeasurement:
 )
 class TestOwnership:
     def test_the_callers_array_is_no_part_of_the_scan(self, make: Callable[[Any], Measurement], dtype: type) -> None:
-        data = np.ones((2, 4, 5), dtype)
+        data: npt.NDArray[Any] = np.ones((2, 4, 5), dtype)
         scan = make(data)
         data[:] = 7
         assert (scan.data == 1).all()
@@ -45,7 +46,7 @@ class TestOwnership:
         assert not scan.data.flags.writeable
 
     def test_nor_is_what_a_read_only_view_looks_at(self, make: Callable[[Any], Measurement], dtype: type) -> None:
-        data = np.ones((2, 4, 5), dtype)
+        data: npt.NDArray[Any] = np.ones((2, 4, 5), dtype)
         view = data[:]
         view.flags.writeable = False
         scan = make(view)
@@ -78,9 +79,11 @@ def test_what_comes_with_kspace_is_its_own(name: str) -> None:
         "coil_maps": np.ones((1, 2, 4, 4), np.complex64),
         "calibration": np.ones((1, 2, 4, 4), np.complex64),
     }[name]
-    shape = {"image_shape": (4, 4)} if name == "trajectory" else {}
+    fields: dict[str, Any] = {name: given}
+    if name == "trajectory":
+        fields["image_shape"] = (4, 4)
     data = np.ones((1, 2, 3 if name == "trajectory" else 4, 4), np.complex64)
-    scan = KSpace(data, **{name: given}, **shape)
+    scan = KSpace(data, **fields)
     given[:] = 0.5
     assert not (getattr(scan, name) == 0.5).any()
     assert not getattr(scan, name).flags.writeable
@@ -100,7 +103,7 @@ class TestRefusals:
         with pytest.raises(MeasurementError, match=r"^data: must not be masked, got 8"):
             sinogram([row, row])
         with pytest.raises(MeasurementError, match=r"^angles: must not be masked"):
-            Sinogram(np.ones((2, 4, 5)), np.ma.masked_equal(ANGLES, 0.0))
+            Sinogram(np.ones((2, 4, 5), np.float32), np.ma.masked_equal(ANGLES, 0.0))
 
     @pytest.mark.parametrize("make", [sinogram, ImageStack])
     def test_what_numpy_makes_no_array_of(self, make: Callable[[Any], Measurement]) -> None:
@@ -121,5 +124,6 @@ class TestRefusals:
     def test_words_in_place_of_maps(self) -> None:
         data = np.ones((1, 2, 4, 4), np.complex64)
         for name in ("coil_maps", "calibration"):
+            words: dict[str, Any] = {name: np.full(data.shape, "a")}
             with pytest.raises(MeasurementError, match=rf"^{name}: "):
-                KSpace(data, **{name: np.full(data.shape, "a")})
+                KSpace(data, **words)

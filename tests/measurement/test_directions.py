@@ -111,7 +111,7 @@ def test_projections_of_one_direction_share_its_weight_evenly(name: str) -> None
 
 
 def test_views_at_the_edge_of_a_wedge() -> None:
-    weights = np.rad2deg(angular_weights(np.arange(31) * 3.0))
+    weights = np.rad2deg(angular_weights(np.arange(31.0) * 3.0))
     np.testing.assert_allclose(weights[1:-1], 3.0)
     np.testing.assert_allclose(weights[[0, -1]], (3.0 + 4.5) / 2)
 

@@ -135,6 +135,7 @@ class TestWhatIsKept:
     def test_types_and_read_only(self) -> None:
         kspace = cartesian(data=DATA.astype(np.complex128), coil_maps=DATA, calibration=DATA, voxel_size=2)
         for array in (kspace.data, kspace.coil_maps, kspace.calibration):
+            assert array is not None
             assert array.dtype == np.complex64
             assert array.flags.c_contiguous
         assert kspace.voxel_size == (2.0, 2.0, 2.0)
@@ -163,6 +164,7 @@ class TestMask:
         data[1, 0, 0, 0] = 0  # Of one coil: measured all the same.
         data[1, :, 5, 1] = 0
         mask = cartesian(data=data).mask
+        assert mask is not None
         assert mask.shape == (Z, H, W)
         assert mask.dtype == bool
         expected = np.ones((Z, H, W), bool)
@@ -183,7 +185,9 @@ class TestMask:
         np.testing.assert_array_equal(kspace.data[:, :, lines], DATA[:, :, lines].astype(np.complex64))
 
     def test_a_measured_zero_stays_measured(self) -> None:
-        assert cartesian(data=changed(0, ..., 0, 0), mask=np.ones((H, W), bool)).mask.all()
+        mask = cartesian(data=changed(0, ..., 0, 0), mask=np.ones((H, W), bool)).mask
+        assert mask is not None
+        assert mask.all()
 
     def test_acceleration(self) -> None:
         assert cartesian().acceleration == 1

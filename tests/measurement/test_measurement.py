@@ -10,7 +10,7 @@ import pytest
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.measurement import ImageStack, KSpace, Sinogram
 
-ANGLES = np.arange(5) * 36.0
+ANGLES = np.arange(5.0) * 36.0
 
 
 def test_arrays_stay_the_callers() -> None:

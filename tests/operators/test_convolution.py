@@ -15,7 +15,7 @@ from torch import Tensor
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.measurement.psf import born_wolf_psf, gaussian_psf
 from napari_d3ip.operators.base import Identity, Masked, Scaled
-from napari_d3ip.operators.convolution import Convolution
+from napari_d3ip.operators.convolution import Boundary, Convolution
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -54,7 +54,7 @@ def test_keeps_few_spectra_whatever_parts_are_taken(operator_contract: Any) -> N
 
 @pytest.mark.parametrize("boundary", ["reflect", "zero"])
 @pytest.mark.parametrize("size", [(3, 5, 3), (4, 2, 6)])
-def test_is_the_convolution_that_scipy_computes(boundary: str, size: tuple[int, int, int]) -> None:
+def test_is_the_convolution_that_scipy_computes(boundary: Boundary, size: tuple[int, int, int]) -> None:
     psf, volume = draw(*size), draw(*SHAPE, seed=1)
     found = Convolution(psf, SHAPE, boundary).forward(volume)
     mode = {"reflect": "reflect", "zero": "constant"}[boundary]

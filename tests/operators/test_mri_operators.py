@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from napari_d3ip.measurement import KSpace
 from napari_d3ip.operators.base import LinearOperator, Masked, Scaled
 from napari_d3ip.operators.mri import NonCartesianSense, Sense, centred_fft, centred_ifft
+from napari_d3ip.reconstruction.resolve import resolve
 from napari_d3ip.settings import Settings
 from napari_d3ip.solvers.classical import last, least_squares, total_variation_reconstruction
 from napari_d3ip.solvers.conjugate_gradient import conjugate_gradient
@@ -99,7 +101,7 @@ class TestNorm:
         assert operator.norm() == pytest.approx(largest, rel=5e-3)
 
     @pytest.mark.parametrize("kind", [Sense, NonCartesianSense])
-    def test_a_weak_first_slice_does_not_hide_the_others(self, kind: type[LinearOperator]) -> None:
+    def test_a_weak_first_slice_does_not_hide_the_others(self, kind: Callable[..., LinearOperator]) -> None:
         maps = random(2, 3, 8, 8)
         maps[0] *= 0.1
         arguments = () if kind is Sense else (spokes(8, 8),)
@@ -162,7 +164,7 @@ def problem_of(operator: LinearOperator, measured: Tensor, used: Tensor, noise: 
         1 - used,
         noise,
         Regulariser(weight=0.0, nonnegative=False),
-        Settings(),
+        resolve(Settings(), KSpace(np.ones((1, 1, 8, 8), np.complex64))),
         lambda: None,
     )
 

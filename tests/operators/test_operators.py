@@ -19,7 +19,7 @@ from napari_d3ip.operators.projector import projector
 from napari_d3ip.operators.tomography import JosephMatrix, ParallelBeam, joseph_matrix
 from napari_d3ip.reconstruction import Cancelled, Control
 
-EVEN = np.arange(9) * 20.0
+EVEN = np.arange(9.0) * 20.0
 IRREGULAR = np.array([-3.7, 11.0, 12.5, 60.2, 61.0, 133.3, 179.9, 200.1, 355.0])
 RIGHT = np.array([0.0, 45.0, 90.0, 135.0, 180.0, 270.0])
 
@@ -116,7 +116,7 @@ def test_masked_rays_are_neither_measured_nor_used() -> None:
 def test_line_integrals_of_ellipses(
     scene: Callable[[float], Any], axis: float | None, pitch: float, tolerance: float
 ) -> None:
-    angles = np.arange(60) * 3.0
+    angles = np.arange(60.0) * 3.0
     detectors = round(140 / pitch)
     ellipses = scene(128)
     expected = torch.from_numpy(ellipses.sinogram(angles, detectors, axis, pitch))
@@ -134,9 +134,9 @@ def test_line_integrals_on_slices_that_are_not_square(scene: Callable[[float], A
 
 
 FANS = {
-    "magnified twice": Beam(np.arange(60) * 6.0, 140, None, 2.0, 250.0, 250.0),
-    "shifted axis": Beam(np.arange(60) * 6.0, 150, 71.3, 1.5, 200.0, 100.0),
-    "near source, detector at the axis": Beam(np.arange(60) * 6.0, 150, None, 1.0, 120.0, 0.0),
+    "magnified twice": Beam(np.arange(60.0) * 6.0, 140, None, 2.0, 250.0, 250.0),
+    "shifted axis": Beam(np.arange(60.0) * 6.0, 150, 71.3, 1.5, 200.0, 100.0),
+    "near source, detector at the axis": Beam(np.arange(60.0) * 6.0, 150, None, 1.0, 120.0, 0.0),
 }
 
 
@@ -262,7 +262,7 @@ def test_the_matrix_is_stored_while_it_is_small(size: int, backend: str) -> None
 
 
 def test_small_matrices_are_as_large_as_they_are_said_to_be() -> None:
-    sinogram = Sinogram(np.ones((1, 60, 128), np.float32), np.arange(60) * 3.0)
+    sinogram = Sinogram(np.ones((1, 60, 128), np.float32), np.arange(60.0) * 3.0)
     matrix = joseph_matrix(*Beam.from_sinogram(sinogram).rays(), 128, 128)
     stored = 2 * (matrix.data.nbytes + matrix.indices.nbytes)
     assert matrix_bytes(Extent.from_measurement(sinogram)) == pytest.approx(stored, rel=0.35)

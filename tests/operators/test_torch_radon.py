@@ -61,7 +61,10 @@ class Radon:
         directions = (there - points) / np.linalg.norm(there - points, axis=1, keepdims=True)
         matrix = joseph_matrix(points, directions, volume.height, volume.width).tocoo()
         self._matrix = torch.sparse_coo_tensor(
-            np.stack((matrix.row, matrix.col)), matrix.data, size=matrix.shape, check_invariants=False
+            torch.as_tensor(np.stack((matrix.row, matrix.col))),
+            torch.as_tensor(matrix.data),
+            size=matrix.shape,
+            check_invariants=False,
         )
         self._slice, self._sinogram = (volume.height, volume.width), (len(angles), rays)
         self._slant = torch.from_numpy(np.hypot(1, position / (source + detector)))
@@ -88,8 +91,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         return Radon(det_count, angles, np.inf, np.inf, det_spacing, volume)
 
     module, volumes = ModuleType("torch_radon"), ModuleType("torch_radon.volumes")
-    volumes.Volume2D = Volume2D
-    module.ParallelBeam, module.FanBeam, module.volumes = parallel, Radon, volumes
+    vars(volumes).update(Volume2D=Volume2D)
+    vars(module).update(ParallelBeam=parallel, FanBeam=Radon, volumes=volumes)
     monkeypatch.setitem(sys.modules, "torch_radon", module)
     monkeypatch.setitem(sys.modules, "torch_radon.volumes", volumes)
     return module
@@ -177,7 +180,7 @@ class TestForReal:
 
     @pytest.mark.parametrize("distances", [(), (250.0, 250.0)])
     def test_line_integrals_of_ellipses(self, scene: Callable[[float], Any], distances: tuple[float, ...]) -> None:
-        beam = Beam(np.arange(60) * 6.0, 140, None, 2.0 if distances else 1.0, *distances)
+        beam = Beam(np.arange(60.0) * 6.0, 140, None, 2.0 if distances else 1.0, *distances)
         expected = torch.from_numpy(scene(128).through(beam))
         image = torch.from_numpy(scene(128).image(128, 128))[None].cuda()
         measured = TorchRadon(beam, (128, 128)).forward(image)[0].cpu()
@@ -191,7 +194,7 @@ class TestForReal:
     def test_back_projection_of_small_pixels_is_the_adjoint(
         self, scene: Callable[[float], Any], distances: tuple[float, ...]
     ) -> None:
-        beam = Beam(np.arange(60) * 6.0, 184, None, 2.0 if distances else 1.0, *distances)
+        beam = Beam(np.arange(60.0) * 6.0, 184, None, 2.0 if distances else 1.0, *distances)
         image = torch.from_numpy(scene(128).image(128, 128))[None]
         sinogram = JosephMatrix(beam, (128, 128)).forward(image).cuda()
         operator = TorchRadon(beam, (128, 128))

@@ -98,7 +98,8 @@ class TestEstimate:
     def test_of_a_flickering_beam_is_none(self, make_blurred_scan: Callable[..., Sinogram]) -> None:
         """All rays of a view are brighter or darker, those of no other view."""
         scan = make_blurred_scan({})
-        flicker = 0.2 * NOISE * np.random.default_rng(1).standard_normal((1, len(scan.angles), 1))
+        random = np.random.default_rng(1)
+        flicker = np.float32(0.2 * NOISE) * random.standard_normal((1, len(scan.angles), 1), np.float32)
         assert correlation_of(replace(scan, data=scan.data + flicker)) == UNKNOWN
 
     @pytest.mark.parametrize(("views", "size"), [(20, 60), (40, 40)])
@@ -150,7 +151,7 @@ class TestPreparation:
         self, make_blurred_scan: Callable[..., Sinogram], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         scan = make_blurred_scan({}, slices=2)
-        fields = {"method": "tv", "iterations": 5, "device": "cpu"}
+        fields: dict[str, Any] = {"method": "tv", "iterations": 5, "device": "cpu"}
         found = reconstruct(scan, **fields)
         monkeypatch.setattr(tomography, "estimate_correlation", lambda *_: UNKNOWN)
         expected = reconstruct(scan, **fields)
@@ -198,7 +199,7 @@ class TestPreparation:
 
 
 class TestRaysApart:
-    ANGLES = np.arange(20) * 9.0
+    ANGLES = np.arange(20.0) * 9.0
 
     @pytest.fixture
     def rays(self) -> Rays:
@@ -206,7 +207,7 @@ class TestRaysApart:
         return Rays.split((10, 20, 30), validation, 0)
 
     def _scan(self) -> Sinogram:
-        return Sinogram(np.ones((10, 20, 30)), self.ANGLES)
+        return Sinogram(np.ones((10, 20, 30), np.float32), self.ANGLES)
 
     def test_are_the_same_where_nothing_is_shared(self, rays: Rays) -> None:
         assert rays.apart(UNKNOWN, self.ANGLES, 0) is rays

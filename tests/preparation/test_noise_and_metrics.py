@@ -118,15 +118,16 @@ def test_resolution_is_that_of_a_low_pass(voxel_size: tuple[float, ...], shape: 
     truth, noise = rng.standard_normal((2, *shape))
     frequencies = np.ix_(*(np.fft.fftfreq(n, d) for n, d in zip(shape, voxel_size, strict=True)))
     low = np.sqrt(sum(f**2 for f in frequencies)) < 1 / 12
-    mixed = np.fft.ifftn(np.where(low, np.fft.fftn(truth), np.fft.fftn(noise))).real
-    curve = fourier_shell_correlation(mixed.astype(np.float32), truth.astype(np.float32), voxel_size)
+    mixed = np.fft.ifftn(np.where(low, np.fft.fftn(truth), np.fft.fftn(noise))).real.astype(np.float32)
+    truth = truth.astype(np.float32)
+    curve = fourier_shell_correlation(mixed, truth, voxel_size)
     assert curve.resolution() == pytest.approx(12, rel=0.12)
     halved = fourier_shell_correlation(mixed, truth, [2 * size for size in voxel_size])
     assert halved.resolution() == pytest.approx(2 * curve.resolution())
 
 
 def test_resolution_where_the_threshold_is_never_met() -> None:
-    one = np.random.default_rng(0).standard_normal((4, 16, 16))
+    one = np.random.default_rng(0).standard_normal((4, 16, 16), np.float32)
     assert fourier_shell_correlation(one, -one).resolution() == float("inf")
     assert fourier_shell_correlation(one, one).resolution(0.9) == pytest.approx(2, rel=0.1)
 

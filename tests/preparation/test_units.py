@@ -25,7 +25,7 @@ from napari_d3ip.settings import Settings
 
 def stack() -> ImageStack:
     z, y, x = np.indices((4, 12, 12)) - 5.5
-    return ImageStack(np.exp(-(y**2 + (x - z / 4) ** 2) / 12).astype(np.float32), psf=np.ones((1, 3, 3)))
+    return ImageStack(np.exp(-(y**2 + (x - z / 4) ** 2) / 12).astype(np.float32), psf=np.ones((1, 3, 3), np.float32))
 
 
 def linear() -> LinearMeasurement:
@@ -121,7 +121,7 @@ class TestLimits:
     def test_volume_beyond_single_precision(self, tiny: dict[str, Any]) -> None:
         """A few of the largest rays there are over one pixel each: the volume would be larger still."""
         data = np.full((1, 6, 1), 3e38, np.float32)
-        sinogram = Sinogram(data, np.arange(6) * 30.0, slice_shape=(1, 1), detector_pitch=0.01)
+        sinogram = Sinogram(data, np.arange(6.0) * 30.0, slice_shape=(1, 1), detector_pitch=0.01)
         for method in ("cg", "fbp"):
             with pytest.raises(D3IPError, match=r"^data: .* give the scan in (another|a larger) unit\.$"):
                 reconstruct(sinogram, Settings.create(tiny, method=method))
@@ -153,7 +153,9 @@ class TestLimits:
         bright = np.zeros((2, 24, 24), np.float32)
         bright[1, 12, 12] = 1
         for data in (np.ones((2, 8, 8), np.float32), bright):
-            result = reconstruct(ImageStack(data, psf=np.ones((1, 1, 3))), Settings.create(tiny, method="tv"))
+            result = reconstruct(
+                ImageStack(data, psf=np.ones((1, 1, 3), np.float32)), Settings.create(tiny, method="tv")
+            )
             assert np.isfinite(result.volume).all()
             assert np.isfinite(result.metrics["residual"])
 

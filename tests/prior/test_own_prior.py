@@ -70,6 +70,7 @@ def test_from_images_and_a_prior(images: list[Path], prior_folder: Path, tmp_pat
         for volume in record["images"][part]:
             assert f"{volume['name']}, 4 × 20 × 20, 4 slices, SHA-256 `{volume['sha256']}`" in card
     assert str(tmp_path) not in card
+    assert last.best is not None
     assert f"from {last.start_loss:.4f} to {last.best.held_out_loss:.4f} at step {last.best.step}" in card
 
 

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,25 @@ from napari_d3ip.prior.loading import load_prior
 from napari_d3ip.prior.network import CONFIG_NAME, DiffusionPrior, PriorConfig, build_unet
 from napari_d3ip.prior.phantoms import EllipsePhantoms
 from napari_d3ip.prior.schedules import cosine_schedule, linear_schedule, schedule_name
+
+# Folder, field and value of a configuration that no prior has.
+UNUSABLE: list[tuple[str | None, str, Any]] = [
+    *(("unet", "layers_per_block", value) for value in (100_000, 0, -1, 1.5)),
+    ("unet", "block_out_channels", []),
+    ("unet", "block_out_channels", None),
+    ("unet", "block_out_channels", [8192] * 3),
+    *(("unet", name, 0) for name in ("norm_num_groups", "attention_head_dim", "in_channels")),
+    ("unet", "norm_eps", "x"),
+    ("unet", "dropout", float("nan")),
+    ("unet", "sample_size", "x"),
+    *(("scheduler", "num_train_timesteps", value) for value in (0, 10**9, "x")),
+    *(("scheduler", "beta_end", value) for value in (2.0, "x")),
+    *(("scheduler", "trained_betas", value) for value in ([0.0] * 1000, [0.1])),
+    ("scheduler", "rescale_betas_zero_snr", True),
+    (None, "unet", ["a"]),
+    (None, "unet", {}),
+    (None, "unet", 3),
+]
 
 
 class TestSchedule:
@@ -136,19 +156,7 @@ class TestFiles:
                     lambda folder, part=part, name=name, value=value: _edit(folder, part, name, value),
                     id=f"{name} {str(value)[:12]}",
                 )
-                for part, name, value in (
-                    *(("unet", "layers_per_block", value) for value in (100_000, 0, -1, 1.5)),
-                    *(("unet", "block_out_channels", value) for value in ([], None, [8192] * 3)),
-                    *(("unet", name, 0) for name in ("norm_num_groups", "attention_head_dim", "in_channels")),
-                    ("unet", "norm_eps", "x"),
-                    ("unet", "dropout", float("nan")),
-                    ("unet", "sample_size", "x"),
-                    *(("scheduler", "num_train_timesteps", value) for value in (0, 10**9, "x")),
-                    *(("scheduler", "beta_end", value) for value in (2.0, "x")),
-                    *(("scheduler", "trained_betas", value) for value in ([0.0] * 1000, [0.1])),
-                    ("scheduler", "rescale_betas_zero_snr", True),
-                    *((None, "unet", value) for value in (["a"], {}, 3)),
-                )
+                for part, name, value in UNUSABLE
             ),
             *(
                 pytest.param(lambda folder, text=text: (folder / CONFIG_NAME).write_text(text), id=text)

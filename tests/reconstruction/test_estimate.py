@@ -14,9 +14,9 @@ from torch.utils._pytree import tree_leaves
 
 from napari_d3ip.measurement import ImageStack, KSpace, Measurement, Sinogram
 from napari_d3ip.operators.backends import Extent, matrix_bytes
-from napari_d3ip.reconstruction import estimate as estimates
 from napari_d3ip.reconstruction import reconstruct
 from napari_d3ip.reconstruction.estimate import Estimate, Run, estimate, learn, learn_memory, planned, trial
+from napari_d3ip.reconstruction.plan import plan
 from napari_d3ip.reconstruction.resolve import fill_in
 from napari_d3ip.settings import METHODS, RunSettings, Settings, methods, methods_for
 
@@ -29,7 +29,7 @@ def scan_of(kind: str, slices: int = 4) -> Measurement:
         data = rng.random((slices, 24, 32), dtype=np.float32) + 1
         return Sinogram(data, np.linspace(0, 180, 24, endpoint=False))
     if kind == "stack":
-        return ImageStack(rng.random((slices, 24, 20)), psf=np.ones((3, 3, 3)))
+        return ImageStack(rng.random((slices, 24, 20), np.float32), psf=np.ones((3, 3, 3), np.float32))
     shape = (slices, 2, 24, 20)
     data = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
     data[:, :, [*range(1, 10, 2), *range(15, 24, 2)]] = 0  # Every second line and the centre.
@@ -45,7 +45,7 @@ def settings(**fields: Any) -> Settings:
 
 def history(used: Settings, slices: int) -> tuple[list[dict[str, Any]], float]:
     """What a made-up machine would note of a run, and its seconds in all."""
-    phases = estimates.plan(RunSettings.create(used), slices)
+    phases = plan(RunSettings.create(used), slices)
     took = []
     for index, phase in enumerate(phases):
         admm = used.final_admm_steps if index == len(phases) - 1 else used.admm_steps

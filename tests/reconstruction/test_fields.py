@@ -79,7 +79,7 @@ def test_what_does_not_apply_changes_nothing(
     make_scan: Callable[..., Any], mr_scan: Any, tiny: dict[str, Any], kind: str, method: str
 ) -> None:
     scan = make_scan(slices=2)
-    stack = ImageStack(scan.reference, psf=np.ones((1, 3, 3)))
+    stack = ImageStack(scan.reference, psf=np.ones((1, 3, 3), np.float32))
     measurement = {"sinogram": scan.measurement, "kspace": mr_scan.measurement, "stack": stack}[kind]
     others = set(Settings.model_fields) - set(fields_for(kind, method))
     settings = Settings.create({**tiny, **FEW}, method=method, wavelet_weight=0.01)

@@ -15,6 +15,7 @@ from torch import Tensor
 from napari_d3ip.errors import MeasurementError, SettingsError
 from napari_d3ip.measurement import ImageStack, LinearMeasurement, Measurement
 from napari_d3ip.measurement.psf import gaussian_psf
+from napari_d3ip.operators.base import Scaled
 from napari_d3ip.operators.convolution import Convolution
 from napari_d3ip.operators.external import as_operator, device_of
 from napari_d3ip.preparation import prepare
@@ -208,6 +209,7 @@ class TestProblem:
         truth = volume()
         problem = problem_of(ImageStack(_exactly_blurred(truth), psf=gaussian_psf((2, 2, 2))), noise_level=0.01)
         scaled = torch.from_numpy(truth) * (problem.measured.sum() / _exactly_blurred(truth).sum() * 1.0)
+        assert isinstance(problem.operator, Scaled)
         scaled = scaled / problem.operator.factor
         index = torch.tensor([2, 3])
         part = problem.with_background(scaled).restrict(index)
@@ -255,6 +257,7 @@ class TestStack:
         data = volume()
         data[2, 3, 4] = np.nan
         stack = ImageStack(data)
+        assert stack.mask is not None
         assert not stack.mask[2, 3, 4]
         assert stack.mask.sum() == data.size - 1
         assert stack.data[2, 3, 4] == 0
@@ -262,16 +265,19 @@ class TestStack:
     def test_slices_between(self) -> None:
         stack = ImageStack(volume(), voxel_size=(3, 1, 1)).with_slices_between(3)
         assert stack.volume_shape == (16, 12, 12)
-        assert stack.voxel_size == (1, 1, 1)
+        assert stack.voxel_size == (1.0, 1.0, 1.0)
         np.testing.assert_array_equal(stack.data[::3], volume())
         assert stack.measured == pytest.approx(6 / 16)
 
     def test_psf_sums_to_one(self) -> None:
-        assert ImageStack(volume(), psf=3 * np.ones((3, 3, 3))).psf.sum() == pytest.approx(1)
+        psf = ImageStack(volume(), psf=np.full((3, 3, 3), 3, np.float32)).psf
+        assert psf is not None
+        assert psf.sum() == pytest.approx(1)
 
     def test_some_slices_know_their_place(self) -> None:
         part = blurred(every=2).select(slices=slice(2, 5))
         assert part.slice_range == (2, 5)
+        assert part.mask is not None
         assert part.mask[:, 0, 0].tolist() == [True, False, True]
 
     @pytest.mark.parametrize(
@@ -388,7 +394,9 @@ class TestOperators:
 
     @pytest.mark.parametrize("name", [name for name in MEASUREMENTS if "operator" in name])
     def test_adjoint_of_some_slices(self, name: str) -> None:
-        operator = as_operator(MEASUREMENTS[name]())
+        measurement = MEASUREMENTS[name]()
+        assert isinstance(measurement, LinearMeasurement)
+        operator = as_operator(measurement)
         index = torch.tensor([1, 4, 2])
         for part in (operator.restrict(index), operator.restrict(torch.arange(5)).restrict(index)):
             x = torch.randn((3, *SHAPE[1:]))
@@ -406,7 +414,7 @@ class TestOperators:
         physics, x = Stacked(), torch.from_numpy(volume())[:, None]
         measurement = measured_by(physics)
         assert measurement.data.shape == (6, 12 * 12 + 12 * 6)
-        expected = torch.cat([part.flatten(1) for part in physics.A(x)], dim=1)
+        expected = torch.cat([physics.A(x)[part].flatten(1) for part in range(2)], dim=1)
         np.testing.assert_allclose(measurement.data, expected.numpy())
         back = as_operator(measurement).adjoint(expected)
         torch.testing.assert_close(back, physics.A_adjoint(physics.A(x))[:, 0])
@@ -414,14 +422,15 @@ class TestOperators:
     @pytest.mark.parametrize("dtype", [torch.complex64, torch.float64])
     def test_the_precision_is_that_of_the_physics(self, dtype: torch.dtype) -> None:
         physics, x = RandomMatrix(dtype), torch.from_numpy(volume())
-        operator = as_operator(LinearMeasurement(physics.A(x[:, None].to(dtype)), physics, SHAPE, noise_level=1.0))
+        data: Any = physics.A(x[:, None].to(dtype))
+        operator = as_operator(LinearMeasurement(data, physics, SHAPE, noise_level=1.0))
         forward = operator.forward(x)
         assert forward.dtype == (torch.complex64 if dtype.is_complex else torch.float32)
         torch.testing.assert_close(forward, physics.A(x[:, None].to(dtype)).to(forward.dtype))
         assert operator.adjoint(forward).dtype == torch.float32
 
     def test_a_tensor_is_data_wherever_it_comes_from(self) -> None:
-        data = torch.ones((6, 1, 12, 12), requires_grad=True)
+        data: Any = torch.ones((6, 1, 12, 12), requires_grad=True)
         assert LinearMeasurement(2 * data, Physics(), SHAPE).data.max() == 2
 
     @pytest.mark.parametrize(
@@ -435,7 +444,7 @@ class TestOperators:
         ],
     )
     def test_the_noise_is_that_of_the_physics(self, model: dict[str, Any], expected: float | None) -> None:
-        physics = Physics()
+        physics: Any = Physics()
         physics.noise_model = SimpleNamespace(**model)
         stated = measured_by(physics, noise_level=None).stated_noise
         assert stated == (expected if expected is None else pytest.approx(expected))

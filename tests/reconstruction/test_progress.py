@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 
-from napari_d3ip.reconstruction import progress as recording
 from napari_d3ip.reconstruction.progress import Recorder
 
 
@@ -13,7 +14,7 @@ from napari_d3ip.reconstruction.progress import Recorder
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that `time.monotonic` gives."""
     now = [0.0]
-    monkeypatch.setattr(recording.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
 
 

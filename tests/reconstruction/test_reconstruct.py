@@ -94,7 +94,8 @@ class TestResult:
         assert stopped_by_held_out_rays or steps[-1].index == steps[-1].total
         assert all(step.preview is not None and step.preview.shape == result.volume.shape for step in steps)
         # A prior of random weights is mostly no better than the start, which is settled before it is returned.
-        is_last = np.array_equal(steps[-1].preview, result.volume)
+        last = steps[-1].preview
+        is_last = last is not None and np.array_equal(last, result.volume)
         assert stopped_by_held_out_rays or is_last == (summary["returned"] == method)
         assert all(entry["seconds"] >= 0 for entry in result.history)
         adapted = [step for step in steps if step.phase == "adaptation"]
@@ -130,9 +131,10 @@ class TestResult:
         np.testing.assert_array_equal(reconstruct(scan.measurement, used).volume, first.volume)
 
     def test_limited_angle_starts_earlier(self, make_scan: Callable[..., Any]) -> None:
-        starts = [
-            fill_in(Settings(), make_scan(span=span).measurement).start_t for span in (180.0, 150.0, 120.0, 90.0, 60.0)
-        ]
+        spans = (180.0, 150.0, 120.0, 90.0, 60.0)
+        filled = [fill_in(Settings(), make_scan(span=span).measurement) for span in spans]
+        starts = [settings.start_t for settings in filled if settings.start_t is not None]
+        assert len(starts) == len(spans)
         assert starts == sorted(starts)
         assert starts[0] < starts[3]
 
@@ -192,7 +194,7 @@ class TestIndependence:
 
     def test_cg_goes_on_where_no_ray_happens_to_be_held_out(self, make_scan: Callable[..., Any]) -> None:
         measurement = make_scan(slices=1, size=16, views=4).measurement
-        fields = {"method": "cg", "noise_level": 0.05, "iterations": 20, "device": "cpu"}
+        fields: dict[str, Any] = {"method": "cg", "noise_level": 0.05, "iterations": 20, "device": "cpu"}
         never, no_ray = (reconstruct(measurement, held_out_fraction=f, **fields) for f in (0.0, 1e-9))
         np.testing.assert_array_equal(no_ray.volume, never.volume)
 
@@ -315,7 +317,7 @@ class TestControl:
         assert result.metrics["stopped_early"]
         assert len(steps) in (2, 3)
         assert len(steps) < steps[-1].total
-        assert any(np.array_equal(step.preview, result.volume) for step in steps)
+        assert any(step.preview is not None and np.array_equal(step.preview, result.volume) for step in steps)
 
 
 @pytest.mark.parametrize("given", ["scan.h5", np.zeros((2, 3, 4))])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.reading import read_sinogram
 
 from napari_d3ip.cli import main as cli
 from napari_d3ip.io import read, save_sinogram
@@ -36,7 +37,7 @@ def scan() -> Sinogram:
     position = np.arange(14) - 6.5
     disk = 2 * np.sqrt(np.clip(25 - position**2, 0, None))
     data = disk + 0.1 * np.random.default_rng(0).standard_normal((2, 9, 14))
-    return Sinogram(data, np.arange(9) * 20.0, voxel_size=0.5, unit="micrometer")
+    return Sinogram(data, np.arange(9.0) * 20.0, voxel_size=(0.5, 0.5, 0.5), unit="micrometer")
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def saved(scan: Sinogram, tmp_path: Path) -> Sinogram:
     folder = tmp_path / "it's a folder"
     folder.mkdir()
     save_sinogram(folder / "my scan.h5", scan)
-    return read(folder / "my scan.h5")
+    return read_sinogram(folder / "my scan.h5")
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def bare(scan: Sinogram, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sin
     monkeypatch.chdir(tmp_path)
     np.save("stack.npy", scan.data.transpose(1, 0, 2))
     np.savetxt("some angles.txt", scan.angles)
-    return read("stack.npy", axes="azd", angles="some angles.txt", voxel_size=(2, 1, 1), unit="nanometer")
+    return read_sinogram("stack.npy", axes="azd", angles="some angles.txt", voxel_size=(2, 1, 1), unit="nanometer")
 
 
 def settings_of(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[Sinogram, Settings]:
@@ -142,7 +143,7 @@ def test_numbers_of_an_option(angles: tuple[float, ...], tmp_path: Path, monkeyp
     _, *arguments = shlex.split(as_command(scan, Settings(method="fbp")))
     again, _ = settings_of(arguments, monkeypatch)
     assert tuple(again.angles) == angles
-    assert again.voxel_size == (2, 2, 2)
+    assert again.voxel_size == (2.0, 2.0, 2.0)
     assert again.volume_shape == (2, 5, 5)
 
 

@@ -27,6 +27,7 @@ class TestBySpan:
         assert (half.start_t, half.steps) == (300, 24)
         for name in ("start_t", "steps"):
             assert getattr(full, name) < getattr(wide, name) < getattr(half, name)
+        assert half.start_iterations is not None
         assert full.start_iterations == wide.start_iterations == 80 < half.start_iterations
 
     @pytest.mark.parametrize(

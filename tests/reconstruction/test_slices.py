@@ -16,7 +16,7 @@ from napari_d3ip.widgets.layers import measurement_layer, volume_placement
 
 rng = np.random.default_rng(0)
 SINOGRAM = Sinogram(
-    rng.random((12, 6, 16), dtype=np.float32), np.arange(0, 180, 30), voxel_size=(2, 1, 1), unit="nanometer"
+    rng.random((12, 6, 16), dtype=np.float32), np.arange(0.0, 180.0, 30.0), voxel_size=(2, 1, 1), unit="nanometer"
 )
 K_SPACE = KSpace(rng.standard_normal((12, 2, 16, 12)) + 1j)
 

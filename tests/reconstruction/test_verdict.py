@@ -45,7 +45,7 @@ class TestComparison:
 class TestReturned:
     @pytest.mark.parametrize("method", ["dds", "ddnm", "diffpir", "dps", "scd", "ddip", "d3ip"])
     def test_start_where_the_prior_harms(self, scan: Any, tiny: dict[str, Any], method: str) -> None:
-        fields = {**tiny, **_HARM, "noise_level": 0.05, "guidance": 50.0, "preset": "default"}
+        fields: dict[str, Any] = {**tiny, **_HARM, "noise_level": 0.05, "guidance": 50.0, "preset": "default"}
         harmed = reconstruct(scan.measurement, method=method, guard=False, **fields)
         kept = reconstruct(scan.measurement, method=method, **fields)
         if harmed.metrics["held_out_residual"] < 3:
@@ -211,7 +211,7 @@ class TestMisfit:
         assert reconstruct(told, **{**tiny, "method": "tv", "iterations": 60}).metrics["misfit"] is None
 
     def test_exact_data_are_not_compared_with_their_noise(self, tiny: dict[str, Any]) -> None:
-        constant = Sinogram(np.ones((2, 30, 24)), np.arange(30) * 6.0)
+        constant = Sinogram(np.ones((2, 30, 24), np.float32), np.arange(30.0) * 6.0)
         sentence = reconstruct(constant, **{**tiny, "method": "tv", "iterations": 60}).metrics["misfit"]
         assert "times the noise" not in (sentence or "")
         bar = np.zeros((1, 32, 32), np.float32)
@@ -229,6 +229,7 @@ class TestMisfit:
         assert reconstruct(scan, **{**tiny, "method": "tv", "iterations": 60}).metrics["misfit"] is None
         rng = np.random.default_rng(0)
         noise = 0.01 * np.abs(scan.data).std() * (rng.standard_normal((2, *scan.data.shape)) * [[[[[1]]]], [[[[1j]]]]])
+        assert scan.mask is not None
         data = np.where(scan.mask[:, None], scan.data, noise.sum(0)).astype(np.complex64)
         wrong = np.roll(scan.mask, 1, axis=1)
         wrong[:, 12:20] = scan.mask[:, 12:20]

@@ -27,7 +27,7 @@ def imaginary_share(images: np.ndarray) -> float:
     """Root mean square of what is imaginary once the phase of the middle fifth of k-space is removed."""
     axes = (-2, -1)
     k_space = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(images, axes), norm="ortho"), axes)
-    window = np.zeros(images.shape[-2:])
+    window: np.ndarray = np.zeros(images.shape[-2:])
     middle = tuple(slice(n // 2 - n // 10, n // 2 + n // 10) for n in window.shape)
     window[middle] = np.outer(*(np.hanning(2 * (n // 10) + 2)[1:-1] for n in window.shape))
     rest = images * np.exp(-1j * np.angle(coil_images(k_space * window)))
@@ -108,7 +108,7 @@ class TestMask:
             ({"pattern": "random", "calibration": 32}, "calibration: 32 central lines exceed"),
         ],
     )
-    def test_impossible(self, options: dict, expected: str) -> None:
+    def test_impossible(self, options: dict[str, Any], expected: str) -> None:
         with pytest.raises(MeasurementError, match=expected):
             sampling_mask((64, 48), **{"acceleration": 4.0, "pattern": "uniform", **options})
 
@@ -135,7 +135,9 @@ class TestScan:
 
     def test_tissue_leaves_a_fifth_in_the_imaginary_part(self) -> None:
         """As in measured images, when their smooth phase is removed."""
-        truth = load_reference("chest-ct")[8:11]
+        reference = load_reference("chest-ct")
+        assert reference is not None
+        truth = reference[8:11]
         smooth, tissue = (simulate_kspace(truth, acceleration=1, coils=1, tissue=tissue) for tissue in (False, True))
         shares = [imaginary_share(coil_images(scan.data[:, 0])) for scan in (smooth, tissue)]
         assert shares[0] < 0.1
@@ -145,8 +147,8 @@ class TestScan:
     def test_tissue_changes_neither_mask_nor_noise(self, volume: np.ndarray) -> None:
         scans = [simulate_kspace(volume, tissue=tissue, noise=noise) for tissue in (False, True) for noise in (0, 0.1)]
         np.testing.assert_array_equal(scans[0].mask, scans[2].mask)
-        noise = [noisy.data - clean.data for clean, noisy in (scans[:2], scans[2:])]
-        np.testing.assert_allclose(*noise, atol=1e-5 * np.abs(noise[0]).max())
+        first, second = (noisy.data - clean.data for clean, noisy in (scans[:2], scans[2:]))
+        np.testing.assert_allclose(first, second, atol=1e-5 * np.abs(first).max())
 
     @pytest.mark.parametrize("phase", [0.0, 1.0])
     def test_real_volume_gets_a_smooth_phase(self, volume: np.ndarray, phase: float) -> None:
@@ -156,13 +158,13 @@ class TestScan:
         assert np.abs(np.diff(found, axis=1)).max() < 0.6
 
     def test_noise_is_a_fraction_of_the_mean_magnitude(self, volume: np.ndarray) -> None:
-        options = {"acceleration": 1, "coils": 2}
+        options: dict[str, Any] = {"acceleration": 1, "coils": 2}
         clean, noisy = (simulate_kspace(volume, noise=noise, **options).data for noise in (0, 0.1))
         deviation = np.sqrt((np.abs(noisy - clean) ** 2).mean())
         assert deviation == pytest.approx(0.1 * volume.mean(), rel=0.05)
 
     def test_only_the_mask_is_measured_and_the_seed_decides(self, volume: np.ndarray) -> None:
-        options = {"pattern": "poisson", "noise": 0.1}
+        options: dict[str, Any] = {"pattern": "poisson", "noise": 0.1}
         first, same, other = (simulate_kspace(volume, seed=seed, **options) for seed in (1, 1, 2))
         assert first.mask is not None
         assert not first.data[:, :, ~first.mask[0]].any()
@@ -179,13 +181,13 @@ class TestScan:
             ((2, 8, 8), {"pattern": "radial"}, "pattern"),
         ],
     )
-    def test_impossible(self, shape: tuple[int, ...], options: dict, expected: str) -> None:
+    def test_impossible(self, shape: tuple[int, ...], options: dict[str, Any], expected: str) -> None:
         with pytest.raises(MeasurementError, match=expected):
             simulate_kspace(np.ones(shape), **options)
 
     def test_unknown_option(self) -> None:
         with pytest.raises(TypeError, match=r"^simulate_kspace\(\) got an unexpected keyword argument 'coil'$"):
-            simulate_kspace(np.ones((2, 8, 8)), coil=2)
+            simulate_kspace(np.ones((2, 8, 8)), coil=2)  # type: ignore[call-arg]
 
     @pytest.mark.parametrize("value", [0.0, np.nan])
     def test_volume_without_anything_to_see(self, value: float) -> None:
@@ -268,4 +270,4 @@ class TestSinogram:
 
     def test_unknown_option(self, disk: np.ndarray) -> None:
         with pytest.raises(TypeError, match=r"^simulate_sinogram\(\) got an unexpected keyword argument 'photon'$"):
-            simulate_sinogram(disk, photon=1e4)
+            simulate_sinogram(disk, photon=1e4)  # type: ignore[call-arg]

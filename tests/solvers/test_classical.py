@@ -38,7 +38,7 @@ def test_ramp_filter_scales_with_the_pitch() -> None:
     ("axis", "pitch"), [(None, 1.0), (33.4, 1.0), (None, 1.5), (None, 0.75)], ids=["plain", "axis", "coarse", "fine"]
 )
 def test_fbp_recovers_the_value_of_a_disk(disk: Callable[..., Any], axis: float | None, pitch: float) -> None:
-    angles, detectors = np.arange(90) * 2.0, round(72 / pitch)
+    angles, detectors = np.arange(90.0) * 2.0, round(72 / pitch)
     scene = disk(18.0, 0.8, 4.0, -3.0)
     data = scene.sinogram(angles, detectors, axis, pitch)[None]
     sinogram = Sinogram(data, angles, center=axis, detector_pitch=pitch, slice_shape=(64, 64))
@@ -126,7 +126,7 @@ class TestAllRays:
 
 
 def test_least_squares_is_conjugate_gradients_on_the_normal_equations() -> None:
-    beam = ParallelBeam(np.arange(8) * 22.5, 12, (10, 10))
+    beam = ParallelBeam(np.arange(8.0) * 22.5, 12, (10, 10))
     operator = Scaled(beam, 1 / beam.norm())
     measured = operator.forward(torch.rand((3, 10, 10))) + 0.01 * torch.rand((3, 8, 12))
     zero = torch.zeros((3, 10, 10))
@@ -141,7 +141,7 @@ def test_least_squares_is_conjugate_gradients_on_the_normal_equations() -> None:
 
 
 def test_least_squares_leaves_an_exact_start_alone() -> None:
-    beam = ParallelBeam(np.arange(8) * 22.5, 12, (10, 10))
+    beam = ParallelBeam(np.arange(8.0) * 22.5, 12, (10, 10))
     exact = torch.rand((2, 10, 10))
     for found in least_squares(beam, beam.forward(exact), exact, 3):
         torch.testing.assert_close(found, exact)

@@ -33,7 +33,13 @@ ARCS = {
     "short scan of frames": np.repeat(np.arange(60) * 4.0 - 30.0, 3) + NOISE,
     "short scan, dense and sparse": np.concatenate([np.arange(-30, 90, 2.0), np.arange(90, 200, 4.0)]),
 }
-FAN = {"geometry": "fan", "source_distance": 90.0, "detector_distance": 60.0, "detector_pitch": 1.5, "center": 40.3}
+FAN: dict[str, Any] = {
+    "geometry": "fan",
+    "source_distance": 90.0,
+    "detector_distance": 60.0,
+    "detector_pitch": 1.5,
+    "center": 40.3,
+}
 
 
 def scanned(scene: Any, angles: np.ndarray, size: int = 64, detectors: int = 80) -> Sinogram:
@@ -75,7 +81,7 @@ def test_rays_measured_from_both_sides_share_their_weight(arc: str) -> None:
 
 
 def test_too_short_scans_count_all_of_every_view() -> None:
-    weights = view_weights(Beam(np.arange(60) * 2.0, 41, None, 1.0, 90.0, 60.0))
+    weights = view_weights(Beam(np.arange(60.0) * 2.0, 41, None, 1.0, 90.0, 60.0))
     np.testing.assert_allclose(np.rad2deg(weights[1:-1]), 2.0)
 
 
@@ -114,7 +120,7 @@ def test_first_look(disk: Callable[..., Any]) -> None:
 
 class TestMeasurement:
     data = np.ones((1, 4, 16), np.float32)
-    angles = np.arange(4) * 90.0
+    angles = np.arange(4.0) * 90.0
 
     def test_keeps_its_geometry(self) -> None:
         scan = Sinogram(self.data, self.angles, geometry="fan", source_distance=40, detector_distance=0)

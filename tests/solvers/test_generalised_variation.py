@@ -17,7 +17,7 @@ from napari_d3ip.solvers.differences import (
     symmetrised_gradient,
     symmetrised_gradient_adjoint,
 )
-from napari_d3ip.solvers.total_variation import Iterations, Regulariser, solve
+from napari_d3ip.solvers.total_variation import Duals, Iterations, Regulariser, solve
 
 AXES = (0, 1, 2)
 
@@ -30,7 +30,7 @@ def ramp(*shape: int) -> Tensor:
 
 def beam() -> tuple[Scaled, Tensor]:
     """A projector of unit norm and noisy data of a box on a slope."""
-    operator = ParallelBeam(np.arange(6) * 30.0, 10, (8, 8))
+    operator = ParallelBeam(np.arange(6.0) * 30.0, 10, (8, 8))
     unit = Scaled(operator, 1 / operator.norm())
     x = torch.linspace(0, 0.5, 8).repeat(2, 8, 1)
     x[:, 3:7, 2:6] += torch.tensor([0.5, 1.0])[:, None, None]
@@ -111,7 +111,7 @@ def test_warm_state_goes_on(dtype: torch.dtype) -> None:
     measured = torch.randn((3, 4, 5), dtype=dtype, generator=torch.Generator().manual_seed(2))
     regulariser = Regulariser(weight=0.05, nonnegative=False, form="tgv")
 
-    def go(start: Tensor, steps: int, duals: object = None) -> tuple[Tensor, object]:
+    def go(start: Tensor, steps: int, duals: Duals | None = None) -> tuple[Tensor, Duals | None]:
         return solve(Identity((4, 5)), measured, start, regulariser, Iterations(steps, 3), duals=duals)
 
     at_once, _ = go(torch.zeros_like(measured), 10)

@@ -147,7 +147,7 @@ def test_at_p_2_it_is_a_linear_system() -> None:
 @pytest.mark.parametrize("nonnegative", [False, True])
 def test_reaches_the_minimum_of_a_generic_method(nonnegative: bool) -> None:
     """L-BFGS-B on the function itself, of a noisy box whose background is partly negative."""
-    operator = ParallelBeam(np.arange(6) * 30.0, 10, (8, 8))
+    operator = ParallelBeam(np.arange(6.0) * 30.0, 10, (8, 8))
     unit = Scaled(operator, 1 / operator.norm())
     box = torch.zeros((2, 8, 8))
     box[:, 3:7, 2:6] = torch.tensor([0.5, 1.0])[:, None, None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def product(matrices: Tensor, x: Tensor) -> Tensor:
 
 def beam(slices: int = 3) -> tuple[Scaled, Tensor]:
     """A projector of unit norm and noisy data of a box."""
-    operator = ParallelBeam(np.arange(6) * 30.0, 12, (10, 10))
+    operator = ParallelBeam(np.arange(6.0) * 30.0, 12, (10, 10))
     unit = Scaled(operator, 1 / operator.norm())
     x = torch.zeros((slices, 10, 10))
     x[:, 3:7, 2:6] = torch.linspace(0.5, 1, slices)[:, None, None]
@@ -69,7 +70,7 @@ class TestConjugateGradient:
         batch = conjugate_gradient(lambda x: product(matrices, x), rhs, start, iterations)
         for z in range(len(rhs)):
             one = slice(z, z + 1)
-            alone = conjugate_gradient(lambda x, one=one: product(matrices[one], x), rhs[one], start[one], iterations)
+            alone = conjugate_gradient(partial(product, matrices[one]), rhs[one], start[one], iterations)
             torch.testing.assert_close(batch[one], alone, rtol=1e-10, atol=1e-10)
 
     @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])

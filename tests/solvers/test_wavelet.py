@@ -29,7 +29,7 @@ def scan(slices: int = 2, size: int = 16) -> tuple[Masked, Tensor, Tensor]:
     mask = (torch.rand((slices, 1, size, size), generator=torch.Generator().manual_seed(3)) < 0.8).float()
     operator = Masked(Sense(maps), mask)
     box = torch.zeros((slices, size, size), dtype=torch.complex64)
-    box[:, 4:11, 5:12] = 1 + 0.5j
+    box[:, 4:11, 5:12] = torch.tensor(1 + 0.5j)
     measured = operator.forward(box) + 0.02 * mask * random(slices, 4, size, size, seed=1)
     return operator, measured, torch.zeros_like(box)
 

@@ -199,7 +199,7 @@ def k_space() -> KSpace:
     data = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(image, axes=axes), norm="ortho"), axes=axes)
     mask = np.zeros((24, 20), bool)
     mask[::2] = mask[10:14] = True
-    return KSpace(data * mask, voxel_size=(3.0, 1.0, 1.0), unit="millimeter", source="square")
+    return KSpace((data * mask).astype(np.complex64), voxel_size=(3.0, 1.0, 1.0), unit="millimeter", source="square")
 
 
 @pytest.fixture

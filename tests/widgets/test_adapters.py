@@ -16,7 +16,8 @@ from napari_d3ip.measurement import Sinogram
 from napari_d3ip.widgets.layers import measurement_layer
 
 if TYPE_CHECKING:
-    from conftest import Bench
+    from tests.widgets.conftest import Bench
+
     from napari_d3ip.measurement import KSpace
 
 QUICK = {

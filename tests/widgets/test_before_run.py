@@ -21,7 +21,8 @@ from napari_d3ip.widgets.quick_runs import NO_RECTANGLE, WHOLE_SLICES
 from napari_d3ip.widgets.reconstruction import ReconstructionWidget
 
 if TYPE_CHECKING:
-    from conftest import Bench, FakeEngine
+    from tests.widgets.conftest import Bench, FakeEngine
+
     from napari_d3ip.measurement import KSpace
 
 CPU = "cpu 8 cores"

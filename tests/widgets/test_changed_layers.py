@@ -19,7 +19,8 @@ from napari_d3ip.widgets.reconstruction import ReconstructionWidget
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Bench, FakeEngine
+    from tests.widgets.conftest import Bench, FakeEngine
+
     from napari_d3ip.measurement import KSpace
 
 
@@ -43,13 +44,20 @@ class TestDigest:
     def test_of_other_ones_differs(self, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
         monkeypatch.setattr(digest, "MOST_BYTES", limit)
         data = np.random.default_rng(0).random((4, 20, 30)).astype(np.float32)
-        others = [data[:3], data[::-1], data[..., ::-1], data * 2, data.astype(np.float64), data.reshape(4, 30, 20)]
+        others: list[np.ndarray] = [
+            data[:3],
+            data[::-1],
+            data[..., ::-1],
+            data * 2,
+            data.astype(np.float64),
+            data.reshape(4, 30, 20),
+        ]
         edited = data.copy()
         edited[1] = 0
         assert len({array_digest(other) for other in [data, edited, *others]}) == 2 + len(others)
 
     def test_of_small_and_scalar_arrays(self) -> None:
-        assert array_digest(np.float32(3)[()].reshape(())) != array_digest(np.arange(3))
+        assert array_digest(np.array(3, np.float32)) != array_digest(np.arange(3))
 
 
 class TestScan:

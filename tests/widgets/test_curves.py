@@ -11,7 +11,7 @@ from napari_d3ip.reconstruction import Step
 from napari_d3ip.widgets.curves import Curves
 
 if TYPE_CHECKING:
-    from conftest import Bench, FakeEngine
+    from tests.widgets.conftest import Bench, FakeEngine
 
 LOSSES: dict[int, dict[str, float | None]] = {
     2: {"loss": 30.0, "held_out_loss": 1.5, "held_out_loss_without": 1.6},

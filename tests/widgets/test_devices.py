@@ -17,7 +17,7 @@ from napari_d3ip.widgets import device_finder
 from napari_d3ip.widgets.reconstruction import ReconstructionWidget
 
 if TYPE_CHECKING:
-    from conftest import Bench, FakeEngine
+    from tests.widgets.conftest import Bench, FakeEngine
 
 
 @pytest.fixture

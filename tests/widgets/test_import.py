@@ -21,7 +21,7 @@ from napari_d3ip.widgets.scan_summary import picture
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Bench
+    from tests.widgets.conftest import Bench
 
 PLUGIN = "napari-d3ip"
 
@@ -66,6 +66,7 @@ def said(form: Bench) -> str:
 
 def test_k_space_file_opens_as_a_layer(viewer: Any, k_space: KSpace, tmp_path: Path) -> None:
     path = tmp_path / "square.npz"
+    assert k_space.mask is not None
     np.savez(path, data=k_space.data, axes="zcyx", mask=k_space.mask, voxel_size=(3, 1, 1), unit="mm")
     (layer,) = viewer.open(path, plugin=PLUGIN)
     read = layer.metadata["napari_d3ip"]["measurement"]

@@ -19,20 +19,21 @@ from napari_d3ip.widgets.docking import dock_of
 from napari_d3ip.widgets.layers import measurement_layer
 
 if TYPE_CHECKING:
-    from conftest import Bench, FakeEngine
+    from tests.widgets.conftest import Bench, FakeEngine
+
     from napari_d3ip.measurement import KSpace, Sinogram
 
 PLUGIN, WIDGET = "napari-d3ip", "D3IP reconstruction"
 SIZE = (1280, 800)
 MOST = SIZE[0] / 2.5
 """What a dock may take of the window's width."""
-LOSSES = {"loss": 30.0, "held_out_loss": 1.5, "held_out_loss_without": 1.6}
+LOSSES: dict[str, float | None] = {"loss": 30.0, "held_out_loss": 1.5, "held_out_loss_without": 1.6}
 LEAST_CONTRAST = 3.0
 
 
 @pytest.fixture(params=["dark", "light"])
 def open_dock(
-    request: pytest.FixtureRequest, make_napari_viewer_proxy: Callable[[], Any], make_bench: Callable[..., Bench]
+    request: pytest.FixtureRequest, make_napari_viewer_proxy: Callable[..., Any], make_bench: Callable[..., Bench]
 ) -> Callable[[str], Bench]:
     """Opens a dock widget in a window of that size, in each theme."""
 
@@ -145,8 +146,8 @@ def test_run_needs_no_scrolling(
     bench.wait_idle()
     # What is estimated comes later, and takes room above.
     bench.wait(lambda: bench.child("placement").isVisible())
-    seen = ("placement", "run", "status", "metrics", "plot", "result_panel")
-    bench.wait(lambda: not out_of_sight(bench, *seen))
+    after = ("placement", "run", "status", "metrics", "plot", "result_panel")
+    bench.wait(lambda: not out_of_sight(bench, *after))
     bench.click("advanced_title")
     bench.wait(lambda: bench.child("reset").isVisible() and bool(out_of_sight(bench, "result_panel")))
 
@@ -193,7 +194,7 @@ LEAST_SCREEN = 700
 
 
 def test_all_docks_fit_on_the_screen(
-    make_napari_viewer_proxy: Callable[[], Any], make_bench: Callable[..., Bench], measurement: Sinogram
+    make_napari_viewer_proxy: Callable[..., Any], make_bench: Callable[..., Bench], measurement: Sinogram
 ) -> None:
     """They are tabs: one below the other they would push the window off it."""
     viewer = make_napari_viewer_proxy(show=True)
@@ -212,7 +213,7 @@ def test_all_docks_fit_on_the_screen(
 
 @pytest.mark.parametrize("needed", ["angles", "image_shape"])
 def test_field_in_question_is_seen(
-    make_napari_viewer_proxy: Callable[[], Any], make_bench: Callable[..., Bench], needed: str
+    make_napari_viewer_proxy: Callable[..., Any], make_bench: Callable[..., Bench], needed: str
 ) -> None:
     viewer = make_napari_viewer_proxy(show=True)
     viewer.window.resize(1000, 500)

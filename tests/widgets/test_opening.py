@@ -21,13 +21,14 @@ from napari_d3ip.io import LayoutQuestion, can_read, read
 from napari_d3ip.widgets.layers import KEY
 
 if TYPE_CHECKING:
-    from conftest import Bench
+    from tests.widgets.conftest import Bench
+
     from napari_d3ip.measurement import Sinogram
 
 PLUGIN = "napari-d3ip"
 RANDOM = np.random.default_rng(0)
 PLANES = RANDOM.random((2, 4, 12, 10)) + 1j
-FOREIGN: dict[str, Callable[[Path], None]] = {
+FOREIGN: dict[str, Callable[[Path], object]] = {
     "volume.npy": lambda path: np.save(path, RANDOM.random((5, 6, 7))),
     "plane.npy": lambda path: np.save(path, RANDOM.random((6, 7), np.float32)),
     "photo.npy": lambda path: np.save(path, RANDOM.integers(0, 255, (40, 50, 3), np.uint8)),
@@ -43,7 +44,7 @@ FOREIGN: dict[str, Callable[[Path], None]] = {
     ),
     "plane.tif": lambda path: tifffile.imwrite(path, RANDOM.random((6, 7), np.float32)),
 }
-SLICES: dict[str, Callable[[Path], None]] = {
+SLICES: dict[str, Callable[[Path], object]] = {
     "one.npy": lambda path: np.save(path, PLANES[0, 0]),
     "several.npy": lambda path: np.save(path, PLANES),
     "one.mat": lambda path: scipy.io.savemat(path, {"image": PLANES[0, 0]}),
@@ -52,17 +53,17 @@ SLICES: dict[str, Callable[[Path], None]] = {
     "pairs.npz": lambda path: np.savez(path, _pairs(PLANES[0, 0])),
     "pairs.h5": lambda path: _in_hdf5(path, _pairs(PLANES[0, 0])),
 }
-NOTHING: dict[str, Callable[[Path], None]] = {
+NOTHING: dict[str, Callable[[Path], object]] = {
     "six.npy": lambda path: np.save(path, PLANES[None, None]),
     "list.npy": lambda path: np.save(path, np.ones(7)),
     "words.npy": lambda path: np.save(path, np.array(["a", "b"])),
     "words.mat": lambda path: scipy.io.savemat(path, {"a": "hello"}),
     "plane.mat": lambda path: scipy.io.savemat(path, {"a": np.ones((4, 5))}),
-    "log.dat": lambda path: path.write_text("1 2 3\n" * 50) and None,
+    "log.dat": lambda path: path.write_text("1 2 3\n" * 50),
     "other.npz": lambda path: np.savez(path, a=np.ones(3)),
-    "broken.tif": lambda path: path.write_text("no picture") and None,
-    "broken.nii.gz": lambda path: path.write_text("no picture") and None,
-    "other.hdr": lambda path: path.write_text("ENVI\nsamples = 3\n") and None,
+    "broken.tif": lambda path: path.write_text("no picture"),
+    "broken.nii.gz": lambda path: path.write_text("no picture"),
+    "other.hdr": lambda path: path.write_text("ENVI\nsamples = 3\n"),
     "empty": lambda path: path.mkdir(),
 }
 

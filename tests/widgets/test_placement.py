@@ -21,7 +21,7 @@ from napari_d3ip.widgets.prepare_stack import PrepareStackWidget
 from napari_d3ip.widgets.simulate import SimulationWidget
 
 if TYPE_CHECKING:
-    from conftest import Bench
+    from tests.widgets.conftest import Bench
 
 AFFINE = np.diag([2.0, 0.5, 0.5, 1])
 AFFINE[:3, 3] = 10, 20, 30
@@ -123,7 +123,7 @@ def test_saved_and_opened(image: Image, tmp_path: Path, ending: str) -> None:
 
 def test_nifti_for_other_programs(image: Image, tmp_path: Path) -> None:
     image.save(str(tmp_path / "v.nii.gz"), plugin="napari-d3ip")
-    affine = nibabel.load(tmp_path / "v.nii.gz").affine
+    affine = nibabel.Nifti1Image.from_filename(tmp_path / "v.nii.gz").affine
     for z, y, x in POINTS:
         world = nibabel.affines.apply_affine(affine, (x, y, z))[::-1]
         np.testing.assert_allclose(world, image.data_to_world((z, y, x)), atol=1e-4)

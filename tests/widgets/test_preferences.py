@@ -16,7 +16,7 @@ from napari_d3ip.settings import Settings
 from napari_d3ip.widgets.preferences import preferences
 
 if TYPE_CHECKING:
-    from conftest import Bench, FakeEngine
+    from tests.widgets.conftest import Bench, FakeEngine
 
 PLUGIN = "napari-d3ip"
 

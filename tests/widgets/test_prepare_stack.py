@@ -17,7 +17,7 @@ from napari_d3ip.widgets.layers import measurement_of
 from napari_d3ip.widgets.prepare_stack import NO_STACK, NOTHING_TO_DO, PrepareStackWidget
 
 if TYPE_CHECKING:
-    from conftest import Bench
+    from tests.widgets.conftest import Bench
 
 
 @pytest.fixture

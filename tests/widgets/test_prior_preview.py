@@ -49,10 +49,10 @@ class Hands:
     def dialog(self) -> Any:
         return self.box.findChild(QDialog, "prior_preview")
 
-    def button(self, which: StandardButton) -> Any:
+    def button(self, which: QDialogButtonBox.StandardButton) -> Any:
         return self.dialog.findChild(QDialogButtonBox).button(which)
 
-    def click(self, which: StandardButton) -> None:
+    def click(self, which: QDialogButtonBox.StandardButton) -> None:
         self.qtbot.mouseClick(self.button(which), Qt.MouseButton.LeftButton)
 
     def label(self, name: str) -> Any:

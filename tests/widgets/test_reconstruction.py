@@ -13,11 +13,12 @@ from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QWidget
 
 from napari_d3ip.errors import DeviceError
 from napari_d3ip.settings import methods_for
-from napari_d3ip.widgets import reconstruction, runner
+from napari_d3ip.widgets import runner
 from napari_d3ip.widgets.layers import measurement_layer
 
 if TYPE_CHECKING:
-    from conftest import Bench, FakeEngine
+    from tests.widgets.conftest import Bench, FakeEngine
+
     from napari_d3ip.measurement import KSpace, Sinogram
 
 RESULT = "rods [d3ip]"
@@ -417,7 +418,7 @@ def test_layer_that_napari_refuses(bench: Bench, engine: FakeEngine, monkeypatch
     def refuse(*_: Any) -> Any:
         raise ValueError("no such layer")
 
-    monkeypatch.setattr(reconstruction.Layer, "create", refuse)
+    monkeypatch.setattr(Layer, "create", refuse)
     bench.click("run")
     engine.advance(5)
     bench.wait_idle()

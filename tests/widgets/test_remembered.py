@@ -15,7 +15,8 @@ from napari_d3ip.widgets import remembered
 from napari_d3ip.widgets.layers import measurement_layer
 
 if TYPE_CHECKING:
-    from conftest import Bench, FakeEngine
+    from tests.widgets.conftest import Bench, FakeEngine
+
     from napari_d3ip.measurement import KSpace
 
 

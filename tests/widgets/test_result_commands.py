@@ -13,6 +13,7 @@ from napari.layers import Layer
 from npe2 import PluginManager
 from qtpy.QtWidgets import QApplication, QFileDialog
 from superqt.utils import WorkerBase
+from tests.reading import read_sinogram
 
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io import load_volume, read
@@ -160,7 +161,7 @@ class TestWriter:
         path = tmp_path / f"scan{ending}"
         viewer.add_layer(Layer.create(*measurement_layer(measurement)))
         assert viewer.layers.save(str(path), selected=True, plugin=PLUGIN) == [str(path)]
-        back = read(path)
+        back = read_sinogram(path)
         np.testing.assert_array_equal(back.data, measurement.data)
         np.testing.assert_array_equal(back.angles, measurement.angles)
         assert (back.voxel_size, back.unit) == (measurement.voxel_size, measurement.unit)

@@ -14,9 +14,10 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
+from tests.reading import read_sinogram
 
 from napari_d3ip.cli import main as cli
-from napari_d3ip.io import load_volume, read, save_sinogram
+from napari_d3ip.io import load_volume, save_sinogram
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.reconstruction import Cancelled, Control, Reconstruction, Step
 from napari_d3ip.settings import Settings, fields_for
@@ -25,7 +26,8 @@ from napari_d3ip.widgets.layers import measurement_layer, result_of
 from napari_d3ip.widgets.reconstruction import ReconstructionWidget
 
 if TYPE_CHECKING:
-    from conftest import Bench, FakeEngine
+    from tests.widgets.conftest import Bench, FakeEngine
+
     from napari_d3ip.measurement import KSpace
 
 QUICK = {"device": "cpu", "iterations": 4, "method": "cg"}
@@ -37,7 +39,7 @@ def saved(measurement: Sinogram, tmp_path: Path) -> Sinogram:
     """The scan, read from a file whose name needs quoting."""
     (tmp_path / "my scans").mkdir()
     save_sinogram(tmp_path / "my scans" / "rods.h5", measurement)
-    return read(tmp_path / "my scans" / "rods.h5")
+    return read_sinogram(tmp_path / "my scans" / "rods.h5")
 
 
 @pytest.fixture
@@ -302,7 +304,9 @@ class TestContrast:
         assert last.contrast_limits == narrow.contrast_limits == [0, 5]
 
     def test_of_a_layer_that_a_script_added_stays(self, bench: Bench) -> None:
-        first = bench.viewer.add_layer(Layer.create(*result_of(reconstruct(bench)).to_layer()))
+        result = result_of(reconstruct(bench))
+        assert result is not None
+        first = bench.viewer.add_layer(Layer.create(*result.to_layer()))
         first.contrast_limits = (0, 3)
         bench.viewer.layers.remove("rods [cg]")
         assert reconstruct(bench, method="tv").contrast_limits == first.contrast_limits == [0, 3]
@@ -327,7 +331,9 @@ class TestResidual:
         bench.click("residual")
         wait_for_work(bench)
         residual = bench.viewer.layers["rods [cg] residual"]
-        np.testing.assert_allclose(residual.data, result_of(volume).residual(), atol=1e-4)
+        result = result_of(volume)
+        assert result is not None
+        np.testing.assert_allclose(residual.data, result.residual(), atol=1e-4)
         low, high = residual.contrast_limits
         assert low == -high <= -4
         assert residual.colormap.name == "coolwarm"
@@ -343,7 +349,9 @@ class TestResidual:
         bench.click("residual")
         wait_for_work(bench)
         residual = bench.viewer.layers["square [sense] residual"]
-        expected = np.moveaxis(np.abs(result_of(volume).residual()), 1, 0)
+        result = result_of(volume)
+        assert result is not None
+        expected = np.moveaxis(np.abs(result.residual()), 1, 0)
         np.testing.assert_allclose(residual.data, expected, atol=1e-4)
         assert residual.data.shape == (2, 3, 24, 20)
         assert residual.contrast_limits[0] == 0
@@ -475,8 +483,8 @@ class TestUncertainty:
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch, notifications: list[Any], caplog: Any
     ) -> None:
         def fail(*_: Any, **__: Any) -> Generator[Step, None, None]:
+            yield from ()
             raise RuntimeError("no memory")
-            yield
 
         monkeypatch.setattr(result_panel, "iter_uncertainty", fail)
         reconstruct(bench)

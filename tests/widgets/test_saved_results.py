@@ -14,6 +14,7 @@ from napari._qt.dialogs.qt_reader_dialog import QtReaderDialog
 from napari.layers import Layer
 from napari.settings import get_settings
 from qtpy.QtWidgets import QDialogButtonBox, QFileDialog, QMessageBox
+from tests.reading import read_sinogram
 
 from napari_d3ip.io import load_volume, read, save_kspace, save_sinogram
 from napari_d3ip.io.results import AbsentScan
@@ -33,7 +34,8 @@ from napari_d3ip.widgets.layers import (
 )
 
 if TYPE_CHECKING:
-    from conftest import Bench
+    from tests.widgets.conftest import Bench
+
     from napari_d3ip.measurement import KSpace, Sinogram
 
 PLUGIN = "napari-d3ip"
@@ -185,9 +187,12 @@ class TestRoundTrip:
             np.testing.assert_array_equal(layer.data, image.phase)
             return
         np.testing.assert_allclose(layer.data, image.volume, atol=1e-6)
+        assert back is not None
         if part == "magnitude":
             assert back.phase is None
             return
+        assert back.phase is not None
+        assert image.phase is not None
         np.testing.assert_allclose(back.phase, image.phase, atol=1e-4)
         np.testing.assert_allclose(back.residual(), image.residual(), atol=1e-2)
 
@@ -499,7 +504,7 @@ class TestSaveScan:
         docked.click("save_scan")
         assert proposed == [str(tmp_path / "rods.npz")]
         assert told(notifications) == ["Saved kept.npz, with its geometry."]
-        back = read(tmp_path / "kept.npz")
+        back = read_sinogram(tmp_path / "kept.npz")
         np.testing.assert_array_equal(back.data, measurement.data)
         np.testing.assert_array_equal(back.angles, measurement.angles)
         docked.viewer.layers.clear()
@@ -586,4 +591,5 @@ class TestNaparisDialog:
     def test_other_programs_see_the_voxel_size(self, viewer: Any, result: Reconstruction, tmp_path: Path) -> None:
         viewer.add_layer(Layer.create(*result.to_layer())).save(str(tmp_path / "a.tif"), plugin=PLUGIN)
         with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+            assert tif.imagej_metadata is not None
             assert (tif.imagej_metadata["spacing"], tif.imagej_metadata["unit"]) == (2, "micron")

@@ -17,7 +17,7 @@ from napari_d3ip.widgets.reconstruction import ReconstructionWidget
 from napari_d3ip.widgets.simulate import NO_VOLUME, SimulationOptions, SimulationWidget
 
 if TYPE_CHECKING:
-    from conftest import Bench
+    from tests.widgets.conftest import Bench
 
 
 @pytest.fixture
@@ -63,7 +63,9 @@ def test_scan_lies_where_the_volume_does(simulator: Bench) -> None:
     simulator.viewer.layers["disc"].translate = (10, 5, 3)
     scan = simulate(simulator)
     assert scan.translate[0] == 10
-    assert volume_placement(measurement_of(scan))["translate"] == (10, 5, 3)
+    measurement = measurement_of(scan)
+    assert measurement is not None
+    assert volume_placement(measurement)["translate"] == (10, 5, 3)
 
 
 def test_units_that_differ_are_converted(simulator: Bench) -> None:

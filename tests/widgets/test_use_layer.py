@@ -20,7 +20,7 @@ from napari_d3ip.widgets.layers import measurement_of
 from napari_d3ip.widgets.reconstruction import ReconstructionWidget
 
 if TYPE_CHECKING:
-    from conftest import Bench
+    from tests.widgets.conftest import Bench
 
 PLUGIN, WIDGET = "napari-d3ip", "D3IP reconstruction"
 

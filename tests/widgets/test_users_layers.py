@@ -18,7 +18,8 @@ from napari_d3ip.widgets.reconstruction import ReconstructionWidget
 from napari_d3ip.widgets.shared_contrast import SHARED
 
 if TYPE_CHECKING:
-    from conftest import Bench, FakeEngine
+    from tests.widgets.conftest import Bench, FakeEngine
+
     from napari_d3ip.measurement import KSpace
 
 

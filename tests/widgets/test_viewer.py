@@ -19,7 +19,7 @@ from napari_d3ip.widgets.measurement_choice import SAMPLES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Bench, FakeEngine
+    from tests.widgets.conftest import Bench, FakeEngine
 
 PLUGIN = "napari-d3ip"
 FAST = {"steps": 2, "adapt_steps": 1, "adapt_slices": 1, "iterations": 5}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from napari_d3ip.widgets.layers import measurement_layer
 from napari_d3ip.widgets.vertical_scroll import VerticalScroll
 
 if TYPE_CHECKING:
-    from conftest import Bench, FakeEngine
+    from tests.widgets.conftest import Bench, FakeEngine
 
 PLUGIN = "napari-d3ip"
 STEPS = 400
@@ -183,13 +184,13 @@ def many_steps() -> Generator[Step, None, Reconstruction]:
     volume = np.zeros((2, 4, 4), np.float32)
     for index in range(1, STEPS + 1):
         yield Step(index, STEPS, "sampling", preview=volume)
-    scan = Sinogram(np.ones((2, 3, 4), np.float32), np.arange(3))
+    scan = Sinogram(np.ones((2, 3, 4), np.float32), np.arange(3.0))
     return Reconstruction(volume, Settings(), [], {}, scan)
 
 
 def test_previews_come_at_most_five_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(np.arange(0, 1000, 0.07))
-    monkeypatch.setattr(runner.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     steps = runner._limit_previews(many_steps())
     shown = [0.07 * index for index, step in enumerate(steps) if step.preview is not None]
     assert len(shown) > 50

@@ -85,6 +85,7 @@ def radial_scan(make_mr_scan: Callable[..., Any], radial: Callable[[int, int], n
 
 
 def scan_coils(result: Reconstruction) -> int:
+    assert result.coil_maps is not None
     return int(result.coil_maps.shape[1])
 
 
@@ -255,7 +256,8 @@ class TestResult:
         result = reconstruct(mr_scan.measurement, settings)
         weights = {name: getattr(result.settings, name) for name in ("tv_weight", "wavelet_weight")}
         given = {name: weight for name, weight in weights.items() if weight is not None}
-        iterations = 1 + int(np.argmin([entry.get("held_out_loss") for entry in result.history]))
+        losses: list[Any] = [entry.get("held_out_loss") for entry in result.history]
+        iterations = 1 + int(np.argmin(losses))
         given |= {"iterations": iterations, "noise_level": 1e-6} if method == "sense" else {}
         measurement = replace(mr_scan.measurement, coil_maps=result.coil_maps)  # They depend on the noise level.
         expected = reconstruct(measurement, settings.updated(held_out_fraction=0.0, **given))

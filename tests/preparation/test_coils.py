@@ -310,7 +310,10 @@ class TestFindCoils:
     def test_are_made_once_for_a_scan(self, mr_scan: Any) -> None:
         first, again = (find_coils(mr_scan.measurement, COILS, 0.01, CPU, Control().check) for _ in range(2))
         assert first is again
-        assert find_coils(mr_scan.measurement, replace(COILS, calibration_width=6), 0.01, CPU, Control().check) is not first
+        assert (
+            find_coils(mr_scan.measurement, replace(COILS, calibration_width=6), 0.01, CPU, Control().check)
+            is not first
+        )
         assert find_coils(replace(mr_scan.measurement), COILS, 0.01, CPU, Control().check) is not first
 
     @pytest.mark.parametrize("coils", [1, 4], ids=["one coil", "maps of the file"])

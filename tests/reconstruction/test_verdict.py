@@ -20,25 +20,44 @@ _HARM = {"start_t": 900, "coupling": "none", "proximal_weight": 1e4, "planes": "
 _KEYS = {"verdict", "returned", "gain", "gain_deviation", "misfit"}
 
 
-def comparison(gain: float, deviation: float, margin: float = 0.02) -> Comparison:
+def comparison(gain: float, deviation: float, margin: float | None = None) -> Comparison:
     return Comparison(gain, deviation, "views hidden from it", margin)
 
 
 class TestComparison:
     @pytest.mark.parametrize(
-        ("gain", "deviation", "worse"),
-        [(-0.1, 0.01, False), (0.01, 0.001, False), (0.1, 0.01, True), (0.1, 0.06, False), (float("nan"), 0.1, True)],
+        ("gain", "deviation", "margin", "keeps"),
+        [
+            (-0.1, 0.01, None, True),
+            (-0.01, 0.02, None, False),
+            (0.01, 0.001, None, False),
+            (-0.1, float("inf"), None, True),
+            (0.1, float("inf"), None, False),
+            (0.1, 0.01, 0.25, True),
+            (0.3, 0.01, 0.25, False),
+            (0.3, 0.2, 0.25, True),
+            (float("nan"), 0.1, None, False),
+            (float("nan"), 0.1, 0.25, False),
+        ],
     )
-    def test_is_worse_beyond_margin_and_chance(self, gain: float, deviation: float, worse: bool) -> None:
-        assert comparison(gain, deviation).is_worse is worse
+    def test_keeps_what_is_likely_to_be_better(
+        self, gain: float, deviation: float, margin: float | None, keeps: bool
+    ) -> None:
+        assert comparison(gain, deviation, margin).keeps_volume is keeps
 
     @pytest.mark.parametrize(
-        ("gain", "says"),
-        [(-0.1, "better than tv"), (0.005, "no better than tv"), (0.3, "the volume of tv is returned")],
+        ("gain", "says", "returns_start"),
+        [
+            (-0.1, "better than tv", False),
+            (-0.015, "no better than tv", False),
+            (0.005, "no better than tv", True),
+            (0.3, "worse than tv", True),
+        ],
     )
-    def test_sentence(self, gain: float, says: str) -> None:
+    def test_sentence(self, gain: float, says: str, returns_start: bool) -> None:
         sentence = comparison(gain, 0.01).sentence("d3ip", "tv")
         assert says in sentence
+        assert ("the volume of tv is returned" in sentence) is returns_start
         assert sentence.endswith(".")
 
 

@@ -26,8 +26,8 @@ LARGEST_CENTRE = 24
 # of noise that is known.
 _NULL_SPACE, _NULL_SPACES = 0.02, (1e-3, 0.2)
 # Eigenvalues between which maps fade out, of kernels that were cut off and of weighted ones. These are the lower the
-# noisier: in noise of a tenth of the intensity 0.80 to 0.98 inside an object, 0.67 at most in nine tenths outside (0.97
-# where they were cut off).
+# noisier: in noise of a tenth of the intensity 0.80 to 0.98 inside an object, and at most 0.67 in nine tenths of the
+# pixels outside (0.97 where they were cut off).
 _CUT_OFF, _WEIGHTED = (0.8, 0.95), (0.6, 0.65)
 _GRIDDING_ITERATIONS = 15
 

@@ -30,9 +30,8 @@ _FEWEST_DIRECTIONS = 45.0
 # A ray between two that are fitted says little of what lies between the views: where only such rays are at hand, the
 # volume must explain them this much worse before it is given up (on a measured tooth it was 0.12 where it was better).
 _MARGIN_OF_RAYS = 0.25
-_MARGIN = 0.02
-# Standard errors that a difference must exceed.
-_CERTAIN = 2.0
+# Standard errors by which views left out must prefer the volume, and by which it is called better.
+_LIKELY, _CERTAIN = 1.0, 2.0
 # The residual of good scans: measured ones leave up to 2 times the noise in rings and at edges, but up to 1.3 times in
 # most rays; simulated ones without noise, up to this part of the data.
 _RMS_MISFIT, _TYPICAL_MISFIT, _ACCURACY = 4.0, 1.5, 0.01
@@ -89,26 +88,33 @@ class Comparison:
         Standard error of `gain`, from the differences of single views or lines.
     data : str
         What was compared on, in words.
-    margin : float
-        Gain up to which the volume is not called worse.
+    margin : float, optional
+        Gain up to which the volume is kept all the same, since the data say little of it.
     """
 
     gain: float
     deviation: float
     data: str
-    margin: float
+    margin: float | None = None
 
     @property
-    def is_worse(self) -> bool:
-        """Return whether the volume is clearly worse than its start."""
-        # A gain that is not a number is one, too.
-        return not self.gain <= max(self.margin, _CERTAIN * self.deviation)
+    def keeps_volume(self) -> bool:
+        """Return whether the volume is to be returned instead of its start: it is likely to be better."""
+        # A gain that is not a number says no.
+        if self.margin is None:
+            return self.gain < -_LIKELY * (self.deviation if math.isfinite(self.deviation) else 0.0)
+        return self.gain <= max(self.margin, _CERTAIN * self.deviation)
 
     def sentence(self, method: str, start: str) -> str:
         """Say what came of it, and which volume is returned."""
         deviation = f" ± {self.deviation:.1%}" if math.isfinite(self.deviation) else ""
         change = f"{abs(self.gain):.1%}{deviation}"
-        if self.is_worse:
+        if not self.keeps_volume and self.gain <= max(0.0, _CERTAIN * self.deviation):
+            return (
+                f"{method} explains {self.data} no better than {start}, which it started from (squared residual "
+                f"differs by {change}), so the volume of {start} is returned."
+            )
+        if not self.keeps_volume:
             return (
                 f"{method} explains {self.data} worse than {start}, which it started from (squared residual {change} "
                 f"larger), so the volume of {start} is returned."
@@ -155,7 +161,7 @@ def compare_with_start(
         return not_compared(settings.method, f"was not compared with {start}, since no data were held out")
     return {
         "verdict": comparison.sentence(settings.method, start),
-        "returned": start if comparison.is_worse else settings.method,
+        "returned": settings.method if comparison.keeps_volume else start,
         "gain": comparison.gain,
         "gain_deviation": comparison.deviation if math.isfinite(comparison.deviation) else None,
     }
@@ -175,13 +181,13 @@ def _compare(prepared: Preparation, run: DiffusionRun, load_prior: Callable[[], 
     state, problem = run.state, run.problem
     validation = [] if state.splits is None else state.splits.validation
     if validation:
-        return _compared([_losses_of_split(split) for split in validation], "views hidden from it", _MARGIN)
+        return _compared([_losses_of_split(split) for split in validation], "views hidden from it")
     can_rerun = not prepared.independent_samples and bool(problem.view_masks) and run.settings.about.adapts != "volume"
     if can_rerun and state.index == run.settings.sampling.steps:
-        return _compared([_losses_of_split(_rerun(run, load_prior()))], "views hidden from it", _MARGIN)
+        return _compared([_losses_of_split(_rerun(run, load_prior()))], "views hidden from it")
     if not bool(problem.held_out.any()):
         return None
-    margin = _MARGIN if prepared.independent_samples else _MARGIN_OF_RAYS
+    margin = None if prepared.independent_samples else _MARGIN_OF_RAYS
     what = "held-out samples" if prepared.independent_samples else "held-out rays"
     pair = _squares(problem, state.volume, state.first, problem.held_out, single=prepared.independent_samples)
     return _compared([pair], what, margin)
@@ -227,7 +233,7 @@ def _squares(
     return by_volume[weight > 0], by_start[weight > 0]
 
 
-def _compared(pairs: list[tuple[Tensor, Tensor]], data: str, margin: float) -> Comparison:
+def _compared(pairs: list[tuple[Tensor, Tensor]], data: str, margin: float | None = None) -> Comparison:
     volume, start = (torch.cat(each).double() for each in zip(*pairs, strict=True))
     difference, total = volume - start, start.sum().clamp(min=torch.finfo(torch.float64).tiny)
     count = len(difference)

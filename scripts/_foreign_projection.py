@@ -85,11 +85,19 @@ class AstraSlices:
     center : float, optional
         Detector coordinate of the axis; default the middle.
     kernel : {"strip", "linear", "line"}
-        ASTRA's projector.
+        ASTRA's projector of parallel rays; of a fan with vectors it has lines only.
+    fan : tuple of float, optional
+        Distance of the source and of the detector from the axis, and pitch of the detector; parallel rays without.
     """
 
     def __init__(
-        self, size: int, angles: Array, detectors: int, center: float | None = None, kernel: str = "strip"
+        self,
+        size: int,
+        angles: Array,
+        detectors: int,
+        center: float | None = None,
+        kernel: str = "strip",
+        fan: tuple[float, float, float] | None = None,
     ) -> None:
         middle = (detectors - 1) / 2
         shift = middle - (middle if center is None else center)
@@ -97,11 +105,16 @@ class AstraSlices:
         cosine, sine, zero = np.cos(t), np.sin(t), np.zeros_like(t)
         # ASTRA: y points up and row 0 is at the top, as here. Columns: ray, detector middle, detector step.
         vectors = np.stack([sine, -cosine, shift * cosine, shift * sine, cosine, sine], axis=1) + zero[:, None]
+        if fan is not None:
+            along, across = np.stack([cosine, sine], axis=1), np.stack([-sine, cosine], axis=1)
+            source, detector, pitch = fan
+            vectors = np.hstack([-source * across, detector * across + shift * pitch * along, pitch * along])
         self.shape = (len(t), detectors)
         self.size = size
         self._volume = astra.create_vol_geom(size, size)
-        rays = astra.create_proj_geom("parallel_vec", detectors, vectors)
-        self._projector = astra.create_projector(kernel, rays, self._volume)
+        beam = "parallel" if fan is None else "fanflat"
+        rays = astra.create_proj_geom(f"{beam}_vec", detectors, vectors)
+        self._projector = astra.create_projector(kernel if fan is None else "line_fanflat", rays, self._volume)
         self._matrix = astra.OpTomo(self._projector)
 
     def forward(self, volume: Array) -> Array:

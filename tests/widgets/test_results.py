@@ -119,6 +119,8 @@ class TestFigures:
         assert label.textFormat() == Qt.TextFormat.PlainText
         bench.viewer.layers.selection.active = first
         assert label.text() == "residual 1.25\nd3ip explains all better than tv."
+        add(residual=1.25, adaptations=3, adaptation_ended=True)
+        assert label.text().endswith(" · adaptation ended after 3 rounds, the last of which gained under 1 %")
         second.data[:] = 1
         bench.viewer.layers.selection.active = second
         assert "residual 1.25" in label.text()  # A changed result is none.

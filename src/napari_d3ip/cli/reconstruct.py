@@ -153,6 +153,8 @@ def _check_adapter(folder: Path, settings: Settings) -> None:
 
 
 def _sentence(result: Reconstruction, out: Path) -> str:
+    from napari_d3ip.reconstruction.result import adaptation_end
+
     metrics = result.metrics
     parts = [f"{metrics['seconds']:.1f} s on {metrics['device']}"]
     for label, name, form in (
@@ -163,7 +165,7 @@ def _sentence(result: Reconstruction, out: Path) -> str:
     ):
         if metrics[name] is not None:
             parts.append(f"{label} {metrics[name]:{form}}")
-    if metrics.get("adaptation_ended"):  # Results of earlier versions do not say.
-        parts.append(f"adaptation ended after {metrics['adaptations']} rounds, the last of which gained under 1 %")
+    if (ended := adaptation_end(metrics)) is not None:
+        parts.append(ended)
     what = f"{out}: {shape_text(result.volume.shape)} voxels by {metrics['returned']}, {', '.join(parts)}."
     return "\n".join(printable(line) for line in (what, metrics["verdict"], metrics["misfit"]) if line)

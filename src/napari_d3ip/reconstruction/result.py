@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -18,6 +19,14 @@ from napari_d3ip.measurement import FloatArray
 from napari_d3ip.reconstruction.control import Control
 
 Part = Literal["magnitude", "phase", "complex"]
+
+
+def adaptation_end(metrics: Mapping[str, Any]) -> str | None:
+    """Say that adaptation ended early, of the metrics of a result, possibly from a file of another version."""
+    rounds = metrics.get("adaptations")
+    if metrics.get("adaptation_ended") is not True or not isinstance(rounds, int):
+        return None
+    return f"adaptation ended after {rounds} round{'s' * (rounds != 1)}, the last of which gained under 1 %"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
+from napari_d3ip.reconstruction.result import adaptation_end
+
 _NAMES = {"residual": "residual", "held_out_residual": "held-out residual", "lora_shift": "LoRA shift"}
 
 
@@ -23,5 +25,7 @@ def format_metrics(metrics: Mapping[str, Any]) -> str:
     parts = [f"{text} {metrics[name]:.3g}" for name, text in _NAMES.items() if isinstance(metrics.get(name), Real)]
     if isinstance(metrics.get("seconds"), Real):
         parts.append(f"{metrics['seconds']:.1f} s on {metrics.get('device', 'cpu')}")
+    if (ended := adaptation_end(metrics)) is not None:
+        parts.append(ended)
     sentences = [metrics[name] for name in ("verdict", "misfit") if isinstance(metrics.get(name), str)]
     return "\n".join(filter(None, (" · ".join(parts), *sentences)))

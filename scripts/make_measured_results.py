@@ -3,7 +3,7 @@
 FOLDER holds the scans that `_measured_scans` names. Every task is reconstructed by the classical methods, by SIRT
 (astra-toolbox), svmbir (parallel rays) and BART (``bart`` on the path), with their weights from the scan, by ``dds``,
 and by ``d3ip`` with every seed of ``--seeds``. Nothing is tuned. OUT/rows.csv gets a line a run, with seconds and what
-the run said of itself; runs that it has are not made again. OUT/measured.csv is the table, for docs/research/tables.
+the run said of itself; runs that it has are not made again. OUT/measured-*.csv are tables for docs/research/tables.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ Run = Callable[[Any, int], tuple[np.ndarray, Row]]
 _OF_CT = ("fbp", "tv", "tgv", "mbir", "dds", "d3ip")
 _OF_MRI = ("sense", "l1-wavelet", "tv", "tgv", "mbir", "dds", "d3ip")
 _SEEDED = ("d3ip",)
+_TABLES = {"measured-mri": "mri", "measured-ct": ("ct_rod", "ct_tooth"), "measured-disks": "ct_disk"}
 _DIGITS = {"PSNR": 2, "SSIM": 3, "MCC": 3, "RMS": 4}
 
 
@@ -77,27 +78,33 @@ def row_of(task: Task, method: str, seed: int, run: Run) -> Row:
     return dict.fromkeys(_FIELDS, "") | row | about
 
 
-def table(rows: list[Row]) -> list[Row]:
-    """Return a line a task and method: the mean over seeds and the worst of them, seconds, and what was returned."""
+def table(rows: list[Row], tasks: list[str]) -> list[Row]:
+    """Return a line a method, with a cell a task and the seconds of all: the mean over seeds, the best in bold.
+
+    A dagger says that the start was returned, with some seed.
+    """
     lines = []
-    for task in dict.fromkeys(row["task"] for row in rows):
-        for method in dict.fromkeys(row["method"] for row in rows if row["task"] == task):
-            found = [row for row in rows if (row["task"], row["method"]) == (task, method)]
-            digits, values = _DIGITS[found[0]["score"]], [float(row["value"]) for row in found]
-            worst = max(values) if found[0]["score"] == "RMS" else min(values)
-            returned = [row["returned"] for row in found if row["returned"]]
-            lines.append(
-                {
-                    "task": task,
-                    "method": method,
-                    "score": found[0]["score"],
-                    "mean": f"{np.mean(values):.{digits}f}",
-                    "worst": f"{worst:.{digits}f}" if len(found) > 1 else "",
-                    "seconds": str(round(np.mean([float(row["seconds"]) for row in found]))),
-                    "returned": ", ".join(f"{name} {returned.count(name)}×" for name in dict.fromkeys(returned)),
-                }
-            )
+    for method in dict.fromkeys(row["method"] for row in rows):
+        line = {"method": method}
+        for task in tasks:
+            of_task = [row for row in rows if row["task"] == task]
+            score, others = of_task[0]["score"], dict.fromkeys(row["method"] for row in of_task)
+            means = {other: _mean(of_task, other) for other in others}
+            best = (min if score == "RMS" else max)(f"{value:.{_DIGITS[score]}f}" for value in means.values())
+            text = f"{means[method]:.{_DIGITS[score]}f}" if method in means else ""
+            replaced = any(row["returned"] not in ("", method) for row in of_task if row["method"] == method)
+            line[task] = (f"**{text}**" if text == best else text) + " †" * replaced
+        line["seconds"] = str(
+            round(sum(_mean([row for row in rows if row["task"] == task], method, "seconds") for task in tasks))
+        )
+        lines.append(line)
     return lines
+
+
+def _mean(rows: list[Row], method: str, column: str = "value") -> float:
+    """Return the mean of a column over the seeds of a method; 0 where it was not run."""
+    values = [float(row[column]) for row in rows if row["method"] == method]
+    return float(np.mean(values)) if values else 0.0
 
 
 def _write(path: Path, rows: list[Row]) -> None:
@@ -129,8 +136,11 @@ def main() -> None:
                     rows.append(row_of(task, method, seed, run))
                     _write(path, rows)
                     print(*rows[-1].values(), sep=", ", file=sys.stderr, flush=True)
-    order = {name: place for place, name in enumerate(TASKS)}
-    _write(given.out / "measured.csv", table(sorted(rows, key=lambda row: order[row["task"]])))
+    for name, prefix in _TABLES.items():
+        of_table = [row for row in rows if row["task"].startswith(prefix)]
+        tasks = [task for task in TASKS if any(row["task"] == task for row in of_table)]
+        if of_table:
+            _write(given.out / f"{name}.csv", table(of_table, tasks))
 
 
 if __name__ == "__main__":

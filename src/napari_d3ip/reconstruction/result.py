@@ -46,11 +46,11 @@ class Reconstruction:
         method, shape, seconds, adapt_seconds, sample_seconds, peak_memory_bytes, device, seed, noise_level, residual,
         held_out_residual, lora_shift, adaptations, adaptations_accepted, adaptation_ended (early, since validation
         splits saw hardly a gain), psnr, ssim, stopped_early, regulariser, versions; and what the run says of itself:
-        verdict (a sentence), returned (the method whose volume this is: that of the start unless validation data
-        say that the method is likely to be better), gain and gain_deviation (relative change of the squared residual on validation
-        data against the start, negative is better, and its standard error; None where nothing was compared), misfit
-        (None, or a sentence where the volume does not explain the scan). In MRI the volume is at last fitted to the
-        held-out samples, too; held_out_residual, verdict, gain and misfit are of the volume before.
+        verdict (a sentence), returned (the method whose volume this is: that of the start unless validation data say
+        that the method is clearly better), gain and gain_deviation (relative change of the squared residual on
+        validation data against the start, negative is better, and its standard error; None where nothing was
+        compared), misfit (None, or a sentence where the volume does not explain the scan). In MRI the volume is at
+        last fitted to the held-out samples, too; held_out_residual, verdict, gain and misfit are of the volume before.
     measurement : Measurement
         The scan.
     phase : ndarray or None

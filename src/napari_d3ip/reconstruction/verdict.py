@@ -30,8 +30,8 @@ _FEWEST_DIRECTIONS = 45.0
 # A ray between two that are fitted says little of what lies between the views: where only such rays are at hand, the
 # volume must explain them this much worse before it is given up (on a measured tooth it was 0.12 where it was better).
 _MARGIN_OF_RAYS = 0.25
-# Standard errors by which views left out must prefer the volume, and by which it is called better.
-_LIKELY, _CERTAIN = 1.0, 2.0
+# Standard errors by which data that were left out must prefer the volume, or that it may lie beyond the margin.
+_CERTAIN = 2.0
 # The residual of good scans: measured ones leave up to 2 times the noise in rings and at edges, but up to 1.3 times in
 # most rays; simulated ones without noise, up to this part of the data.
 _RMS_MISFIT, _TYPICAL_MISFIT, _ACCURACY = 4.0, 1.5, 0.01
@@ -99,10 +99,10 @@ class Comparison:
 
     @property
     def keeps_volume(self) -> bool:
-        """Return whether the volume is to be returned instead of its start: it is likely to be better."""
+        """Return whether the volume is to be returned instead of its start: it is clearly better."""
         # A gain that is not a number says no.
         if self.margin is None:
-            return self.gain < -_LIKELY * (self.deviation if math.isfinite(self.deviation) else 0.0)
+            return self.gain < -_CERTAIN * (self.deviation if math.isfinite(self.deviation) else 0.0)
         return self.gain <= max(self.margin, _CERTAIN * self.deviation)
 
     def sentence(self, method: str, start: str) -> str:

@@ -249,7 +249,7 @@ class Settings(BaseModel):
     guard: bool = Field(
         True,
         description="Reject a round of adaptation that does not reduce the validation loss, and return the first "
-        "reconstruction unless the volume is likely to explain validation data better.",
+        "reconstruction unless the volume explains validation data clearly better.",
     )
     held_out_fraction: float = Field(
         0.02,

@@ -52,18 +52,18 @@ class Task:
 
     @cached_property
     def arrays(self) -> dict[str, Array]:
-        """Everything the file has."""
+        """Arrays of the file."""
         with np.load(self.folder / f"{self.name.rpartition('_')[0]}.npz", allow_pickle=False) as file:
             return dict(file)
 
     @cached_property
     def scan(self) -> Measurement:
-        """What a method gets."""
+        """Scan to reconstruct from."""
         source, _, part = self.name.rpartition("_")
         if source == "mri_brain16":
             mask = self.arrays[f"mask_{part}"]
             return KSpace(self.arrays["kspace"] * mask, mask=mask)
-        return self._views.select(views=np.flatnonzero(self._kept))
+        return self._views.select(views=self._kept)
 
     @cached_property
     def _views(self) -> Sinogram:
@@ -88,7 +88,7 @@ class Task:
         return self._score_disk(volume[0]) if "reference_segmentation" in self.arrays else self._score_views(volume)
 
     def _score_image(self, image: Array) -> Score:
-        """PSNR and SSIM inside the head, after a least-squares scale."""
+        """Return PSNR and SSIM inside the head, after a least-squares scale."""
         reference, squares = self.arrays["reference_sense"].astype(float), self.arrays["reference_rss"]
         inside = ndimage.binary_fill_holes(squares > 0.1 * np.percentile(squares, 99))
         inside = ndimage.binary_dilation(inside, iterations=2)
@@ -99,7 +99,7 @@ class Task:
         return {"PSNR": float(10 * np.log10(span**2 / error)), "SSIM": float(similarity)}
 
     def _score_disk(self, image: Array) -> Score:
-        """Matthews correlation of Otsu's segmentation with the official one."""
+        """Return the Matthews correlation of Otsu's segmentation with the official one."""
         truth, pixel = self.arrays["reference_segmentation"], self.arrays["reference_pixel_mm"]
         middle = (image.shape[0] - 1) / 2
         grid = (np.arange(len(truth)) - (len(truth) - 1) / 2) * float(pixel / self.arrays["pixel_mm"]) + middle
@@ -107,8 +107,8 @@ class Task:
         return {"MCC": float(np.corrcoef((fine > threshold_otsu(fine)).ravel(), truth.ravel())[0, 1])}
 
     def _score_views(self, volume: Array) -> Score:
-        """Root mean square of the views left out minus the volume's projections, at the best scale."""
-        others = self._views.select(views=np.flatnonzero(~self._kept))
+        """Return the root mean square of the views left out minus the volume's projections, at the best scale."""
+        others = self._views.select(views=~self._kept)
         predicted = astra_projector(others).forward(volume)
         scale = (predicted * others.data).sum() / np.square(predicted).sum()
         return {"RMS": float(np.sqrt(np.square(scale * predicted - others.data).mean()))}
@@ -126,7 +126,7 @@ def astra_projector(scan: Sinogram) -> AstraSlices:
 def without_every_sixth(scan: Sinogram) -> tuple[Sinogram, Sinogram]:
     """Return a scan without every sixth view, and these."""
     out = np.arange(len(scan.angles)) % 6 == 3
-    return scan.select(views=np.flatnonzero(~out)), scan.select(views=np.flatnonzero(out))
+    return scan.select(views=~out), scan.select(views=out)
 
 
 def best_by_views(scan: Sinogram, choices: list[Any], run: Callable[[Sinogram, Any], Array]) -> Any:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
+import torch
 from _measured_scans import astra_projector, best_by_views
 from make_mri_results import bart_maps, run_bart
 
 from napari_d3ip.measurement import KSpace, Sinogram
+from napari_d3ip.operators.mri import centred_fft
 
 Array = np.ndarray
 _SIRT_ITERATIONS = (30, 100, 300)
@@ -64,8 +66,7 @@ def bart(scan: KSpace, term: str) -> tuple[Array, str]:
 
     def missed(weight: float) -> float:
         image = run(scan.data * ~held_out, weight)
-        coils = np.fft.ifftshift(maps * image[:, None], (-2, -1))
-        samples = np.fft.fftshift(np.fft.fft2(coils, norm="ortho"), (-2, -1))[..., held_out]
+        samples = centred_fft(torch.from_numpy(maps * image[:, None])).numpy()[..., held_out]
         measured = scan.data[..., held_out]
         # BART works at a scale of its own.
         scale = np.vdot(samples, measured) / np.vdot(samples, samples)

@@ -95,17 +95,17 @@ def _variants(scan: Measurement, prior: Path) -> dict[str, tuple[Measurement, di
     return {"none": (scan, {}), **spoilt, **{name: (scan, given) for name, given in settings.items()}}
 
 
-def _open(name: str) -> tuple[str, Measurement, np.ndarray | None, Sinogram | None]:
-    """Return the name of a scan, the views to reconstruct from, the truth if the file has it, and the other views."""
+def _open(name: str) -> tuple[str, Measurement, tuple[np.ndarray | None, Sinogram | None]]:
+    """Return the name of a scan, the views to reconstruct from, and the truth or else the other views."""
     path, _, views = name.partition("@")
     scan = d3.read(path)
     with np.load(path, allow_pickle=False) as file:
         reference = file.get("reference")
     if not views:
-        return Path(path).stem, scan, reference, None
+        return Path(path).stem, scan, (reference, None)
     kept = np.zeros(len(scan.angles), bool)
     kept[slice(*(int(part) if part else None for part in views.split(":")))] = True
-    return Path(path).stem + "@" + views, scan.select(views=kept), None, scan.select(views=~kept)
+    return Path(path).stem + "@" + views, scan.select(views=kept), (None, scan.select(views=~kept))
 
 
 def _quality(result: d3.Reconstruction, others: Sinogram | None) -> float:
@@ -161,10 +161,10 @@ def main() -> None:
     done = {(row["scan"], row["fault"]) for row in rows}
     with tempfile.TemporaryDirectory() as folder:
         prior = save_prior(Path(folder))
-        for name, scan, *truth in map(_open, given.scans):
+        for name, scan, truth in map(_open, given.scans):
             for fault, variant in _variants(scan, prior).items():
                 if (name, fault) not in done:
-                    rows.append(_row(name, fault, variant, (truth[0], truth[1])))
+                    rows.append(_row(name, fault, variant, truth))
                     _append(given.out, rows[-1])
     said = [str(row["misfit"]) == "True" for row in rows]
     spoilt = [str(row["spoilt"]) == "True" for row in rows]

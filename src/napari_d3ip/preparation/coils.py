@@ -22,9 +22,9 @@ from napari_d3ip.solvers.conjugate_gradient import conjugate_gradient
 _KERNEL = 6
 _SMALLEST = 4
 LARGEST_CENTRE = 24
-# Singular values, relative to the largest, of kernels that are no signal: of unknown noise, and the least and the most
-# of noise that is known.
-_NULL_SPACE, _NULL_SPACES = 0.02, (1e-3, 0.2)
+# Singular value, relative to the largest, below which kernels are no signal: where the noise is not known, and the
+# least and the most where it is.
+_NULL_SPACE, _LEAST_OF_NOISE, _MOST_OF_NOISE = 0.02, 1e-3, 0.2
 # Eigenvalues between which maps fade out, of kernels that were cut off and of weighted ones. These are the lower the
 # noisier: in noise of a tenth of the intensity 0.80 to 0.98 inside an object, and at most 0.67 in nine tenths of the
 # pixels outside (0.97 where they were cut off).
@@ -214,7 +214,7 @@ def _weights_of_kernels(values: Tensor, shape: torch.Size, noise: float | None) 
     """
     if noise is None:
         return (values > _NULL_SPACE**2 * values.max()).to(values.dtype)
-    least, most = (part**2 * values.max() for part in _NULL_SPACES)
+    least, most = (part**2 * values.max() for part in (_LEAST_OF_NOISE, _MOST_OF_NOISE))
     edge = values.new_tensor(noise * (shape[0] ** 0.5 + shape[1] ** 0.5)).square().clamp(least, most)
     edge = edge.clamp(min=torch.finfo(edge.dtype).tiny)  # An empty slice has no kernels.
     return 1 - edge / values.clamp(min=edge)

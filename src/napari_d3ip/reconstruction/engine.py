@@ -124,7 +124,7 @@ class _Engine:
             else:
                 adapter = self._adapter(task)
         require_finite(volume, self._settings, self._prior)
-        final = self._with_held_out(task, volume, outcome["returned"])
+        final = self._final(task, volume, outcome["returned"])
         require_finite(final, self._settings, self._prior)
         return self._result(volume, final, outcome, self._settings.filled.updated(**task.found), adapter)
 
@@ -138,8 +138,8 @@ class _Engine:
         most = default_iterations("tv", self._measurement)
         return settled_start(self._prepared, problem, first, most)
 
-    def _with_held_out(self, task: Run, volume: Tensor, returned: str) -> Tensor:
-        """Return the volume fitted to the held-out samples, too, unless the run is to end now."""
+    def _final(self, task: Run, volume: Tensor, returned: str) -> Tensor:
+        """Fit the held-out samples, too, unless the run is to end now, and clear what no coil sees."""
         if not self._control.kept and has_samples_to_fit(self._prepared):
             if returned != self._settings.method:
                 volume = self._settled(task.problem.with_held_out(), volume)
@@ -216,7 +216,7 @@ class _Engine:
         settings: Settings,
         adapter: SavedAdapter | None,
     ) -> Reconstruction:
-        """Return the final volume with its metrics; those on held-out data are of the volume that did without them."""
+        """Return the final volume; residuals and misfit are those of ``volume``, which did without held-out data."""
         prepared, options, history = self._prepared, self._options, self._recorder.history
         physical = to_numpy(final * prepared.intensity)
         reference = options.reference

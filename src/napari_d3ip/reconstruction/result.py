@@ -50,7 +50,7 @@ class Reconstruction:
         that the method is clearly better), gain and gain_deviation (relative change of the squared residual on
         validation data against the start, negative is better, and its standard error; None where nothing was
         compared), misfit (None, or a sentence where the volume does not explain the scan). In MRI the volume is at
-        last fitted to the held-out samples, too; held_out_residual, verdict, gain and misfit are of the volume before.
+        last fitted to the held-out samples, too; residuals, verdict, gain and misfit are those of the volume before.
     measurement : Measurement
         The scan.
     phase : ndarray or None

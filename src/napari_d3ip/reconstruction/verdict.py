@@ -30,7 +30,9 @@ _FEWEST_DIRECTIONS = 45.0
 # A ray between two that are fitted says little of what lies between the views: where only such rays are at hand, the
 # volume must explain them this much worse before it is given up (on a measured tooth it was 0.12 where it was better).
 _MARGIN_OF_RAYS = 0.25
-# Standard errors by which data that were left out must prefer the volume, or that it may lie beyond the margin.
+# Standard errors by which the residual on left-out data must be smaller than that of the start. On single rays, for
+# which there is a margin, the volume is kept unless its residual is larger by this many.
+# Record: docs/research/verdict-margin.md.
 _CERTAIN = 2.0
 # The residual of good scans: measured ones leave up to 2 times the noise in rings and at edges, but up to 1.3 times in
 # most rays; simulated ones without noise, up to this part of the data.
@@ -109,15 +111,12 @@ class Comparison:
         """Say what came of it, and which volume is returned."""
         deviation = f" ± {self.deviation:.1%}" if math.isfinite(self.deviation) else ""
         change = f"{abs(self.gain):.1%}{deviation}"
-        if not self.keeps_volume and self.gain <= max(0.0, _CERTAIN * self.deviation):
-            return (
-                f"{method} explains {self.data} no better than {start}, which it started from (squared residual "
-                f"differs by {change}), so the volume of {start} is returned."
-            )
         if not self.keeps_volume:
+            is_level = self.gain <= max(0.0, _CERTAIN * self.deviation)
+            how, by = ("no better", f"differs by {change}") if is_level else ("worse", f"{change} larger")
             return (
-                f"{method} explains {self.data} worse than {start}, which it started from (squared residual {change} "
-                f"larger), so the volume of {start} is returned."
+                f"{method} explains {self.data} {how} than {start}, which it started from (squared residual {by}), so "
+                f"the volume of {start} is returned."
             )
         if self.gain < -_CERTAIN * self.deviation:
             return f"{method} explains {self.data} better than {start} (squared residual {change} smaller)."

@@ -19,6 +19,7 @@ from napari_d3ip.measurement import Geometry, Origin
 
 Values = Literal["counts", "transmission", "line_integrals"]
 AngleUnit = Literal["degree", "radian"]
+TrajectoryUnit = Literal["grid", "cycle", "radian"]
 SINOGRAM_ONLY = (
     "angles",
     "angle_unit",
@@ -32,7 +33,20 @@ SINOGRAM_ONLY = (
     "clip_transmission",
     "detector_pitch",
 )
-KSPACE_ONLY = ("repetition", "mask", "coil_maps", "trajectory", "image_shape", "keep_oversampling", "noise_level")
+KSPACE_ONLY = (
+    "repetition",
+    "mask",
+    "coil_maps",
+    "trajectory",
+    "trajectory_unit",
+    "image_shape",
+    "keep_oversampling",
+    "noise_level",
+    "dc",
+    "image_origin",
+    "zeros_below",
+)
+CARTESIAN_ONLY = ("dc", "image_origin", "zeros_below")
 STACK_ONLY = ("psf", "upsample", "boundary")
 _RANGE = re.compile(r"\d*:\d*")
 
@@ -124,11 +138,33 @@ class ReadOptions(BaseModel):
     )
     trajectory: Path | None = Field(
         None,
-        description="Sample positions of k-space (ky, kx) in grid units: npy or npz of shape (readout, sample, 2), or "
-        "cfl in BART's order.",
+        description="Sample positions of k-space (ky, kx): npy or npz of shape (readout, sample, 2), or cfl in BART's "
+        "order.",
+    )
+    trajectory_unit: TrajectoryUnit | None = Field(
+        None,
+        description="Unit of the positions: grid (up to half the matrix), cycle or radian a pixel (up to 0.5 or pi); "
+        "default: as their reach shows.",
     )
     image_shape: tuple[int, int] | None = Field(
         None, description="Height and width of a slice in pixels, where k-space has a trajectory."
+    )
+    dc: Literal["center", "corner"] | tuple[int, ...] | None = Field(
+        None,
+        description="Where the frequency is zero on a Cartesian grid: center (of n samples the one at n // 2), corner "
+        "(as numpy.fft.fft2 leaves it), or its place (ky, kx) counted from 0.",
+    )
+    image_origin: Literal["center", "corner"] | None = Field(
+        None,
+        description="Pixel of the image from which its transform counts: center, or corner (fft2 without ifftshift "
+        "before).",
+    )
+    zeros_below: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Samples of k-space up to this part of the largest count as not measured, 0 for none; for data "
+        "that rounding or a filler left where zeros should be.",
     )
     keep_oversampling: bool = Field(False, description="Keep the margins that an oversampled readout of k-space adds.")
     noise_level: float | None = Field(
@@ -176,6 +212,12 @@ class ReadOptions(BaseModel):
     @classmethod
     def _from_text(cls, value: Any) -> Any:
         return _numbers(value) if isinstance(value, str) else value
+
+    @field_validator("dc", mode="before")
+    @classmethod
+    def _place(cls, value: Any) -> Any:
+        numbers = _numbers(value) if isinstance(value, str) else value
+        return numbers if isinstance(numbers, str) or numbers is None else _whole(numbers, 2, 3)
 
     @field_validator("voxel_size", "image_shape")
     @classmethod
@@ -278,6 +320,20 @@ def _numbers(text: str) -> str | tuple[float, ...] | float:
     except ValueError:
         return text
     return numbers if "," in text else text
+
+
+def _whole(numbers: Any, *counts: int) -> tuple[int, ...]:
+    """Return some whole numbers that are not negative.
+
+    Raises
+    ------
+    ValueError
+        If they are not, or not as many.
+    """
+    values = np.ravel(np.asarray(numbers, np.float64)).tolist()
+    if len(values) not in counts or not all(float(value).is_integer() and value >= 0 for value in values):
+        raise ValueError(f"give {' or '.join(map(str, counts))} whole numbers counted from 0")
+    return tuple(int(value) for value in values)
 
 
 def _explain(error: ValidationError) -> str:

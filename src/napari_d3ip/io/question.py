@@ -20,8 +20,7 @@ class LayoutQuestion(AmbiguousLayoutError):
     message : str
         One sentence that says what is open and how to state it.
     needs : str
-        Field of `ReadOptions` that answers it: ``"axes"``, ``"angles"``, ``"angle_unit"``, ``"values"``,
-        ``"flats"``, ``"dataset"``, ``"repetition"``, ``"trajectory"`` or ``"image_shape"``.
+        Field of `ReadOptions` that answers it, such as ``"axes"``, ``"angles"``, ``"dataset"`` or ``"repetition"``.
     candidates : sequence of str
         Possible answers; empty if they cannot be listed (``"angles"``, ``"flats"``, ``"trajectory"``).
     shape : tuple of int, optional

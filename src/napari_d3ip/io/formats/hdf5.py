@@ -24,7 +24,7 @@ from napari_d3ip.io.arrays.hdf5 import (
 )
 from napari_d3ip.io.arrays.names import ANGLE_NAMES, VOLUME_MARK
 from napari_d3ip.io.guard import format_names
-from napari_d3ip.io.layout.kspace import KSPACE_NAMES, could_be_kspace, could_be_slice, is_kspace
+from napari_d3ip.io.layout.kinds import KSPACE_NAMES, could_be_kspace, could_be_slice, is_kspace
 from napari_d3ip.io.layout.named_kspace import COMPANION_NAMES, kspace_from_arrays
 from napari_d3ip.io.layout.sinogram import RawScan
 from napari_d3ip.io.options import ReadOptions

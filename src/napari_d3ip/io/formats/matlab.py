@@ -22,7 +22,7 @@ from napari_d3ip.files import is_regular, open_regular
 from napari_d3ip.io.arrays import hdf5
 from napari_d3ip.io.arrays.stored import Values
 from napari_d3ip.io.guard import reading
-from napari_d3ip.io.layout.kspace import could_be_kspace, could_be_slice
+from napari_d3ip.io.layout.kinds import could_be_kspace, could_be_slice
 from napari_d3ip.io.layout.named import measurement_from_arrays
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.measurement import Measurement

@@ -9,7 +9,8 @@ from napari_d3ip.errors import FileError
 from napari_d3ip.files import is_regular, read_json
 from napari_d3ip.io.arrays.numpy_files import archived, stored
 from napari_d3ip.io.arrays.sidecar import sidecar
-from napari_d3ip.io.layout.kspace import KSPACE_NAMES, RawKSpace, could_be_kspace, could_be_slice, is_kspace
+from napari_d3ip.io.layout.kinds import KSPACE_NAMES, could_be_kspace, could_be_slice, is_kspace
+from napari_d3ip.io.layout.kspace import RawKSpace
 from napari_d3ip.io.layout.named import measurement_from_arrays
 from napari_d3ip.io.layout.sinogram import RawScan
 from napari_d3ip.io.options import ReadOptions

@@ -11,20 +11,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_d3ip.errors import MeasurementError
-from napari_d3ip.io.arrays.stored import AnyArray, Values, parts_of_complex
+from napari_d3ip.io.arrays.stored import AnyArray, Values
 from napari_d3ip.io.layout import companions
+from napari_d3ip.io.layout.centring import find_move, sampled_in
 from napari_d3ip.io.layout.grid import Grid, mean
 from napari_d3ip.io.layout.masks import fit_mask
-from napari_d3ip.io.options import SINOGRAM_ONLY, ReadOptions, is_kspace_order
+from napari_d3ip.io.layout.repetitions import choose_repetition, noise_after_mean
+from napari_d3ip.io.layout.trajectories import in_grid_units
+from napari_d3ip.io.options import CARTESIAN_ONLY, SINOGRAM_ONLY, ReadOptions, is_kspace_order
 from napari_d3ip.io.question import LayoutQuestion
-from napari_d3ip.measurement import BoolArray, ComplexArray, KSpace
+from napari_d3ip.measurement import BoolArray, ComplexArray, FloatArray, KSpace
 from napari_d3ip.measurement.arrays import frozen
 
 ORDER = "rzcyx"
-KSPACE_NAMES = ("kspace", "k_space", "kdata", "ksp", "kspace_data", "k_data", "raw_kspace")
 _ORDERS = {
     2: ("yx", "xy"),
     3: ("cyx", "zyx", "yxc", "yxz"),
@@ -104,6 +105,7 @@ class RawKSpace:
     notes: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] | None = None
     in_memory: bool = False
+    _moved: dict[str, float] = field(default_factory=dict)  # Parts of the axes by which k-space was moved.
 
     @property
     def name(self) -> str:
@@ -139,9 +141,11 @@ class RawKSpace:
         grid = self._settle_repetition(_reorder(np.asarray(self.data), axes), options, cartesian=trajectory is None)
         calibration, along = self.calibration, "z"
         if trajectory is None:
-            grid, calibration, along = self._settle_grid(grid, options)
-        elif isinstance(calibration, Grid):
-            calibration = calibration.centre()
+            grid, calibration, along = self._settle_grid(self._recentre(grid, options), options)
+        else:
+            options.refuse(CARTESIAN_ONLY, self.name, "k-space along a trajectory")
+            trajectory = self._settle_trajectory(trajectory, grid, options)
+            calibration = calibration.centre() if isinstance(calibration, Grid) else calibration
         self.notes["slices_along"] = along
         given = self._collect_fields(options, along, grid if trajectory is None else None, whole)
         part = slice(None) if whole is not None else options.slice_range(len(grid.data), self.name)
@@ -208,6 +212,9 @@ class RawKSpace:
         if self.repetition is None:
             self.repetition = chosen = choose_repetition(len(data), options, self.name, shape=self.data.shape)
         mask = sampled = (data != 0).any(axis=2)
+        if cartesian:
+            is_known = options.mask is not None or (self.mask is not None and not np.all(self.mask))
+            mask = sampled = sampled_in(data, self._known(options), self.name, is_known=is_known)
         if self.mask is not None and cartesian:
             given, shown = np.asarray(self.mask), sampled.any(axis=0) if chosen == "mean" else sampled[chosen]
             mask = np.broadcast_to(given if self.is_padded else self._fit_mask(given, shown), mask.shape)
@@ -219,6 +226,34 @@ class RawKSpace:
         if self.noise_level is not None:
             self.noise_level *= noise_after_mean(counts)
         return merged
+
+    def _known(self, options: ReadOptions) -> ReadOptions:
+        """Return the options; with the conventions of `KSpace` where they are open, if this package wrote the file."""
+        if self.provenance is None or "note" in self.provenance:
+            return options
+        own = {"dc": "center", "image_origin": "center", "zeros_below": 0.0, "trajectory_unit": "grid"}
+        return options.model_copy(
+            update={name: value for name, value in own.items() if getattr(options, name) is None}
+        )
+
+    def _recentre(self, grid: Grid, options: ReadOptions) -> Grid:
+        """Return the grid with the zero frequency and the image's origin in the middle; the calibration follows."""
+        letters = "zyx" if self.encodes_z else "yx"
+        move = find_move(grid, self._known(options), letters, self.name)
+        self._moved, notes = move.shifts, move.notes()
+        if notes and isinstance(self.calibration, Grid):
+            self.calibration = move.apply(self.calibration)
+        self.notes.update(notes)
+        return move.apply(grid) if notes else grid
+
+    def _settle_trajectory(self, positions: AnyArray, grid: Grid, options: ReadOptions) -> FloatArray:
+        """Return the positions in grid units, of which `KSpace` checks the shape."""
+        if positions.shape != (*grid.data.shape[2:], 2):
+            return positions
+        converted, note = in_grid_units(positions, self._settle_shape(options), self._known(options), self.name)
+        if note is not None:
+            self.notes["trajectory_unit"] = note
+        return converted
 
     def _settle_grid(self, grid: Grid, options: ReadOptions) -> tuple[Grid, Values | None, str]:
         """Return grid and calibration without oversampling, split into slices, and the axis of the slices."""
@@ -246,7 +281,7 @@ class RawKSpace:
         mask: AnyArray | None = None if grid is None else grid.mask
         if options.mask is not None:
             mask = _cut(companions.read_mask(options.mask, along), whole)
-            mask = mask if grid is None else self._fit_mask(mask, (grid.data != 0).any(axis=1))
+            mask = mask if grid is None else self._fit_moved_mask(mask, grid, along)
         coil_maps = None if self.coil_maps is None else np.asarray(self.coil_maps)
         if options.coil_maps is not None:
             coil_maps = _cut(companions.read_coil_maps(options.coil_maps, along), whole)
@@ -270,6 +305,14 @@ class RawKSpace:
         if fitted.how is not None:
             self.notes["mask"] = fitted.how
         return fitted.mask
+
+    def _fit_moved_mask(self, given: AnyArray, grid: Grid, along: str) -> BoolArray:
+        """Hold a mask, with the zero frequency as in the file, against a grid with it in the middle."""
+        plane = "zyx".replace(along, "")
+        sizes = dict(zip(plane, grid.mask.shape[1:], strict=True))
+        by = [round(self._moved[letter] * sizes[letter]) if letter in self._moved else 0 for letter in plane]
+        sampled = np.roll(grid.mask & (grid.data != 0).any(axis=1), [-each for each in by], axis=(1, 2))
+        return np.roll(self._fit_mask(given, sampled), by, axis=(1, 2))
 
     def _settle_shape(self, options: ReadOptions) -> tuple[int, int]:
         shape = options.image_shape or self.image_shape
@@ -298,68 +341,6 @@ class RawKSpace:
             **self.notes,
         }
         return {**(self.provenance or {}), "read": note}
-
-
-def is_kspace(data: Values, options: ReadOptions, *, name: str = "", has_angles: bool = False) -> bool:
-    """Return whether an array is to be read as k-space: by axes option, name, or complex values without angles."""
-    if options.axes is not None:
-        return is_kspace_order(options.axes)
-    if name.lower() in KSPACE_NAMES:
-        return True
-    return np.iscomplexobj(data) and not has_angles and options.angles is None
-
-
-def could_be_kspace(array: Any) -> bool:
-    """Return whether an array (or anything with shape and dtype) has the shape and type of k-space."""
-    return array.ndim in (3, 4, 5) and _is_complex(array)
-
-
-def could_be_slice(array: Any) -> bool:
-    """Return whether an array may be one slice of k-space of one coil, (ky, kx)."""
-    return array.ndim == 2 and min(array.shape) > 1 and _is_complex(array)
-
-
-def _is_complex(array: Any) -> bool:
-    """Return whether an array holds complex numbers, or HDF5's pairs in their place."""
-    return bool(array.dtype.kind == "c") or parts_of_complex(array.dtype) is not None
-
-
-def choose_repetition(
-    count: int,
-    options: ReadOptions,
-    name: str,
-    *,
-    what: str = "repetitions",
-    shape: tuple[int, ...] | None = None,
-) -> int | Literal["mean"]:
-    """Return which of several repetitions to read.
-
-    Raises
-    ------
-    LayoutQuestion
-        If there are several and none was selected.
-    MeasurementError
-        If the selected one does not exist.
-    """
-    chosen = options.repetition
-    if count > 1 and chosen is None:
-        raise LayoutQuestion(
-            f"repetition: {name} holds {count} {what}; give repetition=0 to {count - 1} for one of them, or "
-            "repetition=mean if they show the same.",
-            needs="repetition",
-            candidates=("mean", *(str(number) for number in range(count))),
-            shape=shape,
-        )
-    if chosen is None:
-        return 0
-    if chosen != "mean" and chosen >= count:
-        raise MeasurementError(f"repetition: {chosen} is not in {name}; give one of the {what} 0 to {count - 1}.")
-    return chosen
-
-
-def noise_after_mean(counts: npt.NDArray[np.intp]) -> float:
-    """Return the root mean square noise of averages over ``counts`` samples, relative to one sample's noise."""
-    return float(np.sqrt(np.mean(1 / counts[counts > 0]))) if counts.any() else 1.0
 
 
 def _reorder(data: AnyArray, axes: str) -> ComplexArray:

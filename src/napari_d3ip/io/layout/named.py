@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_d3ip.errors import FileError
 from napari_d3ip.io.guard import format_names
-from napari_d3ip.io.layout.kspace import KSPACE_NAMES, could_be_kspace, is_kspace
+from napari_d3ip.io.layout.kinds import KSPACE_NAMES, could_be_kspace, is_kspace
 from napari_d3ip.io.layout.named_kspace import COMPANION_NAMES, kspace_from_arrays
 from napari_d3ip.io.layout.sinogram import RawScan
 from napari_d3ip.io.layout.stack import STACK, stack_from_arrays

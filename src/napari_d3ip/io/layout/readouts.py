@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io.layout.grid import Grid
-from napari_d3ip.io.layout.kspace import RawKSpace, choose_repetition, noise_after_mean
+from napari_d3ip.io.layout.kspace import RawKSpace
+from napari_d3ip.io.layout.repetitions import choose_repetition, noise_after_mean
 from napari_d3ip.io.memory import require_memory
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.measurement import ComplexArray, FloatArray

@@ -148,5 +148,5 @@ def test_options_of_a_grid_do_not_apply_to_trajectories(tmp_path):
     trajectory = np.random.default_rng(0).uniform(-8, 8, (5, 6, 2))
     np.savez(path, kspace=np.ones((1, 1, 5, 6), complex), axes="zcyx", trajectory=trajectory, image_shape=(16, 16))
     read(path)
-    with pytest.raises(SettingsError, match="dc: .* is k-space along a trajectory"):
+    with pytest.raises(SettingsError, match=r"dc: .* is k-space along a trajectory"):
         read(path, dc="corner")

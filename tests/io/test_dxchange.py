@@ -189,7 +189,7 @@ def test_damaged_chunks(tmp_path, truth, failure):
         (np.full((12, 5, 16), np.nan), "960 of 960 values"),
         (np.zeros((12, 5, 16), np.float32), "are zero"),
         (np.zeros((12, 5, 0), np.float32), "empty"),
-        (np.ones((12, 16), np.float32), "three axes"),
+        (np.ones((12, 16, 2, 3), np.float32), "three axes"),
         (np.ones((12, 5, 16), np.complex64), "complex"),
     ],
 )

@@ -14,7 +14,7 @@ import zarr
 from napari_d3ip.errors import FileError
 from napari_d3ip.io import load_volume, memory, read, save_volume
 from napari_d3ip.io.arrays.stored import from_bytes
-from napari_d3ip.io.layout import sinogram as scan
+from napari_d3ip.io.layout import sinogram_values
 
 SHAPE = (96, 112, 128)  # z, angle, detector: 5.5 MB as float32.
 ANGLES = np.linspace(0, 180, SHAPE[1], endpoint=False)
@@ -171,7 +171,7 @@ def test_slices_of_interleaved_frames(tmp_path):
 
 def test_what_values_are_is_seen_from_a_few_of_them(tmp_path, monkeypatch):
     """Slices beside the sample do not say that the scan is one of transmissions."""
-    monkeypatch.setattr(scan, "_LARGEST_SAMPLE", 2**10)
+    monkeypatch.setattr(sinogram_values, "_LARGEST_SAMPLE", 2**10)
     data = np.ones(SHAPE, np.float32)
     data[:80, :, 30:90] = 0.5
     path = hdf5(tmp_path / "scan.h5", data)

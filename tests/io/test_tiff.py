@@ -213,8 +213,8 @@ def test_folders_that_are_no_scan(tmp_path, stack, failure):
 
 
 def test_images_that_are_no_scan(tmp_path, truth, stack, failure):
-    tifffile.imwrite(tmp_path / "image.tif", stack[0])
-    with pytest.raises(MeasurementError, match="three axes") as info:
+    tifffile.imwrite(tmp_path / "image.tif", stack[0, :11])
+    with pytest.raises(MeasurementError, match=r"no axis of image\.tif \(shape \(11, 16\)\)") as info:
         read(tmp_path / "image.tif", angles=truth.angles)
     failure(info, "image.tif")
     tifffile.imwrite(tmp_path / "colour.tif", np.zeros((20, 30, 3), np.uint8), photometric="rgb")

@@ -14,6 +14,7 @@ import numpy as np
 
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io.arrays.stored import Values
+from napari_d3ip.io.options import ReadOptions
 
 Arrays = Mapping[str, Values]
 _MOST_NUMBERS, _LONGEST_WORD = 64, 2**26
@@ -63,32 +64,64 @@ def word(arrays: Arrays, *names: str) -> str | None:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def voxel_size(arrays: Arrays) -> tuple[float, float, float] | None:
-    """Return the voxel size (z, y, x), if one or three numbers are given."""
-    sizes = floats(arrays, "voxel_size")
-    if len(sizes) not in (1, 3):
-        return None
-    z, y, x = sizes * 3 if len(sizes) == 1 else sizes
-    return (z, y, x)
-
-
-def pair(arrays: Arrays, name: str, path: Path) -> tuple[int, int] | None:
-    """Return the two whole numbers under a name.
+def number(arrays: Arrays, name: str, path: Path, options: ReadOptions) -> float | None:
+    """Return the number under a name, None if there is none or the option of that name says another.
 
     Raises
     ------
     MeasurementError
-        If they are not positive whole numbers.
+        If there are several.
     """
-    numbers = floats(arrays, name)
-    if len(numbers) != 2:
-        return None
-    if not all(number.is_integer() and 0 < number < 2**31 for number in numbers):
+    numbers = [] if getattr(options, name, None) is not None else floats(arrays, name)
+    if len(numbers) > 1:
         raise MeasurementError(
-            f"{name}: height and width in {path.name} must be positive whole numbers, got {numbers[0]:g}, "
-            f"{numbers[1]:g}; correct them, or leave them out of the file."
+            f"{name}: {path.name} states {len(numbers)} numbers ({_few(numbers)}), but there is one; correct it, or "
+            f"give {name}=NUMBER."
+        )
+    return numbers[0] if numbers else None
+
+
+def voxel_size(arrays: Arrays, path: Path, options: ReadOptions) -> tuple[float, float, float] | None:
+    """Return the voxel size (z, y, x), None if there is none or the option says another.
+
+    Raises
+    ------
+    MeasurementError
+        If there are neither one nor three numbers.
+    """
+    sizes = [] if options.voxel_size is not None else floats(arrays, "voxel_size")
+    if not sizes:
+        return None
+    if len(sizes) not in (1, 3):
+        raise MeasurementError(
+            f"voxel_size: {path.name} states {len(sizes)} numbers ({_few(sizes)}), but there are one or three (z, y, "
+            "x); correct it, or give voxel_size=NUMBER."
+        )
+    z, y, x = sizes * 3 if len(sizes) == 1 else sizes
+    return (z, y, x)
+
+
+def pair(arrays: Arrays, name: str, path: Path, options: ReadOptions) -> tuple[int, int] | None:
+    """Return the two whole numbers under a name, None if there are none or the option of that name says others.
+
+    Raises
+    ------
+    MeasurementError
+        If they are not two positive whole numbers.
+    """
+    numbers = [] if getattr(options, name, None) is not None else floats(arrays, name)
+    if not numbers:
+        return None
+    if len(numbers) != 2 or not all(number.is_integer() and 0 < number < 2**31 for number in numbers):
+        raise MeasurementError(
+            f"{name}: height and width in {path.name} must be positive whole numbers, got {_few(numbers)}; correct "
+            "them, or leave them out of the file."
         )
     return int(numbers[0]), int(numbers[1])
+
+
+def _few(numbers: list[float]) -> str:
+    return ", ".join(f"{number:g}" for number in numbers[:3]) + (", …" if len(numbers) > 3 else "")
 
 
 def numbers_only(arrays: Arrays, name: str, path: Path) -> Values:

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from napari_d3ip.errors import SettingsError
 from napari_d3ip.io import angle_ranges
+from napari_d3ip.io.option_text import expand_ranges, numbers_in, whole_numbers
 from napari_d3ip.measurement import Geometry, Origin
 
 Values = Literal["counts", "transmission", "line_integrals"]
@@ -30,8 +31,12 @@ SINOGRAM_ONLY = (
     "values",
     "flats",
     "darks",
+    "air",
     "clip_transmission",
     "detector_pitch",
+    "slice_shape",
+    "skip_views",
+    "bad_pixels",
 )
 KSPACE_ONLY = (
     "repetition",
@@ -58,6 +63,7 @@ def _two_ends(text: str) -> str:
 
 
 AngleEnds = Annotated[str, AfterValidator(_two_ends)]
+Number = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class ReadOptions(BaseModel):
@@ -79,9 +85,9 @@ class ReadOptions(BaseModel):
     axes: str | None = Field(
         None,
         description="Meaning of the file's axes in order. Sinograms: z (along the rotation axis), a (angle), d "
-        "(detector); zad for a stack of sinograms, azd for a stack of projections. K-space: what there is of z "
-        "(slice), c (coil), r (repetition), and y and x (encoding; readout and sample along a trajectory), for "
-        "instance zcyx.",
+        "(detector); zad for a stack of sinograms, azd for a stack of projections, ad for one slice. K-space: what "
+        "there is of z (slice), c (coil), r (repetition), and y and x (encoding; readout and sample along a "
+        "trajectory), for instance zcyx.",
     )
     center: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="Rotation axis on the detector, in pixels counted from 0."
@@ -110,8 +116,15 @@ class ReadOptions(BaseModel):
     values: Values | None = Field(
         None, description="What the numbers are: detector counts, transmission, or line integrals (-log done)."
     )
-    flats: Path | None = Field(None, description="Flat fields (beam without sample): npy, TIFF or folder of TIFFs.")
+    flats: Path | Number | None = Field(
+        None, description="Flat fields (beam without sample): npy, TIFF or folder of TIFFs; or one number for all."
+    )
     darks: Path | None = Field(None, description="Dark fields (no beam): npy, TIFF or folder of TIFFs.")
+    air: tuple[int, int] | None = Field(
+        None,
+        description="Columns of the detector beside the sample, start:stop counted from 0, in which every row of "
+        "every projection shows the beam.",
+    )
     clip_transmission: float | None = Field(
         None, gt=0, lt=1, description="Raise lower transmissions to this before -log; default: they are an error."
     )
@@ -121,6 +134,19 @@ class ReadOptions(BaseModel):
     unit: str | None = Field(None, min_length=1, description="Unit of the voxel size, for instance micrometer.")
     detector_pitch: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="Detector pixels in units of image pixels."
+    )
+    slice_shape: tuple[int, int] | None = Field(
+        None,
+        description="Height and width of a slice in pixels, where the object is wider than the detector or the "
+        "rotation axis is beside its middle.",
+    )
+    skip_views: tuple[int, ...] | None = Field(
+        None, description="Projections to leave out, counted from 0: 3,7,10:13 (without 13)."
+    )
+    bad_pixels: Path | tuple[int, ...] | None = Field(
+        None,
+        description="Detector pixels to leave out: columns counted from 0, as 3,7,10:13, or a file of a mask (npy or "
+        "npz, 1 for bad ones) of shape (column,) or (row, column).",
     )
     slices: str | None = Field(
         None, description="Slices to read, start:stop counted from 0; 10:20 or :5 for instance."
@@ -198,28 +224,59 @@ class ReadOptions(BaseModel):
             return tuple(value.ravel().tolist())
         if not isinstance(value, str) or angle_ranges.is_range(value):
             return value
-        numbers = angle_ranges.expand_steps(value) or _numbers(value)
+        numbers = angle_ranges.expand_steps(value) or numbers_in(value)
         return Path(numbers) if isinstance(numbers, str) else numbers
 
     @field_validator("psf", mode="before")
     @classmethod
     def _widths(cls, value: Any) -> Any:
         """Return numbers from text such as ``4,2,2`` or ``2.5``; other text is a path."""
-        numbers = _numbers(f"{value},") if isinstance(value, str | int | float) else value
+        numbers = numbers_in(f"{value},") if isinstance(value, str | int | float) else value
         return numbers if isinstance(numbers, tuple) else value
 
-    @field_validator("voxel_size", "image_shape", mode="before")
+    @field_validator("flats", mode="before")
+    @classmethod
+    def _number_or_file(cls, value: Any) -> Any:
+        """Return a number from text such as ``65535``; other text is a path."""
+        numbers = numbers_in(value) if isinstance(value, str) else value
+        return numbers[0] if isinstance(numbers, tuple) and len(numbers) == 1 else value
+
+    @field_validator("air", mode="before")
+    @classmethod
+    def _columns(cls, value: Any) -> Any:
+        if isinstance(value, str) and not re.fullmatch(r"\d+:\d+", value):
+            raise ValueError("give start:stop, counted from 0, for instance 0:8")
+        return tuple(map(int, value.split(":"))) if isinstance(value, str) else value
+
+    @field_validator("skip_views", "bad_pixels", mode="before")
+    @classmethod
+    def _places(cls, value: Any) -> Any:
+        """Return numbers from text such as ``3,7,10:13``, and a single number; other text is a path."""
+        if isinstance(value, int):
+            value = str(value)
+        if isinstance(value, str) and re.fullmatch(r"\s*\d+(:\d+)?(\s*,\s*\d+(:\d+)?)*\s*", value):
+            return expand_ranges(value)
+        return value
+
+    @field_validator("skip_views", "bad_pixels")
+    @classmethod
+    def _from_zero(cls, value: Any) -> Any:
+        if isinstance(value, tuple) and not (value and min(value) >= 0):
+            raise ValueError("give numbers counted from 0, for instance 3,7,10:13")
+        return value
+
+    @field_validator("voxel_size", "image_shape", "slice_shape", mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:
-        return _numbers(value) if isinstance(value, str) else value
+        return numbers_in(value) if isinstance(value, str) else value
 
     @field_validator("dc", mode="before")
     @classmethod
     def _place(cls, value: Any) -> Any:
-        numbers = _numbers(value) if isinstance(value, str) else value
-        return numbers if isinstance(numbers, str) or numbers is None else _whole(numbers, 2, 3)
+        numbers = numbers_in(value) if isinstance(value, str) else value
+        return numbers if isinstance(numbers, str) or numbers is None else whole_numbers(numbers, 2, 3)
 
-    @field_validator("voxel_size", "image_shape")
+    @field_validator("voxel_size", "image_shape", "slice_shape")
     @classmethod
     def _positive(cls, value: Any) -> Any:
         if value is not None and not (np.all(np.isfinite(value)) and np.min(value) > 0):
@@ -246,8 +303,8 @@ class ReadOptions(BaseModel):
         if value is None or is_sinogram_order(value.lower()) or is_kspace_order(value.lower()):
             return None if value is None else value.lower()
         raise ValueError(
-            "give each of the letters z, a and d once, for instance zad, or for k-space y, x and what else there is "
-            "of z, c and r, for instance zcyx"
+            "give each of the letters z, a and d once, for instance zad (ad for one slice), or for k-space y, x and "
+            "what else there is of z, c and r, for instance zcyx"
         )
 
     def paths(self) -> list[Path]:
@@ -304,36 +361,13 @@ class ReadOptions(BaseModel):
 
 
 def is_sinogram_order(axes: str) -> bool:
-    """Return whether these letters are the axes of a sinogram, in any order."""
-    return sorted(axes) == ["a", "d", "z"]
+    """Return whether these letters are the axes of a sinogram, or of one slice, in any order."""
+    return sorted(axes) in (["a", "d"], ["a", "d", "z"])
 
 
 def is_kspace_order(axes: str) -> bool:
     """Return whether these letters are axes of k-space, in any order: y, x and some of z, c and r."""
     return {"x", "y"} <= set(axes) <= set("rzcyx") and len(set(axes)) == len(axes)
-
-
-def _numbers(text: str) -> str | tuple[float, ...] | float:
-    """Return the numbers of a comma-separated text, a single number, or the text itself if it holds others."""
-    try:
-        numbers = tuple(float(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        return text
-    return numbers if "," in text else text
-
-
-def _whole(numbers: Any, *counts: int) -> tuple[int, ...]:
-    """Return some whole numbers that are not negative.
-
-    Raises
-    ------
-    ValueError
-        If they are not, or not as many.
-    """
-    values = np.ravel(np.asarray(numbers, np.float64)).tolist()
-    if len(values) not in counts or not all(float(value).is_integer() and value >= 0 for value in values):
-        raise ValueError(f"give {' or '.join(map(str, counts))} whole numbers counted from 0")
-    return tuple(int(value) for value in values)
 
 
 def _explain(error: ValidationError) -> str:

@@ -64,13 +64,14 @@ def _write_npz(path: Path, sinogram: Sinogram) -> None:
         angles=sinogram.angles,
         angle_unit="degree",
         provenance=as_json(sinogram.provenance),
+        **({} if sinogram.mask is None else {"mask": sinogram.mask}),
         **_attributes(sinogram),
     )
 
 
 def _write_data_exchange(path: Path, sinogram: Sinogram) -> None:
     from napari_d3ip.io.arrays.hdf5 import written
-    from napari_d3ip.io.formats.dxchange import AXES, PROVENANCE
+    from napari_d3ip.io.formats.dxchange import AXES, MASK, PROVENANCE
 
     with written(path) as file:
         file["implements"] = "exchange:process"
@@ -81,4 +82,6 @@ def _write_data_exchange(path: Path, sinogram: Sinogram) -> None:
             data.attrs[name] = value
         theta = file.create_dataset("exchange/theta", data=sinogram.angles)
         theta.attrs["units"] = "degree"
+        if sinogram.mask is not None:
+            file[MASK] = sinogram.mask
         file[PROVENANCE] = as_json(sinogram.provenance)

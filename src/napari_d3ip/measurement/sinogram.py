@@ -11,15 +11,20 @@ import numpy.typing as npt
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.measurement.arrays import as_array, as_single, frozen
 from napari_d3ip.measurement.base import (
+    BoolArray,
     FloatArray,
     Measurement,
     checked_voxel_size,
+    is_measured,
 )
 from napari_d3ip.measurement.directions import covered
+from napari_d3ip.measurement.missing_rays import fill_missing
 
 Geometry = Literal["parallel", "fan"]
 # Of angles in descriptions; beyond them are errors of rounding.
 _DECIMALS = 9
+# Distance of the rotation axis from the middle, in widths of the detector, and degrees of a half acquisition.
+_BESIDE, _FULL_TURN = 0.1, 350.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +49,11 @@ class Sinogram(Measurement):
     detector_pitch : float
         Distance of detector pixels in units of image pixels (pixel ratio).
     slice_shape : tuple of int, optional
-        Height and width of a slice in pixels; default (detectors, detectors).
+        Height and width of a slice in pixels; default (detectors, detectors), or as wide as what rays see in a full
+        turn of parallel rays about an axis beside the middle of the detector.
+    mask : array_like, optional
+        Which rays were measured, broadcastable to the data. Values of others are interpolated along the detector, and
+        no method fits them or is judged by them.
     source_distance, detector_distance : float, optional
         Distance of a fan's source and detector from the rotation axis, in image pixels.
     voxel_size, unit, source, provenance, origin, slice_range, part_of
@@ -67,9 +76,10 @@ class Sinogram(Measurement):
     source: str = field(default="sinogram", kw_only=True)
     source_distance: float | None = None
     detector_distance: float | None = None
+    mask: BoolArray | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        data = self._checked_data()
+        data, mask = self._checked_data()
         angles = self._checked_angles(data)
         if self.center is not None and not 0 <= self.center <= data.shape[2] - 1:
             raise MeasurementError(
@@ -81,13 +91,15 @@ class Sinogram(Measurement):
             raise MeasurementError(f"detector_pitch: must be positive and finite, got {self.detector_pitch}.")
         self._set(
             data=frozen(data, self.data),
+            mask=None if mask is None else frozen(mask, self.mask),
             angles=frozen(angles),
             voxel_size=checked_voxel_size(self.voxel_size),
             slice_shape=self._checked_slice_shape(),
         )
         self._check_beam()
 
-    def _checked_data(self) -> FloatArray:
+    def _checked_data(self) -> tuple[FloatArray, BoolArray | None]:
+        """Return the data with missing rays interpolated, and the mask, None where no ray is missing."""
         where = self.source
         data = as_array(self.data, "data", where)
         if np.iscomplexobj(data):
@@ -104,16 +116,32 @@ class Sinogram(Measurement):
             )
         if data.size == 0:
             raise MeasurementError(f"data: {where} must not be empty, got shape {data.shape}; choose another dataset.")
-        data = as_single(data, "data", where)
+        data, mask = as_single(data, "data", where), self._checked_mask(data.shape)
+        if mask is not None:
+            data = fill_missing(data, mask)
         bad = int(np.count_nonzero(~np.isfinite(data)))
         if bad:
             raise MeasurementError(
-                f"data: {bad} of {data.size} values in {where} are NaN or infinite; correct or interpolate these "
-                "detector pixels first."
+                f"data: {bad} of {data.size} values in {where} are NaN or infinite; give a mask of the rays that were "
+                "measured (bad_pixels, skip_views), or correct these detector pixels first."
             )
         if not data.any():
             raise MeasurementError(f"data: all projections in {where} are zero; choose another dataset.")
-        return data
+        return data, mask
+
+    def _checked_mask(self, shape: tuple[int, ...]) -> BoolArray | None:
+        if self.mask is None:
+            return None
+        mask = is_measured(self.mask, self.source)
+        mask = mask.reshape((1,) * (3 - mask.ndim) + mask.shape)
+        if mask.ndim != 3 or any(size not in (1, full) for size, full in zip(mask.shape, shape, strict=True)):
+            raise MeasurementError(
+                f"mask: shape {mask.shape} does not fit {self.source} of shape {shape}; give one of the rays (z, "
+                "angle, detector), of their shape or of length 1 along axes where it is the same."
+            )
+        if not mask.any():
+            raise MeasurementError(f"mask: no ray of {self.source} was measured; give 1 for those that were.")
+        return None if mask.all() else mask
 
     def _checked_angles(self, data: FloatArray) -> npt.NDArray[np.float64]:
         where = self.source
@@ -171,8 +199,24 @@ class Sinogram(Measurement):
     @property
     def volume_shape(self) -> tuple[int, int, int]:
         """Return the shape (z, y, x) of the measured volume."""
-        height, width = self.slice_shape or (self.data.shape[2], self.data.shape[2])
+        height, width = self.slice_shape or (self._seen_width,) * 2
         return (self.data.shape[0], height, width)
+
+    @property
+    def _seen_width(self) -> int:
+        """Return the width of a slice in pixels if none is given."""
+        detectors: int = self.data.shape[2]
+        if not self.is_half_acquisition:
+            return detectors
+        width: float = 2 * max(self.axis, detectors - 1 - self.axis) * self.detector_pitch
+        return int(width + 0.5)
+
+    @property
+    def is_half_acquisition(self) -> bool:
+        """Return whether a full turn about an axis beside the middle of the detector sees twice what it covers."""
+        detectors = self.data.shape[2]
+        is_beside = abs(self.axis - (detectors - 1) / 2) > _BESIDE * detectors
+        return self.geometry == "parallel" and is_beside and covered(self.angles, 360.0) > _FULL_TURN
 
     @property
     def axis(self) -> float:
@@ -190,14 +234,17 @@ class Sinogram(Measurement):
     def select(self, *, slices: slice | None = None, views: npt.NDArray[np.bool_] | None = None) -> Sinogram:
         """Return the scan of some slices and views."""
         selected: dict[str, Any] = {"slice_range": self.slice_range, "part_of": self.part_of}
-        data, angles = self.data, self.angles
+        data, angles, mask = self.data, self.angles, self.mask
         if slices is not None:
             data, selected = data[slices], self._selected(slices)
+            mask = mask[slices] if mask is not None and len(mask) > 1 else mask
         elif self.slice_range is not None:
             selected["part_of"] = self.origin or self.part_of
         if views is not None:
             data, angles, selected["part_of"] = data[:, views], angles[views], None
-        return replace(self, **{**selected, "data": data, "angles": angles, "origin": None})
+            mask = mask[:, views] if mask is not None and mask.shape[1] > 1 else mask
+            selected["slice_shape"] = self.slice_shape or (self.volume_shape[1:] if self.is_half_acquisition else None)
+        return replace(self, **{**selected, "data": data, "angles": angles, "mask": mask, "origin": None})
 
     def _details(self) -> dict[str, Any]:
         distances = {"source_distance": self.source_distance, "detector_distance": self.detector_distance}
@@ -221,7 +268,12 @@ class Sinogram(Measurement):
             },
             "center": self.axis,
             "detector_pitch": self.detector_pitch,
+            **({} if self.mask is None else {"missing_rays": self._missing_rays()}),
         }
+
+    def _missing_rays(self) -> int:
+        assert self.mask is not None
+        return int(np.count_nonzero(~self.mask)) * (self.data.size // self.mask.size)
 
     def _missing(self) -> list[str]:
         return (["center"] if self.center is None else []) + super()._missing()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,12 +23,12 @@ from napari_d3ip.preparation.noise import estimate_noise
 from napari_d3ip.settings import RunSettings
 from napari_d3ip.settings.run import Validation
 from napari_d3ip.solvers.fan_beam import fan_beam_reconstruction
-from napari_d3ip.solvers.filtered_back_projection import parallel_beam_reconstruction
+from napari_d3ip.solvers.filtered_back_projection import overlap_weights, parallel_beam_reconstruction
 
 
 @dataclass(frozen=True)
 class Rays:
-    """Split of the rays; masks of the sinogram's shape, 0 or 1, that add up to 1.
+    """Split of the rays; masks of the sinogram's shape, 0 or 1, that add up to 1 where a ray was measured.
 
     Parameters
     ----------
@@ -38,21 +39,26 @@ class Rays:
         fitted.
     left_out : Tensor
         Test rays, whole projections that it never uses; only for the final `Reconstruction.metrics`.
+    measured : Tensor
+        Rays that were measured.
     """
 
     used: Tensor
     held_out: Tensor
     left_out: Tensor
+    measured: Tensor
 
     @property
     def views(self) -> npt.NDArray[np.bool_]:
-        """Return which projections are not test projections, shape (angle,)."""
-        kept: npt.NDArray[np.bool_] = (self.left_out[0, :, 0] == 0).numpy()
+        """Return which projections are not test projections and have any ray, shape (angle,)."""
+        kept: npt.NDArray[np.bool_] = ((self.used + self.held_out).amax(dim=(0, 2)) > 0).numpy()
         return kept
 
     @classmethod
-    def split(cls, shape: tuple[int, ...], validation: Validation, seed: int) -> Rays:
-        """Split rays of shape (z, angle, detector) as the settings and the seed say.
+    def split(
+        cls, shape: tuple[int, ...], validation: Validation, seed: int, mask: npt.NDArray[np.bool_] | None = None
+    ) -> Rays:
+        """Split rays of shape (z, angle, detector), of those in a mask, as the settings and the seed say.
 
         Raises
         ------
@@ -64,7 +70,19 @@ class Rays:
         left_out[:, torch.tensor(validation.left_out_views(shape[1]))] = 1
         drawn = torch.rand(shape, generator=generator, dtype=torch.float32)
         held_out = (drawn < validation.held_out_fraction).float() * (1 - left_out)
-        return cls(1 - held_out - left_out, held_out, left_out)
+        measured = torch.ones((), dtype=torch.float32) if mask is None else torch.tensor(mask, dtype=torch.float32)
+        used, held_out, left_out = (part * measured for part in (1 - held_out - left_out, held_out, left_out))
+        return cls(used, held_out, left_out, measured.expand(shape))
+
+    def without_neighbours(self, reach: int) -> Rays:
+        """Return the split without rays within ``reach`` pixels of one that was not measured."""
+        if bool((self.measured > 0).all()):
+            return self
+        missing = F.max_pool2d(1 - self.measured, (1, 2 * reach + 1), stride=1, padding=(0, reach))
+        used, held_out, left_out, measured = (
+            part * (1 - missing) for part in (self.used, self.held_out, self.left_out, self.measured)
+        )
+        return Rays(used, held_out, left_out, measured)
 
     def apart(self, noise: NoiseCorrelation, angles: npt.NDArray[np.float64], seed: int) -> Rays:
         """Return fewer held-out rays, and none fitted that shares noise with them along views or slices.
@@ -81,34 +99,44 @@ class Rays:
         order = torch.from_numpy(np.argsort(angles, kind="stable"))
         near = torch.zeros_like(held_out)
         near[:, order] = F.max_pool3d(held_out[None, :, order], size, stride=1, padding=reach)[0]
-        return Rays((1 - near) * (1 - self.left_out), held_out, self.left_out)
+        return Rays((1 - near) * (1 - self.left_out) * self.measured, held_out, self.left_out, self.measured)
 
 
 @prepare_kind.register(Sinogram)
 def prepare_sinogram(measurement: Sinogram, settings: RunSettings, device: torch.device, check: Check) -> Preparation:
     """Normalise a scan: ``|A| = 1`` and volumes in about [0, 1], both from the measurement alone."""
-    beam, slice_shape = Beam.from_sinogram(measurement), measurement.volume_shape[1:]
-    operator = projector(beam, slice_shape, settings.machine.backend, device, check)
-    rays = Rays.split(measurement.data.shape, settings.validation, settings.seed)
+    operator = _projector_of(measurement, settings, device, check)
+    rays = Rays.split(measurement.data.shape, settings.validation, settings.seed, measurement.mask)
     seen, values = measurement.data[:, rays.views], torch.tensor(measurement.data, device=device)
     correlation = estimate_correlation(seen, measurement.angles[rays.views])
     blur = correlation.detector
     rays = rays.apart(correlation, measurement.angles, settings.seed)
+    if blur is not None:  # Whitening mixes neighbours.
+        rays = rays.without_neighbours(len(blur.whitening) // 2)
     used, held_out = rays.used.to(device), rays.held_out.to(device)
     noise_level = settings.given.noise_level or (estimate_noise(seen) if blur is None else blur.deviation)
     data = LinearData(operator, values, used, held_out, noise_level)
     white = data if blur is None else whitened(data, torch.from_numpy(blur.whitening).to(device))
     problem, intensity = normalised(white, settings, check, view_masks=_directions(rays, measurement, device))
+
+    def operator_of(scan: Sinogram) -> LinearOperator:
+        return operator if scan is measurement else _projector_of(scan, settings, device, check)
+
     test_mask = rays.left_out if bool(rays.left_out.any()) else rays.held_out
     return Preparation(
         problem,
         test_mask=test_mask.to(device),
-        direct=lambda: filtered_back_projection(measurement, operator, rays, device) / intensity,
+        direct=lambda: filtered_back_projection(measurement, operator_of, rays, device) / intensity,
         intensity=intensity,
         noise_level=noise_level,
         directions=measurement.angular_range,
         unfiltered=None if blur is None else at_scale_of(problem, data),
     )
+
+
+def _projector_of(measurement: Sinogram, settings: RunSettings, device: torch.device, check: Check) -> LinearOperator:
+    beam, slice_shape = Beam.from_sinogram(measurement), measurement.volume_shape[1:]
+    return projector(beam, slice_shape, settings.machine.backend, device, check)
 
 
 def whitened(data: LinearData, kernel: Tensor) -> LinearData:
@@ -151,11 +179,12 @@ def fill_rays(data: Tensor, known: Tensor) -> Tensor:
 
 
 def filtered_back_projection(
-    measurement: Sinogram, operator: LinearOperator, rays: Rays, device: torch.device
+    measurement: Sinogram, operator_of: Callable[[Sinogram], LinearOperator], rays: Rays, device: torch.device
 ) -> Tensor:
     """Reconstruct by filtered back-projection without test rays, in the measurement's units.
 
-    Validation rays are interpolated from their neighbours on the detector, test projections are dropped.
+    Validation rays are interpolated from their neighbours on the detector, as missing ones are already; test
+    projections are dropped. ``operator_of`` returns the projector of a scan.
     """
     views = torch.from_numpy(rays.views).to(device)
     data = torch.tensor(measurement.data, device=device)[:, views]
@@ -163,6 +192,12 @@ def filtered_back_projection(
     if measurement.geometry == "fan":
         beam = Beam.from_sinogram(measurement.select(views=rays.views))
         return fan_beam_reconstruction(data, beam, measurement.volume_shape[1:])
+    if measurement.is_half_acquisition:
+        weights = overlap_weights(data.shape[2], measurement.axis)
+        before, after = _to_symmetry(data.shape[2], measurement.axis)
+        data = F.pad(data * torch.tensor(weights, dtype=data.dtype, device=device), (before, after))
+        measurement = _with_detectors(measurement, before, after)
+    operator = operator_of(measurement)
 
     def back_project(filtered: Tensor) -> Tensor:
         full = torch.zeros(measurement.data.shape, dtype=data.dtype, device=device)
@@ -170,3 +205,16 @@ def filtered_back_projection(
         return operator.adjoint(full)
 
     return parallel_beam_reconstruction(data, measurement.angles[rays.views], measurement.detector_pitch, back_project)
+
+
+def _to_symmetry(detectors: int, axis: float) -> tuple[int, int]:
+    """Return how many columns must be added before and after those of a detector for the axis to be in its middle."""
+    lacking = round(detectors - 1 - 2 * axis)
+    return max(0, lacking), max(0, -lacking)
+
+
+def _with_detectors(measurement: Sinogram, before: int, after: int) -> Sinogram:
+    """Return the scan on a larger detector, of the same slices; filtered rays do not end where the detector does."""
+    data = np.pad(measurement.data, ((0, 0), (0, 0), (before, after)))
+    shape = measurement.volume_shape[1:]
+    return replace(measurement, data=data, center=measurement.axis + before, slice_shape=shape, mask=None)

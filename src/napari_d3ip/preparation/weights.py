@@ -99,7 +99,7 @@ def choose_sign(problem: Problem) -> bool:
         return True
     slab = _central_slab(problem)
     left_out = torch.stack(list(problem.view_masks[_SIGN_VIEWS // 2 :: _SIGN_VIEWS])).sum(dim=0)
-    slab = replace(slab, used=slab.used * (1 - left_out), held_out=left_out)
+    slab = replace(slab, used=slab.used * (1 - left_out), held_out=left_out * slab.used)
     constrained = _WeightSearch(slab, tv_iterates)
     loss = constrained.minimise()[1]
     if loss <= _EXPLAINED:

@@ -52,6 +52,8 @@ _SINGLE, _NAMED = 0.3, 3
 # an object is wider than the detector; right scans have 0.03. Rays are then explained that much worse than noise.
 _CUT_VIEWS, _CUT, _CUT_MISFIT = 0.1, 0.1, 1.2
 _OUTER = 2
+# In this part of the views it cannot be by chance; slices this much wider than the detector have room for the object.
+_MOST_VIEWS, _WIDER = 0.5, 1.1
 # A pixel is dead whose values vary by less than this part of the median of the columns beside it.
 _DEAD, _BESIDE = 0.05, (-2, -1, 1, 2)
 # Of the data: noise below this is that of rounding, and what pixels leave of exact data is no more than the other.
@@ -261,9 +263,10 @@ def misfit(kind: str, family: Family, prepared: Preparation, volume: Tensor) -> 
     str or None
         None where the residual is what noise, or the description of the scan by pixels, would leave.
     """
-    if family is Family.DIRECT:
-        return None
     problem = prepared.as_measured
+    truncated = _truncated(problem) if kind == "sinogram" else None
+    if family is Family.DIRECT:
+        return truncated
     with torch.no_grad():
         predicted = problem.operator(volume)
     residual, size = (predicted - problem.measured).abs(), problem.measured.abs()
@@ -295,6 +298,8 @@ def misfit(kind: str, family: Family, prepared: Preparation, volume: Tensor) -> 
             f"The volume does not explain the scan: the residual is {noise}{rms / scale:.0%} of the data{worst}{cut}; "
             f"check {causes}."
         )
+    if truncated is not None:
+        return truncated
     if kind == "sinogram" and (dead := _dead_columns(problem.measured)):
         return (
             f"Detector {_names('column', dead)} (counted from 0) hardly changed from projection to projection, unlike "
@@ -305,6 +310,18 @@ def misfit(kind: str, family: Family, prepared: Preparation, volume: Tensor) -> 
     return (
         f"The volume explains {single.names} much worse than the others: the residual there is up to "
         f"{single.times:.2g} times theirs; check {single.causes}, or leave out what is wrong."
+    )
+
+
+def _truncated(problem: Problem) -> str | None:
+    """Return a sentence where most views end in the object, whose slices are no wider than the detector."""
+    detectors = problem.measured.shape[-1]
+    if problem.operator.domain_shape[-1] > _WIDER * detectors or not _is_cut(problem.measured.abs(), _MOST_VIEWS):
+        return None
+    return (
+        "The outer columns of the detector see the object in most projections, so it is wider, and values are too "
+        f"high towards the rim; give slice_shape=HEIGHT,WIDTH, wide enough for all of the object ({2 * detectors} for "
+        "instance)."
     )
 
 
@@ -357,9 +374,9 @@ def _dead_columns(measured: Tensor) -> list[int]:
     return dead.nonzero().flatten().tolist()
 
 
-def _is_cut(size: Tensor) -> bool:
-    """Whether the outer columns of both sides of the detector see the object, in enough of the views."""
+def _is_cut(size: Tensor, part: float = _CUT_VIEWS) -> bool:
+    """Whether the outer columns of both sides of the detector see the object, in a part of the views or more."""
     sides = (size[..., :_OUTER].mean(dim=-1), size[..., -_OUTER:].mean(dim=-1))
-    enough = max(1, round(_CUT_VIEWS * sides[0].numel()))
+    enough = max(1, round(part * sides[0].numel()))
     least = _CUT * float(size.max())
     return all(int((side > least).sum()) >= enough for side in sides)

@@ -48,6 +48,19 @@ def angular_weights(angles: npt.NDArray[np.float64], period: float = 180.0) -> n
     return weights
 
 
+def overlap_weights(detectors: int, axis: float) -> npt.NDArray[np.float64]:
+    """Return weights of the rays of a full turn about an axis beside the middle of the detector, shape (detector,).
+
+    Rays as far from the axis as both ends of the detector are measured twice, half a turn apart, others once. The
+    weights of two equal rays add up to 2 and pass smoothly to 0 at the near end.
+    """
+    position = np.arange(detectors) - axis
+    near = min(axis, detectors - 1 - axis) + 0.5
+    side = 1 if axis < (detectors - 1) / 2 else -1
+    weights: npt.NDArray[np.float64] = 1 + np.sin(np.pi / 2 * np.clip(side * position / near, -1, 1))
+    return weights
+
+
 def ramp_filter(sinogram: Tensor, pitch: float) -> Tensor:
     """Apply the Ram-Lak filter along the detector (Kak & Slaney 1988, eq. 3.61: the band-limited kernel, no DC bias).
 

@@ -118,6 +118,12 @@ class Stored:
 
         return Stored([self.shape[axis] for axis in kept], self.dtype, read, self.path, self.what)
 
+    def stacked(self) -> Stored:
+        """Return a lazy array with one more axis, of length 1, before the others."""
+        return Stored(
+            (1, *self.shape), self.dtype, lambda part: self._read(part[1:])[None][part[0]], self.path, self.what
+        )
+
     def reversed(self) -> Stored:
         """Return a lazy array with its axes in reverse order."""
         return self.transpose(range(self.ndim)[::-1])

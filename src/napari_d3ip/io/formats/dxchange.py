@@ -24,7 +24,7 @@ from napari_d3ip.measurement import Sinogram
 suffixes = (".h5", ".hdf5", ".hdf")
 AXES = "theta:y:x"
 VALUES = "values"
-PROVENANCE = "process/napari_d3ip/provenance"
+PROVENANCE, MASK = "process/napari_d3ip/provenance", "process/napari_d3ip/mask"
 _LETTERS = {"theta": "a", "angle": "a", "angles": "a", "view": "a", "y": "z", "z": "z", "row": "z", "x": "d"}
 
 
@@ -118,5 +118,7 @@ def _read_own_attributes(scan: RawScan, file: h5py.File, dataset: h5py.Dataset, 
     if "slice_shape" in attributes:
         height, width = (int(value) for value in attributes["slice_shape"])
         scan.slice_shape = (height, width)
+    mask = hdf5.lookup(file, MASK, path)
+    scan.mask = hdf5.deferred(mask, path) if isinstance(mask, h5py.Dataset) else None
     stored = hdf5.lookup(file, PROVENANCE, path)
     scan.provenance = json.loads(hdf5.text(stored[()]) or "{}") if isinstance(stored, h5py.Dataset) else {}

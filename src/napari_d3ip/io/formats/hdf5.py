@@ -107,6 +107,8 @@ def _angles_beside(dataset: h5py.Dataset, path: Path) -> h5py.Dataset | None:
     """Return a list of angles in the same group, by its name."""
     for name in ANGLE_NAMES:
         item = lookup(dataset.parent, name, path)
-        if isinstance(item, h5py.Dataset) and item.size > 1 and max(item.shape) == item.size:
+        if not isinstance(item, h5py.Dataset) or not item.size:
+            continue
+        if (item.size == 1 and 1 in dataset.shape) or (item.size > 1 and max(item.shape) == item.size):
             return item
     return None

@@ -61,6 +61,7 @@ def read(path: Path, options: ReadOptions) -> Sinogram:
             scan.data = frames.chosen(keys == PROJECTION)
             scan.flats = frames.chosen(keys == FLAT) if np.any(keys == FLAT) else None
             scan.darks = frames.chosen(keys == DARK) if np.any(keys == DARK) else None
+            scan.flat_places = np.cumsum(keys == PROJECTION)[keys == FLAT]
         _read_angles(scan, detector, keys, path)
         _read_pixel_size(scan, detector, path)
         return scan.to_sinogram(options)

@@ -15,6 +15,7 @@ from napari_d3ip.io.arrays import cfl
 from napari_d3ip.io.arrays.numpy_files import archived, stored
 from napari_d3ip.io.arrays.stored import AnyArray, Stored
 from napari_d3ip.io.guard import format_names
+from napari_d3ip.measurement import BoolArray, is_measured
 
 
 def read_mask(path: Path, along: str) -> AnyArray:
@@ -24,6 +25,11 @@ def read_mask(path: Path, along: str) -> AnyArray:
         if cfl.is_cfl(path)
         else _read_numpy(path, "mask")
     )
+
+
+def read_bad_pixels(path: Path) -> BoolArray:
+    """Return which detector pixels are bad, as in the file."""
+    return is_measured(_read_numpy(path, "bad_pixels"), path.name)
 
 
 def read_coil_maps(path: Path, along: str) -> AnyArray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_d3ip.io.arrays.stored import Values
 from napari_d3ip.io.layout.kspace import RawKSpace
-from napari_d3ip.io.lookup import Arrays, find, floats, numbers_only, pair, provenance, voxel_size, word
+from napari_d3ip.io.lookup import Arrays, find, number, numbers_only, pair, provenance, voxel_size, word
 from napari_d3ip.io.options import ReadOptions, is_kspace_order
 from napari_d3ip.io.units import length_unit
 
@@ -28,7 +28,7 @@ def kspace_from_arrays(path: Path, format: str, arrays: Arrays, name: str, optio
     Companions with as many axes as the data's letters provide are in the order of the data; others are in the order
     of `KSpace`.
     """
-    raw = RawKSpace(path, format, arrays[name], dataset=name, image_shape=pair(arrays, "image_shape", path))
+    raw = RawKSpace(path, format, arrays[name], dataset=name, image_shape=pair(arrays, "image_shape", path, options))
     stated = (word(arrays, "axes") or "").lower()
     if is_kspace_order(stated):
         raw.axes, raw.axes_from = stated, "variable axes"
@@ -37,9 +37,8 @@ def kspace_from_arrays(path: Path, format: str, arrays: Arrays, name: str, optio
     raw.coil_maps = _companion(path, arrays, _COIL_MAPS, axes, "zcyx", "cyx")
     raw.calibration = _companion(path, arrays, _CALIBRATION, axes, "zcyx")
     raw.trajectory = _companion(path, arrays, _TRAJECTORY, axes)
-    noise = floats(arrays, "noise_level")
-    raw.noise_level = noise[0] if len(noise) == 1 else None
-    raw.voxel_size = voxel_size(arrays)
+    raw.noise_level = number(arrays, "noise_level", path, options)
+    raw.voxel_size = voxel_size(arrays, path, options)
     raw.unit = length_unit(word(arrays, "unit")) or word(arrays, "unit")
     raw.provenance = provenance(arrays)
     return raw

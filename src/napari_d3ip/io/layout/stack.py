@@ -14,7 +14,7 @@ from napari_d3ip.io.layout.companions import read_mask
 from napari_d3ip.io.lookup import (
     Arrays,
     find,
-    floats,
+    number,
     numbers_only,
     provenance,
     voxel_size,
@@ -63,14 +63,13 @@ def read_stack(path: Path, options: ReadOptions) -> ImageStack:
 
 def stack_from_arrays(path: Path, arrays: Arrays, options: ReadOptions) -> ImageStack:
     """Build a stack from the arrays of a `save_stack` archive."""
-    noise = floats(arrays, "noise_level")
     stack = ImageStack(
         np.asarray(numbers_only(arrays, STACK, path)),
         psf=_optional(path, arrays, "psf"),
         mask=_optional(path, arrays, "mask"),
-        noise_level=noise[0] if noise else None,
+        noise_level=number(arrays, "noise_level", path, options),
         boundary="zero" if word(arrays, "boundary") == "zero" else "reflect",
-        voxel_size=voxel_size(arrays),
+        voxel_size=voxel_size(arrays, path, options),
         unit=word(arrays, "unit") or "pixel",
         provenance=provenance(arrays) or {},
     )

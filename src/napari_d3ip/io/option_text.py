@@ -1,0 +1,50 @@
+"""Parse numbers in the text of reading options.
+
+No file access.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from napari_d3ip.io import angle_ranges
+
+
+def numbers_in(text: str) -> str | tuple[float, ...] | float:
+    """Return the numbers of a comma-separated text, a single number, or the text itself if it holds others."""
+    try:
+        numbers = tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        return text
+    return numbers if "," in text else text
+
+
+def expand_ranges(text: str) -> tuple[int, ...]:
+    """Return the whole numbers of ``3,7,10:13``, the last without its end.
+
+    Raises
+    ------
+    ValueError
+        If there are too many.
+    """
+    ends = [tuple(map(int, part.split(":"))) for part in text.split(",")]
+    ranges = [range(each[0], each[-1] + (len(each) == 1)) for each in ends]
+    if sum(map(len, ranges)) > angle_ranges.MOST:
+        raise ValueError(f"give at most {angle_ranges.MOST} numbers")
+    return tuple(number for each in ranges for number in each)
+
+
+def whole_numbers(numbers: Any, *counts: int) -> tuple[int, ...]:
+    """Return some whole numbers that are not negative.
+
+    Raises
+    ------
+    ValueError
+        If they are not, or not as many.
+    """
+    values = np.ravel(np.asarray(numbers, np.float64)).tolist()
+    if len(values) not in counts or not all(float(value).is_integer() and value >= 0 for value in values):
+        raise ValueError(f"give {' or '.join(map(str, counts))} whole numbers counted from 0")
+    return tuple(int(value) for value in values)

@@ -23,6 +23,8 @@ from napari_d3ip.measurement import FloatArray, KSpace
 
 suffixes = (".mrd", ".h5")
 _IMAGE = ("image", "both")
+# Change of kz along a readout, relative to the largest position, that is rounding.
+_SAME_KZ = 1e-3
 # Flags of lines that do not belong to the image.
 _NO_IMAGE = (
     "ACQ_IS_NAVIGATION_DATA",
@@ -60,18 +62,22 @@ def read(path: Path, options: ReadOptions) -> KSpace:
     roles = _roles(heads["flags"], path)
     image = heads[np.isin(roles, _IMAGE)]
     encoding = _encoding(image, header, path)
-    if encoding.trajectory == "epi" or _any_flag(image["flags"], path, "ACQ_IS_REVERSE").any():
+    if encoding.trajectory == "epi":
         raise MeasurementError(ONE_WAY_ONLY.format(path.name))
+    is_reversed = _any_flag(heads["flags"], path, "ACQ_IS_REVERSE")
     readouts = [
-        _readout(acquisition, role, header, path)
-        for acquisition, role in zip(acquisitions, roles, strict=True)
+        _readout(acquisition, role, header, path, is_reversed=bool(backwards))
+        for acquisition, role, backwards in zip(acquisitions, roles, is_reversed, strict=True)
         if role != "skipped"
     ]
     voxel_size, image_shape = encoding.encoded.pixel_size, None
+    notes: dict[str, object] = {"trajectory": encoding.trajectory}
     if encoding.trajectory != "cartesian":
         image_shape = encoding.recon.matrix[1:]
         voxel_size = (voxel_size[0], *encoding.recon.pixel_size[1:])
-        _add_trajectories(readouts, acquisitions[roles != "skipped"], image_shape, path)
+        is_flat = encoding.encoded.matrix[0] == 1 and not image["idx"]["kspace_encode_step_2"].any()
+        third = _add_trajectories(readouts, acquisitions[roles != "skipped"], image_shape, path, is_flat=is_flat)
+        notes |= {} if third is None else {"third_column": third}
     return (
         ReadoutScan(
             path,
@@ -82,7 +88,7 @@ def read(path: Path, options: ReadOptions) -> KSpace:
             voxel_size,
             image_shape=image_shape,
             noise_bandwidth=header.noise_bandwidth,
-            notes={"trajectory": encoding.trajectory},
+            notes=notes,
         )
         .sort(options)
         .to_kspace(options)
@@ -142,7 +148,7 @@ def _encoding(image: Any, header: Header, path: Path) -> Encoding:
     return encoding
 
 
-def _readout(acquisition: Any, role: Role, header: Header, path: Path) -> Readout:
+def _readout(acquisition: Any, role: Role, header: Header, path: Path, *, is_reversed: bool) -> Readout:
     head, counters = acquisition["head"], acquisition["head"]["idx"]
     coils, count = int(head["active_channels"]), int(head["number_of_samples"])
     numbers = np.asarray(acquisition["data"], np.float32)
@@ -177,6 +183,7 @@ def _readout(acquisition: Any, role: Role, header: Header, path: Path) -> Readou
         ),
         position=(x, y, z),
         dwell=float(head["sample_time_us"]),
+        is_reversed=is_reversed,
     )
 
 
@@ -186,18 +193,21 @@ def _valid_samples(head: Any) -> slice:
     return slice(first, max(first, int(head["number_of_samples"]) - int(head["discard_post"])))
 
 
-def _add_trajectories(readouts: list[Readout], acquisitions: Any, shape: tuple[int, int], path: Path) -> None:
-    """Add positions in grid units to image readouts.
+def _add_trajectories(
+    readouts: list[Readout], acquisitions: Any, shape: tuple[int, int], path: Path, *, is_flat: bool
+) -> str | None:
+    """Add positions in grid units to image readouts; return what their third column was taken for.
 
     The format does not define their unit. In use are cycles per pixel (up to 1/2), radians per pixel (up to pi) and
-    grid units (up to half the matrix), which the largest position distinguishes.
+    grid units (up to half the matrix), which the largest position distinguishes. Of a scan of slices (``is_flat``), a
+    third column is the weight of density compensation, as Gadgetron has it.
     """
     images = [
         (readout, acquisition)
         for readout, acquisition in zip(readouts, acquisitions, strict=True)
         if readout.role in _IMAGE
     ]
-    paths = [_positions(acquisition, path) for _, acquisition in images]
+    paths = [_positions(acquisition, path, is_flat=is_flat) for _, acquisition in images]
     reach = max(float(np.abs(positions).max()) for positions in paths)
     half = max(shape) / 2
     for limit in (0.5, np.pi, half):
@@ -211,9 +221,13 @@ def _add_trajectories(readouts: list[Readout], acquisitions: Any, shape: tuple[i
     scale = np.array(shape, np.float32) / (2 * limit) if limit != half else np.float32(1)
     for (readout, _), positions in zip(images, paths, strict=True):
         readout.trajectory = positions * scale
+    has_third = any(int(acquisition["head"]["trajectory_dimensions"]) > 2 for _, acquisition in images)
+    if not has_third:
+        return None
+    return "density compensation, not used" if is_flat else "kz, known from the counters"
 
 
-def _positions(acquisition: Any, path: Path) -> FloatArray:
+def _positions(acquisition: Any, path: Path, *, is_flat: bool) -> FloatArray:
     """Return positions (sample, 2), (ky, kx), as in the file."""
     head, stated = acquisition["head"], np.asarray(acquisition["traj"], np.float32)
     dimensions, count = int(head["trajectory_dimensions"]), int(head["number_of_samples"])
@@ -223,8 +237,9 @@ def _positions(acquisition: Any, path: Path) -> FloatArray:
             "with its trajectory."
         )
     positions = stated.reshape(count, dimensions)[_valid_samples(head)]
-    if dimensions > 2 and positions[:, 2].any():
+    if dimensions > 2 and not is_flat and np.ptp(positions[:, 2]) > _SAME_KZ * max(1e-6, np.abs(positions).max()):
         raise MeasurementError(
-            f"trajectory: {path.name} is a non-Cartesian scan in three dimensions; give a scan of slices."
+            f"trajectory: {path.name} is a non-Cartesian scan in three dimensions whose readouts are not parallel to "
+            "slices; give a scan of slices, or a stack of stars or spirals."
         )
     return positions[:, 1::-1]

@@ -16,7 +16,7 @@ import numpy as np
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.files import is_regular, open_regular
 from napari_d3ip.io.guard import needed, reading
-from napari_d3ip.io.layout.readouts import ONE_WAY_ONLY, Readout, ReadoutScan, Role
+from napari_d3ip.io.layout.readouts import Readout, ReadoutScan, Role
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.measurement import KSpace
 
@@ -152,8 +152,6 @@ def _scan(path: Path, measurements: list[Any]) -> ReadoutScan:
             role = _role(block)
             if role is None or (role != "noise" and measurement is not last):
                 continue
-            if role in ("image", "both") and block.is_flag_set("REFLECT"):
-                raise MeasurementError(ONE_WAY_ONLY.format(path.name))
             readouts.append(_readout(block, role, dwell))
     encodes_z = space["ucDimension"] == _THREE_DIMENSIONS
     depth = space["lPartitions"] if encodes_z else 1
@@ -202,4 +200,5 @@ def _readout(block: Any, role: Role, dwell: float) -> Readout:
         frame=(counters.Eco, counters.Phs, counters.Set, counters.Rep),
         position=(place.Sag, place.Cor, place.Tra),
         dwell=dwell,
+        is_reversed=bool(block.is_flag_set("REFLECT")),
     )

@@ -46,7 +46,7 @@ class Grid:
         axis, count = "zcyx".index(letter), self.data.shape["zcyx".index(letter)]
         if size >= count:
             return self
-        data = fft(_middle(inverse_fft(self.data, axis), axis, size), axis)
+        data = fft(middle(inverse_fft(self.data, axis), axis, size), axis)
         # A sample of the coarser grid is measured if the nearest one of the dense grid is.
         nearest = np.rint((np.arange(size) - size // 2) * count / size).astype(int) + count // 2
         mask = self.mask.take(np.clip(nearest, 0, count - 1), axis=_SPATIAL.index(letter))
@@ -111,7 +111,8 @@ def fft(image: ComplexArray, axis: int) -> ComplexArray:
     return centred_fft(image, (axis,)).astype(np.complex64, copy=False)
 
 
-def _middle(image: ComplexArray, axis: int, size: int) -> ComplexArray:
+def middle(image: ComplexArray, axis: int, size: int) -> ComplexArray:
+    """Return the ``size`` middle entries along an axis."""
     start = image.shape[axis] // 2 - size // 2
     return image[(slice(None),) * axis + (slice(start, start + size),)]
 

@@ -7,7 +7,7 @@ positions are handled here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_d3ip.errors import FileError, MeasurementError
-from napari_d3ip.io.layout.grid import Grid
+from napari_d3ip.io.layout.grid import Grid, inverse_fft, middle
 from napari_d3ip.io.layout.kspace import RawKSpace
 from napari_d3ip.io.layout.repetitions import choose_repetition, noise_after_mean
 from napari_d3ip.io.memory import require_memory
@@ -27,6 +27,10 @@ Role = Literal["image", "calibration", "both", "noise"]
 ONE_WAY_ONLY = (
     "data: {} is an EPI scan with readouts in both directions, whose differences must be corrected first; "
     "give a scan after that correction, or of another sequence."
+)
+_ECHOES_DIFFER = (
+    "repetition: the frames of {} were read out in different directions, whose differences must be corrected before "
+    "they are averaged; give repetition=0 to {} for one of them."
 )
 _FRAMES = ("contrast", "phase", "set", "repetition")
 
@@ -55,6 +59,8 @@ class Readout:
         Time per sample in microseconds, 0 if unknown.
     trajectory : ndarray, optional
         Shape (sample, 2), (ky, kx) in grid units.
+    is_reversed : bool
+        Whether samples are in the order of time and the readout gradient was negative.
     """
 
     samples: ComplexArray
@@ -67,6 +73,14 @@ class Readout:
     position: tuple[float, float, float] = (0.0, 0.0, 0.0)
     dwell: float = 0.0
     trajectory: FloatArray | None = None
+    is_reversed: bool = False
+
+    def forward(self) -> Readout:
+        """Return the readout with its samples in the order of k-space."""
+        if not self.is_reversed:
+            return self
+        last = self.start + self.samples.shape[1] - 1
+        return replace(self, samples=self.samples[:, ::-1], start=-last, is_reversed=False)
 
 
 @dataclass
@@ -127,6 +141,7 @@ class ReadoutScan:
                 f"data: the readouts of {name} differ in their coils; give a scan of one set of coils."
             )
         image, repetition = self._choose_frame(image, options)
+        image, calibration = [readout.forward() for readout in image], [readout.forward() for readout in calibration]
         whitening = self._whitening(image)
         slices, spacing = _slice_order(image)
         encodes_z = self.matrix[0] > 1 and len({readout.kz for readout in image}) > 1
@@ -139,7 +154,8 @@ class ReadoutScan:
             name, slices, self.matrix if encodes_z else (len(slices), *self.matrix[1:]), encodes_z, whitening
         )
         along_trajectory = image[0].trajectory is not None
-        fields = stack.along_trajectory(image) if along_trajectory else stack.on_grid(image, calibration)
+        wanted = self.matrix[0] if options.keep_oversampling else self.wanted[0]
+        fields = stack.along_trajectory(image, wanted) if along_trajectory else stack.on_grid(image, calibration)
         return RawKSpace(
             self.path,
             self.format,
@@ -148,7 +164,7 @@ class ReadoutScan:
             axes_from=f"the {self.format} layout",
             image_shape=self.image_shape,
             wanted=self.wanted,
-            encodes_z=encodes_z,
+            encodes_z=encodes_z and not along_trajectory,
             whitening=whitening,
             repetition=repetition,
             voxel_size=(self.voxel_size[0] if encodes_z or spacing is None else spacing, *self.voxel_size[1:]),
@@ -166,9 +182,13 @@ class ReadoutScan:
         ]
         what = f"combinations of {' and '.join(varying)}" if len(varying) > 1 else f"{(varying or ['repetition'])[0]}s"
         chosen = choose_repetition(len(frames), options, self.path.name, what=what)
-        if chosen == "mean":
-            return image, chosen
-        return [readout for readout in image if readout.frame == frames[chosen]], chosen
+        kept = image if chosen == "mean" else [readout for readout in image if readout.frame == frames[chosen]]
+        for frame in frames:  # Echoes may alternate, lines of one image may not.
+            if len({readout.is_reversed for readout in kept if readout.frame == frame}) > 1:
+                raise MeasurementError(ONE_WAY_ONLY.format(self.path.name))
+        if len({readout.is_reversed for readout in kept}) > 1:
+            raise MeasurementError(_ECHOES_DIFFER.format(self.path.name, len(frames) - 1))
+        return kept, chosen
 
     def _whitening(self, image: list[Readout]) -> ComplexArray | None:
         """Return the matrix that decorrelates the coils' noise and scales it to power 1, from the noise readouts.
@@ -258,15 +278,26 @@ class _Stack:
         total /= np.maximum(counts, 1)[:, None]
         return Grid(self._whiten(total), counts > 0), counts
 
-    def along_trajectory(self, image: list[Readout]) -> dict[str, Any]:
-        """Collect the readouts of each slice in order, with the shared trajectory, as fields of `RawKSpace`."""
-        if self.encodes_z:
-            raise MeasurementError(
-                f"trajectory: {self.name} is a non-Cartesian scan in three dimensions; give a scan of slices."
-            )
-        stacks: list[list[Readout]] = [[] for _ in self.slices]
+    def along_trajectory(self, image: list[Readout], wanted: int) -> dict[str, Any]:
+        """Collect the readouts of each slice in order, with the shared trajectory, as fields of `RawKSpace`.
+
+        Partitions of a stack of stars or spirals become slices, of which the ``wanted`` middle ones remain.
+        """
+        depth = self.shape[0]
+        stacks: list[list[Readout]] = [[] for _ in range(depth)]
         for readout in image:
-            stacks[self.slices[readout.slice]].append(readout)
+            z = readout.kz + depth // 2 if self.encodes_z else self.slices[readout.slice]
+            if not 0 <= z < depth:
+                raise MeasurementError(
+                    f"data: {self.name} has a readout in partition {z}, outside its encoded matrix of {depth}; header "
+                    "and data do not belong together, so convert the scan again."
+                )
+            stacks[z].append(readout)
+        if self.encodes_z and not all(stacks):
+            raise MeasurementError(
+                f"trajectory: {self.name} lacks {stacks.count([])} of {depth} partitions; give a stack of stars or "
+                "spirals that is complete along z."
+            )
         if len({readout.samples.shape for readout in image}) > 1 or len({len(stack) for stack in stacks}) > 1:
             raise MeasurementError(
                 f"trajectory: the slices of {self.name} differ in their number of readouts or samples; give a scan in "
@@ -278,9 +309,9 @@ class _Stack:
                 f"trajectory: it must be the same for all slices, but differs in {self.name}; give a scan in which "
                 "they share it."
             )
-        data = np.array([[readout.samples for readout in stack] for stack in stacks]).swapaxes(1, 2)
+        data = self._whiten(np.array([[readout.samples for readout in stack] for stack in stacks]).swapaxes(1, 2))
         return {
-            "data": self._whiten(data),
+            "data": middle(inverse_fft(data, 0), 0, min(depth, wanted)) if self.encodes_z else data,
             "trajectory": paths[0],
             "noise_level": None if self.whitening is None else 1.0,
         }

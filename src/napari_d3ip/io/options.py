@@ -238,7 +238,7 @@ class ReadOptions(BaseModel):
     @classmethod
     def _number_or_file(cls, value: Any) -> Any:
         """Return a number from text such as ``65535``; other text is a path."""
-        numbers = numbers_in(value) if isinstance(value, str) else value
+        numbers = numbers_in(f"{value},") if isinstance(value, str) else value
         return numbers[0] if isinstance(numbers, tuple) and len(numbers) == 1 else value
 
     @field_validator("air", mode="before")

@@ -52,8 +52,9 @@ _SINGLE, _NAMED = 0.3, 3
 # an object is wider than the detector; right scans have 0.03. Rays are then explained that much worse than noise.
 _CUT_VIEWS, _CUT, _CUT_MISFIT = 0.1, 0.1, 1.2
 _OUTER = 2
-# In this part of the views it cannot be by chance; slices this much wider than the detector have room for the object.
-_MOST_VIEWS, _WIDER = 0.5, 1.1
+# In this part of the views, and by that of the largest line integral in the last column, it is no object that just
+# fits; slices this much wider than the detector have room for it.
+_MOST_VIEWS, _FAR_FROM_AIR, _WIDER = 0.5, 0.25, 1.1
 # A pixel is dead whose values vary by less than this part of the median of the columns beside it.
 _DEAD, _BESIDE = 0.05, (-2, -1, 1, 2)
 # Of the data: noise below this is that of rounding, and what pixels leave of exact data is no more than the other.
@@ -316,7 +317,9 @@ def misfit(kind: str, family: Family, prepared: Preparation, volume: Tensor) -> 
 def _truncated(problem: Problem) -> str | None:
     """Return a sentence where most views end in the object, whose slices are no wider than the detector."""
     detectors = problem.measured.shape[-1]
-    if problem.operator.domain_shape[-1] > _WIDER * detectors or not _is_cut(problem.measured.abs(), _MOST_VIEWS):
+    if problem.operator.domain_shape[-1] > _WIDER * detectors or not _is_cut(
+        problem.measured.abs(), 1, _MOST_VIEWS, _FAR_FROM_AIR
+    ):
         return None
     return (
         "The outer columns of the detector see the object in most projections, so it is wider, and values are too "
@@ -374,9 +377,9 @@ def _dead_columns(measured: Tensor) -> list[int]:
     return dead.nonzero().flatten().tolist()
 
 
-def _is_cut(size: Tensor, part: float = _CUT_VIEWS) -> bool:
+def _is_cut(size: Tensor, outer: int = _OUTER, part: float = _CUT_VIEWS, share: float = _CUT) -> bool:
     """Whether the outer columns of both sides of the detector see the object, in a part of the views or more."""
-    sides = (size[..., :_OUTER].mean(dim=-1), size[..., -_OUTER:].mean(dim=-1))
+    sides = (size[..., :outer].mean(dim=-1), size[..., -outer:].mean(dim=-1))
     enough = max(1, round(part * sides[0].numel()))
-    least = _CUT * float(size.max())
+    least = share * float(size.max())
     return all(int((side > least).sum()) >= enough for side in sides)

@@ -128,6 +128,7 @@ class RawKSpace:
         if self.data.dtype.kind != "c" or self.data.size == 0:
             # KSpace checks type and size first, and raises.
             KSpace(np.broadcast_to(np.zeros((), self.data.dtype), self.data.shape), source=self.name)
+        self._drop_ones(len(options.axes or self.axes or "rzcyx"))
         axes = self._settle_axes(options)
         trajectory = None if self.trajectory is None else np.asarray(self.trajectory)
         if options.trajectory is not None:
@@ -163,6 +164,16 @@ class RawKSpace:
             origin=None if self.in_memory else options.origin(self.path),
             **given,
         )
+
+    def _drop_ones(self, most: int) -> None:
+        """Drop the first axes of length 1 as long as there are more than ``most``."""
+        kept = list(range(self.data.ndim))
+        while len(kept) > most and 1 in (lengths := [self.data.shape[axis] for axis in kept]):
+            del kept[lengths.index(1)]
+        if len(kept) < self.data.ndim:
+            data = self.data
+            shape = [data.shape[axis] for axis in kept]
+            self.data = data.reshape(shape) if isinstance(data, np.ndarray) else data.without_ones(most)
 
     def _settle_axes(self, options: ReadOptions) -> str:
         axes, shape = options.axes or self.axes, self.data.shape

@@ -354,17 +354,26 @@ def test_echoes_and_sets_are_asked_about(path, coil_scan, failure):
 UNITS = {"cycles": 1, "radians": 2 * np.pi, "grid": 32}
 
 
-def radial(path, unit, *, scale=1.0, trajectory="radial"):
-    """9 spokes of 64 samples over a disc of radius 8 pixels in an image of 32 × 32; positions (kx, ky)."""
+def radial(path, unit, *, scale=1.0, trajectory="radial", third=None, partitions=1):
+    """9 spokes of 64 samples of a point in an image of 32 × 32; positions (kx, ky), and the third column.
+
+    Of several partitions the point lies in slice 0.
+    """
     radius = np.linspace(-0.5, 0.5, 64) * scale
     angle = np.pi * np.arange(9) / 9
     cycles = radius[:, None] * np.stack((np.cos(angle), np.sin(angle)), axis=-1)[:, None]
     positions = np.moveaxis(cycles, 1, 1)
     # A point at row 16 + 3, column 16 - 5.
     samples = np.exp(-2j * np.pi * (positions @ np.array([-5, 3]))) / 32
-    with Writer(path, nx=64, ny=9, fx=128, fy=64, rx=32, rfx=64, trajectory=trajectory) as writer:
-        for spoke, values in zip(positions, samples, strict=True):
-            writer.add(np.stack((values, 2 * values)), trajectory=spoke * UNITS[unit])
+    depth = {"nz": partitions, "fz": 4 * partitions}
+    with Writer(path, nx=64, ny=9, fx=128, fy=64, rx=32, rfx=64, trajectory=trajectory, **depth) as writer:
+        for kz in range(partitions):
+            phase = np.exp(2j * np.pi * (kz - partitions // 2) * (partitions // 2) / partitions)
+            for spoke, values in zip(positions, samples, strict=True):
+                stated = spoke * UNITS[unit]
+                if third is not None:
+                    stated = np.column_stack((stated, np.broadcast_to(third(radius, kz), 64)))
+                writer.add(phase * np.stack((values, 2 * values)), trajectory=stated, kz=kz)
     # The reconstruction's matrix, not the number of lines, is the image's.
     with h5py.File(path, "a") as file:
         xml = file["dataset/xml"][0].decode()
@@ -388,11 +397,55 @@ def test_radial(path, unit):
     assert np.unravel_index(np.abs(image).argmax(), image.shape) == (16 + 3, 16 - 5)
 
 
+def test_weights_beside_a_trajectory(path, tmp_path):
+    """Gadgetron puts those of density compensation where kz would be."""
+    plain = read(radial(tmp_path / "plain.h5", "cycles"))
+    kspace = read(radial(path, "cycles", third=lambda radius, kz: np.abs(radius)))
+    np.testing.assert_array_equal(kspace.trajectory, plain.trajectory)
+    np.testing.assert_array_equal(kspace.data, plain.data)
+    assert kspace.provenance["read"]["third_column"] == "density compensation, not used"
+
+
+@pytest.mark.parametrize("third", [None, lambda radius, kz: (kz - 2) / 4])
+def test_stack_of_stars(path, tmp_path, third):
+    """One Fourier transform along z makes slices of it."""
+    plain = read(radial(tmp_path / "plain.h5", "cycles"))
+    kspace = read(radial(path, "cycles", partitions=4, third=third))
+    assert kspace.volume_shape == (4, 32, 32)
+    assert kspace.voxel_size == (4, 2, 2)
+    np.testing.assert_array_equal(kspace.trajectory, plain.trajectory)
+    np.testing.assert_allclose(kspace.data[0], 2 * plain.data[0], atol=1e-6)
+    np.testing.assert_allclose(kspace.data[1:], 0, atol=1e-6)
+    assert read(path, slices="0:1").data.shape == (1, 2, 9, 64)
+
+
+def test_stacks_that_are_none(path, failure):
+    radial(path, "cycles", partitions=4, third=lambda radius, kz: radius)
+    with pytest.raises(MeasurementError, match="not parallel to slices") as info:
+        read(path)
+    failure(info, "scan.h5")
+
+
+def test_stack_without_a_partition(path, failure):
+    radial(path, "cycles", partitions=4)
+    with h5py.File(path, "a") as file:
+        acquisitions = file["dataset/data"][()]
+        acquisitions["head"]["idx"]["kspace_encode_step_2"][:9] = 1
+        file["dataset/data"][:] = acquisitions
+    with pytest.raises(MeasurementError, match="lacks 1 of 4 partitions") as info:
+        read(path)
+    failure(info, "scan.h5")
+
+
 @pytest.mark.parametrize("scale", [0.1, 3])
 def test_trajectory_of_unknown_unit(path, scale, failure):
-    with pytest.raises(MeasurementError, match=r"positions in scan\.h5 reach") as info:
-        read(radial(path, "cycles", scale=scale))
+    radial(path, "cycles", scale=scale)
+    with pytest.raises(LayoutQuestion, match=r"positions of scan\.h5 reach") as info:
+        read(path)
     failure(info, "scan.h5")
+    assert info.value.needs == "trajectory_unit"
+    if scale < 1:
+        assert np.abs(read(path, trajectory_unit="cycle").trajectory).max() == pytest.approx(16 * scale, rel=1e-4)
 
 
 def test_non_cartesian_without_positions(path, coil_scan, failure):
@@ -400,6 +453,23 @@ def test_non_cartesian_without_positions(path, coil_scan, failure):
         writer.add_slice(coil_scan.data[0])
     with pytest.raises(MeasurementError, match="hold no positions") as info:
         read(path)
+    failure(info, "scan.h5")
+
+
+def test_echoes_of_either_direction(path, coil_scan, failure):
+    """Of one direction each, they are no EPI scan."""
+    with Writer(path) as writer:
+        for contrast in range(3):
+            backwards = contrast == 1
+            samples = coil_scan.data[0][:, :, :: -1 if backwards else 1]
+            flags = ["IS_REVERSE"] if backwards else []
+            writer.add_slice(samples, *flags, contrast=contrast, center=4 if backwards else 5)
+    with pytest.raises(LayoutQuestion, match="3 contrasts"):
+        read(path)
+    for repetition in range(3):
+        np.testing.assert_array_equal(read(path, repetition=repetition).data[0], coil_scan.data[0])
+    with pytest.raises(MeasurementError, match="read out in different directions") as info:
+        read(path, repetition="mean")
     failure(info, "scan.h5")
 
 

@@ -76,7 +76,7 @@ def read(path: Path, options: ReadOptions) -> KSpace:
         image_shape = encoding.recon.matrix[1:]
         voxel_size = (voxel_size[0], *encoding.recon.pixel_size[1:])
         is_flat = encoding.encoded.matrix[0] == 1 and not image["idx"]["kspace_encode_step_2"].any()
-        third = _add_trajectories(readouts, acquisitions[roles != "skipped"], image_shape, path, is_flat=is_flat)
+        third = _add_trajectories(readouts, acquisitions[roles != "skipped"], path, is_flat=is_flat)
         notes |= {} if third is None else {"third_column": third}
     return (
         ReadoutScan(
@@ -193,35 +193,16 @@ def _valid_samples(head: Any) -> slice:
     return slice(first, max(first, int(head["number_of_samples"]) - int(head["discard_post"])))
 
 
-def _add_trajectories(
-    readouts: list[Readout], acquisitions: Any, shape: tuple[int, int], path: Path, *, is_flat: bool
-) -> str | None:
-    """Add positions in grid units to image readouts; return what their third column was taken for.
+def _add_trajectories(readouts: list[Readout], acquisitions: Any, path: Path, *, is_flat: bool) -> str | None:
+    """Add positions to image readouts, in the unit of the file; return what their third column was taken for.
 
-    The format does not define their unit. In use are cycles per pixel (up to 1/2), radians per pixel (up to pi) and
-    grid units (up to half the matrix), which the largest position distinguishes. Of a scan of slices (``is_flat``), a
-    third column is the weight of density compensation, as Gadgetron has it.
+    Of a scan of slices (``is_flat``), a third column is the weight of density compensation, as Gadgetron has it.
     """
-    images = [
-        (readout, acquisition)
-        for readout, acquisition in zip(readouts, acquisitions, strict=True)
-        if readout.role in _IMAGE
-    ]
-    paths = [_positions(acquisition, path, is_flat=is_flat) for _, acquisition in images]
-    reach = max(float(np.abs(positions).max()) for positions in paths)
-    half = max(shape) / 2
-    for limit in (0.5, np.pi, half):
-        if limit / 2 < reach <= limit * (1 + 1e-3):
-            break
-    else:
-        raise MeasurementError(
-            f"trajectory: positions in {path.name} reach {reach:.4g}, which is neither half a cycle per pixel nor "
-            f"half of its matrix ({half:g}); give trajectory=FILE with (ky, kx) in grid units."
-        )
-    scale = np.array(shape, np.float32) / (2 * limit) if limit != half else np.float32(1)
-    for (readout, _), positions in zip(images, paths, strict=True):
-        readout.trajectory = positions * scale
-    has_third = any(int(acquisition["head"]["trajectory_dimensions"]) > 2 for _, acquisition in images)
+    has_third = False
+    for readout, acquisition in zip(readouts, acquisitions, strict=True):
+        if readout.role in _IMAGE:
+            readout.trajectory = _positions(acquisition, path, is_flat=is_flat)
+            has_third |= int(acquisition["head"]["trajectory_dimensions"]) > 2
     if not has_third:
         return None
     return "density compensation, not used" if is_flat else "kz, known from the counters"

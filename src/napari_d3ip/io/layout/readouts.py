@@ -32,6 +32,8 @@ _ECHOES_DIFFER = (
     "repetition: the frames of {} were read out in different directions, whose differences must be corrected before "
     "they are averaged; give repetition=0 to {} for one of them."
 )
+# Distance of equal positions of a trajectory, relative to the largest.
+_SAME_PLACE = 1e-4
 _FRAMES = ("contrast", "phase", "set", "repetition")
 
 
@@ -58,7 +60,7 @@ class Readout:
     dwell : float
         Time per sample in microseconds, 0 if unknown.
     trajectory : ndarray, optional
-        Shape (sample, 2), (ky, kx) in grid units.
+        Shape (sample, 2), (ky, kx) in the unit of the file.
     is_reversed : bool
         Whether samples are in the order of time and the readout gradient was negative.
     """
@@ -304,7 +306,7 @@ class _Stack:
                 "which they agree."
             )
         paths = np.array([[readout.trajectory for readout in stack] for stack in stacks])
-        if not np.allclose(paths, paths[:1], atol=1e-3):
+        if np.abs(paths - paths[:1]).max() > _SAME_PLACE * np.abs(paths).max():
             raise MeasurementError(
                 f"trajectory: it must be the same for all slices, but differs in {self.name}; give a scan in which "
                 "they share it."

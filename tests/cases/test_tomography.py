@@ -1,6 +1,6 @@
 """Situations of public bug reports, rebuilt small: what comes out, in dB against the truth, or what is asked.
 
-The page docs/research/cases.md lists them.
+The page docs/reference/cases.md lists them.
 """
 
 import h5py

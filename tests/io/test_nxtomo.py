@@ -42,6 +42,20 @@ def test_interleaved_frames_are_sorted(scan, truth):
     assert sinogram.provenance["read"]["values"]["flats"] == 3
 
 
+def test_half_of_the_object_needs_the_axis(scan, truth, failure):
+    with h5py.File(scan, "a") as file:
+        for name, value in {"field_of_view": "Half", "estimated_cor_from_motor": 2.5, "x_flipped": False}.items():
+            file[DETECTOR].pop(name, None)
+            file[DETECTOR][name] = value
+    with pytest.raises(LayoutQuestion, match=r"field of view that is half .*estimated_cor_from_motor 2\.5") as info:
+        read(scan)
+    failure(info, "scan.nx")
+    assert info.value.needs == "center"
+    sinogram = read(scan, center=2.5)
+    truth.check(sinogram)
+    assert sinogram.provenance["read"]["passed_over"] == {"field_of_view": "Half", "estimated_cor_from_motor": "2.5"}
+
+
 def test_image_key_alone(tmp_path, truth):
     path = tmp_path / "scan.nxs"
     with h5py.File(path, "w") as file:

@@ -26,6 +26,8 @@ suffixes = (".nx", ".nxs", ".h5", ".hdf5")
 PROJECTION, FLAT, DARK = 0, 1, 2
 _DROPPED = (-1, 3)
 _DEPTH = 5
+_AXIS = ("x_rotation_axis_pixel_position", "estimated_cor_from_motor")
+_NOT_USED = ("field_of_view", *_AXIS, "x_flipped", "y_flipped")
 
 
 def matches(path: Path) -> bool:
@@ -64,6 +66,7 @@ def read(path: Path, options: ReadOptions) -> Sinogram:
             scan.flat_places = np.cumsum(keys == PROJECTION)[keys == FLAT]
         _read_angles(scan, detector, keys, path)
         _read_pixel_size(scan, detector, path)
+        _read_field_of_view(scan, detector, path, options)
         return scan.to_sinogram(options)
 
 
@@ -119,6 +122,30 @@ def _read_angles(scan: RawScan, detector: h5py.Group, keys: npt.NDArray[np.int64
     angles = hdf5.load(dataset, path).ravel()
     scan.angles = angles[keys == PROJECTION] if len(angles) == len(keys) else angles
     scan.angles_from, scan.angle_unit = str(dataset.name), stated_angle_unit(dataset)
+
+
+def _read_field_of_view(scan: RawScan, detector: h5py.Group, path: Path, options: ReadOptions) -> None:
+    """Name what the file states of rotation axis and mirrored images, which is not used.
+
+    Programs differ in what they mean by them.
+
+    Raises
+    ------
+    LayoutQuestion
+        If the rotation axis lies near the edge of the detector (half acquisition), and the options do not say where.
+    """
+    for name in _NOT_USED:
+        item = hdf5.lookup(detector, name, path)
+        if isinstance(item, h5py.Dataset) and item.size == 1 and (value := np.ravel(item[()])[0]):
+            scan.passed_over[name] = hdf5.text(value) or str(value)
+    if scan.passed_over.get("field_of_view", "").lower() == "half" and options.center is None:
+        about = "".join(f", {name} {scan.passed_over[name]}" for name in _AXIS if name in scan.passed_over)
+        raise LayoutQuestion(
+            f"center: {path.name} states a field of view that is half of the object{about}; give center=COLUMN, the "
+            "rotation axis on the detector counted from 0.",
+            needs="center",
+            shape=scan.data.shape,
+        )
 
 
 def _read_pixel_size(scan: RawScan, detector: h5py.Group, path: Path) -> None:

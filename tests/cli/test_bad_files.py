@@ -275,12 +275,12 @@ CASES: dict[str, tuple[Make, str]] = {
     ),
     "an axis more": (
         npz(data=np.stack([DATA, DATA])),
-        "data: scan.npz must have three axes (z, angle, detector), got shape (2, 3, 5, 8)",
+        "data: scan.npz must have three axes (z, angle, detector), or two of one slice, got shape (2, 3, 5, 8)",
     ),
     "an axis of nothing": (npz(data=DATA[:, :, :0]), "data: scan.npz must not be empty, got shape (3, 5, 0)"),
     "only scalars": (
         npz(data=np.float32(1)),
-        "data: scan.npz must have three axes (z, angle, detector), got shape ()",
+        "data: scan.npz must have three axes (z, angle, detector), or two of one slice, got shape ()",
     ),
     "text instead of data": (
         npz(data=np.array(["x"])),
@@ -368,7 +368,10 @@ CASES: dict[str, tuple[Make, str]] = {
     # Bare arrays and the files beside them.
     "records in a file": (npy(np.zeros(9, [("a", "f4")])), "data: scan.npy must hold numbers, got [('a', '<f4')]"),
     "a pickle as npy": (npy(np.array([{1: 2}], object)), "scan.npy holds Python objects, which are not opened"),
-    "a number as npy": (npy(np.float32(3)), "data: scan.npy must have three axes (z, angle, detector), got shape ()"),
+    "a number as npy": (
+        npy(np.float32(3)),
+        "data: scan.npy must have three axes (z, angle, detector), or two of one slice, got shape ()",
+    ),
     "more values than memory": (huge_npy, "scan.npy is truncated (100 bytes of 256000000000 of an array)"),
     "half of an npy": (truncated("scan.npy"), "scan.npy is truncated (176 bytes of 480 of an array)"),
     "half of an npz": (truncated("scan.npz"), "scan.npz cannot be read as npz archive (File is not a zip file)"),
@@ -418,7 +421,7 @@ CASES: dict[str, tuple[Make, str]] = {
     ),
     "flats darker than the object": (
         beside("flats", "f.npy", np.zeros((3, 8)), "values=counts", "angles=0:180"),
-        "data: 120 of 120 transmission values in scan.npy are zero or negative and have no logarithm",
+        "flats: 24 of 24 pixels of scan.npy have flats that are no brighter than the darks",
     ),
     "flats that are text": (
         beside("flats", "f.npy", np.array(["a"]), "values=counts", "angles=0:180"),
@@ -468,7 +471,7 @@ CASES: dict[str, tuple[Make, str]] = {
     ),
     "exchange in two axes": (
         hdf5("scan.h5", **without(EXCHANGE, exchange__data=COUNTS[0])),
-        "data: scan.h5 must have three axes (z, angle, detector), got shape (3, 8)",
+        "angles: 5 values for 3 projections in scan.h5 (shape (3, 8) read as zad)",
     ),
     "exchange of text": (
         hdf5("scan.h5", **without(EXCHANGE, exchange__data="text")),
@@ -510,7 +513,7 @@ CASES: dict[str, tuple[Make, str]] = {
     "a group instead of data": (hdf5("scan.h5", "dataset=a", a__b=DATA), "dataset: scan.h5 holds no data set a"),
     "axes of a line": (
         hdf5("scan.h5", "dataset=a", a=ANGLES),
-        "data: scan.h5 must have three axes (z, angle, detector), got shape (5,)",
+        "data: scan.h5 must have three axes (z, angle, detector), or two of one slice, got shape (5,)",
     ),
     # MATLAB, TIFF, BART, twix.
     "half of a MATLAB file": (truncated("scan.mat"), "scan.mat cannot be read as MATLAB file (could not read bytes)"),
@@ -534,7 +537,10 @@ CASES: dict[str, tuple[Make, str]] = {
         "scan.tif cannot be read as TIFF (not a TIFF file",
     ),
     "a colour picture": (tiff(np.zeros((8, 8, 3), np.uint8), photometric="rgb"), "scan.tif is a colour image"),
-    "one image": (tiff(DATA[0]), "data: scan.tif must have three axes (z, angle, detector), got shape (5, 8)"),
+    "one image": (
+        tiff(DATA[0]),
+        "angles: scan.tif holds no projection angles and leaves the order of its axes (5, 8) open",
+    ),
     "a TIFF without angles": (
         tiff(DATA, "axes=zad", "values=line_integrals", photometric="minisblack"),
         "angles: scan.tif holds no projection angles",

@@ -97,7 +97,7 @@ def changed(values: np.ndarray, value: Any, *index: Any) -> np.ndarray:
         pytest.param(counts(2), "1 of 120 transmission values", id="negative transmission"),
         pytest.param(of_no_layout, "scan.h5", id="unknown layout"),
         pytest.param(array(DATA * 1j), "must be real", id="complex sinogram"),
-        pytest.param(array(DATA[0]), "three axes", id="2D image"),
+        pytest.param(array(DATA[0]), "axes: zad does not fit scan.npz of shape (5, 8)", id="2D image"),
         pytest.param(
             array(DATA, "--set", "values=line_integrals", "--set", "clip_transmission=0.1"),
             "clip_transmission: scan.npz is a scan of line integrals, to which this option does not apply",

@@ -107,6 +107,8 @@ def _require_centre(grid: Grid, sizes: dict[str, int], name: str) -> None:
     """Ask where the strongest samples are not near the middle, though those of the middle were measured."""
     others = tuple(axis for axis, letter in enumerate("zcyx") if letter not in sizes)
     energy = (grid.data.real**2 + grid.data.imag**2).sum(axis=others, dtype=np.float64)
+    if not np.isfinite(energy).all():  # `KSpace` refuses it.
+        return
     near = energy
     for axis, size in enumerate(energy.shape):
         if size > 3:
@@ -191,13 +193,15 @@ def sampled_in(data: ComplexArray, options: ReadOptions, name: str, *, is_known:
     LayoutQuestion
         If the samples fall into measured ones and such that may be rounding.
     """
-    if options.zeros_below == 0:
-        return np.asarray((data != 0).any(axis=2))
     size = np.abs(data).max(axis=2)
     largest = float(size.max())
+    if largest == 0:  # `KSpace` refuses it.
+        return np.ones(size.shape, bool)
+    if options.zeros_below == 0 or not 0 < largest < math.inf:  # `KSpace` refuses what is not finite.
+        return np.asarray((data != 0).any(axis=2))
     if options.zeros_below is not None:
         return np.asarray(size > options.zeros_below * largest)
-    limit = _limit_of_rounding(size[size > 0] / max(largest, math.ulp(0.0)))
+    limit = _limit_of_rounding(size[size > 0] / largest)
     if limit is None:
         return np.asarray(size > 0)
     count = int(np.count_nonzero((size > 0) & (size <= limit * largest)))

@@ -99,6 +99,11 @@ def transmission(
     frames = flats.values.reshape(-1, *size)[kept]
     beam = frames.mean(axis=0, dtype=np.float64) - dark
     dead = np.asarray(~(beam > 0) & ~np.isnan(beam))
+    if dead.mean() > _WHOLE:
+        raise MeasurementError(
+            f"flats: {int(dead.sum())} of {dead.size} pixels of {source} have flats that are no brighter than the "
+            "darks; check flats and darks, and give others."
+        )
     beam[dead] = 1
     change = np.ones((counts.shape[1], 1), np.float32)
     if flats.places is not None and (found := _drift(frames - dark, flats.places[kept], beam, dead)) is not None:

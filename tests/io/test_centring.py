@@ -1,9 +1,12 @@
 """Conventions of k-space that files do not state: zero frequency, origin of the image, zeros, unit of a trajectory."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from tests.reading import read_kspace
 
-from napari_d3ip.errors import SettingsError
+from napari_d3ip.errors import MeasurementError, SettingsError
 from napari_d3ip.io import LayoutQuestion, read, save_kspace
 
 
@@ -26,7 +29,19 @@ def coil_images(kspace):
     return np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(kspace.data, (2, 3)), norm="ortho"), (2, 3))
 
 
-WRITTEN = {
+def mask_in(path, **fields):
+    mask = read_kspace(path, **fields).mask
+    assert mask is not None
+    return mask
+
+
+def trajectory_in(path, **fields):
+    trajectory = read_kspace(path, **fields).trajectory
+    assert trajectory is not None
+    return trajectory
+
+
+WRITTEN: dict[str, tuple[Any, dict[str, Any]]] = {
     "centred": (centred, {}),
     "not shifted": (lambda im: np.fft.fftshift(np.fft.fft2(im, norm="ortho"), (2, 3)), {"image_origin": "corner"}),
     "plain": (lambda im: np.fft.fft2(im, norm="ortho"), {"dc": "corner", "image_origin": "corner"}),
@@ -50,7 +65,8 @@ def test_transforms_of_other_programs_are_asked_about(tmp_path, disc, name, line
         assert info.value.needs == answer
         assert info.value.candidates == ("corner", "center")
         failure(info, "scan.npy")
-    scan = read(path, axes="zcyx", **answers)
+    scan = read_kspace(path, axes="zcyx", **answers)
+    assert scan.mask is not None
     assert scan.mask[:, 16, 12].all()
     if lines == 1:
         np.testing.assert_allclose(coil_images(scan), disc, atol=1e-5)
@@ -62,7 +78,7 @@ def test_an_answer_is_not_asked_again(tmp_path, disc):
     """Neither of a file that is to be taken as it is, nor of the scan that was saved."""
     path, saved = tmp_path / "scan.npy", tmp_path / "saved.npz"
     np.save(path, np.fft.fft2(disc))
-    scan = read(path, axes="zcyx", dc="center", image_origin="center")
+    scan = read_kspace(path, axes="zcyx", dc="center", image_origin="center")
     np.testing.assert_array_equal(scan.data, np.fft.fft2(disc).astype(np.complex64))
     save_kspace(saved, scan)
     np.testing.assert_array_equal(read(saved).data, scan.data)
@@ -78,7 +94,8 @@ def test_echo_beside_the_centre(tmp_path, disc, failure):
     np.testing.assert_allclose(read(path, axes="zcyx", dc="10,12").data, kspace, atol=1e-6)
     # A mask is that of the file, before samples are moved.
     np.save(mask, np.broadcast_to(np.arange(32)[:, None] < 20, (32, 24)))
-    scan = read(path, axes="zcyx", dc=(10, 12), mask=mask)
+    scan = read_kspace(path, axes="zcyx", dc=(10, 12), mask=mask)
+    assert scan.mask is not None
     np.testing.assert_array_equal(scan.mask[0, :, 0], (np.arange(32) >= 6) & (np.arange(32) < 26))
     with pytest.raises(SettingsError, match="dc"):
         read(path, axes="zcyx", dc="1,2,3,4")
@@ -103,19 +120,41 @@ def test_rounding_instead_of_zeros(tmp_path, disc, left, failure):
         read(path, axes="zcyx")
     failure(info, "scan.npy")
     assert info.value.needs == "zeros_below"
-    scan = read(path, axes="zcyx", zeros_below=info.value.candidates[0])
+    scan = read_kspace(path, axes="zcyx", zeros_below=info.value.candidates[0])
+    assert scan.mask is not None
     np.testing.assert_array_equal(scan.mask, np.broadcast_to(sampled[:, None], scan.mask.shape))
     assert not scan.data[:, :, ~sampled].any()
-    assert read(path, axes="zcyx", zeros_below=0).mask.all()
+    assert mask_in(path, axes="zcyx", zeros_below=0).all()
     np.save(mask, sampled)
-    np.testing.assert_array_equal(read(path, axes="zcyx", mask=mask).mask, scan.mask)
+    np.testing.assert_array_equal(mask_in(path, axes="zcyx", mask=mask), scan.mask)
+
+
+@pytest.mark.parametrize("options", [{}, {"zeros_below": "0"}, {"dc": "corner", "image_origin": "corner"}])
+@pytest.mark.parametrize(
+    ("value", "where", "message"),
+    [
+        (np.nan, np.s_[:, 0, 20], "data: 48 of 4608 samples in scan.npy are NaN or infinite"),
+        (np.inf, np.s_[0, 0, 3, 5], "data: 1 of 4608 samples in scan.npy are NaN or infinite"),
+        (np.nan, np.s_[:], "data: 4608 of 4608 samples in scan.npy are NaN or infinite"),
+        (0, np.s_[:], "data: all samples in scan.npy are zero"),
+    ],
+    ids=["a line of NaN", "one infinite", "all NaN", "all zero"],
+)
+def test_no_question_about_zeros_or_what_is_not_finite(tmp_path, disc, value, where, message, options):
+    path = tmp_path / "scan.npy"
+    kspace = np.fft.fft2(disc).astype(np.complex64)  # Of which dc would be asked.
+    kspace[where] = value
+    np.save(path, kspace)
+    with pytest.raises(MeasurementError, match=f"^{message}") as info:
+        read(path, axes="zcyx", **options)
+    assert not isinstance(info.value, LayoutQuestion)
 
 
 def test_noise_is_no_rounding(tmp_path, disc):
     """Samples of one coil without noise but that of the disc, some of which are tiny by chance."""
     path = tmp_path / "scan.npy"
     np.save(path, centred(disc)[:, 0])
-    assert read(path, axes="zyx").mask.all()
+    assert mask_in(path, axes="zyx").all()
 
 
 UNITS = {"grid": 12.0, "cycle": 0.5, "radian": np.pi}
@@ -137,8 +176,9 @@ def test_unit_of_a_trajectory(tmp_path, unit, reach, failure):
         assert info.value.needs == "trajectory_unit"
         failure(info, "scan.npz")
     else:
-        np.testing.assert_allclose(read(path).trajectory, path_of_scan, atol=1e-5)
-    scan = read(path, trajectory_unit=unit)
+        np.testing.assert_allclose(trajectory_in(path), path_of_scan, atol=1e-5)
+    scan = read_kspace(path, trajectory_unit=unit)
+    assert scan.trajectory is not None
     np.testing.assert_allclose(scan.trajectory, path_of_scan, atol=1e-5)
     assert ("trajectory_unit" in scan.provenance["read"]) == (unit != "grid")
 

@@ -88,6 +88,8 @@ def find_move(grid: Grid, options: ReadOptions, letters: str, name: str) -> Move
     LayoutQuestion
         If the strongest samples, or the object, lie elsewhere, and the options do not say why.
     """
+    if not grid.data.any() or not np.isfinite(grid.data).all():
+        return Move(letters, {}, False)  # `KSpace` refuses it.
     sizes = {letter: grid.mask.shape[_SPATIAL.index(letter)] for letter in letters}
     if options.dc is None:
         _require_centre(grid, sizes, name)
@@ -107,8 +109,6 @@ def _require_centre(grid: Grid, sizes: dict[str, int], name: str) -> None:
     """Ask where the strongest samples are not near the middle, though those of the middle were measured."""
     others = tuple(axis for axis, letter in enumerate("zcyx") if letter not in sizes)
     energy = (grid.data.real**2 + grid.data.imag**2).sum(axis=others, dtype=np.float64)
-    if not np.isfinite(energy).all():  # `KSpace` refuses it.
-        return
     near = energy
     for axis, size in enumerate(energy.shape):
         if size > 3:

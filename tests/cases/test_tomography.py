@@ -3,10 +3,14 @@
 The page docs/reference/cases.md lists them.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import h5py
 import numpy as np
 import pytest
 import tifffile
+from tests.reading import read_sinogram
 
 import napari_d3ip as d3
 from napari_d3ip.errors import MeasurementError
@@ -40,7 +44,7 @@ def test_tilts_in_the_metadata_of_etspy(tmp_path, discs, psnr):
     with pytest.raises(LayoutQuestion) as info:
         read(tmp_path / "scan.hspy")
     assert info.value.needs == "axes"
-    scan = read(tmp_path / "scan.hspy", axes="adz")
+    scan = read_sinogram(tmp_path / "scan.hspy", axes="adz")
     np.testing.assert_array_equal(scan.angles, TILTS)
     assert psnr(reconstruct(scan).volume, discs.volume()) > 38
 
@@ -112,12 +116,12 @@ def test_angles_in_the_names_of_files(tmp_path, discs, name, is_given):
     for view, angle in enumerate(tilts):
         tifffile.imwrite(folder / name(view, angle), integrals[:, view].astype(np.float32))
     np.savetxt(tmp_path / "tilts.tlt", tilts)
-    given = {"angles": tmp_path / "tilts.tlt"} if is_given else {}
+    given: dict[str, Any] = {"angles": tmp_path / "tilts.tlt"} if is_given else {}
     if "," in name(0, 0.5) and not is_given:
         with pytest.raises(LayoutQuestion):  # Whether -71,5 is one number.
             read(folder)
         return
-    scan = read(folder, **given)
+    scan = read_sinogram(folder, **given)
     np.testing.assert_allclose(scan.angles, tilts)
     np.testing.assert_allclose(scan.data, integrals, atol=1e-6)
     files = scan.provenance["read"]["files"]
@@ -137,7 +141,8 @@ class TestMissingRays:
         arrays["data"][10] = 100
 
     def test_a_dead_column_is_left_out(self, discs, psnr, counts):
-        scan = read(counts(discs.sinogram(self.angles), self.angles, self.kill))
+        scan = read_sinogram(counts(discs.sinogram(self.angles), self.angles, self.kill))
+        assert scan.mask is not None
         assert not scan.mask[:, :, 11].any()
         assert np.count_nonzero(~scan.mask) == 2
         assert scan.provenance["read"]["values"]["bad_pixels"] == 2
@@ -156,7 +161,7 @@ class TestMissingRays:
         path = counts(discs.sinogram(self.angles), self.angles, self.blank)
         with pytest.raises(MeasurementError, match=r"all in projection 10 .*skip_views=10\.$"):
             read(path)
-        scan = read(path, skip_views="10")
+        scan = read_sinogram(path, skip_views="10")
         np.testing.assert_array_equal(scan.angles, np.delete(self.angles, 10))
         assert psnr(reconstruct(scan).volume, discs.volume()) > 36
 
@@ -255,7 +260,11 @@ class TestOneSlice:
         integrals = discs.sinogram(self.angles)[0].astype(np.float32)
         path = tmp_path / f"scan.{ending}"
         array = integrals if order == "ad" else integrals.T
-        writers = {"npy": np.save, "tif": tifffile.imwrite, "npz": lambda path, data: np.savez(path, sinogram=data)}
+        writers: dict[str, Callable[..., Any]] = {
+            "npy": np.save,
+            "tif": tifffile.imwrite,
+            "npz": lambda path, data: np.savez(path, sinogram=data),
+        }
         writers[ending](path, array)
         scan = read(path, angles=self.angles, **({"axes": order} if is_given else {}))
         np.testing.assert_array_equal(scan.data, integrals[None])
@@ -286,13 +295,16 @@ class TestOneSlice:
         with pytest.raises(LayoutQuestion) as info:
             read(tmp_path / "scan.mat")
         assert info.value.needs == "geometry"
-        fan = read(tmp_path / "scan.mat", geometry="fan")
+        fan = read_sinogram(tmp_path / "scan.mat", geometry="fan")
+        assert fan.voxel_size is not None
+        assert fan.source_distance is not None
+        assert fan.detector_distance is not None
         magnification = 553.74 / 410.66
         assert fan.detector_pitch == pytest.approx(magnification)
         assert fan.voxel_size[1] == pytest.approx(0.2 / magnification)
         assert fan.source_distance * fan.voxel_size[1] == pytest.approx(410.66)
         assert fan.detector_distance * fan.voxel_size[1] == pytest.approx(553.74 - 410.66)
-        parallel = read(tmp_path / "scan.mat", geometry="parallel")
+        parallel = read_sinogram(tmp_path / "scan.mat", geometry="parallel")
         assert (parallel.detector_pitch, parallel.source_distance) == (1.0, None)
 
 
@@ -325,7 +337,7 @@ class TestStatementsOfArchives:
     def test_several_numbers_where_there_is_one(self, tmp_path, discs, name, option):
         numbers = [15.0, 16.0] if name == "voxel_size" else [15.0, 16.0, 17.0]
         path = self.save(tmp_path, discs, **{name: numbers, "geometry": "fan", "detector_distance": 20.0})
-        given = {} if name == "source_distance" else {"source_distance": 90.0}
+        given: dict[str, Any] = {} if name == "source_distance" else {"source_distance": 90.0}
         with pytest.raises(MeasurementError, match=f"^{name}: ") as info:
             read(path, **given)
         assert "scan.npz" in str(info.value)
@@ -345,4 +357,4 @@ class TestStatementsOfArchives:
             path = tmp_path / "scan.h5"
             with h5py.File(path, "w") as file:
                 file["scan/sinogram"], file["scan/angles"] = one, [30.0]
-        np.testing.assert_array_equal(read(path, axes="zad").angles, [30.0])
+        np.testing.assert_array_equal(read_sinogram(path, axes="zad").angles, [30.0])

@@ -399,8 +399,10 @@ def test_radial(path, unit):
 
 def test_weights_beside_a_trajectory(path, tmp_path):
     """Gadgetron puts those of density compensation where kz would be."""
-    plain = read(radial(tmp_path / "plain.h5", "cycles"))
-    kspace = read(radial(path, "cycles", third=lambda radius, kz: np.abs(radius)))
+    plain = read_kspace(radial(tmp_path / "plain.h5", "cycles"))
+    kspace = read_kspace(radial(path, "cycles", third=lambda radius, kz: np.abs(radius)))
+    assert kspace.trajectory is not None
+    assert plain.trajectory is not None
     np.testing.assert_array_equal(kspace.trajectory, plain.trajectory)
     np.testing.assert_array_equal(kspace.data, plain.data)
     assert kspace.provenance["read"]["third_column"] == "density compensation, not used"
@@ -409,10 +411,12 @@ def test_weights_beside_a_trajectory(path, tmp_path):
 @pytest.mark.parametrize("third", [None, lambda radius, kz: (kz - 2) / 4])
 def test_stack_of_stars(path, tmp_path, third):
     """One Fourier transform along z makes slices of it."""
-    plain = read(radial(tmp_path / "plain.h5", "cycles"))
-    kspace = read(radial(path, "cycles", partitions=4, third=third))
+    plain = read_kspace(radial(tmp_path / "plain.h5", "cycles"))
+    kspace = read_kspace(radial(path, "cycles", partitions=4, third=third))
     assert kspace.volume_shape == (4, 32, 32)
-    assert kspace.voxel_size == (4, 2, 2)
+    assert kspace.voxel_size == (4.0, 2.0, 2.0)
+    assert kspace.trajectory is not None
+    assert plain.trajectory is not None
     np.testing.assert_array_equal(kspace.trajectory, plain.trajectory)
     np.testing.assert_allclose(kspace.data[0], 2 * plain.data[0], atol=1e-6)
     np.testing.assert_allclose(kspace.data[1:], 0, atol=1e-6)
@@ -445,7 +449,9 @@ def test_trajectory_of_unknown_unit(path, scale, failure):
     failure(info, "scan.h5")
     assert info.value.needs == "trajectory_unit"
     if scale < 1:
-        assert np.abs(read(path, trajectory_unit="cycle").trajectory).max() == pytest.approx(16 * scale, rel=1e-4)
+        trajectory = read_kspace(path, trajectory_unit="cycle").trajectory
+        assert trajectory is not None
+        assert np.abs(trajectory).max() == pytest.approx(16 * scale, rel=1e-4)
 
 
 def test_non_cartesian_without_positions(path, coil_scan, failure):

@@ -245,9 +245,9 @@ def test_beams_that_are_half_said_or_not_known(tmp_path, truth, failure):
     failure(info, "scan.npz")
     assert info.value.needs == "geometry"
     np.savez(path, data=truth.integrals, angles=truth.angles, geometry="cone")
-    with pytest.raises(MeasurementError, match="'cone' is not supported") as info:
+    with pytest.raises(MeasurementError, match="'cone' is not supported") as unsupported:
         read(path)
-    failure(info)
+    failure(unsupported)
 
 
 def test_unit_is_a_word_in_the_name(tmp_path, truth):

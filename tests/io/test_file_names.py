@@ -206,7 +206,7 @@ def write(tmp_path, truth):
 
 def test_a_tilt_series_of_both_signs_is_one(write, truth):
     folder = write([f"img_{angle - 90:+.0f}.tif" for angle in truth.angles])
-    sinogram = read_sinogram(folder)
+    sinogram = read_sinogram(folder, axes="azd")
     np.testing.assert_allclose(sinogram.data, truth.integrals, atol=1e-6)
     np.testing.assert_allclose(sinogram.angles, truth.angles - 90)
     note = sinogram.provenance["read"]
@@ -224,21 +224,21 @@ def test_a_tilt_series_of_both_signs_is_one(write, truth):
 def test_a_decimal_comma_in_names_is_read_or_asked_about(write, truth, failure):
     angles = np.arange(12.0) * 1.25 - 7.5
     folder = write(with_commas("p_{:.2f}", angles))
-    np.testing.assert_allclose(read_sinogram(folder).angles, angles)
+    np.testing.assert_allclose(read_sinogram(folder, axes="azd").angles, angles)
     for index, file in enumerate(sorted(folder.iterdir())):
         file.rename(folder / f"q_{2 * index - 11},{index:02}.tif")
     assert is_named_as_scan(folder)
     with pytest.raises(LayoutQuestion) as info:
         read(folder)
     failure(info, "q_")
-    np.testing.assert_allclose(read_sinogram(folder, dataset="q_#,*").angles, np.arange(-11, 12, 2))
+    np.testing.assert_allclose(read_sinogram(folder, dataset="q_#,*", axes="azd").angles, np.arange(-11, 12, 2))
 
 
 def test_times_in_names_are_no_order_of_tilts(write, truth):
     folder = write(serialem(truth.angles - 90.0, dose_symmetric(truth.angles - 90.0)))
     truth.check(read(folder, angles=truth.angles - 90.0 + 90.0))
     radians = np.deg2rad(truth.angles - 90.0)
-    sinogram = read(folder, angles=radians, angle_unit="radian")
+    sinogram = read(folder, angles=radians, angle_unit="radian", axes="azd")
     np.testing.assert_allclose(sinogram.data, truth.integrals, atol=1e-6)
 
 

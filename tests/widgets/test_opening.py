@@ -47,6 +47,7 @@ FOREIGN: dict[str, Callable[[Path], object]] = {
 SLICES: dict[str, Callable[[Path], object]] = {
     "one.npy": lambda path: np.save(path, PLANES[0, 0]),
     "several.npy": lambda path: np.save(path, PLANES),
+    "leading.npy": lambda path: np.save(path, PLANES[None, None]),
     "one.mat": lambda path: scipy.io.savemat(path, {"image": PLANES[0, 0]}),
     "pairs.npy": lambda path: np.save(path, _pairs(PLANES)),
     "one.npz": lambda path: np.savez(path, PLANES[0, 0]),
@@ -54,11 +55,11 @@ SLICES: dict[str, Callable[[Path], object]] = {
     "pairs.h5": lambda path: _in_hdf5(path, _pairs(PLANES[0, 0])),
 }
 NOTHING: dict[str, Callable[[Path], object]] = {
-    "six.npy": lambda path: np.save(path, PLANES[None, None]),
+    "six.npy": lambda path: np.save(path, np.ones((2, 3, *PLANES.shape), complex)),
     "list.npy": lambda path: np.save(path, np.ones(7)),
     "words.npy": lambda path: np.save(path, np.array(["a", "b"])),
     "words.mat": lambda path: scipy.io.savemat(path, {"a": "hello"}),
-    "plane.mat": lambda path: scipy.io.savemat(path, {"a": np.ones((4, 5))}),
+    "line.mat": lambda path: scipy.io.savemat(path, {"a": np.ones((7, 1))}),
     "log.dat": lambda path: path.write_text("1 2 3\n" * 50),
     "other.npz": lambda path: np.savez(path, a=np.ones(3)),
     "broken.tif": lambda path: path.write_text("no picture"),
@@ -158,6 +159,16 @@ def test_evident_k_space_is_asked_about_in_the_dock(
     assert make_bench(viewer, widget).child("reason").text().startswith("axes: ")
 
 
+def test_a_plane_of_matlab_could_be_a_sinogram(
+    viewer: Any, tmp_path: Path, make_bench: Callable[..., Bench], notifications: list[Any]
+) -> None:
+    scipy.io.savemat(tmp_path / "plane.mat", {"a": np.ones((4, 5))})
+    assert viewer.open(tmp_path / "plane.mat", plugin=PLUGIN) == []
+    assert not notifications
+    (widget,) = viewer.window.dock_widgets.values()
+    assert make_bench(viewer, widget).child("reason").text().startswith("angles: ")
+
+
 # imageio leaves files open that it cannot read.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("name", NOTHING)
@@ -190,7 +201,8 @@ def test_angles_beside_say_that_it_is_a_scan(viewer: Any, tmp_path: Path, measur
 @pytest.mark.parametrize("names", [("-60", "0", "+60"), ("00.5", "75.0", "150.5"), ("30deg", "60deg", "90deg")])
 def test_angles_in_the_names_say_that_it_is_a_scan(viewer: Any, tmp_path: Path, names: tuple[str, ...]) -> None:
     for name in names:
-        tifffile.imwrite(tmp_path / f"tilt_{name}.tif", RANDOM.random((4, 8), np.float32) - 0.5)
+        # Sums along the detector do not change with the angle.
+        tifffile.imwrite(tmp_path / f"tilt_{name}.tif", np.tile([[1.0], [-2], [3], [2]], 8).astype(np.float32))
     (layer,) = viewer.open(tmp_path, plugin=PLUGIN)
     scan = layer.metadata[KEY]["measurement"]
     np.testing.assert_array_equal(scan.angles, [float(name.removesuffix("deg")) for name in names])

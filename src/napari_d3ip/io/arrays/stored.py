@@ -105,7 +105,7 @@ class Stored:
         return Stored([self.shape[axis] for axis in order], self.dtype, read, self.path, self.what)
 
     def without_ones(self, count: int) -> Stored:
-        """Return a lazy array without leading axes of length 1, as long as it has more than ``count`` axes."""
+        """Return a lazy array without its first axes of length 1, as long as it has more than ``count`` axes."""
         kept = list(range(self.ndim))
         while len(kept) > count and 1 in (lengths := [self.shape[axis] for axis in kept]):
             del kept[lengths.index(1)]

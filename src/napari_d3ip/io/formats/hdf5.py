@@ -24,7 +24,7 @@ from napari_d3ip.io.arrays.hdf5 import (
 )
 from napari_d3ip.io.arrays.names import ANGLE_NAMES, VOLUME_MARK
 from napari_d3ip.io.guard import format_names
-from napari_d3ip.io.layout.kinds import KSPACE_NAMES, could_be_kspace, could_be_slice, is_kspace
+from napari_d3ip.io.layout.kinds import KSPACE_NAMES, could_be_kspace, could_be_scan, could_be_stack, is_kspace
 from napari_d3ip.io.layout.named_kspace import COMPANION_NAMES, kspace_from_arrays
 from napari_d3ip.io.layout.sinogram import RawScan
 from napari_d3ip.io.options import ReadOptions
@@ -41,7 +41,7 @@ def matches(path: Path) -> bool:
         return False
     with opened(path) as file:
         found = [dataset for _, dataset in numeric_datasets(file) if VOLUME_MARK not in dataset.attrs]
-        return any(dataset.ndim == 3 or could_be_kspace(dataset) or could_be_slice(dataset) for dataset in found)
+        return any(map(could_be_scan, found))
 
 
 def read(path: Path, options: ReadOptions) -> Measurement:
@@ -87,7 +87,7 @@ def _choose(file: h5py.File, path: Path) -> h5py.Dataset:
     found = dict(numeric_datasets(file))
     stacks = (
         {name: dataset for name, dataset in found.items() if last(dataset).lower() in KSPACE_NAMES}
-        or {name: dataset for name, dataset in found.items() if dataset.ndim == 3 or could_be_kspace(dataset)}
+        or {name: dataset for name, dataset in found.items() if could_be_stack(dataset)}
         or {name: dataset for name, dataset in found.items() if dataset.ndim == 2}
     )
     if not stacks:

@@ -22,7 +22,7 @@ from napari_d3ip.files import is_regular, open_regular
 from napari_d3ip.io.arrays import hdf5
 from napari_d3ip.io.arrays.stored import Values
 from napari_d3ip.io.guard import reading
-from napari_d3ip.io.layout.kinds import could_be_kspace, could_be_slice
+from napari_d3ip.io.layout.kinds import could_be_scan, could_be_slice
 from napari_d3ip.io.layout.named import measurement_from_arrays
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.measurement import Measurement
@@ -37,7 +37,7 @@ def matches(path: Path) -> bool:
     if hdf5.is_hdf5(path):
         with hdf5.opened(path) as file:
             found = [dataset for _, dataset in hdf5.numeric_datasets(file)]
-            stacks = any(item.ndim == 3 or could_be_kspace(item) or could_be_slice(item) for item in found)
+            stacks = any(map(could_be_scan, found))
             return stacks and any(_is_matlab(item) for item in _members(file).values())
     if path.suffix.lower() not in suffixes or not is_regular(path) or _is_octave_text(path):
         return False

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from napari_d3ip.errors import FileError
 from napari_d3ip.files import is_regular, read_json
 from napari_d3ip.io.arrays.numpy_files import archived, stored
 from napari_d3ip.io.arrays.sidecar import sidecar
-from napari_d3ip.io.layout.kinds import KSPACE_NAMES, could_be_kspace, could_be_slice, is_kspace
+from napari_d3ip.io.layout.kinds import KSPACE_NAMES, could_be_kspace, could_be_scan, could_be_slice, is_kspace
 from napari_d3ip.io.layout.kspace import RawKSpace
 from napari_d3ip.io.layout.named import measurement_from_arrays
 from napari_d3ip.io.layout.sinogram import RawScan
@@ -24,8 +23,8 @@ def matches(path: Path) -> bool:
     if path.suffix.lower() not in suffixes or not is_regular(path):
         return False
     if path.suffix.lower() == ".npy":
-        return _could_be_scan(stored(path)) and not _is_volume(path)
-    return any(name.lower() in KSPACE_NAMES or _could_be_scan(array) for name, array in archived(path).items())
+        return could_be_scan(stored(path)) and not _is_volume(path)
+    return any(name.lower() in KSPACE_NAMES or could_be_scan(array) for name, array in archived(path).items())
 
 
 def read(path: Path, options: ReadOptions) -> Measurement:
@@ -61,7 +60,3 @@ def _is_volume(path: Path) -> bool:
         return bool(read_json(sidecar(path)).get("kind") == "volume")
     except (FileError, AttributeError):
         return False
-
-
-def _could_be_scan(array: Any) -> bool:
-    return (array.ndim == 3 and array.dtype.kind in "fiubc") or could_be_kspace(array) or could_be_slice(array)

@@ -21,14 +21,29 @@ def is_kspace(data: Values, options: ReadOptions, *, name: str = "", has_angles:
     return np.iscomplexobj(data) and not has_angles and options.angles is None
 
 
+def could_be_scan(array: Any) -> bool:
+    """Return whether an array has the shape and type of projections, sinograms or (a slice of) k-space."""
+    return could_be_stack(array) or could_be_slice(array)
+
+
+def could_be_stack(array: Any) -> bool:
+    """Return whether an array has the shape and type of projections, sinograms or k-space."""
+    return (array.dtype.kind in "fiubc" and _axes(array, 3) == 3) or could_be_kspace(array)
+
+
 def could_be_kspace(array: Any) -> bool:
     """Return whether an array (or anything with shape and dtype) has the shape and type of k-space."""
-    return array.ndim in (3, 4, 5) and _is_complex(array)
+    return 3 <= _axes(array, 5) <= 5 and _is_complex(array)
 
 
 def could_be_slice(array: Any) -> bool:
     """Return whether an array may be one slice of k-space of one coil, (ky, kx)."""
     return array.ndim == 2 and min(array.shape) > 1 and _is_complex(array)
+
+
+def _axes(array: Any, most: int) -> int:
+    """Return the number of axes without those of length 1, as long as there are more than ``most``."""
+    return int(max(sum(size != 1 for size in array.shape), min(array.ndim, most)))
 
 
 def _is_complex(array: Any) -> bool:

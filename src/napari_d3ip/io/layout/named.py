@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io.guard import format_names
-from napari_d3ip.io.layout.kinds import KSPACE_NAMES, could_be_kspace, is_kspace
+from napari_d3ip.io.layout.kinds import KSPACE_NAMES, could_be_kspace, could_be_stack, is_kspace
 from napari_d3ip.io.layout.named_kspace import COMPANION_NAMES, kspace_from_arrays
 from napari_d3ip.io.layout.sinogram import RawScan
 from napari_d3ip.io.layout.stack import STACK, stack_from_arrays
@@ -155,8 +155,4 @@ def _data_name(path: Path, arrays: Arrays, wanted: str | None) -> str:
 
 def _stacks(arrays: Arrays) -> list[str]:
     """Return the names of arrays that have a scan's shape."""
-    return [
-        name
-        for name, array in arrays.items()
-        if array.dtype.kind in "fiubc" and (array.ndim == 3 or could_be_kspace(array))
-    ]
+    return [name for name, array in arrays.items() if could_be_stack(array)]

@@ -455,7 +455,6 @@ def test_a_tiff_that_needs_a_codec_names_the_package(tmp_path, monkeypatch, fail
 
 @pytest.mark.parametrize("options", [{"compression": "lzw"}, {"compression": "zstd"}, {"predictor": 3}])
 def test_compressions_of_tiff(tmp_path, options):
-    pytest.importorskip("imagecodecs")
     tifffile.imwrite(tmp_path / "scan.tif", DATA, photometric="minisblack", **({"compression": "zlib"} | options))
     given: dict[str, Any] = {"angles": ANGLES, "axes": "zad", "values": "line_integrals"}
     np.testing.assert_array_equal(read(tmp_path / "scan.tif", **given).data, DATA)

@@ -28,6 +28,8 @@ SINOGRAM_ONLY = (
     "geometry",
     "source_distance",
     "detector_distance",
+    "center_row",
+    "depth",
     "values",
     "flats",
     "darks",
@@ -93,19 +95,29 @@ class ReadOptions(BaseModel):
         None, ge=0, allow_inf_nan=False, description="Rotation axis on the detector, in pixels counted from 0."
     )
     geometry: Geometry | None = Field(
-        None, description="Beam: parallel rays, or a fan on a flat detector (the central plane of a cone)."
+        None,
+        description="Beam: parallel rays, or a fan on a flat detector, or a cone (detector rows are then read as z).",
     )
     source_distance: float | None = Field(
         None,
         gt=0,
         allow_inf_nan=False,
-        description="Distance of a fan's source from the rotation axis, in image pixels.",
+        description="Distance of a fan's or cone's source from the rotation axis, in image pixels.",
     )
     detector_distance: float | None = Field(
         None,
         ge=0,
         allow_inf_nan=False,
-        description="Distance of a fan's detector from the rotation axis, in image pixels.",
+        description="Distance of a fan's or cone's detector from the rotation axis, in image pixels.",
+    )
+    center_row: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Row of a cone's detector at the height of the source, counted from 0; default: the middle.",
+    )
+    depth: int | None = Field(
+        None, ge=1, description="Number of slices of a cone's volume; default: what the rows see at the axis."
     )
     dataset: str | None = Field(
         None,

@@ -44,6 +44,8 @@ def _attributes(sinogram: Sinogram) -> dict[str, Any]:
         "geometry": None if sinogram.geometry == "parallel" else sinogram.geometry,
         "source_distance": sinogram.source_distance,
         "detector_distance": sinogram.detector_distance,
+        "center_row": sinogram.center_row,
+        "depth": sinogram.depth,
         "voxel_size": sinogram.voxel_size,
         "slice_shape": sinogram.slice_shape,
     }

@@ -75,6 +75,11 @@ class Measurement(ABC):
         """Return the shape (z, y, x) of the measured volume."""
 
     @property
+    def couples_slices(self) -> bool:
+        """Return whether slices have no data of their own, so that none can be selected."""
+        return False
+
+    @property
     def angular_range(self) -> float:
         """Return the range of measured directions in degrees, 180 where none is missing."""
         return 180.0

@@ -100,6 +100,11 @@ class LinearMeasurement(Measurement):
         return float(values.max()) or None if values.size == 1 else None
 
     @property
+    def couples_slices(self) -> bool:
+        """Return whether the operator maps the volume as a whole."""
+        return not self.slicewise
+
+    @property
     def volume_shape(self) -> tuple[int, int, int]:
         """Return the shape (z, y, x) of the measured volume."""
         z, y, x = self.shape or (0, 0, 0)  # Set in __post_init__.

@@ -20,7 +20,7 @@ from napari_d3ip.measurement.base import (
 from napari_d3ip.measurement.directions import covered
 from napari_d3ip.measurement.missing_rays import fill_missing
 
-Geometry = Literal["parallel", "fan"]
+Geometry = Literal["parallel", "fan", "cone"]
 # Of angles in descriptions; beyond them are errors of rounding.
 _DECIMALS = 9
 # Distance of the rotation axis from the middle, in widths of the detector, and degrees of a half acquisition.
@@ -29,22 +29,23 @@ _BESIDE, _FULL_TURN = 0.1, 350.0
 
 @dataclass(frozen=True, eq=False)
 class Sinogram(Measurement):
-    """Line integrals of a stack of slices, of parallel rays or of a fan on a flat detector.
+    """Line integrals of a stack of slices, of parallel rays or of a fan on a flat detector, or of a cone.
 
     A parallel ray at angle t and detector position s is the line ``x cos t + y sin t = s``, row 0 of a slice at +y.
     In a fan it runs from the source, at ``source_distance (sin t, -cos t)``, to position s of the detector, which is
-    parallel to (cos t, sin t) at ``detector_distance`` on the other side of the rotation axis.
+    parallel to (cos t, sin t) at ``detector_distance`` on the other side of the rotation axis. In a cone it ends at
+    height h of a detector of several rows, and no slice but the one of the source has rays of its own.
 
     Parameters
     ----------
     data : array_like
-        Line integrals, shape (z, angle, detector), real; stored as float32.
+        Line integrals, shape (z, angle, detector), real; stored as float32. Of a cone, z is the row of the detector.
     angles : array_like
         Shape (angle,), degrees.
     center : float, optional
         Detector coordinate of the rotation axis in pixels; default ``(detectors - 1) / 2``. The ray of a fan through
         this point is perpendicular to the detector.
-    geometry : {"parallel", "fan"}
+    geometry : {"parallel", "fan", "cone"}
         Beam geometry.
     detector_pitch : float
         Distance of detector pixels in units of image pixels (pixel ratio).
@@ -55,7 +56,13 @@ class Sinogram(Measurement):
         Which rays were measured, broadcastable to the data. Values of others are interpolated along the detector, and
         no method fits them or is judged by them.
     source_distance, detector_distance : float, optional
-        Distance of a fan's source and detector from the rotation axis, in image pixels.
+        Distance of a fan's or cone's source and detector from the rotation axis, in image pixels.
+    center_row : float, optional
+        Row of a cone's detector at the height of the source and of the middle of the volume; default ``(rows - 1) /
+        2``.
+    depth : int, optional
+        Number of slices, as high as image pixels are wide, of a cone's volume; default as high as what the rows see
+        at the rotation axis.
     voxel_size, unit, source, provenance, origin, slice_range, part_of
         As in `Measurement`.
 
@@ -77,6 +84,8 @@ class Sinogram(Measurement):
     source_distance: float | None = None
     detector_distance: float | None = None
     mask: BoolArray | None = field(default=None, kw_only=True)
+    center_row: float | None = field(default=None, kw_only=True)
+    depth: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         data, mask = self._checked_data()
@@ -172,7 +181,22 @@ class Sinogram(Measurement):
         height, width = shape
         return height, width
 
+    def _check_rows(self) -> None:
+        """Check what only a cone has."""
+        rows = self.data.shape[0]
+        for name in ("center_row", "depth"):
+            if getattr(self, name) is not None and self.geometry != "cone":
+                raise MeasurementError(f"{name}: applies to a cone only; give geometry=cone, or leave it out.")
+        if self.center_row is not None and not 0 <= self.center_row <= rows - 1:
+            raise MeasurementError(
+                f"center_row: must lie on the detector (0 to {rows - 1}) of {self.source}, got {self.center_row}; "
+                "give the row at the height of the source."
+            )
+        if self.depth is not None and self.depth < 1:
+            raise MeasurementError(f"depth: must be at least 1 slice, got {self.depth}.")
+
     def _check_beam(self) -> None:
+        self._check_rows()
         distances = {"source_distance": self.source_distance, "detector_distance": self.detector_distance}
         if self.geometry == "parallel":
             for name, distance in distances.items():
@@ -181,11 +205,13 @@ class Sinogram(Measurement):
                         f"{name}: does not apply to parallel rays; give geometry=fan, or leave it out."
                     )
             return
-        if self.geometry != "fan":
-            raise MeasurementError(f"geometry: '{self.geometry}' is not supported; use 'parallel' or 'fan'.")
+        if self.geometry not in ("fan", "cone"):
+            raise MeasurementError(f"geometry: '{self.geometry}' is not supported; use 'parallel', 'fan' or 'cone'.")
         for name, distance in distances.items():
             if distance is None:
-                raise MeasurementError(f"{name}: missing for a fan; give it in image pixels from the rotation axis.")
+                raise MeasurementError(
+                    f"{name}: missing for a {self.geometry}; give it in image pixels from the rotation axis."
+                )
             if not (np.isfinite(distance) and distance >= 0):
                 raise MeasurementError(f"{name}: must be 0 or more, in image pixels, got {distance}.")
             object.__setattr__(self, name, float(distance))
@@ -200,7 +226,21 @@ class Sinogram(Measurement):
     def volume_shape(self) -> tuple[int, int, int]:
         """Return the shape (z, y, x) of the measured volume."""
         height, width = self.slice_shape or (self._seen_width,) * 2
-        return (self.data.shape[0], height, width)
+        return (self._slices, height, width)
+
+    @property
+    def _slices(self) -> int:
+        """Return the number of slices, of a cone as many as its rows see at the rotation axis if none is given."""
+        rows: int = self.data.shape[0]
+        if self.geometry != "cone":
+            return rows
+        to_axis, beyond = self.source_distance or 0.0, self.detector_distance or 0.0
+        return self.depth or max(1, round(rows * self.detector_pitch * to_axis / (to_axis + beyond)))
+
+    @property
+    def couples_slices(self) -> bool:
+        """Return whether rays cross several slices."""
+        return self.geometry == "cone"
 
     @property
     def _seen_width(self) -> int:
@@ -224,6 +264,11 @@ class Sinogram(Measurement):
         return (self.data.shape[2] - 1) / 2 if self.center is None else float(self.center)
 
     @property
+    def axis_row(self) -> float:
+        """Return the detector row at the height of the source, or its default."""
+        return (self.data.shape[0] - 1) / 2 if self.center_row is None else float(self.center_row)
+
+    @property
     def angular_range(self) -> float:
         """Return the covered degrees of the half circle: 180 minus missing wedges.
 
@@ -232,7 +277,20 @@ class Sinogram(Measurement):
         return covered(self.angles)
 
     def select(self, *, slices: slice | None = None, views: npt.NDArray[np.bool_] | None = None) -> Sinogram:
-        """Return the scan of some slices and views."""
+        """Return the scan of some slices and views.
+
+        Raises
+        ------
+        MeasurementError
+            If slices of a cone are selected.
+        """
+        if slices is not None and self.couples_slices:
+            if len(range(self.volume_shape[0])[slices]) < self.volume_shape[0]:
+                raise MeasurementError(
+                    f"slices: those of {self.source} cannot be selected, since the rays of a cone cross several; "
+                    "reconstruct all of them."
+                )
+            slices = None
         selected: dict[str, Any] = {"slice_range": self.slice_range, "part_of": self.part_of}
         data, angles, mask = self.data, self.angles, self.mask
         if slices is not None:
@@ -249,9 +307,10 @@ class Sinogram(Measurement):
     def _details(self) -> dict[str, Any]:
         distances = {"source_distance": self.source_distance, "detector_distance": self.detector_distance}
         return {
-            "axes": ["z", "angle", "detector"],
+            "axes": ["row" if self.geometry == "cone" else "z", "angle", "detector"],
             "geometry": self.geometry,
             **({} if self.geometry == "parallel" else distances),
+            **({"center_row": self.axis_row} if self.geometry == "cone" else {}),
             "angles": {
                 "count": len(self.angles),
                 **{

@@ -28,8 +28,8 @@ class Extent:
     Parameters
     ----------
     kind : str
-        ``"sinogram"``, ``"kspace"``, ``"trajectory"`` for k-space that is not on a grid, or ``"stack"`` and
-        ``"linear"``, whose operators are counted as Fourier transforms of the volume.
+        ``"sinogram"``, ``"cone"``, ``"kspace"``, ``"trajectory"`` for k-space that is not on a grid, or ``"stack"``
+        and ``"linear"``, whose operators are counted as Fourier transforms of the volume.
     slices, height, width : int
         Size of the volume.
     samples : int
@@ -56,10 +56,17 @@ class Extent:
             return cls(measurement.kind, slices, height, width, measurement.data.size // slices)
         samples = int(np.prod(measurement.data.shape[-2:]))
         if isinstance(measurement, Sinogram):
+            if measurement.couples_slices:
+                return cls("cone", slices, height, width, measurement.data.size // slices)
             return cls("sinogram", slices, height, width, samples)
         kind = "kspace" if measurement.is_cartesian else "trajectory"
         given = measurement.coil_maps is not None or measurement.coils == 1
         return cls(kind, slices, height, width, samples, measurement.coils, given)
+
+    @property
+    def kind_of_scan(self) -> str:
+        """Return the kind of measurement."""
+        return {"trajectory": "kspace", "cone": "sinogram"}.get(self.kind, self.kind)
 
     @property
     def is_complex(self) -> bool:

@@ -122,7 +122,9 @@ def normalised(
     measured = values * unit.factor
     begin = start
     if begin is None:
-        begin = torch.zeros(len(values), *operator.domain_shape, dtype=operator.domain_dtype, device=values.device)
+        begin = torch.zeros(
+            operator.depth or len(values), *operator.domain_shape, dtype=operator.domain_dtype, device=values.device
+        )
     rough = least_squares(Masked(unit, data.used), measured * data.used, begin, _SCALING_ITERATIONS, check=check)
     intensity = robust_maximum(last(rough))
     problem = Problem(

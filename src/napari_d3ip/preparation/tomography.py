@@ -16,12 +16,14 @@ from napari_d3ip.measurement import Sinogram
 from napari_d3ip.measurement.directions import Directions
 from napari_d3ip.operators.base import Filtered, LinearOperator
 from napari_d3ip.operators.beams import Beam
+from napari_d3ip.operators.cone_beam import Cone, JosephCone
 from napari_d3ip.operators.projector import projector
 from napari_d3ip.preparation.base import Check, LinearData, Preparation, at_scale_of, normalised, prepare_kind
 from napari_d3ip.preparation.correlation import NoiseCorrelation, estimate_correlation
 from napari_d3ip.preparation.noise import estimate_noise
 from napari_d3ip.settings import RunSettings
 from napari_d3ip.settings.run import Validation
+from napari_d3ip.solvers.cone_beam import cone_beam_reconstruction
 from napari_d3ip.solvers.fan_beam import fan_beam_reconstruction
 from napari_d3ip.solvers.filtered_back_projection import overlap_weights, parallel_beam_reconstruction
 
@@ -117,7 +119,9 @@ def prepare_sinogram(measurement: Sinogram, settings: RunSettings, device: torch
     noise_level = settings.given.noise_level or (estimate_noise(seen) if blur is None else blur.deviation)
     data = LinearData(operator, values, used, held_out, noise_level)
     white = data if blur is None else whitened(data, torch.from_numpy(blur.whitening).to(device))
-    problem, intensity = normalised(white, settings, check, view_masks=_directions(rays, measurement, device))
+    # Slabs of coupled slices are not reconstructed without some of their views.
+    views = [] if measurement.couples_slices else _directions(rays, measurement, device)
+    problem, intensity = normalised(white, settings, check, view_masks=views)
 
     def operator_of(scan: Sinogram) -> LinearOperator:
         return operator if scan is measurement else _projector_of(scan, settings, device, check)
@@ -135,6 +139,8 @@ def prepare_sinogram(measurement: Sinogram, settings: RunSettings, device: torch
 
 
 def _projector_of(measurement: Sinogram, settings: RunSettings, device: torch.device, check: Check) -> LinearOperator:
+    if measurement.geometry == "cone":
+        return JosephCone(Cone.from_sinogram(measurement), measurement.volume_shape, device=device, check=check)
     beam, slice_shape = Beam.from_sinogram(measurement), measurement.volume_shape[1:]
     return projector(beam, slice_shape, settings.machine.backend, device, check)
 
@@ -189,6 +195,9 @@ def filtered_back_projection(
     views = torch.from_numpy(rays.views).to(device)
     data = torch.tensor(measurement.data, device=device)[:, views]
     data = fill_rays(data, 1 - rays.held_out.to(device)[:, views])
+    if measurement.geometry == "cone":
+        cone = Cone.from_sinogram(measurement.select(views=rays.views))
+        return cone_beam_reconstruction(data, cone, measurement.volume_shape)
     if measurement.geometry == "fan":
         beam = Beam.from_sinogram(measurement.select(views=rays.views))
         return fan_beam_reconstruction(data, beam, measurement.volume_shape[1:])

@@ -287,7 +287,7 @@ class _Sizes:
 
 def _chooses_weights(extent: Extent, settings: Settings) -> bool:
     """Return whether the weight of the regulariser is left open."""
-    fields = fields_for("kspace" if extent.is_complex else extent.kind, settings.method)
+    fields = fields_for(extent.kind_of_scan, settings.method)
     return any(getattr(settings, name) is None for name in _WEIGHTS if name in fields)
 
 

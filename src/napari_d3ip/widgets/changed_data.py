@@ -119,7 +119,9 @@ def why_not_fitting(scan: Measurement, data: Any) -> str:
     if isinstance(scan, LinearMeasurement) and np.iscomplexobj(scan.data):
         return "The layer shows magnitudes of complex data."
     now, before = data.shape, scan.data.shape
-    may_be_cut = isinstance(scan, Sinogram) or (isinstance(scan, ImageStack) and bool(np.all(scan.mask)))
+    may_be_cut = (isinstance(scan, Sinogram) and not scan.couples_slices) or (
+        isinstance(scan, ImageStack) and bool(np.all(scan.mask))
+    )
     same = now[1:] == before[1:] if may_be_cut else now == before
     if len(now) != len(before) or not same:
         return f"It is {_sizes(now)} now, and was {_sizes(before)}: the geometry no longer fits."

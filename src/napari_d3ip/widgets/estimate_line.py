@@ -175,7 +175,9 @@ def _try(request: _Request, rates: dict[str, float], control: Control) -> Genera
     total = request.measurement.volume_shape[0]
     count = min(TRIAL_SLICES, total)
     first = (total - count) // 2
-    one, few = (request.measurement.select(slices=slice(first, first + n)) for n in (1, count))
+    one = few = request.measurement
+    if not request.measurement.couples_slices:
+        one, few = (request.measurement.select(slices=slice(first, first + n)) for n in (1, count))
     short, longer = trial(request.settings)
     yield from iter_reconstruct(one, longer, control=control)
     before = 0 if device.type == "cuda" else peak_memory(device)

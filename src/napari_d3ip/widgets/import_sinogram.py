@@ -31,6 +31,8 @@ class ImportSinogramWidget(ImportWidget):
         "geometry",
         "source_distance",
         "detector_distance",
+        "center_row",
+        "depth",
         "voxel_size",
         "unit",
     )

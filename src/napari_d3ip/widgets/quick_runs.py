@@ -56,6 +56,7 @@ class QuickRuns(QWidget):
         self._viewer = viewer
         self._layer: Layer | None = None
         self._count = 0
+        self._can_choose = False
         self._first_look = QPushButton("First look", objectName="first_look")
         self._first_look.setToolTip(
             "Reconstruct the whole scan with the direct method, in seconds: no prior, no settings."
@@ -121,12 +122,13 @@ class QuickRuns(QWidget):
         """Return the slices to compare methods on: the ticked ones, or some around the current one."""
         if self.slices is not None:
             return self.slices
-        first, last = self._around(COMPARED)
+        first, last = self._around(COMPARED) if self._can_choose else (0, self._count - 1)
         return slice(first, last + 1)
 
     def show_for(self, layer: Layer | None, measurement: Measurement | None) -> None:
         """Offer the slices of a scan; another scan starts with all of them, without `changed`."""
         count = 0 if measurement is None else measurement.volume_shape[0]
+        self._can_choose = measurement is not None and not measurement.couples_slices
         if layer is not self._layer or count != self._count:
             self._layer, self._count = layer, count
             with QSignalBlocker(self._only):
@@ -151,8 +153,8 @@ class QuickRuns(QWidget):
     def _offer(self) -> None:
         """Enable the choice of slices while there is a scan, by rectangles while there is a layer for them."""
         for part in (self._only, self._first, self._last, self._here):
-            part.setEnabled(self._count > 0)
-        self._drawn.setEnabled(self._count > 0 and has_shapes(self._viewer))
+            part.setEnabled(self._can_choose)
+        self._drawn.setEnabled(self._can_choose and has_shapes(self._viewer))
 
     def _follow(self) -> None:
         if not self._only.isChecked() and self._layer is not None:

@@ -38,10 +38,12 @@ def describe(measurement: Measurement) -> str:
 
 @describe.register
 def _(measurement: Sinogram) -> str:
-    slices, views, detectors = measurement.data.shape
-    beam = ", fan beam" if measurement.geometry == "fan" else ""
+    rows, views, detectors = measurement.data.shape
+    beam = "" if measurement.geometry == "parallel" else f", {measurement.geometry} beam"
     covered = f"{measurement.angular_range:.0f}° covered"
-    return f"{_slices(slices)}, {views} views, {detectors} detector pixels, {covered}{beam}"
+    size = f"{rows} × {detectors}" if measurement.geometry == "cone" else str(detectors)
+    slices = _slices(measurement.volume_shape[0])
+    return f"{slices}, {views} views, {size} detector pixels, {covered}{beam}"
 
 
 @describe.register
@@ -79,8 +81,7 @@ def picture(measurement: Measurement) -> Picture:
 
 @picture.register
 def _(measurement: Sinogram) -> Picture:
-    middle = len(measurement.data) // 2
-    return _grey(_back_projection(measurement.select(slices=slice(middle, middle + 1))))
+    return _grey(_back_projection(measurement))
 
 
 @picture.register
@@ -109,14 +110,14 @@ def _combine_coils(samples: ComplexArray) -> FloatArray:
 
 
 def _back_projection(scan: Sinogram) -> FloatArray:
-    """Back-project one slice with subsampled, low-pass filtered data, at the resolution of the thumbnail."""
+    """Back-project the middle row with subsampled, low-pass filtered data, at the resolution of the thumbnail."""
     _, height, width = scan.volume_shape
     step = max(1, math.ceil(max(height, width) / FINEST))
     views = slice(None, None, max(1, math.ceil(len(scan.angles) / FINEST)))
     detectors = scan.data.shape[2]
     frequency = np.fft.rfftfreq(2 * detectors)
     ramp = np.where(frequency * step <= 0.5, frequency, 0)
-    rows = np.fft.irfft(np.fft.rfft(scan.data[0, views], n=2 * detectors) * ramp)[:, :detectors]
+    rows = np.fft.irfft(np.fft.rfft(scan.data[len(scan.data) // 2, views], n=2 * detectors) * ramp)[:, :detectors]
     y = ((height - 1) / 2 - np.arange(0, height, step))[:, None]
     x = np.arange(0, width, step)[None, :] - (width - 1) / 2
     image = np.zeros((y.size, x.size))

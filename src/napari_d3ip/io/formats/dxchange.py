@@ -108,10 +108,11 @@ def _read_own_attributes(scan: RawScan, file: h5py.File, dataset: h5py.Dataset, 
     scan.values = "line_integrals"
     scan.unit = hdf5.attribute(dataset, "unit")
     scan.detector_pitch = float(attributes.get("detector_pitch", 1.0))
-    for field in ("center", "source_distance", "detector_distance"):
+    for field in ("center", "source_distance", "detector_distance", "center_row"):
         if field in attributes:
             setattr(scan, field, float(attributes[field]))
     scan.geometry = hdf5.attribute(dataset, "geometry")
+    scan.depth = int(attributes["depth"]) if "depth" in attributes else None
     if "voxel_size" in attributes:
         z, y, x = (float(value) for value in attributes["voxel_size"])
         scan.voxel_size = (z, y, x)

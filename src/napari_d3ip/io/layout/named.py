@@ -102,8 +102,10 @@ def _read_geometry(scan: RawScan, arrays: Arrays, options: ReadOptions) -> None:
     path = scan.path
     scan.center = number(arrays, "center", path, options)
     scan.geometry = word(arrays, "geometry")
-    for field in ("source_distance", "detector_distance"):
+    for field in ("source_distance", "detector_distance", "center_row"):
         setattr(scan, field, number(arrays, field, path, options))
+    depth = number(arrays, "depth", path, options)
+    scan.depth = None if depth is None else int(depth)
     pitch = number(arrays, "detector_pitch", path, options)
     scan.detector_pitch = 1.0 if pitch is None else pitch
     scan.voxel_size = voxel_size(arrays, path, options)

@@ -59,7 +59,7 @@ class RawScan:
         Whether the format is a bare array: floats are taken as line integrals (recorded), integers are asked about.
     flats, darks : ndarray or Stored, optional
         As in the file.
-    center, geometry, source_distance, detector_distance, detector_pitch, slice_shape, voxel_size
+    center, geometry, source_distance, detector_distance, center_row, depth, detector_pitch, slice_shape, voxel_size
         As in `Sinogram`; `geometry` None if the file does not state it.
     pixel_sizes : tuple, optional
         Size of a pixel along each axis of `data`, None where unknown, in `unit`.
@@ -95,6 +95,8 @@ class RawScan:
     geometry: str | None = None
     source_distance: float | None = None
     detector_distance: float | None = None
+    center_row: float | None = None
+    depth: int | None = None
     voxel_size: tuple[float, float, float] | None = None
     pixel_sizes: tuple[float | None, ...] | None = None
     unit: str | None = None
@@ -200,20 +202,27 @@ def _settle_beam(scan: RawScan, options: ReadOptions) -> dict[str, Any]:
     geometry = options.geometry or scan.geometry
     if geometry is None and scan.source_distance is not None:
         raise LayoutQuestion(
-            f"geometry: {scan.name} states the distance of a source but not its beam; give geometry=fan, or "
-            "geometry=parallel.",
+            f"geometry: {scan.name} states the distance of a source but not its beam; give geometry=fan, "
+            "geometry=cone or geometry=parallel.",
             needs="geometry",
-            candidates=("fan", "parallel"),
+            candidates=("fan", "cone", "parallel"),
             shape=shape_in_file(scan),
         )
     geometry = geometry or "parallel"
-    distances = {}
-    for name in ("source_distance", "detector_distance"):
+    if geometry == "cone" and options.slices is not None:
+        raise MeasurementError(
+            f"slices: those of {scan.name} cannot be read alone, since the rays of a cone cross several; read "
+            "all of them."
+        )
+    settled: dict[str, Any] = {"geometry": geometry}
+    names: dict[str, tuple[str, ...]] = {"fan": ("source_distance", "detector_distance")}
+    names["cone"] = (*names["fan"], "center_row", "depth")
+    for name in names["cone"]:
         given = getattr(options, name)
-        # Distances of a fan in the file do not apply to the parallel beam that an option selects.
-        stated = getattr(scan, name) if geometry == "fan" else None
-        distances[name] = stated if given is None else given
-    return {"geometry": geometry, **distances}
+        # What the file states of another beam does not apply to the one that an option selects.
+        stated = getattr(scan, name) if name in names.get(geometry, ()) else None
+        settled[name] = stated if given is None else given
+    return settled
 
 
 def _settle_voxel(

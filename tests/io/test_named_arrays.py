@@ -244,8 +244,8 @@ def test_beams_that_are_half_said_or_not_known(tmp_path, truth, failure):
         read(path)
     failure(info, "scan.npz")
     assert info.value.needs == "geometry"
-    np.savez(path, data=truth.integrals, angles=truth.angles, geometry="cone")
-    with pytest.raises(MeasurementError, match="'cone' is not supported") as unsupported:
+    np.savez(path, data=truth.integrals, angles=truth.angles, geometry="helix")
+    with pytest.raises(MeasurementError, match="'helix' is not supported") as unsupported:
         read(path)
     failure(unsupported)
 

@@ -57,7 +57,7 @@ def test_angles_are_a_path_or_numbers():
         ("voxel_size", "1,2"),
         ("voxel_size", "-1"),
         ("detector_pitch", 0),
-        ("geometry", "cone"),
+        ("geometry", "helix"),
         ("source_distance", 0),
         ("detector_distance", -1),
         ("colour", "red"),

@@ -53,6 +53,13 @@ def test_methods_keep_their_order(tiny: dict[str, Any]) -> None:
     assert quality["d3ip"] > quality["tv"] - 0.1
 
 
+def test_the_verdict_is_on_views_left_out_of_a_slab(tiny: dict[str, Any]) -> None:
+    result = reconstruct(scan_of(BODY, FULL[::4], noise=0.02), method="dds", **tiny)
+    assert "views hidden from it" in result.metrics["verdict"]
+    assert result.metrics["gain_deviation"] > 0
+    assert result.metrics["misfit"] is None
+
+
 @pytest.mark.parametrize("ending", ["npz", "h5"])
 def test_files_keep_the_cone(tmp_path: Path, ending: str) -> None:
     before = scan(depth=5, center_row=2.25, center=3.5)

@@ -129,7 +129,13 @@ class Splits:
     def __getitem__(self, number: int) -> Split:
         length = self.index.shape[1]
         at = torch.arange(number * length, (number + 1) * length)
-        return Split(self.index[number], self.input.restrict(at), self.target[at], self.volume[at], self.first[at])
+        return Split(
+            self.index[number],
+            self.input.restrict(at),
+            self.target[self.input.operator.rows(at)],
+            self.volume[at],
+            self.first[at],
+        )
 
     @property
     def training(self) -> list[Split]:
@@ -146,6 +152,9 @@ def _input_and_target(problem: Problem, index: Tensor, left_out: Tensor, count: 
     """Return the problem of all slices of splits with the input mask, and the target mask."""
     length = index.shape[1]
     part = problem.restrict(index.flatten())
+    if problem.operator.couples_slices:  # Of a single slab: what is left out of the rows that it contributes to.
+        target = part.used * left_out
+        return replace(part, used=part.used * (1 - left_out)).in_slabs(length), target
     masks = left_out.repeat_interleave(length, dim=0)
     target = part.used * masks
     validation = _validation_targets(index[count:], left_out[count:], len(problem.used))
@@ -158,11 +167,12 @@ def draw_splits(problem: Problem, generator: torch.Generator) -> Splits | None:
     """Draw as many splits as the settings say: slabs at random, and random views or lines left out of each.
 
     With ``guard``, additional validation splits are drawn whose targets are excluded from training. None where nothing
-    is left out.
+    is left out, and where slices are coupled.
     """
     settings = problem.settings
     count = settings.adaptation.splits
-    if not (count and settings.adaptation.leave_out and problem.view_masks):
+    # Slabs whose slices share rays cannot be reconstructed side by side.
+    if not (count and settings.adaptation.leave_out and problem.view_masks) or problem.operator.couples_slices:
         return None
     validation = max(1, round(_VALIDATION_SHARE * count)) if settings.validation.guard else 0
     drawn = [_draw(problem, settings, generator) for _ in range(validation)]

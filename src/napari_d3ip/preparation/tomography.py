@@ -119,9 +119,7 @@ def prepare_sinogram(measurement: Sinogram, settings: RunSettings, device: torch
     noise_level = settings.given.noise_level or (estimate_noise(seen) if blur is None else blur.deviation)
     data = LinearData(operator, values, used, held_out, noise_level)
     white = data if blur is None else whitened(data, torch.from_numpy(blur.whitening).to(device))
-    # Slabs of coupled slices are not reconstructed without some of their views.
-    views = [] if measurement.couples_slices else _directions(rays, measurement, device)
-    problem, intensity = normalised(white, settings, check, view_masks=views)
+    problem, intensity = normalised(white, settings, check, view_masks=_directions(rays, measurement, device))
 
     def operator_of(scan: Sinogram) -> LinearOperator:
         return operator if scan is measurement else _projector_of(scan, settings, device, check)
@@ -162,7 +160,7 @@ def _directions(rays: Rays, measurement: Sinogram, device: torch.device) -> list
     directions = Directions.from_angles(angles, 180.0 if measurement.geometry == "parallel" else 360.0)
     masks = torch.zeros(directions.count, len(rays.views), dtype=torch.float32, device=device)
     masks[torch.from_numpy(directions.group), torch.from_numpy(kept[directions.order])] = 1
-    if measurement.geometry == "fan":
+    if measurement.geometry != "parallel":
         # Neighbours are those with neighbouring central rays, from either side.
         first = np.unique(directions.group, return_index=True)[1]
         masks = masks[

@@ -1,6 +1,7 @@
 """Read measurements and read and write volumes.
 
-Knows no Qt, no torch and no reconstruction. Libraries of file formats are imported when such a file is opened.
+Knows no Qt and no reconstruction, and torch only where the rotation axis is to be found. Libraries of file formats are
+imported when such a file is opened.
 """
 
 from pathlib import Path

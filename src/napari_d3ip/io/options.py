@@ -66,6 +66,7 @@ def _two_ends(text: str) -> str:
 
 AngleEnds = Annotated[str, AfterValidator(_two_ends)]
 Number = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Coordinate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class ReadOptions(BaseModel):
@@ -91,8 +92,10 @@ class ReadOptions(BaseModel):
         "there is of z (slice), c (coil), r (repetition), and y and x (encoding; readout and sample along a "
         "trajectory), for instance zcyx.",
     )
-    center: float | None = Field(
-        None, ge=0, allow_inf_nan=False, description="Rotation axis on the detector, in pixels counted from 0."
+    center: Coordinate | Literal["auto"] | None = Field(
+        None,
+        description="Rotation axis on the detector, in pixels counted from 0; auto finds it, from views half a turn "
+        "apart or by how well views left out are predicted.",
     )
     geometry: Geometry | None = Field(
         None,

@@ -6,7 +6,8 @@ of file formats.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,11 +153,12 @@ class RawScan:
             **({"passed_over": self.passed_over} if self.passed_over else {}),
         }
         own = self.provenance is not None and options == ReadOptions()
-        return Sinogram(
+        center = self.center if options.center is None else options.center
+        sinogram = Sinogram(
             frozen(settled.integrals),  # Nobody else holds the array, so no copy is needed.
             angles[settled.views],
             mask=settled.mask,
-            center=self.center if options.center is None else options.center,
+            center=None if center == "auto" else center,
             **_settle_beam(self, options),
             voxel_size=voxel_size,
             unit=unit,
@@ -166,6 +168,7 @@ class RawScan:
             provenance=(self.provenance or {}) if own else {**(self.provenance or {}), "read": note},
             origin=None if self.in_memory else options.origin(self.path),
         )
+        return _with_found_axis(sinogram) if center == "auto" else sinogram
 
 
 def _settle_angles(scan: RawScan, options: ReadOptions) -> tuple[npt.NDArray[np.float64], str]:
@@ -195,6 +198,16 @@ def _settle_angles(scan: RawScan, options: ReadOptions) -> tuple[npt.NDArray[np.
         )
     degrees, unit = angle_files.settle_unit(found, options)
     return degrees, f"{found[2]}, {unit or 'no unit stated, taken as degree'}"
+
+
+def _with_found_axis(scan: Sinogram) -> Sinogram:
+    """Return the scan with the rotation axis that its views show, and how it was found in its provenance."""
+    from napari_d3ip.alignment.rotation_axis import find_axis  # Loads torch.
+
+    axis = find_axis(scan)
+    deviation = axis.deviation if math.isfinite(axis.deviation) else None
+    note = {**scan.provenance["read"], "center": {"from": axis.method, "deviation": deviation}}
+    return replace(scan, center=axis.center, provenance={**scan.provenance, "read": note})
 
 
 def _settle_beam(scan: RawScan, options: ReadOptions) -> dict[str, Any]:

@@ -1,0 +1,107 @@
+"""Small versions of scans that keep their geometry: few slices, few views, coarser pixels.
+
+NumPy only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_d3ip.measurement import FloatArray, Sinogram
+
+# Change at the ends of the detector, in parts of all values, that air does not make.
+_CUT = 0.05
+
+
+def richest_slices(data: FloatArray, count: int) -> npt.NDArray[np.intp]:
+    """Return the indices of up to ``count`` slices of data (z, angle, detector), apart, that vary most.
+
+    One of each of as many parts of the scan.
+    """
+    every_view = max(1, data.shape[1] // 16)
+    change = data[:, ::every_view].astype(np.float64).std(axis=(1, 2))
+    parts = np.array_split(np.arange(len(data)), min(count, len(data)))
+    found = np.array([part[int(np.argmax(change[part]))] for part in parts], np.intp)
+    rich: npt.NDArray[np.intp] = found[change[found] >= change[found].max() / 10]
+    return rich
+
+
+def few_slices(scan: Sinogram, count: int) -> Sinogram:
+    """Return the scan of up to ``count`` of its slices, those with most to see in their part of it."""
+    chosen = richest_slices(scan.data, count)
+    mask = scan.mask[chosen] if scan.mask is not None and len(scan.mask) > 1 else scan.mask
+    return replace(scan, data=scan.data[chosen], mask=mask, slice_range=None, part_of=None, origin=None)
+
+
+def above_air(scan: Sinogram) -> Sinogram:
+    """Return the scan without a constant that the ends of the detector show in each slice, as without flat fields."""
+    level = np.median(_ends(scan), axis=1)
+    return replace(scan, data=scan.data - level[:, None, None].astype(np.float32))
+
+
+def is_cut(scan: Sinogram) -> bool:
+    """Return whether both ends of the detector see the object in some views, more than in others."""
+    low, high = np.quantile(_ends(scan), [0.05, 0.95], axis=1)
+    return bool(np.median(high - low) > _CUT * np.ptp(scan.data))
+
+
+def _ends(scan: Sinogram) -> npt.NDArray[np.float32]:
+    """Return the lower one of the means at both ends of the detector, shape (z, angle)."""
+    margin = max(1, scan.data.shape[2] // 32)
+    ends: npt.NDArray[np.float32] = np.minimum(
+        scan.data[..., :margin].mean(axis=2), scan.data[..., -margin:].mean(axis=2)
+    )
+    return ends
+
+
+def few_views(scan: Sinogram, count: int) -> Sinogram:
+    """Return the scan of about ``count`` of its views, every second for instance."""
+    views = np.zeros(len(scan.angles), bool)
+    views[:: max(1, -(-len(scan.angles) // count))] = True
+    return scan if views.all() else scan.select(views=views)
+
+
+def coarser(scan: Sinogram, width: int) -> Sinogram:
+    """Return the scan on a detector of up to ``width`` pixels, each the mean of whole ones; slices likewise.
+
+    A pixel is measured if one of its parts is. Columns that fill no pixel are left out at the end.
+    """
+    data, factor = scan.data, -(-scan.data.shape[2] // width)
+    if factor == 1:
+        return scan
+    mask = np.ones((1, 1, data.shape[2]), bool) if scan.mask is None else scan.mask
+    mask = np.broadcast_to(mask, (*mask.shape[:2], data.shape[2]))
+    count = _parts(np.broadcast_to(mask, data.shape), factor).sum(axis=-1)
+    total = _parts(data * mask, factor).sum(axis=-1)
+    detectors = count.shape[2]
+    center = (scan.axis + 0.5) / factor - 0.5
+    height, width = (max(1, round(size / factor)) for size in scan.volume_shape[1:])
+    distances: dict[str, Any] = {
+        name: None if (given := getattr(scan, name)) is None else given / factor
+        for name in ("source_distance", "detector_distance")
+    }
+    return replace(
+        scan,
+        data=(total / np.maximum(count, 1)).astype(np.float32),
+        mask=None if scan.mask is None else count > 0,
+        center=float(np.clip(center, 0, detectors - 1)),
+        slice_shape=(height, width),
+        voxel_size=None,
+        **distances,
+    )
+
+
+def finer_center(center: float, factor: float) -> float:
+    """Return the coordinate, in pixels of the detector itself, of a place on one of `factor` times as large pixels."""
+    return (center + 0.5) * factor - 0.5
+
+
+def _parts(data: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
+    """Split the last axis into pixels of ``factor`` parts."""
+    whole = data.shape[-1] // factor
+    parts: npt.NDArray[Any] = data[..., : whole * factor].reshape(*data.shape[:-1], whole, factor)
+    return parts

@@ -1,0 +1,90 @@
+"""How well views that were left out are predicted by a reconstruction of the others.
+
+A scan whose description is right predicts them; one with a wrong axis, wrong angles or wrong values does not. No
+knowledge of priors or settings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_d3ip.measurement import BoolArray, FloatArray, Sinogram
+from napari_d3ip.operators.base import Masked
+from napari_d3ip.operators.tomography import JosephMatrix
+from napari_d3ip.solvers.classical import least_squares
+
+# Iterations after which views left out are predicted; the best of them counts.
+_LOOKED_AT = (6, 12)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Views as the others predict them.
+
+    Parameters
+    ----------
+    predicted : ndarray
+        Shape (z, angle, detector), in the units of the scan.
+    judged : ndarray of bool
+        Shape (z, angle, detector), rays that were predicted and measured.
+    """
+
+    predicted: FloatArray
+    judged: BoolArray
+
+    def squares(self, measured: FloatArray) -> npt.NDArray[np.float64]:
+        """Return the squared residual of each view, shape (angle,); NaN for those that are not judged."""
+        difference = (self.predicted - measured).astype(np.float64) ** 2 * self.judged
+        count = self.judged.sum(axis=(0, 2))
+        total = difference.sum(axis=(0, 2))
+        return np.where(count > 0, total, np.nan)
+
+
+def predict_left_out(scan: Sinogram, *, every: int = 5, folds: int = 2) -> Prediction:
+    """Predict views of a scan from reconstructions that have not seen them.
+
+    Conjugate gradients that are stopped early; of a few numbers of iterations, the one that predicts best counts.
+
+    Parameters
+    ----------
+    scan : Sinogram
+        Small enough to be reconstructed in a second.
+    every : int
+        One view in so many is left out of a reconstruction.
+    folds : int
+        Reconstructions, each without other views; ``every`` of them predict all views.
+    """
+    operator = JosephMatrix.from_sinogram(scan)
+    data = torch.tensor(scan.data)
+    measured = torch.ones(data.shape) if scan.mask is None else torch.tensor(scan.mask).expand(data.shape).float()
+    order = np.argsort(scan.angles, kind="stable")
+    best, judged = torch.zeros_like(data), torch.zeros_like(data)
+    for fold in range(min(folds, every)):
+        # Neighbours by angle: leaving out every fifth frame of an interlaced scan could leave out a whole turn.
+        left_out = torch.zeros(1, len(order), 1)
+        left_out[:, torch.from_numpy(order[(fold + every // 2) % every :: every].copy())] = 1
+        target = left_out * measured
+        prediction = _best_prediction(operator, data, measured - target, target)
+        best, judged = best + left_out * prediction, judged + target
+    return Prediction(best.numpy(), judged.numpy() > 0)
+
+
+def _best_prediction(
+    operator: JosephMatrix, data: torch.Tensor, used: torch.Tensor, target: torch.Tensor
+) -> torch.Tensor:
+    start = torch.zeros(len(data), *operator.domain_shape)
+    best, least = torch.zeros_like(data), float("inf")
+    fitted = least_squares(Masked(operator, used), data * used, start, max(_LOOKED_AT))
+    for number, volume in enumerate(fitted, start=1):
+        if number not in _LOOKED_AT:
+            continue
+        prediction = operator(volume)
+        loss = float((((prediction - data) * target) ** 2).sum())
+        if loss >= least:
+            break
+        best, least = prediction, loss
+    return best

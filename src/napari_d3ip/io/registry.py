@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 
 from napari_d3ip.errors import D3IPError, FileError
 from napari_d3ip.files import require_regular
+from napari_d3ip.io.answers import with_answers
 from napari_d3ip.io.guard import reading
 from napari_d3ip.io.layout.angles import find_sidecar
 from napari_d3ip.io.layout.stack import read_stack
@@ -59,7 +60,7 @@ def read(path: str | Path, options: ReadOptions | None = None, **fields: Any) ->
         Tomography: Data Exchange, NXtomo, HyperSpy, TIFF or folder of TIFFs. MRI: ISMRMRD, fastMRI, BART (.cfl or
         .hdr) or Siemens twix (.dat). Both: other HDF5, npy, npz, or MATLAB/Octave file.
     options : ReadOptions, optional
-        What the file does not state.
+        What the file does not state; wins over ``FILE.d3ip.json`` beside it, where options may lie, too.
     **fields
         Fields of `ReadOptions`; they take precedence over ``options``.
 
@@ -85,6 +86,7 @@ def read(path: str | Path, options: ReadOptions | None = None, **fields: Any) ->
         stated = {} if options is None else options.model_dump(exclude_unset=True)
         options = ReadOptions.create(stated, **fields)
     require_regular(path, or_folder=True)
+    options = with_answers(path, options)
     if options.kind is not None:
         with reading(path, "a stack"):
             return read_stack(path, options)

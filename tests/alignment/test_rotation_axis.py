@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.alignment.conftest import DiscScan
+from tests.cones import Ellipsoid, scan_of
 from tests.reading import read_sinogram
 
 import napari_d3ip as d3
@@ -119,3 +120,15 @@ def test_center_auto_reads_a_file_with_its_axis(disc_scan: DiscScan, tmp_path: P
     assert 0 <= found["deviation"] < 0.1
     assert read.origin is not None
     assert read.origin.options == {"center": "auto"}
+
+
+def test_too_few_directions_are_refused(disc_scan: DiscScan) -> None:
+    with pytest.raises(MeasurementError, match=r"center: over \d+° the views of .* do not tell where"):
+        find_axis(disc_scan(HALF[:30], 17.6))
+
+
+def test_a_cone_has_the_axis_of_the_fan_in_its_middle() -> None:
+    body = [Ellipsoid((2, -3, 0.5), (8, 6, 8), 0.8), Ellipsoid((-4, 3, -1), (3, 2.5, 3), 0.5)]
+    scan = scan_of(body, FULL)
+    found = find_axis(replace(scan, center=None))
+    assert found.center == pytest.approx(scan.axis, abs=0.25)

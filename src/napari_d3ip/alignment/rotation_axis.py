@@ -30,8 +30,8 @@ _FROM, _TO = 0.25, 0.75
 _SURE = 0.1
 # Reconstructions without some views, on the finest pixels.
 _FOLDS = 2
-# Fewest views of which some can be left out.
-_FEWEST = 6
+# Fewest views of which some can be left out, and degrees of the half circle below which a wrong axis predicts as well.
+_FEWEST, _LEAST_RANGE = 6, 150.0
 
 
 def find_axis(scan: Sinogram) -> Axis:
@@ -54,9 +54,11 @@ def find_axis(scan: Sinogram) -> Axis:
     Raises
     ------
     MeasurementError
-        If the scan has too few views, or nothing in it tells one axis from another.
+        If the scan has too few views or directions, or nothing in it tells one axis from another.
     """
     mirrored = None
+    if scan.geometry == "cone":
+        scan = _plane_of_source(scan)
     if scan.geometry == "parallel":
         pairs = opposite_views(scan.angles, scan.data.shape[2])
         mirrored = axis_from_opposite_views(few_slices(scan, _MOST_SLICES).data, pairs)
@@ -73,7 +75,20 @@ def find_axis(scan: Sinogram) -> Axis:
             f"center: {len(scan.angles)} views of {scan.source} are too few to find the rotation axis; give "
             "center=NUMBER."
         )
+    if scan.angular_range < _LEAST_RANGE:
+        raise MeasurementError(
+            f"center: over {scan.angular_range:.0f}° the views of {scan.source} do not tell where the axis is; "
+            "give center=NUMBER."
+        )
     return axis_by_prediction(scan, None if mirrored is None else mirrored.center)
+
+
+def _plane_of_source(scan: Sinogram) -> Sinogram:
+    """Return the fan in the plane of a cone's source."""
+    row = round(scan.axis_row)
+    mask = scan.mask if scan.mask is None or len(scan.mask) == 1 else scan.mask[row : row + 1]
+    data = scan.data[row : row + 1]
+    return replace(scan, data=data, mask=mask, geometry="fan", center_row=None, depth=None)
 
 
 def axis_by_prediction(scan: Sinogram, near: float | None = None) -> Axis:

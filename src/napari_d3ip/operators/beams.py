@@ -7,6 +7,7 @@ x and y from the centre of the slice, row 0 at +y.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -126,3 +127,16 @@ class Beam:
         slant = np.sqrt(1 - (radius / self.source_distance) ** 2)
         magnification = (self.source_distance + self.detector_distance) / (self.source_distance - radius)
         return float(magnification / slant / self.pitch)
+
+
+class Heights(NamedTuple):
+    """Heights of the rays of a view where they cross a column of voxels.
+
+    Row r of the detector crosses at ``(first + r) * step * depth + middle`` slices, depth being the column's distance
+    from the source in units of the rotation axis's.
+    """
+
+    step: float
+    first: float
+    middle: float
+    rows: int

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.operators.base import Check, LinearOperator, no_check
-from napari_d3ip.operators.beams import Beam
+from napari_d3ip.operators.beams import Beam, Heights
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,19 +61,6 @@ class Cone:
         """Return the least and the largest magnification inside slices of some size."""
         (whole, source), radius = self.distances, math.hypot(height, width) / 2
         return whole / (source + radius), whole / (source - radius)
-
-
-class Heights(NamedTuple):
-    """Heights of the rays of a view where they cross a column of voxels.
-
-    Row r of the detector crosses at ``(first + r) * step * depth + middle`` slices, depth being the column's distance
-    from the source in units of the rotation axis's.
-    """
-
-    step: float
-    first: float
-    middle: float
-    rows: int
 
 
 class ConeOperator(LinearOperator):

@@ -19,8 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from napari_d3ip.operators.base import Check
-from napari_d3ip.operators.beams import Beam
-from napari_d3ip.operators.cone_beam import Heights
+from napari_d3ip.operators.beams import Beam, Heights
 from napari_d3ip.operators.tomography import joseph_matrix
 
 Array = npt.NDArray[Any]

@@ -95,7 +95,8 @@ def test_size_of_the_volume() -> None:
     [
         ({"source_distance": None}, r"source_distance: missing for a cone; give it in image pixels"),
         ({"center_row": 6.0}, r"center_row: must lie on the detector \(0 to 5\).*got 6\.0"),
-        ({"depth": 0}, "depth: must be at least 1 slice, got 0"),
+        ({"depth": 0}, "depth: must be a whole number of slices, at least 1, got 0"),
+        ({"depth": 2.5}, "depth: must be a whole number of slices, at least 1, got 2.5"),
         ({"geometry": "fan", "depth": 3}, "depth: applies to a cone only"),
         ({"geometry": "fan", "center_row": 3.0}, "center_row: applies to a cone only"),
         ({"source_distance": 3.0}, "the source lies inside the slice"),

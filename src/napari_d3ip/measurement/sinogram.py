@@ -192,8 +192,10 @@ class Sinogram(Measurement):
                 f"center_row: must lie on the detector (0 to {rows - 1}) of {self.source}, got {self.center_row}; "
                 "give the row at the height of the source."
             )
-        if self.depth is not None and self.depth < 1:
-            raise MeasurementError(f"depth: must be at least 1 slice, got {self.depth}.")
+        if self.depth is not None:
+            if not (self.depth >= 1 and float(self.depth).is_integer()):
+                raise MeasurementError(f"depth: must be a whole number of slices, at least 1, got {self.depth}.")
+            object.__setattr__(self, "depth", int(self.depth))
 
     def _check_beam(self) -> None:
         self._check_rows()

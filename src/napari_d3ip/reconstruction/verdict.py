@@ -64,7 +64,8 @@ _TINY = 1e-12
 _MEDIAN_OF_REAL, _MEDIAN_OF_COMPLEX = 0.6745, 0.8326
 _CAUSES = {
     "sinogram": "the angles (unit, order, direction), the rotation axis (center), whether the object fits on the "
-    "detector, dead pixels and projections, flats and darks",
+    "detector and in the slices, the distances and pitch of a fan or cone, dead pixels and projections, flats and "
+    "darks",
     "kspace": "the mask, the trajectory (unit, direction), the coil maps and where the centre of k-space lies",
     "stack": "the point spread function, the mask and the noise level",
     "linear": "that the operator is that of the data, and the noise level",

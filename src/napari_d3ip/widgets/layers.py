@@ -363,7 +363,8 @@ def _sinogram_placement(measurement: Sinogram) -> dict[str, Any]:
     detector = x * measurement.detector_pitch
     # A projection is drawn with square pixels: napari expects one unit for the axes of all
     # layers, so that the slices of scan and volume share the slider.
-    return place | {"scale": (z, detector, detector), "units": units_in_napari(measurement.unit)}
+    row = detector if measurement.geometry == "cone" else z
+    return place | {"scale": (row, detector, detector), "units": units_in_napari(measurement.unit)}
 
 
 def _coil_placement(measurement: KSpace, plane: list[str]) -> dict[str, Any]:

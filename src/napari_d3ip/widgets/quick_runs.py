@@ -31,6 +31,10 @@ NO_RECTANGLE = (
 )
 
 
+_ONLY = f"Run on these slices only, counted as in the viewer's slider; the result keeps its position. {WHOLE_SLICES}"
+_CROSSED = "The rays of this scan cross several slices, so that none can be reconstructed alone."
+
+
 class QuickRuns(QWidget):
     """Buttons for runs of seconds, and a range of slices that follows the viewer's slider until it is ticked.
 
@@ -67,10 +71,6 @@ class QuickRuns(QWidget):
             "those ticked below."
         )
         self._only = QCheckBox("Only slices", objectName="slices_only")
-        self._only.setToolTip(
-            "Run on these slices only, counted as in the viewer's slider; the result keeps its position. "
-            f"{WHOLE_SLICES}"
-        )
         self._here = QPushButton("Around current slice", objectName="slices_here")
         self._here.setToolTip(f"Only as many slices as above, around the one that the viewer shows. {WHOLE_SLICES}")
         self._drawn = QPushButton("Under rectangles", objectName="slices_drawn")
@@ -154,6 +154,7 @@ class QuickRuns(QWidget):
         """Enable the choice of slices while there is a scan, by rectangles while there is a layer for them."""
         for part in (self._only, self._first, self._last, self._here):
             part.setEnabled(self._can_choose)
+        self._only.setToolTip(_ONLY if self._can_choose or not self._count else _CROSSED)
         self._drawn.setEnabled(self._can_choose and has_shapes(self._viewer))
 
     def _follow(self) -> None:

@@ -13,6 +13,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Layer
 
 from napari_d3ip._napari_hooks import get_reader
+from napari_d3ip.measurement import PATIENT, KSpace
 from napari_d3ip.reconstruction import Reconstruction
 from napari_d3ip.settings import Settings
 from napari_d3ip.widgets.changed_data import measurement_now
@@ -127,3 +128,20 @@ def test_nifti_for_other_programs(image: Image, tmp_path: Path) -> None:
     for z, y, x in POINTS:
         world = nibabel.affines.apply_affine(affine, (x, y, z))[::-1]
         np.testing.assert_allclose(world, image.data_to_world((z, y, x)), atol=1e-4)
+
+
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_position_in_the_patient(tmp_path: Path, is_moved: bool) -> None:
+    """Layers keep their own place; a file has that of the scan, unless the layer was moved."""
+    patient = {"place": (1.0, 2.0, 3.0), "orientation": np.eye(3)[::-1].tolist(), "space": "scanner"}
+    data = np.ones((2, 1, 4, 6), np.complex64)
+    scan = KSpace(data, voxel_size=(3, 2, 1), unit="millimeter", provenance={PATIENT: patient})
+    volume = np.ones(scan.volume_shape, np.float32)
+    layer = Layer.create(*Reconstruction(volume, Settings(), [], {}, scan).to_layer())
+    assert tuple(layer.translate) == (0, 0, 0)
+    layer.translate = (0, 5 * is_moved, 0)
+    layer.save(str(tmp_path / "v.nii.gz"), plugin="napari-d3ip")
+    image = nibabel.Nifti1Image.from_filename(tmp_path / "v.nii.gz")
+    assert int(image.header["sform_code"]) == (2 if is_moved else 1)
+    expected = [[1, 0, 0, 0], [0, 2, 0, 5], [0, 0, 3, 0]] if is_moved else [[0, 0, 3, 3], [0, 2, 0, 2], [1, 0, 0, 1]]
+    np.testing.assert_allclose(image.affine[:3], expected)

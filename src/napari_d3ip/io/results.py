@@ -21,7 +21,7 @@ from napari_d3ip.io.lookup import as_json
 from napari_d3ip.io.reader_process import in_own_process
 from napari_d3ip.io.registry import read
 from napari_d3ip.io.volumes import Volume, load_volume, phase_file
-from napari_d3ip.measurement import SAMPLE, FloatArray, Measurement, Origin
+from napari_d3ip.measurement import PATIENT, SAMPLE, FloatArray, Measurement, Origin
 
 _SAME_VALUES = 1e-3
 
@@ -165,9 +165,14 @@ def find_scan(
         volume_shape=shape,
         voxel_size=volume.voxel_size,
         unit=volume.unit,
-        provenance={**volume.belongings.position.note(), "scan": note},
+        provenance={**volume.belongings.position.note(), **_patient(volume), "scan": note},
         origin=None if path is None or slices is not None else Origin(path, note["options"]),
     )
+
+
+def _patient(volume: Volume) -> dict[str, Any]:
+    patient = volume.belongings.patient
+    return {} if patient is None else {PATIENT: patient.note()}
 
 
 def _read_again(

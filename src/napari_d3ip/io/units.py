@@ -76,6 +76,15 @@ def convert_length(value: float, unit: str, to: str) -> float:
     return value * (_METERS[unit] / _METERS[to])
 
 
+def sizes_in(to: str, sizes: Sequence[float] | None, unit: str) -> tuple[float, float, float] | None:
+    """Return a voxel size (z, y, x) in another unit; None where it, or its unit of length, is not known."""
+    length = length_unit(unit)
+    if sizes is None or length is None:
+        return None
+    z, y, x = (convert_length(size, length, to) for size in sizes)
+    return z, y, x
+
+
 def common_voxel_size(
     scale: Sequence[float], units: Sequence[object]
 ) -> tuple[tuple[float, float, float] | None, str]:

@@ -14,14 +14,16 @@ from napari_d3ip.measurement.base import (
 )
 from napari_d3ip.measurement.kspace import KSpace
 from napari_d3ip.measurement.linear import LinearMeasurement
-from napari_d3ip.measurement.place import ORIENTATION, PLACE, SAMPLE, world_position
+from napari_d3ip.measurement.place import ORIENTATION, PATIENT, PLACE, SAMPLE, SPACE, world_position
 from napari_d3ip.measurement.sinogram import Geometry, Sinogram
 from napari_d3ip.measurement.stack import ImageStack
 
 __all__ = [
     "ORIENTATION",
+    "PATIENT",
     "PLACE",
     "SAMPLE",
+    "SPACE",
     "BoolArray",
     "ComplexArray",
     "FloatArray",

@@ -11,6 +11,11 @@ PLACE = "place"
 ORIENTATION = "orientation"
 """Provenance beside `PLACE`: a 3 x 3 matrix, whose columns are the directions of z, y and x in the world; default:
 the world axes."""
+PATIENT = "patient"
+"""Provenance of scans whose file states where they lie: `PLACE` and `ORIENTATION` in coordinates of the patient, in
+millimetres towards head, front and right (z, y, x; RAS+), and `SPACE`. Files get it; layers keep their own place."""
+SPACE = "space"
+"""Provenance beside `PATIENT`: what the coordinates refer to, in the words of NIfTI, for instance ``"scanner"``."""
 SAMPLE = "sample"
 """Provenance of the bundled scans: the name of the sample."""
 

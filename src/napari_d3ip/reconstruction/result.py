@@ -142,7 +142,12 @@ class Reconstruction:
             voxel_size=self.measurement.voxel_size,
             unit=self.measurement.unit,
             metadata={**self.summary(), "history": self.history, "source": self.measurement.source, "part": part},
-            belongings=Belongings(self.name, Position.from_measurement(self.measurement), scan_note(self.measurement)),
+            belongings=Belongings(
+                self.name,
+                Position.from_measurement(self.measurement),
+                scan_note(self.measurement),
+                patient=Position.in_patient(self.measurement),
+            ),
         )
 
     @property

@@ -16,6 +16,7 @@ from napari_d3ip.errors import D3IPError, MeasurementError
 from napari_d3ip.io.position import Position
 from napari_d3ip.measurement import (
     ORIENTATION,
+    PATIENT,
     PLACE,
     SAMPLE,
     ImageStack,
@@ -84,7 +85,7 @@ def _measurement_now(attributes: Mapping[str, Any], data: Any) -> Measurement:
     # No longer those of the bundled scan.
     kept = {name: value for name, value in scan.provenance.items() if name != SAMPLE}
     if len(data) != len(scan.data):  # Cropped along z: the layer holds the new position.
-        kept = {name: value for name, value in kept.items() if name not in (PLACE, ORIENTATION)}
+        kept = {name: value for name, value in kept.items() if name not in (PLACE, ORIENTATION, PATIENT)}
         kept |= _place_now(scan, attributes)
         changes["slice_range"] = None
         if isinstance(scan, ImageStack):

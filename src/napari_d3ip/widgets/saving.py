@@ -81,17 +81,19 @@ def _write_volume(path: str, data: Any, attributes: dict[str, Any]) -> list[str]
     grid = grid_in(attributes) if volume.ndim == 3 else Grid(None, "pixel", Position())
     metadata = attributes["metadata"]
     entry = metadata.get(KEY, {})
-    scan, phase = {}, None
+    scan, phase, patient = {}, None, None
     if "metrics" in entry and is_as_made(metadata, data):
         scan = scan_note(entry["measurement"])
         phase = None if QUANTITY in entry else entry.get("phase")
+        if grid.position == Position.from_measurement(entry["measurement"]):  # Not moved by hand.
+            patient = Position.in_patient(entry["measurement"])
     save_volume(
         path,
         volume,
         voxel_size=grid.voxel_size,
         unit=grid.unit,
         metadata=provenance(metadata, data),
-        belongings=Belongings(attributes["name"], grid.position, scan, phase),
+        belongings=Belongings(attributes["name"], grid.position, scan, phase, patient),
     )
     return [path] if phase is None else [path, str(phase_file(Path(path)))]
 

@@ -182,6 +182,7 @@ def _readout(acquisition: Any, role: Role, header: Header, path: Path, *, is_rev
             int(counters["repetition"]),
         ),
         position=(x, y, z),
+        directions=header.directions(head["slice_dir"], head["phase_dir"], head["read_dir"]),
         dwell=float(head["sample_time_us"]),
         is_reversed=is_reversed,
     )

@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from napari_d3ip.errors import FileError
 from napari_d3ip.io.guard import needed, one_line
+from napari_d3ip.io.layout.patient import Directions
 
 _LARGEST_MATRIX = 2**16
 
@@ -68,6 +72,16 @@ class Header:
 
     encodings: tuple[Encoding, ...]
     noise_bandwidth: float
+    vendor: str = ""
+
+    def directions(self, *stated: npt.ArrayLike) -> Directions:
+        """Return the unit vectors along which an image increases, from those of the gradients, in the same order.
+
+        Siemens defines directions for a forward transform of k-space, ours is the inverse: our images run against them
+        along every encoded axis (PTB-MR/mrpro#833).
+        """
+        sign = -1.0 if self.vendor.lower().startswith("siemens") else 1.0
+        return tuple((sign * x, sign * y, sign * z) for x, y, z in np.asarray(stated, dtype=np.float64).tolist())
 
 
 def parse(xml: str | bytes, path: Path) -> Header:
@@ -99,7 +113,9 @@ def parse(xml: str | bytes, path: Path) -> Header:
             f"{path.name} states a matrix of {largest} in its header, but at most {_LARGEST_MATRIX} is supported; "
             "convert the scan again."
         )
-    return Header(encodings, _noise_bandwidth(document.acquisitionSystemInformation, path))
+    system = document.acquisitionSystemInformation
+    vendor = None if system is None else system.systemVendor
+    return Header(encodings, _noise_bandwidth(system, path), str(vendor or ""))
 
 
 def _noise_bandwidth(system: Any, path: Path) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.files import is_regular, open_regular
 from napari_d3ip.io.guard import needed, reading
+from napari_d3ip.io.layout.patient import Directions
 from napari_d3ip.io.layout.readouts import Readout, ReadoutScan, Role
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.measurement import KSpace
@@ -186,6 +187,21 @@ def _role(block: Any) -> Role | None:
     return "calibration" if block.is_flag_set("PATREFSCAN") else "image"
 
 
+def _directions(quaternion: Any) -> Directions | None:
+    """Return the unit vectors along which z, y and x of the image increase, to the left, back and head, if stated.
+
+    The quaternion, real part first, turns phase, readout and slice into these coordinates, for images made by a
+    forward transform of k-space; ours run the other way (PTB-MR/mrpro#833, and the sign in ``twixtools.geometry``).
+    """
+    w, x, y, z = (float(part) for part in quaternion)
+    if abs(w * w + x * x + y * y + z * z - 1) > 1e-2:
+        return None
+    phase = (1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y))
+    read = (2 * (x * y - w * z), 1 - 2 * (x * x + z * z), 2 * (y * z + w * x))
+    along = (2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y))
+    return tuple((-left, -back, -head) for left, back, head in (along, phase, read))
+
+
 def _readout(block: Any, role: Role, dwell: float) -> Readout:
     header = block.mdh
     counters, place = header.Counter, header.SliceData.SlicePos
@@ -199,6 +215,7 @@ def _readout(block: Any, role: Role, dwell: float) -> Readout:
         slice=counters.Sli,
         frame=(counters.Eco, counters.Phs, counters.Set, counters.Rep),
         position=(place.Sag, place.Cor, place.Tra),
+        directions=_directions(header.SliceData.Quaternion),
         dwell=dwell,
         is_reversed=bool(block.is_flag_set("REFLECT")),
     )

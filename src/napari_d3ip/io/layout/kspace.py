@@ -18,11 +18,14 @@ from napari_d3ip.io.layout import companions
 from napari_d3ip.io.layout.centring import find_move, sampled_in
 from napari_d3ip.io.layout.grid import Grid, mean
 from napari_d3ip.io.layout.masks import fit_mask
+from napari_d3ip.io.layout.patient import InPatient
 from napari_d3ip.io.layout.repetitions import choose_repetition, noise_after_mean
 from napari_d3ip.io.layout.trajectories import in_grid_units
 from napari_d3ip.io.options import CARTESIAN_ONLY, SINOGRAM_ONLY, ReadOptions, is_kspace_order
+from napari_d3ip.io.position import provenance_of_part
 from napari_d3ip.io.question import LayoutQuestion
-from napari_d3ip.measurement import BoolArray, ComplexArray, FloatArray, KSpace
+from napari_d3ip.io.units import sizes_in
+from napari_d3ip.measurement import BoolArray, ComplexArray, FloatArray, KSpace, checked_voxel_size
 from napari_d3ip.measurement.arrays import frozen
 
 ORDER = "rzcyx"
@@ -78,6 +81,8 @@ class RawKSpace:
         Processing by the format module, for provenance.
     provenance : dict, optional
         Provenance of an earlier save.
+    patient : InPatient, optional
+        Where slices lie in the patient, if the file states it.
     in_memory : bool
         Whether ``path`` is only a name, and cannot be read again.
     """
@@ -104,6 +109,7 @@ class RawKSpace:
     repetition: int | Literal["mean"] | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] | None = None
+    patient: InPatient | None = None
     in_memory: bool = False
     _moved: dict[str, float] = field(default_factory=dict)  # Parts of the axes by which k-space was moved.
 
@@ -151,16 +157,19 @@ class RawKSpace:
         given = self._collect_fields(options, along, grid if trajectory is None else None, whole)
         part = slice(None) if whole is not None else options.slice_range(len(grid.data), self.name)
         data = grid.data[part]
+        image_shape = None if trajectory is None else self._settle_shape(options)
+        volume = (len(grid.data) if whole is None else whole[1], *(image_shape or grid.data.shape[2:]))
+        placed = self._placed(along, volume, given, (part if whole is None else whole[0]).start)
         return KSpace(
             # A view would keep the whole scan in memory; data that nobody else holds need no copy.
             frozen(data if len(data) == len(grid.data) else data.copy()),
             trajectory=trajectory,
-            image_shape=None if trajectory is None else self._settle_shape(options),
+            image_shape=image_shape,
             calibration=None if calibration is None else np.asarray(_part(calibration, part, len(grid.data))),
             mask=_part(given.pop("mask"), part, len(grid.data)),
             coil_maps=_part(given.pop("coil_maps"), part, len(grid.data)),
             source=self.name,
-            provenance=self._provenance(options, axes, shape),
+            provenance=self._provenance(options, axes, shape, placed),
             origin=None if self.in_memory else options.origin(self.path),
             **given,
         )
@@ -336,7 +345,16 @@ class RawKSpace:
             )
         return shape
 
-    def _provenance(self, options: ReadOptions, axes: str, shape: list[int]) -> dict[str, Any]:
+    def _placed(self, along: str, shape: tuple[int, ...], given: dict[str, Any], first: int) -> dict[str, Any]:
+        """Return provenance with the position of the volume that begins with slice ``first``."""
+        sizes, unit = checked_voxel_size(given["voxel_size"]), given["unit"]
+        known = provenance_of_part(self.provenance or {}, first, sizes, unit)
+        if self.patient is None:
+            return known
+        letters = along + "zyx".replace(along, "")
+        return known | self.patient.provenance(letters, shape, sizes_in("millimeter", sizes, unit), first)
+
+    def _provenance(self, options: ReadOptions, axes: str, shape: list[int], placed: dict[str, Any]) -> dict[str, Any]:
         if self.provenance is not None and options == ReadOptions():
             return self.provenance
         added = {name: getattr(options, name) for name in ("mask", "coil_maps", "trajectory")}
@@ -351,7 +369,7 @@ class RawKSpace:
             "added": {name: str(path) for name, path in added.items() if path is not None},
             **self.notes,
         }
-        return {**(self.provenance or {}), "read": note}
+        return {**placed, "read": note}
 
 
 def _reorder(data: AnyArray, axes: str) -> ComplexArray:

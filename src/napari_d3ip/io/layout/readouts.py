@@ -18,6 +18,7 @@ import numpy.typing as npt
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io.layout.grid import Grid, inverse_fft, middle
 from napari_d3ip.io.layout.kspace import RawKSpace
+from napari_d3ip.io.layout.patient import Directions, InPatient, locate
 from napari_d3ip.io.layout.repetitions import choose_repetition, noise_after_mean
 from napari_d3ip.io.memory import require_memory
 from napari_d3ip.io.options import ReadOptions
@@ -56,7 +57,9 @@ class Readout:
     frame : tuple of int
         Counters of contrast, phase, set and repetition.
     position : tuple of float
-        Centre of the slice in millimetres.
+        Centre of the slice in millimetres, to the left, back and head.
+    directions : tuple, optional
+        Unit vectors, in these coordinates, along which z, y and x of the image increase, if they are stated.
     dwell : float
         Time per sample in microseconds, 0 if unknown.
     trajectory : ndarray, optional
@@ -73,6 +76,7 @@ class Readout:
     slice: int = 0
     frame: tuple[int, int, int, int] = (0, 0, 0, 0)
     position: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    directions: Directions | None = None
     dwell: float = 0.0
     trajectory: FloatArray | None = None
     is_reversed: bool = False
@@ -171,6 +175,7 @@ class ReadoutScan:
             repetition=repetition,
             voxel_size=(self.voxel_size[0] if encodes_z or spacing is None else spacing, *self.voxel_size[1:]),
             unit="millimeter",
+            patient=_in_patient(image, slices, encodes_z=encodes_z),
             notes={**self.notes, "readouts": len(image), "prewhitened": whitening is not None},
         )
 
@@ -322,6 +327,17 @@ class _Stack:
         if self.whitening is not None:
             data = np.einsum("ij,zjyx->ziyx", self.whitening, data)
         return np.asarray(data, dtype=np.complex64)
+
+
+def _in_patient(image: Sequence[Readout], slices: dict[int, int], *, encodes_z: bool) -> InPatient | None:
+    """Return where slices lie in the patient, from one readout of each."""
+    one = {slices[readout.slice]: readout for readout in image}
+    ordered = [one[number] for number in range(len(slices))]
+    return locate(
+        np.array([readout.position for readout in ordered]),
+        [readout.directions for readout in ordered],
+        encodes_z=encodes_z,
+    )
 
 
 def _slice_order(image: Sequence[Readout]) -> tuple[dict[int, int], float | None]:

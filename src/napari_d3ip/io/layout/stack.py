@@ -21,9 +21,10 @@ from napari_d3ip.io.lookup import (
     word,
 )
 from napari_d3ip.io.options import SINOGRAM_ONLY, ReadOptions
+from napari_d3ip.io.position import provenance_of_part
 from napari_d3ip.io.units import convert_length, length_unit
 from napari_d3ip.io.volumes import Volume, Wanted, load_volume
-from napari_d3ip.measurement import FloatArray, ImageStack
+from napari_d3ip.measurement import PATIENT, FloatArray, ImageStack
 from napari_d3ip.measurement.psf import gaussian_psf
 
 STACK = "stack"
@@ -57,7 +58,9 @@ def read_stack(path: Path, options: ReadOptions) -> ImageStack:
         return options.slice_range(slices, path.name)
 
     volume = load_volume(path, wanted=Wanted(wanted))
-    stack = ImageStack(volume.data, voxel_size=volume.voxel_size, unit=volume.unit)
+    patient = volume.belongings.patient
+    known = {} if patient is None else {PATIENT: patient.note()}
+    stack = ImageStack(volume.data, voxel_size=volume.voxel_size, unit=volume.unit, provenance=known)
     return _apply_options(stack, path, options, count)
 
 
@@ -100,6 +103,9 @@ def _apply_options(stack: ImageStack, path: Path, options: ReadOptions, count: i
         stack = replace(stack, data=np.where(np.asarray(stack.mask), stack.data, np.nan), mask=mask)
     if options.slices is not None and len(stack.data) == count:
         stack = stack.select(slices=options.slice_range(count, path.name))
+        first = options.slice_range(count, path.name).start
+        moved = provenance_of_part(stack.provenance, first, stack.voxel_size, stack.unit)
+        stack = replace(stack, provenance=moved)
     stack = stack.with_slices_between(options.upsample) if options.upsample > 1 else stack
     size = stack.voxel_size if options.voxel_size is None else options.voxel_size
     given = options.psf

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io.arrays.stored import Values
 from napari_d3ip.io.lookup import as_json
-from napari_d3ip.io.position import Belongings
-from napari_d3ip.io.units import convert_length, length_unit
+from napari_d3ip.io.position import Belongings, Position
+from napari_d3ip.io.units import sizes_in
 
 VoxelSize = tuple[float, float, float]
 
@@ -94,9 +94,16 @@ def make_note(volume: Volume, path: Path, *, is_phase: bool = False) -> str:
 
 
 def loaded(
-    array: Values, path: Path, note: str | None, size: Any = None, unit: str | None = None, *, wanted: Wanted
+    array: Values,
+    path: Path,
+    note: str | None,
+    size: Any = None,
+    unit: str | None = None,
+    *,
+    wanted: Wanted,
+    patient: Position | None = None,
 ) -> Volume:
-    """Return the wanted slices of a volume with our own note's voxel size, else the format's.
+    """Return the wanted slices of a volume with our own note's voxel size and position, else the format's.
 
     Raises
     ------
@@ -112,11 +119,15 @@ def loaded(
         size, unit = own["voxel_size"], own["unit"]
     elif unit is None or size is None or not all(size):
         size, unit = None, None
-    part = array[wanted.slices(len(array))]
+    chosen = wanted.slices(len(array))
+    part = array[chosen]
     data = np.ascontiguousarray(part, dtype=np.complex64 if np.iscomplexobj(part) else np.float32)
     kept = own or {"metadata": {}}
     belongings, has_phase = Belongings.from_note(kept), bool(kept.get("has_phase"))
-    return Volume(data, _voxel_size(size), unit or "pixel", kept["metadata"], belongings, has_phase)
+    belongings = belongings if own is not None else Belongings(patient=patient)
+    voxel_size, unit = _voxel_size(size), unit or "pixel"
+    belongings = belongings.moved(chosen.indices(len(array))[0], voxel_size, unit)
+    return Volume(data, voxel_size, unit, kept["metadata"], belongings, has_phase)
 
 
 def no_volume(path: Path, array: Values) -> MeasurementError:
@@ -129,11 +140,7 @@ def no_volume(path: Path, array: Values) -> MeasurementError:
 
 def in_micrometers(volume: Volume) -> VoxelSize | None:
     """Return the voxel size in micrometres; None where it or its unit is not known."""
-    length = length_unit(volume.unit)
-    if length is None or volume.voxel_size is None:
-        return None
-    z, y, x = (convert_length(size, length, "micrometer") for size in volume.voxel_size)
-    return (z, y, x)
+    return sizes_in("micrometer", volume.voxel_size, volume.unit)
 
 
 def _own_note(note: str | None) -> dict[str, Any] | None:

@@ -1,10 +1,8 @@
-"""Parse numbers in the text of reading options.
-
-No file access.
-"""
+"""Parse the text of reading options: numbers, and names of parts of files."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,12 @@ def numbers_in(text: str) -> str | tuple[float, ...] | float:
     except ValueError:
         return text
     return numbers if "," in text else text
+
+
+def file_and_name(path: Path) -> tuple[Path, str | None]:
+    """Return the file of ``FILE:NAME``, and the name of a part of it; None if the path is a file by itself."""
+    file, _, name = str(path).rpartition(":")
+    return (Path(file), name) if name and not path.exists() and Path(file).is_file() else (path, None)
 
 
 def expand_ranges(text: str) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from napari_d3ip.errors import SettingsError
 from napari_d3ip.io import angle_ranges
-from napari_d3ip.io.option_text import expand_ranges, numbers_in, whole_numbers
+from napari_d3ip.io.option_text import expand_ranges, file_and_name, numbers_in, whole_numbers
 from napari_d3ip.measurement import Geometry, Origin
 
 Values = Literal["counts", "transmission", "line_integrals"]
@@ -49,6 +49,7 @@ KSPACE_ONLY = (
     "image_shape",
     "keep_oversampling",
     "noise_level",
+    "noise",
     "dc",
     "image_origin",
     "zeros_below",
@@ -214,6 +215,11 @@ class ReadOptions(BaseModel):
         allow_inf_nan=False,
         description="Root mean square of the complex noise of a k-space sample, or deviation of a voxel's noise.",
     )
+    noise: Path | None = Field(
+        None,
+        description="Noise scan of the coils, to whiten them: ISMRMRD or twix (FILE:NAME for one of several groups, "
+        "or of measurements counted from 0), or npy or npz of shape (coil, sample).",
+    )
     kind: Literal["deconvolution", "inpainting"] | None = Field(
         None,
         description="Take the file as a stack of images (z, y, x) with blur (and what else is given), or with missing "
@@ -324,7 +330,7 @@ class ReadOptions(BaseModel):
 
     def paths(self) -> list[Path]:
         """List the files that are read beside the scan."""
-        return [value for _, value in self if isinstance(value, Path)]
+        return [file_and_name(value)[0] for _, value in self if isinstance(value, Path)]
 
     @classmethod
     def create(cls, given: Mapping[str, Any] | None = None, /, **fields: Any) -> ReadOptions:

@@ -150,4 +150,9 @@ def _matches(module: Format, path: Path) -> bool:
 def _read(module: Format, path: Path, options: ReadOptions) -> Measurement:
     """Read with a format module; other exceptions of it and its libraries become one sentence."""
     with reading(path, "a scan"):
-        return module.read(path, options)
+        scan = module.read(path, options)
+    if options.noise is None:
+        return scan
+    from napari_d3ip.io.supplements import complete
+
+    return complete(scan, options)

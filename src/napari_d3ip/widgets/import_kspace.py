@@ -27,6 +27,7 @@ class ImportKSpaceWidget(ImportWidget):
         "zeros_below",
         "keep_oversampling",
         "noise_level",
+        "noise",
         "voxel_size",
         "unit",
     )

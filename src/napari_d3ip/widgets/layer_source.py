@@ -13,6 +13,7 @@ from napari.layers import Layer
 
 from napari_d3ip.io import ReadOptions
 from napari_d3ip.io.layout.in_memory import Grid, kspace_from_array, sinogram_from_array
+from napari_d3ip.io.supplements import complete
 from napari_d3ip.measurement import Measurement
 from napari_d3ip.widgets.image_layers import finest
 
@@ -72,7 +73,7 @@ class LayerSource:
             pairs = self.imaginary is None
             parts = (data[..., 0], data[..., 1]) if pairs else (data, np.asarray(self.imaginary))
             grid = self.grid if not pairs else _without_last(self.grid)
-            return kspace_from_array(parts[0] + 1j * parts[1], self.name, options, grid)
+            return complete(kspace_from_array(parts[0] + 1j * parts[1], self.name, options, grid), options)
         grid = self.grid if data.ndim == 3 else _with_first(self.grid)
         return sinogram_from_array(data.reshape(self.shape), self.name, options, grid)
 

@@ -16,7 +16,8 @@ from napari_d3ip.io.arrays import hdf5
 from napari_d3ip.io.formats import ismrmrd_header
 from napari_d3ip.io.formats.ismrmrd_header import Encoding, Header
 from napari_d3ip.io.guard import format_names, needed
-from napari_d3ip.io.layout.readouts import ONE_WAY_ONLY, Readout, ReadoutScan, Role
+from napari_d3ip.io.layout.noise import Noise
+from napari_d3ip.io.layout.readouts import ONE_WAY_ONLY, Readout, ReadoutScan, Role, noise_readouts
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
 from napari_d3ip.measurement import FloatArray, KSpace
@@ -54,22 +55,13 @@ def read(path: Path, options: ReadOptions) -> KSpace:
     D3IPError
         See `napari_d3ip.io.read`.
     """
-    with hdf5.opened(path, "ISMRMRD") as file:
-        group = _scans(file)[_choose_scan(file, path, options.dataset)]
-        header = ismrmrd_header.parse(hdf5.load(hdf5.get(group, "xml", path), path)[0], path)
-        acquisitions = hdf5.load(hdf5.get(group, "data", path), path)
+    header, acquisitions, roles = _load(path, options.dataset)
     heads = acquisitions["head"]
-    roles = _roles(heads["flags"], path)
     image = heads[np.isin(roles, _IMAGE)]
     encoding = _encoding(image, header, path)
     if encoding.trajectory == "epi":
         raise MeasurementError(ONE_WAY_ONLY.format(path.name))
-    is_reversed = _any_flag(heads["flags"], path, "ACQ_IS_REVERSE")
-    readouts = [
-        _readout(acquisition, role, header, path, is_reversed=bool(backwards))
-        for acquisition, role, backwards in zip(acquisitions, roles, is_reversed, strict=True)
-        if role != "skipped"
-    ]
+    readouts = _readouts(header, acquisitions, roles, path)
     voxel_size, image_shape = encoding.encoded.pixel_size, None
     notes: dict[str, object] = {"trajectory": encoding.trajectory}
     if encoding.trajectory != "cartesian":
@@ -93,6 +85,36 @@ def read(path: Path, options: ReadOptions) -> KSpace:
         .sort(options)
         .to_kspace(options)
     )
+
+
+def read_noise(path: Path, dataset: str | None) -> Noise:
+    """Read a noise scan from a file, or from one of its groups.
+
+    Raises
+    ------
+    D3IPError
+        If it cannot be read, or one of several groups must be named.
+    """
+    header, acquisitions, roles = _load(path, dataset)
+    return noise_readouts(_readouts(header, acquisitions, roles, path), header.noise_bandwidth)
+
+
+def _load(path: Path, dataset: str | None) -> tuple[Header, Any, Any]:
+    """Return header, acquisitions, and the role of each."""
+    with hdf5.opened(path, "ISMRMRD") as file:
+        group = _scans(file)[_choose_scan(file, path, dataset)]
+        header = ismrmrd_header.parse(hdf5.load(hdf5.get(group, "xml", path), path)[0], path)
+        acquisitions = hdf5.load(hdf5.get(group, "data", path), path)
+    return header, acquisitions, _roles(acquisitions["head"]["flags"], path)
+
+
+def _readouts(header: Header, acquisitions: Any, roles: Any, path: Path) -> list[Readout]:
+    is_reversed = _any_flag(acquisitions["head"]["flags"], path, "ACQ_IS_REVERSE")
+    return [
+        _readout(acquisition, role, header, path, is_reversed=bool(backwards))
+        for acquisition, role, backwards in zip(acquisitions, roles, is_reversed, strict=True)
+        if role != "skipped"
+    ]
 
 
 def _scans(file: h5py.File) -> dict[str, h5py.Group]:

@@ -16,8 +16,9 @@ import numpy as np
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.files import is_regular, open_regular
 from napari_d3ip.io.guard import needed, reading
+from napari_d3ip.io.layout.noise import Noise
 from napari_d3ip.io.layout.patient import Directions
-from napari_d3ip.io.layout.readouts import Readout, ReadoutScan, Role
+from napari_d3ip.io.layout.readouts import Readout, ReadoutScan, Role, noise_readouts
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.measurement import KSpace
 
@@ -55,15 +56,42 @@ def read(path: Path, options: ReadOptions) -> KSpace:
     D3IPError
         See `napari_d3ip.io.read`.
     """
-    twixtools = needed("twixtools", path)
     # The library prints warnings.
     with reading(path, "twix"), contextlib.redirect_stdout(sys.stderr):
-        _check_length(path)
-        measurements = twixtools.read_twix(
-            str(path), parse_pmu=False, parse_geometry=False, verbose=False, keep_acqend=True, keep_syncdata=False
-        )
-        scan = _scan(path, measurements)
+        scan = _scan(path, _measurements(path))
     return scan.sort(options).to_kspace(options)
+
+
+def read_noise(path: Path, number: str | None) -> Noise:
+    """Read the noise of all measurements of a file, or of the one with a number.
+
+    Raises
+    ------
+    D3IPError
+        If it cannot be read.
+    """
+    with reading(path, "twix"), contextlib.redirect_stdout(sys.stderr):
+        measurements = _measurements(path)
+        count = len(measurements)
+        if number is not None and not (number.isdecimal() and int(number) < count):
+            raise FileError(f"noise: {path.name} holds {count} measurements, got {number}; give 0 to {count - 1}.")
+        chosen = measurements if number is None else measurements[int(number) :][:1]
+        readouts = [
+            _readout(block, role, measurement["hdr"]["MeasYaps"]["sRXSPEC"]["alDwellTime"][0] / 1000)
+            for measurement in chosen
+            for block in measurement["mdb"]
+            if (role := _role(block)) is not None
+        ]
+    return noise_readouts(readouts, _NOISE_BANDWIDTH)
+
+
+def _measurements(path: Path) -> list[Any]:
+    twixtools = needed("twixtools", path)
+    _check_length(path)
+    measurements: list[Any] = twixtools.read_twix(
+        str(path), parse_pmu=False, parse_geometry=False, verbose=False, keep_acqend=True, keep_syncdata=False
+    )
+    return measurements
 
 
 def _version(path: Path) -> Literal["VB", "VD"] | None:

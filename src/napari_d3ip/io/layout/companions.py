@@ -40,6 +40,11 @@ def read_coil_maps(path: Path, along: str) -> AnyArray:
     return maps[None] if maps.ndim == 3 else maps
 
 
+def read_noise(path: Path) -> AnyArray:
+    """Return samples of noise, as in the file; (coil, sample) is expected."""
+    return _read_numpy(path, "noise")
+
+
 def read_trajectory(path: Path) -> AnyArray:
     """Return a trajectory, shape (readout, sample, 2): (ky, kx) in grid units."""
     return cfl.load_trajectory(path) if cfl.is_cfl(path) else _read_numpy(path, "trajectory")

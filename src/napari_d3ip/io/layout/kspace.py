@@ -131,6 +131,8 @@ class RawKSpace:
             If an option does not apply.
         """
         options.refuse(SINOGRAM_ONLY, self.name, "k-space")
+        if options.noise is not None and self.noise_level is None:
+            self.noise_level = 1.0  # Once it is whitened.
         if self.data.dtype.kind != "c" or self.data.size == 0:
             # KSpace checks type and size first, and raises.
             KSpace(np.broadcast_to(np.zeros((), self.data.dtype), self.data.shape), source=self.name)

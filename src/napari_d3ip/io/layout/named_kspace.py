@@ -37,10 +37,13 @@ def kspace_from_arrays(path: Path, format: str, arrays: Arrays, name: str, optio
     raw.coil_maps = _companion(path, arrays, _COIL_MAPS, axes, "zcyx", "cyx")
     raw.calibration = _companion(path, arrays, _CALIBRATION, axes, "zcyx")
     raw.trajectory = _companion(path, arrays, _TRAJECTORY, axes)
-    raw.noise_level = number(arrays, "noise_level", path, options)
+    raw.noise_level = None if options.noise is not None else number(arrays, "noise_level", path, options)
     raw.voxel_size = voxel_size(arrays, path, options)
     raw.unit = length_unit(word(arrays, "unit")) or word(arrays, "unit")
     raw.provenance = provenance(arrays)
+    earlier = (raw.provenance or {}).get("read")
+    if isinstance(earlier, dict):  # What remains true however it is read now.
+        raw.notes |= {name: earlier[name] for name in ("prewhitened", "dwell_time") if name in earlier}
     return raw
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from math import prod
+from math import inf, prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io.layout.grid import Grid, inverse_fft, middle
 from napari_d3ip.io.layout.kspace import RawKSpace
+from napari_d3ip.io.layout.noise import Noise
 from napari_d3ip.io.layout.patient import Directions, InPatient, locate
 from napari_d3ip.io.layout.repetitions import choose_repetition, noise_after_mean
 from napari_d3ip.io.memory import require_memory
@@ -35,6 +36,8 @@ _ECHOES_DIFFER = (
 )
 # Distance of equal positions of a trajectory, relative to the largest.
 _SAME_PLACE = 1e-4
+DWELL_TIME = "dwell_time"
+"""Note of the time per sample in microseconds."""
 _FRAMES = ("contrast", "phase", "set", "repetition")
 
 
@@ -148,7 +151,7 @@ class ReadoutScan:
             )
         image, repetition = self._choose_frame(image, options)
         image, calibration = [readout.forward() for readout in image], [readout.forward() for readout in calibration]
-        whitening = self._whitening(image)
+        whitening = None if options.noise is not None else self._whitening(image)
         slices, spacing = _slice_order(image)
         encodes_z = self.matrix[0] > 1 and len({readout.kz for readout in image}) > 1
         if encodes_z and len(slices) > 1:
@@ -157,9 +160,15 @@ class ReadoutScan:
                 "one of them."
             )
         stack = _Stack(
-            name, slices, self.matrix if encodes_z else (len(slices), *self.matrix[1:]), encodes_z, whitening
+            name,
+            slices,
+            self.matrix if encodes_z else (len(slices), *self.matrix[1:]),
+            encodes_z,
+            whitening,
+            knows_noise=whitening is not None or options.noise is not None,
         )
         along_trajectory = image[0].trajectory is not None
+        dwell = {DWELL_TIME: image[0].dwell} if 0 < image[0].dwell < inf else {}
         wanted = self.matrix[0] if options.keep_oversampling else self.wanted[0]
         fields = stack.along_trajectory(image, wanted) if along_trajectory else stack.on_grid(image, calibration)
         return RawKSpace(
@@ -176,7 +185,7 @@ class ReadoutScan:
             voxel_size=(self.voxel_size[0] if encodes_z or spacing is None else spacing, *self.voxel_size[1:]),
             unit="millimeter",
             patient=_in_patient(image, slices, encodes_z=encodes_z),
-            notes={**self.notes, "readouts": len(image), "prewhitened": whitening is not None},
+            notes={**self.notes, **dwell, "readouts": len(image), "prewhitened": whitening is not None},
         )
 
     def _with_roles(self, *roles: Role) -> list[Readout]:
@@ -198,21 +207,14 @@ class ReadoutScan:
         return kept, chosen
 
     def _whitening(self, image: list[Readout]) -> ComplexArray | None:
-        """Return the matrix that decorrelates the coils' noise and scales it to power 1, from the noise readouts.
-
-        The noise power of a sample is inversely proportional to its dwell time. Pruessmann et al., Magn. Reson. Med.
-        46 (2001) 638, appendix.
-        """
-        noise = [readout for readout in self._with_roles("noise") if len(readout.samples) == len(image[0].samples)]
-        if not noise:
+        """Return the matrix that whitens the coils, from the noise readouts."""
+        coils = len(image[0].samples)
+        fitting = [readout for readout in self._with_roles("noise") if len(readout.samples) == coils]
+        noise = noise_of(fitting, self.noise_bandwidth)
+        if not noise.readouts:
             return None
-        samples = np.concatenate([readout.samples for readout in noise], axis=1).astype(np.complex128)
-        covariance = samples @ samples.conj().T / samples.shape[1]
-        if noise[0].dwell > 0 and image[0].dwell > 0:
-            covariance *= noise[0].dwell / image[0].dwell
-        try:
-            inverse = np.linalg.inv(np.linalg.cholesky(covariance / self.noise_bandwidth))
-        except np.linalg.LinAlgError:
+        inverse = noise.whitening(coils, image[0].dwell)
+        if inverse is None:
             self.notes["noise_readouts"] = "not independent between coils, so not used"
             return None
         dead = np.flatnonzero(~np.any([readout.samples.any(axis=1) for readout in image], axis=0))
@@ -220,7 +222,20 @@ class ReadoutScan:
             raise MeasurementError(
                 f"data: coil {dead[0]} of {len(inverse)} in {self.path.name} is all zeros; leave that coil out."
             )
-        return inverse.astype(np.complex64)
+        return inverse
+
+
+def noise_of(readouts: Sequence[Readout], bandwidth: float, note: str = "") -> Noise:
+    """Return the noise that some readouts hold."""
+    dwell = readouts[0].dwell if readouts else 0.0
+    return Noise([readout.samples for readout in readouts], dwell, bandwidth, note)
+
+
+def noise_readouts(readouts: Sequence[Readout], bandwidth: float) -> Noise:
+    """Return the noise of a scan that was given as one: of its noise readouts, or of all if none is marked so."""
+    marked = [readout for readout in readouts if readout.role == "noise"]
+    note = "noise readouts" if marked else "all readouts, of which none is marked as noise"
+    return noise_of(marked or readouts, bandwidth, note)
 
 
 @dataclass(frozen=True)
@@ -239,6 +254,8 @@ class _Stack:
         Whether z is encoded.
     whitening : ndarray, optional
         Matrix (coil, coil) to multiply data with.
+    knows_noise : bool
+        Whether data are in units of the noise of a sample, or will be.
     """
 
     name: str
@@ -246,6 +263,7 @@ class _Stack:
     shape: tuple[int, int, int]
     encodes_z: bool
     whitening: ComplexArray | None
+    knows_noise: bool
 
     def on_grid(self, image: list[Readout], calibration: list[Readout]) -> dict[str, Any]:
         """Sort image and calibration readouts into the grid; return fields of `RawKSpace`."""
@@ -260,7 +278,7 @@ class _Stack:
             "data": grid.data,
             "mask": grid.mask,
             "calibration": self._average_on_grid(calibration)[0] if is_complete else None,
-            "noise_level": None if self.whitening is None else noise_after_mean(counts),
+            "noise_level": noise_after_mean(counts) if self.knows_noise else None,
         }
 
     def _average_on_grid(self, readouts: list[Readout]) -> tuple[Grid, npt.NDArray[np.intp]]:
@@ -320,7 +338,7 @@ class _Stack:
         return {
             "data": middle(inverse_fft(data, 0), 0, min(depth, wanted)) if self.encodes_z else data,
             "trajectory": paths[0],
-            "noise_level": None if self.whitening is None else 1.0,
+            "noise_level": 1.0 if self.knows_noise else None,
         }
 
     def _whiten(self, data: ComplexArray) -> ComplexArray:

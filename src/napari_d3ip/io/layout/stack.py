@@ -30,7 +30,16 @@ from napari_d3ip.measurement.psf import gaussian_psf
 STACK = "stack"
 """Name of the data in an archive of `save_stack`."""
 _SAME_SIZE = 0.01
-_NOT_OF_STACKS = ("axes", "dataset", "repetition", "coil_maps", "trajectory", "image_shape", "keep_oversampling")
+_NOT_OF_STACKS = (
+    "axes",
+    "dataset",
+    "repetition",
+    "coil_maps",
+    "noise",
+    "trajectory",
+    "image_shape",
+    "keep_oversampling",
+)
 
 
 def read_stack(path: Path, options: ReadOptions) -> ImageStack:

@@ -83,7 +83,9 @@ class Writer:
         acquisition.scan_counter = self.count
         for number, value in enumerate(position):
             acquisition.position[number] = value
-        for name, vector in zip(("read_dir", "phase_dir", "slice_dir"), directions or (), strict=False):
+        for name, vector in zip(
+            ("read_dir", "phase_dir", "slice_dir"), () if directions is None else directions, strict=False
+        ):
             for number, value in enumerate(vector):
                 getattr(acquisition, name)[number] = value
         for name, value in index.items():

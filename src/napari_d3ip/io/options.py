@@ -50,6 +50,7 @@ KSPACE_ONLY = (
     "keep_oversampling",
     "noise_level",
     "noise",
+    "calibration",
     "dc",
     "image_origin",
     "zeros_below",
@@ -219,6 +220,11 @@ class ReadOptions(BaseModel):
         None,
         description="Noise scan of the coils, to whiten them: ISMRMRD or twix (FILE:NAME for one of several groups, "
         "or of measurements counted from 0), or npy or npz of shape (coil, sample).",
+    )
+    calibration: Path | None = Field(
+        None,
+        description="Fully sampled centre of k-space to make coil maps of: ISMRMRD (FILE:NAME for one of several "
+        "groups), or npy or npz of shape (z, coil, ky, kx).",
     )
     kind: Literal["deconvolution", "inpainting"] | None = Field(
         None,

@@ -151,7 +151,7 @@ def _read(module: Format, path: Path, options: ReadOptions) -> Measurement:
     """Read with a format module; other exceptions of it and its libraries become one sentence."""
     with reading(path, "a scan"):
         scan = module.read(path, options)
-    if options.noise is None:
+    if options.noise is None and options.calibration is None:
         return scan
     from napari_d3ip.io.supplements import complete
 

@@ -1,13 +1,14 @@
-"""Complete k-space from other files: noise scans of the coils.
+"""Complete k-space from other files: noise scans of the coils, and calibration lines for their maps.
 
 They may be of another format than the scan.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,14 +17,20 @@ from napari_d3ip.files import require_regular
 from napari_d3ip.io.formats import ismrmrd, twix
 from napari_d3ip.io.guard import reading
 from napari_d3ip.io.layout import companions
+from napari_d3ip.io.layout.grid import Grid, with_field_of_view
 from napari_d3ip.io.layout.noise import Noise
 from napari_d3ip.io.layout.readouts import DWELL_TIME
 from napari_d3ip.io.option_text import file_and_name
 from napari_d3ip.io.options import ReadOptions
+from napari_d3ip.io.position import Position
+from napari_d3ip.io.units import sizes_in
 from napari_d3ip.measurement import ComplexArray, KSpace, Measurement
 
 # Power of the largest sample relative to the mean: of a million samples of noise about 14, of k-space hundreds.
 _LARGEST_OF_NOISE = 60
+# Millimetres between centres, and difference of directions, below which scans lie at the same place.
+_SAME_CENTRE, _SAME_DIRECTION = 1.0, 0.01
+_Read = TypeVar("_Read")
 _DATASET = "dataset: "  # How messages of readers begin that ask for a group.
 
 
@@ -35,7 +42,7 @@ def complete(scan: Measurement, options: ReadOptions) -> Measurement:
     scan : Measurement
         As read with these options; where a noise scan is given, its noise level is relative to that of one sample.
     options : ReadOptions
-        ``noise``.
+        ``noise`` and ``calibration``.
 
     Raises
     ------
@@ -46,8 +53,17 @@ def complete(scan: Measurement, options: ReadOptions) -> Measurement:
     SettingsError
         If options exclude each other.
     """
-    if options.noise is None or not isinstance(scan, KSpace):
+    if not isinstance(scan, KSpace):
         return scan
+    whitened_by = None
+    if options.calibration is not None:
+        scan = replace(scan, calibration=_calibration(options.calibration, scan, options))
+        whitened_by = _own_noise(scan, options) if options.noise is None else None
+    return _whitened(scan, options) if options.noise is not None else _with_whitened_lines(scan, whitened_by)
+
+
+def _whitened(scan: KSpace, options: ReadOptions) -> KSpace:
+    assert options.noise is not None
     if options.noise_level is not None:
         raise SettingsError("noise_level: it follows from noise, which is given, too; leave one of them out.")
     note = scan.provenance.get("read", {})
@@ -67,6 +83,79 @@ def complete(scan: Measurement, options: ReadOptions) -> Measurement:
     return replace(scan, **whitened, provenance={**scan.provenance, "read": read})
 
 
+def _own_noise(scan: KSpace, options: ReadOptions) -> ComplexArray | None:
+    """Return the matrix that a scan was whitened with by noise lines of its own, None if it was not."""
+    note = scan.provenance.get("read", {})
+    if not note.get("prewhitened"):
+        return None
+    if note.get("format") not in ("ISMRMRD", "twix"):
+        raise SettingsError(
+            f"calibration: the coils of {scan.source} are whitened, those of other files are not; give the file that "
+            "it was made from."
+        )
+    own = Path(note["file"] if options.dataset is None else f"{note['file']}:{options.dataset}")
+    return read_noise(own).whitening(scan.coils, float(note.get(DWELL_TIME, 0.0)))
+
+
+def _with_whitened_lines(scan: KSpace, matrix: ComplexArray | None) -> KSpace:
+    if matrix is None or scan.calibration is None:
+        return scan
+    return replace(scan, calibration=np.einsum("ij,zjyx->ziyx", matrix, scan.calibration).astype(np.complex64))
+
+
+def _calibration(path: Path, scan: KSpace, options: ReadOptions) -> ComplexArray:
+    """Return calibration lines for the slices of a scan, with the spacing of its k-space."""
+    file, name = file_and_name(path)
+    require_regular(file)
+    with reading(file, "calibration lines"):
+        if file.suffix.lower() in (".npy", ".npz") and name is None:
+            lines: Any = np.asarray(companions.read_calibration(file), np.complex64)
+        elif ismrmrd.matches(file):
+            lines = _lines_of(_asking("calibration", file, ismrmrd.read_calibration, name), scan)
+        else:
+            raise FileError(
+                f"calibration: {file.name} is no ISMRMRD, npy or npz file; give the calibration lines in one of these."
+            )
+    if options.slices is not None and len(lines) != len(scan.data):
+        lines = lines[options.slice_range(len(lines), file.name)]
+    return np.asarray(lines)
+
+
+def _lines_of(other: KSpace, scan: KSpace) -> ComplexArray:
+    """Return the sampled centre of another scan, resampled to the field of view of this one."""
+    if not other.is_cartesian or other.mask is None or (lines := Grid(other.data, other.mask).centre()) is None:
+        raise MeasurementError(
+            f"calibration: {other.source} has no fully sampled centre of k-space; give Cartesian lines around it."
+        )
+    _require_same_place(other, scan)
+    sizes, others = (sizes_in("millimeter", each.voxel_size, each.unit) for each in (scan, other))
+    if sizes is None or others is None:
+        return lines
+    for axis in (1, 2):
+        ratio = sizes[axis] * scan.volume_shape[axis] / (others[axis] * other.volume_shape[axis])
+        lines = with_field_of_view(lines, axis + 1, ratio)
+    return lines
+
+
+def _require_same_place(other: KSpace, scan: KSpace) -> None:
+    """Check that two scans, if they state where they lie, have the same directions and centre."""
+    places = []
+    for each in (other, scan):
+        position, sizes = Position.in_patient(each), sizes_in("millimeter", each.voxel_size, each.unit)
+        if position is None or sizes is None:
+            return
+        affine = position.affine(sizes)
+        middle = [0, *(length // 2 for length in each.volume_shape[1:])]
+        places.append((affine[:3, :3] / sizes, affine[:3, :3] @ middle + affine[:3, 3]))
+    (turned, there), (straight, here) = places
+    beside = np.abs(straight[:, 1:].T @ (there - here)).max()
+    if np.abs(turned - straight)[:, 1:].max() > _SAME_DIRECTION or beside > _SAME_CENTRE:
+        raise MeasurementError(
+            f"calibration: {other.source} lies {beside:.3g} mm beside {scan.source}, or is turned against it; give "
+            "lines of the same slices, or coil_maps=FILE."
+        )
+
+
 def read_noise(path: Path) -> Noise:
     """Read a noise scan: ISMRMRD, twix, npy or npz; ``FILE:NAME`` for a group or measurement.
 
@@ -83,14 +172,19 @@ def read_noise(path: Path) -> Noise:
             return Noise([samples.reshape(len(samples), -1)] if samples.ndim > 1 else [], note="array")
         for matches, read in ((ismrmrd.matches, ismrmrd.read_noise), (twix.matches, twix.read_noise)):
             if matches(file):
-                try:
-                    return read(file, name)
-                except FileError as error:
-                    if not str(error).startswith(_DATASET):
-                        raise
-                    said = str(error).removeprefix(_DATASET).replace("dataset=NAME", f"noise={file.name}:NAME")
-                    raise FileError(f"noise: {said}") from error
+                return _asking("noise", file, read, name)
     raise FileError(f"noise: {file.name} is no ISMRMRD, twix, npy or npz file; give the noise scan in one of these.")
+
+
+def _asking(option: str, file: Path, read: Callable[[Path, str | None], _Read], name: str | None) -> _Read:
+    """Read a group of a file; a question for its name is one for the option."""
+    try:
+        return read(file, name)
+    except FileError as error:
+        if not str(error).startswith(_DATASET):
+            raise
+        said = str(error).removeprefix(_DATASET).replace("dataset=NAME", f"{option}={file.name}:NAME")
+        raise FileError(f"{option}: {said}") from error
 
 
 def _matrix(noise: Noise, scan: KSpace, name: str, dwell: float) -> ComplexArray:

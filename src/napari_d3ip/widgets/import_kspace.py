@@ -28,6 +28,7 @@ class ImportKSpaceWidget(ImportWidget):
         "keep_oversampling",
         "noise_level",
         "noise",
+        "calibration",
         "voxel_size",
         "unit",
     )

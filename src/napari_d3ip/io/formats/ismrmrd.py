@@ -55,7 +55,26 @@ def read(path: Path, options: ReadOptions) -> KSpace:
     D3IPError
         See `napari_d3ip.io.read`.
     """
-    header, acquisitions, roles = _load(path, options.dataset)
+    return _build(path, *_load(path, options.dataset), options)
+
+
+def read_calibration(path: Path, dataset: str | None) -> KSpace:
+    """Read the calibration lines of a file or of one of its groups, all lines if none is marked so, as a scan.
+
+    Noise lines are left out, since they would whiten the coils.
+
+    Raises
+    ------
+    D3IPError
+        If it cannot be read, or one of several groups must be named.
+    """
+    header, acquisitions, roles = _load(path, dataset)
+    marked = np.isin(roles, ("calibration", "both"))
+    chosen = marked if marked.any() else np.isin(roles, _IMAGE)
+    return _build(path, header, acquisitions, np.where(chosen, "image", "skipped"), ReadOptions(repetition="mean"))
+
+
+def _build(path: Path, header: Header, acquisitions: Any, roles: Any, options: ReadOptions) -> KSpace:
     heads = acquisitions["head"]
     image = heads[np.isin(roles, _IMAGE)]
     encoding = _encoding(image, header, path)

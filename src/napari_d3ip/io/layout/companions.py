@@ -40,6 +40,12 @@ def read_coil_maps(path: Path, along: str) -> AnyArray:
     return maps[None] if maps.ndim == 3 else maps
 
 
+def read_calibration(path: Path) -> AnyArray:
+    """Return the centre of k-space, shape (z, coil, ky, kx)."""
+    lines = _read_numpy(path, "calibration")
+    return lines[None] if lines.ndim == 3 else lines
+
+
 def read_noise(path: Path) -> AnyArray:
     """Return samples of noise, as in the file; (coil, sample) is expected."""
     return _read_numpy(path, "noise")

@@ -94,6 +94,22 @@ class Grid:
         return box if min(box.shape[2:]) > 4 else None
 
 
+def with_field_of_view(data: ComplexArray, axis: int, ratio: float) -> ComplexArray:
+    """Sample k-space along one axis as a scan with ``ratio`` times the field of view would, up to the same frequency.
+
+    The image is cut off, or surrounded by zeros, to that field of view.
+    """
+    count = data.shape[axis]
+    pixels, field = np.arange(count) - count // 2, count * ratio
+    size = int(field + 1e-6)
+    if size < 1 or abs(ratio - 1) < 1e-6:
+        return data
+    lines = np.arange(size) - size // 2
+    matrix = np.exp(-2j * np.pi * np.outer(lines, pixels) / field) / np.sqrt(count) * (np.abs(pixels) <= field / 2)
+    image = np.moveaxis(inverse_fft(data, axis), axis, -1)
+    return np.asarray(np.moveaxis(image @ matrix.T, -1, axis), dtype=np.complex64)
+
+
 def mean(data: npt.NDArray[np.complex64], mask: BoolArray) -> tuple[Grid, npt.NDArray[np.intp]]:
     """Average repetitions (first axis) at every sample over those that measured it; return their number, too."""
     counts = np.count_nonzero(mask, axis=0)

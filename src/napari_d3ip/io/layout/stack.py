@@ -36,6 +36,7 @@ _NOT_OF_STACKS = (
     "repetition",
     "coil_maps",
     "noise",
+    "calibration",
     "trajectory",
     "image_shape",
     "keep_oversampling",

@@ -20,6 +20,19 @@ def is_range(text: str) -> bool:
     return _ends(text) is not None
 
 
+def checked(text: str) -> str:
+    """Return a text that gives two ends.
+
+    Raises
+    ------
+    ValueError
+        If it does not.
+    """
+    if not is_range(text):
+        raise ValueError("give first..last or start:stop")
+    return text
+
+
 def expand_steps(text: str) -> tuple[float, ...] | None:
     """Return the angles of ``start:stop:step``, without the stop; None if the text has another form.
 

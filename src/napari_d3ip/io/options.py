@@ -60,13 +60,7 @@ STACK_ONLY = ("psf", "upsample", "boundary")
 _RANGE = re.compile(r"\d*:\d*")
 
 
-def _two_ends(text: str) -> str:
-    if not angle_ranges.is_range(text):
-        raise ValueError("give first..last or start:stop")
-    return text
-
-
-AngleEnds = Annotated[str, AfterValidator(_two_ends)]
+AngleEnds = Annotated[str, AfterValidator(angle_ranges.checked)]
 Number = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Coordinate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from napari_d3ip.cli import interruption
 from napari_d3ip.cli.interruption import CODE, Interrupted, interruptible
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
@@ -51,6 +52,41 @@ def test_what_is_kept_is_said_and_other_errors_pass() -> None:
         raise ImportError("missing")
 
 
+def pressed_twice() -> None:
+    """A command that says what it keeps, while Ctrl-C comes again."""
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        signal.raise_signal(signal.SIGINT)
+        raise Interrupted("kept") from None
+
+
+def test_twice_in_a_moment_is_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Interrupted, match="kept"), interruptible():
+        pressed_twice()
+    monkeypatch.setattr(interruption, "_MOMENT", 0.0)
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        pressed_twice()
+
+
+@pytest.mark.parametrize("place", ["_complain", "_exit"])
+def test_again_when_the_command_is_over(place: str) -> None:
+    """The second signal comes before the line is printed, or when the interpreter ends."""
+    program = (
+        "import atexit, os, signal, sys\n"
+        "from napari_d3ip.cli import app, main\n"
+        "from napari_d3ip.__main__ import main as program\n"
+        "press = lambda *_, **__: signal.raise_signal(signal.SIGINT)\n"
+        "main.app = press\n"
+        "say = main._complain\n"
+        + ("main._complain = lambda *given: (press(), say(*given))[1]\n" if place == "_complain" else "")
+        + "atexit.register(press)\n"
+        "sys.exit(program())\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (CODE, "napari-d3ip: error: interrupted.\n")
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("moment", ["numpy", "typer", "napari_d3ip.settings", "napari_d3ip.io"])
 def test_while_the_program_loads(number: signal.Signals, moment: str, tmp_path: Path) -> None:
@@ -71,6 +107,22 @@ def test_while_the_program_loads(number: signal.Signals, moment: str, tmp_path: 
     assert run.stdout == ""
     assert run.stderr.count("\n") == 1
     assert run.stderr.startswith("napari-d3ip: error: interrupted")
+
+
+def test_too_little_memory_to_load_the_program() -> None:
+    program = (
+        "import sys\n"
+        "class Refused:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'typer':\n"
+        "            raise ImportError('libtorch_cpu.so: failed to map segment from shared object')\n"
+        "sys.meta_path.insert(0, Refused())\n"
+        "from napari_d3ip.__main__ import main\n"
+        "sys.exit(main())\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr.count("\n")) == (2, 1)
+    assert run.stderr.startswith("napari-d3ip: error: memory: not enough to load the program")
 
 
 def test_the_program_imports_next_to_nothing() -> None:

@@ -45,6 +45,17 @@ def test_a_name_that_standard_output_cannot_show(tmp_path):
     assert rb"source: scan\udcff\xe9.npz" in done.stdout.splitlines()
 
 
+def test_output_that_nobody_reads(tmp_path):
+    np.savez(tmp_path / "scan.npz", data=SINOGRAM.data, angles=SINOGRAM.angles, axes="zad")
+    command = [sys.executable, "-m", "napari_d3ip", "info", tmp_path / "scan.npz", "--set", "values=line_integrals"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    message = "napari-d3ip: error: standard output was closed before all of it was printed.\n"
+    assert (done.returncode, done.stderr) == (2, message)
+
+
 @pytest.mark.parametrize("option", ["--settings", "--reference"])
 def test_pipes_among_the_inputs(tmp_path, capsys, option):
     np.savez(tmp_path / "scan.npz", data=SINOGRAM.data, angles=SINOGRAM.angles, axes="zad")

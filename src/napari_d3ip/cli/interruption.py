@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -16,25 +17,36 @@ CODE = 130
 """Exit code of a command that was interrupted."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _Handler = Callable[[int, FrameType | None], object]
+_MOMENT = 1.0  # Seconds.
+_taken_up: list[float] = []  # When interruptions were.
+_has_begun = threading.Event()  # A command.
 
 
 class Interrupted(Exception):
     """An interruption, and what is kept."""
 
 
-@contextmanager
-def ended_at_once() -> Iterator[None]:
-    """Inside, an interruption ends the process with one line: while modules are loaded nothing is begun yet.
+def listen() -> None:
+    """From now on, to the end of the process, have an interruption outside of a command end it at once.
 
-    An exception would meet modules half loaded, which turn it into others.
+    With one line before the command, while modules are loaded: an exception would meet modules half loaded, which turn
+    it into others. Without another line after it.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
-        os.write(2, b"napari-d3ip: error: interrupted; nothing was begun.\n")
+        if _same_press():
+            return
+        if not _has_begun.is_set():
+            os.write(2, b"napari-d3ip: error: interrupted; nothing was begun.\n")
         os._exit(CODE)
 
-    with _handling(end):
-        yield
+    for number in _SIGNALS:
+        signal.signal(number, end)
+
+
+def _same_press() -> bool:
+    """Return whether an interruption was taken up a moment ago: who presses Ctrl-C twice means one end."""
+    return bool(_taken_up) and time.monotonic() - _taken_up[-1] < _MOMENT
 
 
 @contextmanager
@@ -55,9 +67,13 @@ def interruptible() -> Iterator[None]:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
+        if interrupted and _same_press():
+            return
         interrupted = True
+        _taken_up.append(time.monotonic())
         raise KeyboardInterrupt
 
+    _has_begun.set()
     with _handling(interrupt):
         try:
             yield

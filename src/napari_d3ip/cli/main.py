@@ -43,6 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(error.format_message())
     except (D3IPError, OSError) as error:
         return _complain(str(error))
+    except SystemExit as stop:
+        if not isinstance(stop.__context__, BrokenPipeError):
+            raise
+        return _complain("standard output was closed before all of it was printed.")
     except MemoryError:
         return _complain("memory: there is not enough for this; take fewer slices (--set slices=0:10).")
     if code == INTERRUPTED:  # Before or after what would have said so.

@@ -33,6 +33,8 @@ def save_tensors(content: dict[str, Any], path: Path) -> None:
     ------
     FileError
         If it cannot be written; an existing file is kept.
+    RuntimeError
+        If the memory was not sufficient, see `napari_d3ip.device.is_out_of_memory`.
     """
     with replacing(path) as part:
         try:
@@ -40,6 +42,8 @@ def save_tensors(content: dict[str, Any], path: Path) -> None:
             with part.open("wb") as file:
                 torch.save({**content, _DIGEST: digest_of(content)}, file)
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             raise OSError(one_line(error)) from error
 
 

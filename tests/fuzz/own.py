@@ -78,8 +78,10 @@ def problem(folder: Path) -> Any:
     from napari_d3ip.preparation import prepare
     from napari_d3ip.reconstruction import Control
     from napari_d3ip.reconstruction.resolve import resolve
+    from napari_d3ip.reconstruction.start import with_sign
 
-    return prepare(scan(), resolve(settings(folder / "tiny"), scan()), torch.device("cpu"), Control().check).problem
+    resolved = resolve(settings(folder / "tiny"), scan())
+    return with_sign(prepare(scan(), resolved, torch.device("cpu"), Control().check)).problem
 
 
 def result(folder: Path, number: int, note: str | None = None) -> Path:

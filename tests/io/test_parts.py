@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tracemalloc
+import zipfile
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+import scipy.io
 import tifffile
 import zarr
 
@@ -300,3 +305,111 @@ def test_memory_that_runs_out_is_no_damage(tmp_path, monkeypatch, failure):
         read(path, **GIVEN, axes="zad")
     assert "needs 6.44 GiB, more than is free; give slices=START:STOP" in failure(info, "scan.npy")
     assert "damaged" not in str(info.value)
+
+
+def bart(path, data):
+    """K-space (z, coil, ky, kx) as BART has it: readout, phase, second phase, coil, ..., slice."""
+    path.with_suffix(".hdr").write_text("# Dimensions\n{3} {2} 1 {1} 1 1 1 1 1 1 1 1 1 {0} 1 1\n".format(*data.shape))
+    data.transpose(3, 2, 1, 0).astype(np.complex64).T.tofile(path)
+    return path
+
+
+def test_slices_of_bart(tmp_path):
+    rng = np.random.default_rng(8)
+    data = (rng.standard_normal((40, 4, 48, 64)) + 1j).astype(np.complex64)
+    path = bart(tmp_path / "scan.cfl", data)
+    part, taken = peak(lambda: read(path, slices="10:12"))
+    assert taken < data.nbytes / 2
+    np.testing.assert_array_equal(part.data, read(path).data[10:12])
+
+
+def test_what_is_skipped_in_an_archive_is_not_read(tmp_path, monkeypatch):
+    """Without compression, of one slice of every projection less than the projection is read."""
+    data = np.arange(60 * 40 * 1600, dtype=np.float32).reshape(60, 40, 1600)
+    path = npz(tmp_path / "scan.npz", data)
+    count = 0
+    readinto = zipfile.ZipExtFile.read
+
+    def counted(self, size=-1):
+        nonlocal count
+        values = readinto(self, size)
+        count += len(values)
+        return values
+
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", counted)
+    given = {**GIVEN, "angles": np.arange(60.0), "axes": "azd"}
+    np.testing.assert_array_equal(read(path, **given, slices="30:32").data, data[:, 30:32].transpose(1, 0, 2))
+    assert count < data.nbytes / 10
+
+
+def test_a_damaged_archive_that_is_read_whole_is_refused(tmp_path, failure):
+    path = npz(tmp_path / "scan.npz", sinogram())
+    content = bytearray(path.read_bytes())
+    content[10**6] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(FileError) as info:
+        read(path, **GIVEN, axes="zad")
+    assert "Bad CRC-32" in failure(info, "scan.npz")
+
+
+def test_a_compressed_chunk_must_fit_into_memory(tmp_path, monkeypatch, failure):
+    """HDF5 unpacks a chunk as a whole, for however small a part."""
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file.create_dataset("data", data=sinogram(), chunks=SHAPE, compression="gzip")
+    monkeypatch.setattr("napari_d3ip.io.arrays.hdf5._LARGE_CHUNK", 0)
+    monkeypatch.setattr(memory, "available_memory", lambda: 6 * 2**20)
+    with pytest.raises(FileError) as info:
+        read(tmp_path / "scan.h5", **GIVEN, axes="zad", slices="3:5")
+    assert "needs 10.5 MiB for its chunks of /data (96 × 112 × 128 values" in failure(info, "scan.h5")
+
+
+def test_variables_of_matlab_must_fit_into_memory(tmp_path, monkeypatch, failure):
+    """SciPy reads them all, for whatever part."""
+    scipy.io.savemat(tmp_path / "scan.mat", {"sinogram": sinogram(), "junk": np.zeros((300, 300), np.int16)})
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**20)
+    with pytest.raises(FileError) as info:
+        read(tmp_path / "scan.mat", **GIVEN, axes="zad", slices="3:5")
+    assert "needs 5.4 MiB for its variables" in failure(info, "scan.mat")
+    assert "-v7.3" in str(info.value)
+
+
+def test_memory_for_line_integrals_of_counts(tmp_path, monkeypatch):
+    """What is asked for before reading is what is taken, to a tenth; Python's own objects beside it."""
+    counts = np.random.default_rng(9).integers(500, 900, (400, 64, 128), dtype=np.uint16)
+    np.savez(tmp_path / "scan.npz", data=counts, flats=np.full((64, 128), 1000, np.uint16), angles=np.arange(400.0))
+    asked: list[int] = []
+    monkeypatch.setattr(memory, "_announced", [asked.append])
+    _, taken = peak(lambda: read(tmp_path / "scan.npz", axes="azd", angle_unit="degree"))
+    assert max(asked) == 9 * counts.size
+    assert 0.6 * max(asked) < taken < 1.1 * max(asked) + 2**20
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_limits_of_control_groups(tmp_path, version):
+    """Memory that holds content of files counts as free; an outer group may be the tighter one."""
+    top = tmp_path / ("memory" if version == 1 else "")
+    limit, usage, prefix = (
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+        if version == 1
+        else ("memory.max", "memory.current", "")
+    )
+    for group, free in ((top / "job" / "step", "max" if version == 2 else str(2**63)), (top / "job", "1000")):
+        group.mkdir(parents=True, exist_ok=True)
+        (group / limit).write_text(free)
+        (group / usage).write_text("700")
+        (group / "memory.stat").write_text(f"{prefix}inactive_file 50\n{prefix}active_file 40\n")
+    own = tmp_path / "own"
+    own.write_text("1:cpu:/other\n" + ("4:memory:/job/step\n" if version == 1 else "0::/job/step\n"))
+    assert min(memory._free_in_groups(tmp_path, own)) == 1000 - 700 + 90
+    assert not list(memory._free_in_groups(tmp_path, tmp_path / "missing"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
+def test_limit_of_the_shell():
+    program = (
+        "import resource, psutil; from napari_d3ip.io.memory import available_memory; "
+        "used = psutil.Process().memory_info().vms; limit = used + 2**28; "
+        "resource.setrlimit(resource.RLIMIT_AS, (limit, limit)); print(available_memory())"
+    )
+    free = int(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
+    assert 2**27 < free <= 2**28

@@ -5,8 +5,10 @@ No knowledge of file formats.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 
@@ -15,11 +17,49 @@ from napari_d3ip.errors import FileError
 _announced: list[Callable[[int], object]] = []  # Functions that are told the bytes that are about to be read.
 _LARGE, _MOST_COMPRESSED = 2**28, 2000
 _ALLOCATED = re.compile(r"allocate ([\d.]+ \w+)")
+# Names of files by the controller: version 2 of control groups has one for all.
+_CONTROLLERS = {
+    "": ("memory.max", "memory.current", ""),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+}
+_GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def available_memory() -> int:
-    """Return the bytes a process can allocate without swapping."""
-    return int(psutil.virtual_memory().available)
+    """Return the bytes a process can allocate without swapping, within the limits of its job and its shell."""
+    return max(0, min(psutil.virtual_memory().available, *_free_in_groups(_GROUPS, _OWN_GROUPS), *_free_in_shell()))
+
+
+def _free_in_groups(root: Path, own: Path) -> Iterator[int]:
+    """Yield what the control groups of Linux leave to a process, by which containers and queues limit memory."""
+    with contextlib.suppress(OSError):
+        for line in own.read_text().splitlines():
+            _, controllers, place = line.split(":", 2)
+            if controllers not in _CONTROLLERS:
+                continue
+            top = root / controllers
+            group = top / place.strip("/")
+            for outer in (group, *group.parents):  # Their limits hold, too.
+                if outer.is_relative_to(top):
+                    with contextlib.suppress(OSError, ValueError):  # A limit of "max" is none.
+                        yield _free_in_group(outer, *_CONTROLLERS[controllers])
+
+
+def _free_in_group(group: Path, limit: str, usage: str, prefix: str) -> int:
+    """Return the limit without what is used; memory that holds content of files is free when it is needed."""
+    stated = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    files = sum(int(stated.get(f"{prefix}{name}", 0)) for name in ("active_file", "inactive_file"))
+    return int((group / limit).read_text()) - int((group / usage).read_text()) + files
+
+
+def _free_in_shell() -> Iterator[int]:
+    """Yield what ``ulimit -v`` leaves to this process."""
+    with contextlib.suppress(ImportError, AttributeError):  # Of Windows.
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            yield limit - psutil.Process().memory_info().vms
 
 
 def require_memory(needed: int, name: str, what: str = "values") -> None:

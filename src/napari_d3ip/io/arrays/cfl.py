@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from napari_d3ip.errors import FileError
 from napari_d3ip.files import is_regular, open_regular, read_text
+from napari_d3ip.io.arrays.stored import Stored, from_bytes
 from napari_d3ip.io.guard import reading
-from napari_d3ip.io.memory import require_memory
 from napari_d3ip.measurement import ComplexArray
 
 AXES = 16
@@ -33,7 +33,12 @@ def is_cfl(path: Path) -> bool:
 
 
 def load(path: Path) -> ComplexArray:
-    """Return the array with its 16 axes, from the path of either file.
+    """Return all values of the array with its 16 axes; see `stored`."""
+    return stored(path)[()]
+
+
+def stored(path: Path) -> Stored:
+    """Return the array with its 16 axes as a lazy one, from the path of either file.
 
     Raises
     ------
@@ -55,10 +60,8 @@ def load(path: Path) -> ComplexArray:
             f"{content.name} holds {count} numbers, but {header.name} states {' × '.join(map(str, shape))}; "
             "copy both files again."
         )
-    require_memory(count * _ITEM, content.name)
-    with reading(content, "BART data"), open_regular(content) as file:
-        values = np.fromfile(file, dtype="<c8")
-    return values.reshape(shape + (1,) * (AXES - len(shape)), order="F")
+    axes = shape + (1,) * (AXES - len(shape))
+    return from_bytes(lambda: open_regular(content), 0, axes, "<c8", content, "BART data", fortran=True)
 
 
 def load_volume(path: Path, name: str) -> ComplexArray:

@@ -13,6 +13,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,10 +25,11 @@ from napari_d3ip.errors import FileError
 from napari_d3ip.files import is_regular
 from napari_d3ip.io.arrays.stored import AnyArray, Part, Stored
 from napari_d3ip.io.guard import format_names, reading_file
-from napari_d3ip.io.memory import require_held
+from napari_d3ip.io.memory import require_held, require_memory
 
 Item: TypeAlias = h5py.Dataset | h5py.Group
 _DEPTH = 12
+_LARGE_CHUNK = 2**24
 _MOST_LINKS = 16  # Maximum number of chained links.
 
 
@@ -143,6 +145,7 @@ def deferred(dataset: h5py.Dataset, path: Path) -> Stored:
 
     def read(part: Part) -> AnyArray:
         require_held(dataset.nbytes, sources.held, path.name)
+        _require_chunk(dataset, path)
         return np.asarray(dataset[part if dataset.shape else ()])
 
     return Stored(dataset.shape or (), dataset.dtype, read, path, f"HDF5 ({dataset.name})").joined()
@@ -263,6 +266,21 @@ def _require_filters(dataset: h5py.Dataset, path: Path) -> None:
                 f"{path.name} has {dataset.name} compressed with filter {code} ({name.decode(errors='replace')}), "
                 "which needs the package hdf5plugin; install it (python -m pip install hdf5plugin)."
             )
+
+
+def _require_chunk(dataset: h5py.Dataset, path: Path) -> None:
+    """Check that a compressed chunk fits into memory, as it must as a whole even if a part of it is read."""
+    if dataset.chunks is None or dataset.is_virtual or not dataset.id.get_create_plist().get_nfilters():
+        return
+    size = prod(dataset.chunks) * dataset.dtype.itemsize
+    if size > _LARGE_CHUNK:  # The library holds it before and after a filter.
+        require_memory(
+            2 * size, path.name, f"chunks of {dataset.name} ({_shape(dataset.chunks)} values, compressed as one)"
+        )
+
+
+def _shape(sizes: tuple[int, ...]) -> str:
+    return " × ".join(map(str, sizes))
 
 
 @dataclass

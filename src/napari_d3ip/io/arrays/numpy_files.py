@@ -20,6 +20,9 @@ from napari_d3ip.io.arrays.stored import Stored, from_bytes
 from napari_d3ip.io.guard import reading
 
 _SKIPPED = 2**17  # Bytes to decompress at once when skipping to a requested part.
+_FAR = 2**16  # Bytes that are not read where they can be skipped.
+_LENGTHS = 26  # Position of the lengths of name and extra field in the header of a zip entry.
+_ENCRYPTED = 1
 
 
 def stored(path: Path, what: str = "npy file") -> Stored:
@@ -80,7 +83,37 @@ def _entry(path: Path, name: str) -> Iterator[BinaryIO]:
     """Open an entry of an archive."""
     with open_regular(path) as file, zipfile.ZipFile(file) as archive, archive.open(name) as content:
         content.MAX_SEEK_READ = _SKIPPED  # type: ignore[attr-defined]  # a constant of the class
-        yield cast(BinaryIO, content)
+        info = archive.getinfo(name)
+        if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & _ENCRYPTED:
+            yield cast(BinaryIO, _StoredEntry(file, info, cast(BinaryIO, content)))
+        else:
+            yield cast(BinaryIO, content)
+
+
+class _StoredEntry:
+    """An entry that is not compressed, in which seeking far does not read what lies between.
+
+    As long as all of it is read in order, the archive's checksum is verified.
+    """
+
+    def __init__(self, file: BinaryIO, entry: zipfile.ZipInfo, content: BinaryIO) -> None:
+        self._file, self._content, self._is_direct = file, content, False
+        file.seek(entry.header_offset + _LENGTHS)
+        name, extra = (int.from_bytes(file.read(2), "little") for _ in range(2))
+        self._start = entry.header_offset + _LENGTHS + 4 + name + extra
+
+    def seek(self, place: int) -> None:
+        """Go to a place, as counted from the first byte of the entry."""
+        if not self._is_direct and place - self._content.tell() < _FAR:
+            self._content.seek(place)
+            return
+        self._is_direct = True
+        self._file.seek(self._start + place)
+
+    def readinto(self, target: memoryview) -> int:
+        """Read into an array of bytes; return their number."""
+        source = self._file if self._is_direct else self._content
+        return source.readinto(target)  # type: ignore[attr-defined]  # all binary files have it
 
 
 def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -7,13 +7,15 @@ trajectory; `napari_d3ip.io.arrays.cfl` defines the orientation of images. ``bar
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from napari_d3ip.errors import FileError
 from napari_d3ip.files import is_regular
-from napari_d3ip.io.arrays.cfl import AVERAGE, AXES, COIL, MAPS, SLICE, is_cfl, load
+from napari_d3ip.io.arrays.cfl import AVERAGE, AXES, COIL, MAPS, SLICE, is_cfl, stored
+from napari_d3ip.io.arrays.stored import AnyArray, Part, Stored
 from napari_d3ip.io.layout.kspace import RawKSpace
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
@@ -35,7 +37,7 @@ def read(path: Path, options: ReadOptions) -> KSpace:
     D3IPError
         See `napari_d3ip.io.read`.
     """
-    array = load(path)
+    array = stored(path)
     if array.shape[MAPS] > 1:
         raise FileError(
             f"{path.name} must hold k-space, got {array.shape[MAPS]} sets of maps (axis {MAPS}); give the file "
@@ -57,7 +59,7 @@ def read(path: Path, options: ReadOptions) -> KSpace:
     return RawKSpace(
         path,
         "BART",
-        _as_rzcyx(_average(array), along_trajectory),
+        _as_rzcyx(array, along_trajectory),
         axes="rzcyx",
         axes_from="the BART layout",
         readout="y",
@@ -68,13 +70,23 @@ def read(path: Path, options: ReadOptions) -> KSpace:
 
 def _average(array: ComplexArray) -> ComplexArray:
     """Average over the repetitions that measured a sample."""
+    if array.shape[AVERAGE] == 1:
+        return array
     counts = np.count_nonzero(array, axis=AVERAGE, keepdims=True)
     return np.asarray(array.sum(axis=AVERAGE, keepdims=True) / np.maximum(counts, 1), dtype=np.complex64)
 
 
-def _as_rzcyx(array: ComplexArray, along_trajectory: bool) -> ComplexArray:
+def _as_rzcyx(array: Stored, along_trajectory: bool) -> Stored:
     """Merge frames of all kinds into one axis, BART's first one changing fastest."""
     z, y, x = (SLICE, 2, 1) if along_trajectory else (2 if array.shape[2] > 1 else SLICE, 0, 1)
-    frames = [axis for axis in reversed(range(AXES)) if axis not in (z, COIL, y, x)]
-    ordered = array.transpose([*frames, z, COIL, y, x])
-    return ordered.reshape(-1, *ordered.shape[-4:])
+    kept = (z, COIL, y, x)
+    frames = [axis for axis in reversed(range(AXES)) if axis not in kept]
+
+    def read(part: Part) -> AnyArray:
+        chosen = dict(zip(kept, part[1:], strict=True))
+        values = _average(array[tuple(chosen.get(axis, slice(None)) for axis in range(AXES))])
+        ordered = values.transpose([*frames, *kept])
+        return ordered.reshape(-1, *ordered.shape[-4:])[part[0]]
+
+    count = prod(array.shape[axis] for axis in frames if axis != AVERAGE)
+    return Stored((count, *(array.shape[axis] for axis in kept)), np.complex64, read, array.path, array.what)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,21 @@ from napari_d3ip.io.arrays.stored import Values
 from napari_d3ip.io.guard import reading
 from napari_d3ip.io.layout.kinds import could_be_scan, could_be_slice
 from napari_d3ip.io.layout.named import measurement_from_arrays
+from napari_d3ip.io.memory import require_memory
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.measurement import Measurement
 
 suffixes = (".mat",)
 Arrays = dict[str, Values]
 _LONGEST_TEXT = 2**20
+_CLASSES = {
+    "f8": ("double",),
+    "f4": ("single",),
+    "i1": ("int8", "uint8", "logical"),
+    "i2": ("int16", "uint16"),
+    "i4": ("int32", "uint32"),
+    "i8": ("int64", "uint64"),
+}
 
 
 def matches(path: Path) -> bool:
@@ -70,10 +80,19 @@ def read(path: Path, options: ReadOptions) -> Measurement:
     if _is_octave_text(path):
         raise FileError(f"{path.name} is in Octave's text format; save it with -v7 or -hdf5.")
     with _open_for_scipy(path) as file:
+        _require_memory(file, path)
         for name, value in scipy.io.loadmat(file, chars_as_strings=True).items():
             if not name.startswith("__"):
                 _open_structure(name, value, arrays)
     return measurement_from_arrays(path, "MATLAB", arrays, options)
+
+
+def _require_memory(file: Any, path: Path) -> None:
+    """Check that all variables fit into memory, since SciPy reads them as a whole, whatever part is wanted."""
+    sizes = {name: np.dtype(kind).itemsize for kind, names in _CLASSES.items() for name in names}
+    needed = sum(prod(shape) * sizes.get(kind, 0) for _, shape, kind in scipy.io.whosmat(file))
+    require_memory(needed, path.name, "variables, which are read as a whole (save it with -v7.3 to read slices)")
+    file.seek(0)
 
 
 @contextmanager

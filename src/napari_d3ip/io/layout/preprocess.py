@@ -149,7 +149,8 @@ def minus_log(values: FloatArray, clip_transmission: float | None = None, source
             f"data: {int(bad.sum())} of {values.size} transmission values in {source} are zero or negative and have "
             f"no logarithm{_where(bad)}."
         )
-    return np.negative(np.log(values))
+    logarithm = np.log(values)
+    return np.negative(logarithm, out=logarithm)  # Of a large scan, a copy less.
 
 
 def line_integrals(

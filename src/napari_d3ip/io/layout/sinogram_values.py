@@ -17,6 +17,7 @@ from napari_d3ip.io.arrays.stored import Values as Content
 from napari_d3ip.io.layout.companions import read_bad_pixels
 from napari_d3ip.io.layout.frames import read_frames
 from napari_d3ip.io.layout.preprocess import Frames, minus_log, transmission
+from napari_d3ip.io.memory import require_memory
 from napari_d3ip.io.options import ReadOptions, Values
 from napari_d3ip.io.question import LayoutQuestion
 from napari_d3ip.measurement import BoolArray
@@ -69,6 +70,8 @@ def settle_values(scan: RawScan, options: ReadOptions, axes: str) -> Settled:
         flats = scan.flats
     kind, why = _kind_of_values(scan, options, axes, flats)
     note: dict[str, Any] = {"in_file": kind, "from": why}
+    count = len(range(*slices.indices(size[0]))) * size[1] * size[2]
+    require_memory(count * _bytes_of_a_value(scan.data.dtype, kind, axes), scan.name)
     counts = _Counts(scan, options, axes, slices)
     values, dead = counts.as_share(flats, note) if kind == "counts" else (_part(scan.data, axes, slices), None)
     if kind == "transmission":
@@ -97,6 +100,14 @@ def settle_values(scan: RawScan, options: ReadOptions, axes: str) -> Settled:
     if clip is not None:
         note |= {"clip_transmission": clip, "clipped_values": int(np.count_nonzero(values < clip))}
     return Settled(minus_log(values, clip, scan.name), views, mask, note)
+
+
+def _bytes_of_a_value(dtype: np.dtype[Any], kind: Values, axes: str) -> int:
+    """Return what a value takes at most: as in the file, in single precision, its logarithm, whether it is one."""
+    if kind != "line_integrals":
+        return max(dtype.itemsize + 4, 9)
+    is_kept = dtype == np.float32 and axes == "zad"
+    return dtype.itemsize + (0 if is_kept else 5)
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,8 @@ def enough_memory() -> Iterator[None]:
     """
     try:
         yield
+    except DeviceError:  # Says it better.
+        raise
     except Exception as error:
         if is_out_of_memory(error):
             raise DeviceError(

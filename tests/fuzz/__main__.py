@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 
 FAILURES = ("foreign", "message", "result", "hang", "crash", "memory", "leftover")
-COLUMNS = ("inputs", "accepted", "refused", "caught hang", "caught crash", *FAILURES)
+COLUMNS = ("inputs", "accepted", "refused", "caught hang", "caught crash", "not made", *FAILURES)
 # A hang is so much processor time, or, of a process that waits for something, so much time.
 CPU_SECONDS, SECONDS, PREPARING = 5.0, 40.0, 300.0
 
@@ -38,12 +38,15 @@ class Child:
         self._lines: queue.Queue[str] = queue.Queue()
 
     def ask(self, request: dict[str, Any], cpu: float, seconds: float) -> tuple[dict[str, Any] | None, str]:
-        """Return the last answer to a request, or None and how the process ended: ``hang`` or ``crash`` and why."""
+        """Return the last answer to a request, or None and how the process ended: ``hang`` or ``crash`` and why.
+
+        ``not made`` if that was before the input was complete: libraries that write it are no safer than others.
+        """
         process = self._started()
         assert process.stdin is not None
         watched = psutil.Process(process.pid)
         print(json.dumps(request), file=process.stdin, flush=True)
-        begin, used = time.monotonic(), _used(watched)
+        begin, used, is_made = time.monotonic(), _used(watched), request["number"] is None
         while True:
             try:
                 line = self._lines.get(timeout=0.5)
@@ -52,16 +55,16 @@ class Child:
                     begin = time.monotonic()
                 if _used(watched) - used > cpu or time.monotonic() - begin > seconds:
                     self.end()
-                    return None, "hang"
+                    return None, "hang" if is_made else "not made: hang"
                 continue
             if not line:
                 code = process.wait()
                 self.end()
-                return None, f"crash: exit code {code}"
+                return None, f"{'crash' if is_made else 'not made'}: exit code {code}"
             answer = json.loads(line)
             if "made" not in answer:
                 return answer, ""
-            begin, used = time.monotonic(), _used(watched)
+            begin, used, is_made = time.monotonic(), _used(watched), True
 
     def _started(self) -> subprocess.Popen[str]:
         if self._process is None:
@@ -139,6 +142,8 @@ def _record(child: Child, name: str, number: int, seed: int) -> dict[str, Any]:
     record, how = child.ask(case, CPU_SECONDS, SECONDS)
     if record is not None:
         return record
+    if how.startswith("not made"):
+        return {"number": number, "accepted": False, "found": [("not made", how)]}
     kind, again = how.partition(":")[0], child.ask({**case, "is_apart": True}, PREPARING, PREPARING)[0]
     found = [(kind, how)] if again is None else [(f"caught {kind}", how), *again["found"]]
     return {"number": number, "accepted": False, "found": found}

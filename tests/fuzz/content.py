@@ -142,17 +142,21 @@ def nested(depth: int) -> Any:
     return value
 
 
+def as_text(value: Any) -> str:
+    """The JSON of a value; of one that is nested too deeply for it, the beginning of such a text."""
+    try:
+        return json.dumps(value)
+    except RecursionError:
+        return "[" * 100_000
+
+
 def change_json_file(rng: Rng, path: Path) -> None:
     """Change values of a JSON file, or its text."""
     if rng.random() < 0.75:
         value = json.loads(path.read_text(encoding="utf-8"))
         for _ in range(int(rng.integers(1, 3))):
             value = change_json(rng, value)
-        try:
-            text = json.dumps(value)
-        except RecursionError:
-            text = "[" * 100_000
-        path.write_text(text, encoding="utf-8")
+        path.write_text(as_text(value), encoding="utf-8")
     elif rng.random() < 0.7:
         change_text_file(rng, path)
     else:

@@ -13,7 +13,15 @@ from typing import Any
 
 import numpy as np
 from tests.fuzz import doors, own, scans
-from tests.fuzz.content import change_bytes, change_json, change_json_file, change_text, change_text_file, change_tree
+from tests.fuzz.content import (
+    as_text,
+    change_bytes,
+    change_json,
+    change_json_file,
+    change_text,
+    change_text_file,
+    change_tree,
+)
 from tests.fuzz.structure import change_arrays, change_hdf5
 from tests.fuzz.values import Rng, anything, other_array, pick
 
@@ -186,7 +194,7 @@ def _change_safetensors(rng: Rng, path: Path) -> None:
     if path.suffix != ".safetensors" or rng.random() < 0.5:
         return change_bytes(rng, path)
     size = struct.unpack("<Q", content[:8])[0]
-    header = json.dumps(change_json(rng, json.loads(content[8 : 8 + size]))).encode("utf-8", "replace")
+    header = as_text(change_json(rng, json.loads(content[8 : 8 + size]))).encode("utf-8", "replace")
     path.write_bytes(struct.pack("<Q", len(header)) + header + content[8 + size :])
 
 
@@ -238,7 +246,7 @@ def _change_result(rng: Rng, path: Path) -> None:
     """Change the note of a result, which strangers may have written, or the file that holds it."""
     number = ("result.tif", "result.npy", "result.h5", "result.nii", "result.zarr", "result.ome.tif").index(path.name)
     if rng.random() < 0.8:
-        own.result(path.parent, number, json.dumps(_note(rng, path)))
+        own.result(path.parent, number, as_text(_note(rng, path)))
     elif path.is_dir():
         _change_folder(rng, path, change_bytes)
     else:

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from typing import Any
 
@@ -19,7 +20,8 @@ import tifffile
 
 from napari_d3ip.errors import D3IPError, FileError, MeasurementError
 from napari_d3ip.files import read_json, read_text
-from napari_d3ip.io import can_read, load_volume, read, registry
+from napari_d3ip.io import can_read, load_volume, read, registry, save_sinogram, save_volume
+from napari_d3ip.measurement import Sinogram
 
 pytestmark = pytest.mark.timeout(60)
 DATA = np.random.default_rng(0).random((3, 8, 6), dtype=np.float32)
@@ -623,3 +625,47 @@ def test_virtual_data_of_itself_ends_no_process(tmp_path):
     )
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("unit", [["mm"], True, {"a": 1}, 3.5])
+def test_note_of_a_volume_whose_unit_is_no_text(tmp_path, failure, unit):
+    np.save(tmp_path / "volume.npy", DATA)
+    note = {"kind": "volume", "voxel_size": [1, 1, 1], "unit": unit, "metadata": {}}
+    (tmp_path / "volume.npy.json").write_text(json.dumps(note))
+    with pytest.raises(FileError) as info:
+        load_volume(tmp_path / "volume.npy")
+    assert "has a note with the unit" in failure(info, "volume.npy")
+
+
+@pytest.mark.parametrize("size", [[1.0, 0.0, 2.0], [-1, 1, 1], [float("nan")] * 3, "x", [1, 2], [[1]] * 3])
+def test_note_of_a_volume_with_a_voxel_size_that_none_has(tmp_path, size):
+    """Viewers refuse them; the values are there all the same."""
+    np.save(tmp_path / "volume.npy", DATA)
+    note = {"kind": "volume", "voxel_size": size, "unit": "micrometer", "metadata": {}}
+    (tmp_path / "volume.npy.json").write_text(json.dumps(note))
+    volume = load_volume(tmp_path / "volume.npy")
+    assert volume.voxel_size is None
+    np.testing.assert_array_equal(volume.data, DATA)
+
+
+def test_texts_with_nul_are_written_to_hdf5(tmp_path):
+    """HDF5's strings end there, and the library refuses them."""
+    scan = Sinogram(DATA, ANGLES, source="a\0b", voxel_size=(1.0, 1.0, 1.0), unit="m\0m")
+    save_sinogram(tmp_path / "scan.h5", scan)
+    assert read(tmp_path / "scan.h5").unit == r"m\x00m"
+    save_volume(tmp_path / "volume.h5", DATA, voxel_size=1.0, unit="m\0m")
+    np.testing.assert_array_equal(load_volume(tmp_path / "volume.h5").data, DATA)
+
+
+def test_an_array_in_the_place_of_a_text_is_not_read(tmp_path, failure):
+    """It may state any number of values without holding one."""
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["kspace"] = KSPACE
+        shape, kind = (2000, 2000, 300), h5py.string_dtype()
+        file.create_dataset("ismrmrd_header", shape, kind, chunks=(16, 16, 16), compression="gzip")
+    tracemalloc.start()
+    with pytest.raises(FileError) as info:
+        read(tmp_path / "scan.h5")
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+    assert "must hold one value in /ismrmrd_header, got shape (2000, 2000, 300)" in failure(info, "scan.h5")

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from napari_d3ip.errors import PriorError
+from napari_d3ip.device import enough_memory
+from napari_d3ip.errors import DeviceError, PriorError
 from napari_d3ip.prior import library
 from napari_d3ip.prior.description import describe_prior, draw_samples
 from napari_d3ip.prior.grey import GreyPrior
@@ -475,3 +476,13 @@ def _pipe(path: Path) -> None:
         os.mkfifo(path)
     else:
         path.mkdir()
+
+
+def test_a_prior_that_does_not_fit_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1899956092799520 bytes.")
+
+    DiffusionPrior(build_unet(8, 1, 1, 16), linear_schedule(), PriorConfig(channels=1)).save(tmp_path / "large")
+    monkeypatch.setattr("napari_d3ip.prior.loading._load", refused)
+    with pytest.raises(DeviceError, match="memory: not enough to load the prior"), enough_memory():
+        load_prior(tmp_path / "large")

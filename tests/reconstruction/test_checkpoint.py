@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from napari_d3ip.errors import FileError
+from napari_d3ip.device import enough_memory
+from napari_d3ip.errors import DeviceError, FileError
 from napari_d3ip.preparation import prepare
 from napari_d3ip.prior.saving import digest_of, load_tensors, save_tensors
 from napari_d3ip.reconstruction import Control, Reconstruction, iter_reconstruct, reconstruct
@@ -199,3 +200,16 @@ def test_round_trip(tmp_path: Path) -> None:
     content = {"a": [torch.arange(3), {"b": torch.tensor(1 + 2j)}], "c": (1, 2.5, None, "d")}
     save_tensors(content, tmp_path / "state")
     assert digest_of(load_tensors(tmp_path / "state")) == digest_of(content)
+
+
+def test_memory_that_runs_out_is_no_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(*_: object) -> None:
+        try:
+            raise MemoryError
+        except MemoryError as error:
+            raise RuntimeError("[enforce fail at inline_container.cc:892]") from error
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(DeviceError, match="memory: insufficient"), enough_memory():
+        save_tensors({"a": torch.zeros(1)}, tmp_path / "state")
+    assert not list(tmp_path.iterdir())

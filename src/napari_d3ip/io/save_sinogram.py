@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from napari_d3ip.errors import FileError
+from napari_d3ip.errors import FileError, printable
 from napari_d3ip.io.atomic import replacing
 from napari_d3ip.io.lookup import as_json, save_arrays
 from napari_d3ip.measurement import Sinogram
@@ -51,9 +51,9 @@ def _attributes(sinogram: Sinogram) -> dict[str, Any]:
     }
     return {
         "values": "line_integrals",
-        "unit": sinogram.unit,
+        "unit": printable(sinogram.unit),  # HDF5 takes no NUL.
         "detector_pitch": sinogram.detector_pitch,
-        "source": sinogram.source,
+        "source": printable(sinogram.source),
         **{name: value for name, value in optional.items() if value is not None},
     }
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from napari_d3ip.device import is_out_of_memory
-from napari_d3ip.errors import FileError, PriorError
+from napari_d3ip.errors import DeviceError, FileError, PriorError
 from napari_d3ip.io.guard import one_line
 from napari_d3ip.prior.checks import check_network, check_prior, check_range, check_scheduler, check_stored
 from napari_d3ip.prior.library import find_prior
@@ -40,6 +40,8 @@ def load_prior(name_or_path: str | Path, device: torch.device | str = "cpu") -> 
     ------
     PriorError
         If there is no such prior, or it is not an unconditional pixel model that predicts the noise.
+    DeviceError
+        If it does not fit into memory.
     """
     folder = find_prior(name_or_path)
     try:
@@ -52,7 +54,7 @@ def load_prior(name_or_path: str | Path, device: torch.device | str = "cpu") -> 
         raise PriorError(f"prior: {error}") from error
     except Exception as error:  # From diffusers, and from networks built of arbitrary configurations.
         if is_out_of_memory(error):
-            raise
+            raise DeviceError(f"memory: not enough to load the prior in {folder}; choose a smaller one.") from error
         raise PriorError(
             f"prior: {folder} cannot be loaded as a diffusers UNet2DModel ({one_line(error)})."
         ) from error

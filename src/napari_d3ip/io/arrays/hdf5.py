@@ -162,6 +162,21 @@ def load(dataset: h5py.Dataset, path: Path) -> npt.NDArray[Any]:
     return deferred(dataset, path)[()]
 
 
+def scalar(dataset: h5py.Dataset, path: Path) -> Any:
+    """Return the only value of a dataset.
+
+    Raises
+    ------
+    FileError
+        As for `load`, or if it has none or several.
+    """
+    if dataset.size != 1:
+        raise FileError(
+            f"{path.name} must hold one value in {dataset.name}, got shape {dataset.shape}; copy or export it again."
+        )
+    return load(dataset, path).ravel()[0]
+
+
 def text(value: Any) -> str | None:
     """Return the text of an attribute or scalar in any of HDF5's string types, else None."""
     if isinstance(value, np.ndarray):

@@ -122,4 +122,7 @@ def _read_own_attributes(scan: RawScan, file: h5py.File, dataset: h5py.Dataset, 
     mask = hdf5.lookup(file, MASK, path)
     scan.mask = hdf5.deferred(mask, path) if isinstance(mask, h5py.Dataset) else None
     stored = hdf5.lookup(file, PROVENANCE, path)
-    scan.provenance = json.loads(hdf5.text(stored[()]) or "{}") if isinstance(stored, h5py.Dataset) else {}
+    if isinstance(stored, h5py.Dataset):
+        scan.provenance = json.loads(hdf5.text(hdf5.scalar(stored, path)) or "{}")
+    else:
+        scan.provenance = {}

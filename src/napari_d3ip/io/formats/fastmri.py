@@ -39,7 +39,7 @@ def read(path: Path, options: ReadOptions) -> KSpace:
     """
     with hdf5.opened(path, "fastMRI") as file:
         data = hdf5.deferred(hdf5.get(file, options.dataset or "kspace", path), path)
-        header = ismrmrd_header.parse(hdf5.text(hdf5.get(file, "ismrmrd_header", path)[()]) or "", path)
+        header = ismrmrd_header.parse(hdf5.text(hdf5.scalar(hdf5.get(file, "ismrmrd_header", path), path)) or "", path)
         if data.ndim not in (3, 4):
             raise FileError(f"{path.name} must hold k-space of shape (slice, coil, readout, phase), got {data.shape}.")
         height, width = data.shape[-2:]

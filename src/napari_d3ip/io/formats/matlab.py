@@ -171,7 +171,7 @@ class _Variables:
             self.arrays[name] = np.asarray(_characters(values[()]))
 
     def _octave_value(self, item: h5py.Group, dataset: h5py.Dataset) -> Values:
-        kind = hdf5.text(hdf5.get(item, "type", self.path)[()]) or ""
+        kind = hdf5.text(hdf5.scalar(hdf5.get(item, "type", self.path), self.path)) or ""
         values = hdf5.deferred(dataset, self.path)
         if kind == "range":  # base:increment:limit, stored unexpanded.
             stated = values[()]

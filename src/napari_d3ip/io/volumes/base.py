@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_d3ip.errors import FileError, MeasurementError
+from napari_d3ip.errors import FileError, MeasurementError, shortened
 from napari_d3ip.io.arrays.stored import Values
 from napari_d3ip.io.lookup import as_json
 from napari_d3ip.io.position import Belongings, Position
 from napari_d3ip.io.units import sizes_in
+from napari_d3ip.measurement import checked_voxel_size
 
 VoxelSize = tuple[float, float, float]
 
@@ -89,7 +90,7 @@ def make_note(volume: Volume, path: Path, *, is_phase: bool = False) -> str:
     values = {"kind": "volume", "voxel_size": volume.voxel_size, "unit": volume.unit, "metadata": metadata}
     try:
         return as_json({**values, **belongings})
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise FileError(f"metadata: {path.name} can only keep JSON values ({error}); leave the others out.") from error
 
 
@@ -117,6 +118,8 @@ def loaded(
     own = _own_note(note)
     if own is not None:
         size, unit = own["voxel_size"], own["unit"]
+        if not isinstance(unit, str | None):
+            raise FileError(f"{path.name} has a note with the unit {shortened(str(unit), 40)}; save the volume again.")
     elif unit is None or size is None or not all(size):
         size, unit = None, None
     chosen = wanted.slices(len(array))
@@ -151,8 +154,9 @@ def _own_note(note: str | None) -> dict[str, Any] | None:
     return stored if isinstance(stored, dict) and stored.get("kind") == "volume" else None
 
 
-def _voxel_size(size: float | Sequence[float] | None) -> VoxelSize | None:
-    if size is None:
+def _voxel_size(size: Any) -> VoxelSize | None:
+    """Return the size of a voxel; None if what is stated cannot be one."""
+    try:
+        return checked_voxel_size(size)
+    except MeasurementError:
         return None
-    values = np.broadcast_to(np.asarray(size, dtype=np.float64), (3,)).tolist()
-    return cast(VoxelSize, tuple(values))

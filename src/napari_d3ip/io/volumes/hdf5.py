@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from napari_d3ip.errors import FileError
+from napari_d3ip.errors import FileError, printable
 from napari_d3ip.io.guard import format_names
 from napari_d3ip.io.volumes.base import Volume, Wanted, in_micrometers, loaded
 
@@ -18,7 +18,7 @@ def write(path: Path, volume: Volume, note: str) -> None:
         dataset = file.create_dataset("volume", data=volume.data)
         dataset.attrs[VOLUME_MARK] = 1
         dataset.attrs["axes"] = "z:y:x"
-        dataset.attrs["unit"] = volume.unit
+        dataset.attrs["unit"] = printable(volume.unit)  # HDF5 takes no NUL.
         if volume.voxel_size is not None:
             dataset.attrs["voxel_size"] = volume.voxel_size
         if (sizes := in_micrometers(volume)) is not None:
@@ -44,7 +44,8 @@ def read(path: Path, wanted: Wanted) -> Volume:
             raise FileError(f"{path.name} must hold one volume, or one named volume; it has {format_names(found)}.")
         dataset = next(iter(found.values()))
         metadata = hdf5_access.member(file, "metadata")
-        note = hdf5_access.text(metadata[()]) if isinstance(metadata, h5py.Dataset) else None
+        is_note = isinstance(metadata, h5py.Dataset) and metadata.size == 1
+        note = hdf5_access.text(hdf5_access.scalar(metadata, path)) if is_note else None
         size = dataset.attrs.get("element_size_um")
         sizes = None if size is None else size.tolist()
         return loaded(hdf5_access.deferred(dataset, path), path, note, sizes, "micrometer", wanted=wanted)

@@ -15,6 +15,7 @@ import pytest
 import scipy.io
 import tifffile
 import zarr
+from tests.io.test_fastmri import HEADER
 
 from napari_d3ip.errors import FileError
 from napari_d3ip.io import load_volume, memory, read, save_volume
@@ -352,15 +353,17 @@ def test_a_damaged_archive_that_is_read_whole_is_refused(tmp_path, failure):
     assert "Bad CRC-32" in failure(info, "scan.npz")
 
 
-def test_a_compressed_chunk_must_fit_into_memory(tmp_path, monkeypatch, failure):
+@pytest.mark.parametrize(("shuffle", "needed"), [(False, "5.2"), (True, "10.5")])
+def test_a_compressed_chunk_must_fit_into_memory(tmp_path, monkeypatch, failure, shuffle, needed):
     """HDF5 unpacks a chunk as a whole, for however small a part."""
     with h5py.File(tmp_path / "scan.h5", "w") as file:
-        file.create_dataset("data", data=sinogram(), chunks=SHAPE, compression="gzip")
+        file.create_dataset("data", data=sinogram(), chunks=SHAPE, compression="gzip", shuffle=shuffle)
     monkeypatch.setattr("napari_d3ip.io.arrays.hdf5._LARGE_CHUNK", 0)
-    monkeypatch.setattr(memory, "available_memory", lambda: 6 * 2**20)
+    monkeypatch.setattr(memory, "available_memory", lambda: 4 * 2**20)
     with pytest.raises(FileError) as info:
         read(tmp_path / "scan.h5", **GIVEN, axes="zad", slices="3:5")
-    assert "needs 10.5 MiB for its chunks of /data (96 × 112 × 128 values" in failure(info, "scan.h5")
+    assert f"needs {needed} MiB for its chunks of /data (96 × 112 × 128 values" in failure(info, "scan.h5")
+    assert "write it again in smaller chunks" in str(info.value)
 
 
 def test_variables_of_matlab_must_fit_into_memory(tmp_path, monkeypatch, failure):
@@ -370,7 +373,19 @@ def test_variables_of_matlab_must_fit_into_memory(tmp_path, monkeypatch, failure
     with pytest.raises(FileError) as info:
         read(tmp_path / "scan.mat", **GIVEN, axes="zad", slices="3:5")
     assert "needs 5.4 MiB for its variables" in failure(info, "scan.mat")
-    assert "-v7.3" in str(info.value)
+    assert "save it with -v7.3 and give slices=START:STOP, or use a larger machine" in str(info.value)
+
+
+def test_readouts_must_fit_into_memory(tmp_path, monkeypatch, failure):
+    """Of ISMRMRD all are read; the data set that lists them is small."""
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["dataset/data"] = np.zeros(1, [("head", "i4")])
+        file["dataset/xml"] = [HEADER]
+        file["junk"] = np.zeros(2**19)
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**21)
+    with pytest.raises(FileError) as info:
+        read(tmp_path / "scan.h5", slices="0:1")
+    assert "MiB for its readouts, of which all are read" in failure(info, "scan.h5")
 
 
 def test_memory_for_line_integrals_of_counts(tmp_path, monkeypatch):

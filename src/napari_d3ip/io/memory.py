@@ -62,7 +62,7 @@ def _free_in_shell() -> Iterator[int]:
             yield limit - psutil.Process().memory_info().vms
 
 
-def require_memory(needed: int, name: str, what: str = "values") -> None:
+def require_memory(needed: int, name: str, what: str = "values", advice: str | None = None) -> None:
     """Check that values of a file fit into memory.
 
     Parameters
@@ -73,6 +73,8 @@ def require_memory(needed: int, name: str, what: str = "values") -> None:
         Name of the file, for the message.
     what : str
         What the values are, for the message.
+    advice : str, optional
+        What to do; default: read a part.
 
     Raises
     ------
@@ -82,7 +84,7 @@ def require_memory(needed: int, name: str, what: str = "values") -> None:
     free = available_memory()
     if needed > free:
         raise out_of_memory(
-            name, f"{format_bytes(needed)} for its {what}, more than the {format_bytes(free)} that are free"
+            name, f"{format_bytes(needed)} for its {what}, more than the {format_bytes(free)} that are free", advice
         )
     for tell in _announced:
         tell(needed)
@@ -119,14 +121,13 @@ def require_held(needed: int, held: int, name: str) -> None:
         )
 
 
-def out_of_memory(name: str, detail: str | MemoryError) -> FileError:
+def out_of_memory(name: str, detail: str | MemoryError, advice: str | None = None) -> FileError:
     """Return the error for a file that does not fit into memory."""
     if isinstance(detail, MemoryError):  # NumPy's message states the size.
         size = _ALLOCATED.search(str(detail))
         detail = f"{size[1]}, more than is free" if size else "more than is free"
-    return FileError(
-        f"memory: {name} needs {detail}; give slices=START:STOP to read a part of it, or use a larger machine."
-    )
+    advice = advice or "give slices=START:STOP to read a part of it"
+    return FileError(f"memory: {name} needs {detail}; {advice}, or use a larger machine.")
 
 
 def format_bytes(size: int) -> str:

@@ -285,12 +285,15 @@ def _require_filters(dataset: h5py.Dataset, path: Path) -> None:
 
 def _require_chunk(dataset: h5py.Dataset, path: Path) -> None:
     """Check that a compressed chunk fits into memory, as it must as a whole even if a part of it is read."""
-    if dataset.chunks is None or dataset.is_virtual or not dataset.id.get_create_plist().get_nfilters():
+    if dataset.chunks is None or dataset.is_virtual:
         return
-    size = prod(dataset.chunks) * dataset.dtype.itemsize
-    if size > _LARGE_CHUNK:  # The library holds it before and after a filter.
+    size, filters = prod(dataset.chunks) * dataset.dtype.itemsize, dataset.id.get_create_plist().get_nfilters()
+    if filters and size > _LARGE_CHUNK:  # Several filters hold it twice.
         require_memory(
-            2 * size, path.name, f"chunks of {dataset.name} ({_shape(dataset.chunks)} values, compressed as one)"
+            size * min(filters, 2),
+            path.name,
+            f"chunks of {dataset.name} ({_shape(dataset.chunks)} values, compressed as one)",
+            "write it again in smaller chunks (h5repack -l CHUNK=...)",
         )
 
 

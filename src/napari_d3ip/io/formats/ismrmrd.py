@@ -18,6 +18,7 @@ from napari_d3ip.io.formats.ismrmrd_header import Encoding, Header
 from napari_d3ip.io.guard import format_names, needed
 from napari_d3ip.io.layout.noise import Noise
 from napari_d3ip.io.layout.readouts import ONE_WAY_ONLY, Readout, ReadoutScan, Role, noise_readouts
+from napari_d3ip.io.memory import require_memory
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
 from napari_d3ip.measurement import FloatArray, KSpace
@@ -123,6 +124,8 @@ def _load(path: Path, dataset: str | None) -> tuple[Header, Any, Any]:
     with hdf5.opened(path, "ISMRMRD") as file:
         group = _scans(file)[_choose_scan(file, path, dataset)]
         header = ismrmrd_header.parse(hdf5.load(hdf5.get(group, "xml", path), path)[0], path)
+        # The data set itself is small; its samples lie elsewhere in the file.
+        require_memory(path.stat().st_size, path.name, "readouts, of which all are read", "convert fewer slices")
         acquisitions = hdf5.load(hdf5.get(group, "data", path), path)
     return header, acquisitions, _roles(acquisitions["head"]["flags"], path)
 

@@ -91,7 +91,7 @@ def _require_memory(file: Any, path: Path) -> None:
     """Check that all variables fit into memory, since SciPy reads them as a whole, whatever part is wanted."""
     sizes = {name: np.dtype(kind).itemsize for kind, names in _CLASSES.items() for name in names}
     needed = sum(prod(shape) * sizes.get(kind, 0) for _, shape, kind in scipy.io.whosmat(file))
-    require_memory(needed, path.name, "variables, which are read as a whole (save it with -v7.3 to read slices)")
+    require_memory(needed, path.name, "variables", "save it with -v7.3 and give slices=START:STOP")
     file.seek(0)
 
 

@@ -19,6 +19,7 @@ from napari_d3ip.io.guard import needed, reading
 from napari_d3ip.io.layout.noise import Noise
 from napari_d3ip.io.layout.patient import Directions
 from napari_d3ip.io.layout.readouts import Readout, ReadoutScan, Role, noise_readouts
+from napari_d3ip.io.memory import require_memory
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.measurement import KSpace
 
@@ -88,6 +89,7 @@ def read_noise(path: Path, number: str | None) -> Noise:
 def _measurements(path: Path) -> list[Any]:
     twixtools = needed("twixtools", path)
     _check_length(path)
+    require_memory(path.stat().st_size, path.name, "readouts, of which all are read", "convert fewer slices")
     measurements: list[Any] = twixtools.read_twix(
         str(path), parse_pmu=False, parse_geometry=False, verbose=False, keep_acqend=True, keep_syncdata=False
     )

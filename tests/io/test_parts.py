@@ -85,6 +85,14 @@ def tiff_big_endian(path, data):
     return path
 
 
+def tiff_pages(path, data):
+    """A directory between any two images, as cameras write them."""
+    with tifffile.TiffWriter(path) as file:
+        for image in data:
+            file.write(image, photometric="minisblack", metadata=None, contiguous=False)
+    return path
+
+
 def tiff_compressed(path, data):
     tifffile.imwrite(path, data, photometric="minisblack", compression="zlib")
     return path
@@ -107,6 +115,7 @@ PLAIN = [
     (npz_compressed, "scan.npz"),
     (tiff, "scan.tif"),
     (tiff_big_endian, "scan.tif"),
+    (tiff_pages, "scan.tif"),
     (tiff_compressed, "scan.tif"),
     (tiff_folder, "scan"),
 ]
@@ -133,6 +142,14 @@ def test_slices_of_a_plain_array(tmp_path, write, name, axes):
     np.testing.assert_array_equal(measurement.data, data[40:42])
     assert taken < data.nbytes / 4, taken
     np.testing.assert_array_equal(read(path, **given).data, data)
+
+
+def test_of_a_page_only_the_rows_that_are_wanted_are_read(tmp_path, monkeypatch):
+    path = tiff_pages(tmp_path / "scan.tif", sort_images(sinogram(), "azd"))
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", None)
+    monkeypatch.setattr(tifffile.TiffFrame, "asarray", None)
+    part = read(path, **GIVEN, axes="azd", slices="40:42").data
+    np.testing.assert_array_equal(part, sinogram()[40:42])
 
 
 @pytest.mark.parametrize("source", ["file", "option"])

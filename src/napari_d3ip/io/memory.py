@@ -27,7 +27,9 @@ _GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 def available_memory() -> int:
     """Return the bytes a process can allocate without swapping, within the limits of its job and its shell."""
-    return max(0, min(psutil.virtual_memory().available, *_free_in_groups(_GROUPS, _OWN_GROUPS), *_free_in_shell()))
+    return max(
+        0, min(int(psutil.virtual_memory().available), *_free_in_groups(_GROUPS, _OWN_GROUPS), *_free_in_shell())
+    )
 
 
 def _free_in_groups(root: Path, own: Path) -> Iterator[int]:

@@ -112,8 +112,8 @@ class _StoredEntry:
 
     def readinto(self, target: memoryview) -> int:
         """Read into an array of bytes; return their number."""
-        source = self._file if self._is_direct else self._content
-        return source.readinto(target)  # type: ignore[attr-defined]  # all binary files have it
+        source: Any = self._file if self._is_direct else self._content
+        return int(source.readinto(target))
 
 
 def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

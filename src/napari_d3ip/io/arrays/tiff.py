@@ -247,10 +247,18 @@ def _stored(tif: tifffile.TiffFile, path: Path) -> Stored:
                 page = pages[number]
                 if page is None:
                     raise FileError(f"{path.name} lacks page {number}; copy it again.")
-                out[index] = page.asarray()[part[1:]]
+                out[index] = _part_of_page(page, part[1:], tif, path)
             return out
 
     return Stored(shape, series.dtype, read, path, what)
+
+
+def _part_of_page(page: Any, part: Part, tif: tifffile.TiffFile, path: Path) -> AnyArray:
+    """Return a part of a page; nothing else is read if its bytes are those of the values, in a row."""
+    if page.dtype.kind not in "fiuc" or not page.is_contiguous:
+        return np.asarray(page.asarray()[part])
+    dtype = page.dtype.newbyteorder(tif.byteorder)
+    return from_bytes(lambda: open_regular(path), page.dataoffsets[0], page.shape, dtype, path, "TIFF")[part]
 
 
 @contextmanager

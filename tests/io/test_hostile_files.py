@@ -650,7 +650,7 @@ def test_note_of_a_volume_with_a_voxel_size_that_none_has(tmp_path, size):
 
 def test_texts_with_nul_are_written_to_hdf5(tmp_path):
     """HDF5's strings end there, and the library refuses them."""
-    scan = Sinogram(DATA, ANGLES, source="a\0b", voxel_size=(1.0, 1.0, 1.0), unit="m\0m")
+    scan = Sinogram(DATA, ANGLES.astype(np.float64), source="a\0b", voxel_size=(1.0, 1.0, 1.0), unit="m\0m")
     save_sinogram(tmp_path / "scan.h5", scan)
     assert read(tmp_path / "scan.h5").unit == r"m\x00m"
     save_volume(tmp_path / "volume.h5", DATA, voxel_size=1.0, unit="m\0m")

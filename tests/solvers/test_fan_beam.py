@@ -134,7 +134,7 @@ class TestMeasurement:
     @pytest.mark.parametrize(
         ("fields", "sentence"),
         [
-            ({"geometry": "cone"}, "geometry: 'cone' is not supported; use 'parallel' or 'fan'"),
+            ({"geometry": "helix"}, "geometry: 'helix' is not supported; use 'parallel', 'fan' or 'cone'"),
             ({"source_distance": 40.0}, "source_distance: does not apply to parallel rays; give geometry=fan"),
             ({"detector_distance": 4.0}, "detector_distance: does not apply to parallel rays"),
             ({"geometry": "fan", "detector_distance": 4.0}, "source_distance: missing for a fan"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import sys
 
 import typer
@@ -35,23 +37,33 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with interruptible():
             code = app(arguments or ["--help"], prog_name="napari-d3ip", standalone_mode=False)
+            sys.stdout.flush()  # What cannot be written is found here, not when the interpreter ends.
     except Interrupted as stop:
         return _complain(f"interrupted; {stop}.", INTERRUPTED)
     except KeyboardInterrupt:
         return _complain("interrupted.", INTERRUPTED)
     except typer.TyperException as error:
         return _complain(error.format_message())
+    except BrokenPipeError:
+        return _complain_of_closed_output()
     except (D3IPError, OSError) as error:
         return _complain(str(error))
     except SystemExit as stop:
         if not isinstance(stop.__context__, BrokenPipeError):
             raise
-        return _complain("standard output was closed before all of it was printed.")
+        return _complain_of_closed_output()
     except MemoryError:
         return _complain("memory: there is not enough for this; take fewer slices (--set slices=0:10).")
     if code == INTERRUPTED:  # Before or after what would have said so.
         return _complain("interrupted.", INTERRUPTED)
     return code if isinstance(code, int) else 0
+
+
+def _complain_of_closed_output() -> int:
+    # The interpreter flushes what is left, and would complain again.
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _complain("standard output was closed before all of it was printed.")
 
 
 def _complain(message: str, code: int = 2) -> int:

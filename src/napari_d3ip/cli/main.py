@@ -37,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with interruptible():
             code = app(arguments or ["--help"], prog_name="napari-d3ip", standalone_mode=False)
-            sys.stdout.flush()  # What cannot be written is found here, not when the interpreter ends.
+            if sys.stdout is not None:  # As without a console on Windows.
+                sys.stdout.flush()  # What cannot be written is found here, not when the interpreter ends.
     except Interrupted as stop:
         return _complain(f"interrupted; {stop}.", INTERRUPTED)
     except KeyboardInterrupt:

@@ -93,9 +93,9 @@ def test_too_few_views_are_said_to_be() -> None:
 def test_only_views_left_out_are_judged_and_right_ones_are_predicted(disc_scan: DiscScan) -> None:
     scan = disc_scan(HALF, 19.5)
     one = predict_left_out(scan, every=5, folds=1)
-    assert one.judged.any(axis=(0, 2)).tolist() == [index % 5 == 2 for index in range(len(HALF))]
+    assert one.target.any(axis=(0, 2)).tolist() == [index % 5 == 2 for index in range(len(HALF))]
     whole = predict_left_out(scan, every=5, folds=5)
-    assert whole.judged.all()
+    assert whole.target.all()
     right = np.nansum(whole.squares(scan.data))
     wrong = np.nansum(predict_left_out(replace(scan, center=22.0), every=5, folds=5).squares(scan.data))
     assert right < 0.02 * np.square(scan.data).sum()
@@ -106,7 +106,7 @@ def test_missing_rays_are_not_judged(disc_scan: DiscScan) -> None:
     scan = disc_scan(HALF, 19.5)
     mask = np.ones((1, 1, 40), bool)
     mask[..., 20] = False
-    assert not predict_left_out(replace(scan, mask=mask), every=4, folds=4).judged[..., 20].any()
+    assert not predict_left_out(replace(scan, mask=mask), every=4, folds=4).target[..., 20].any()
 
 
 def test_center_auto_reads_a_file_with_its_axis(disc_scan: DiscScan, tmp_path: Path) -> None:

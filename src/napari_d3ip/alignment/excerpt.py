@@ -78,7 +78,7 @@ def coarser(scan: Sinogram, width: int) -> Sinogram:
     count = _parts(np.broadcast_to(mask, data.shape), factor).sum(axis=-1)
     total = _parts(data * mask, factor).sum(axis=-1)
     detectors = count.shape[2]
-    center = (scan.axis + 0.5) / factor - 0.5
+    center = coarser_center(scan.axis, factor)
     height, width = (max(1, round(size / factor)) for size in scan.volume_shape[1:])
     distances: dict[str, Any] = {
         name: None if (given := getattr(scan, name)) is None else given / factor
@@ -93,6 +93,11 @@ def coarser(scan: Sinogram, width: int) -> Sinogram:
         voxel_size=None,
         **distances,
     )
+
+
+def coarser_center(center: float, factor: float) -> float:
+    """Return the coordinate of a place on the detector in pixels that are `factor` times as large."""
+    return (center + 0.5) / factor - 0.5
 
 
 def finer_center(center: float, factor: float) -> float:

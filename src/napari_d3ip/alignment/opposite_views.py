@@ -140,6 +140,12 @@ def vertex(values: Array) -> float:
     return float(np.clip((before - after) / (2 * curvature), -1, 1)) if curvature > 0 else 0.0
 
 
+def jackknife_error(estimates: Array) -> float:
+    """Return the standard error from estimates each of which leaves out one of the observations."""
+    count = len(estimates)
+    return float(np.sqrt((count - 1) / count * ((estimates - estimates.mean()) ** 2).sum()))
+
+
 def _difference(forward: Array, backward: Array, shift: int) -> Array:
     """Return the squared difference where they overlap, and the sum of their squares, shape (2, z, pair)."""
     count = forward.shape[2]
@@ -152,10 +158,8 @@ def _difference(forward: Array, backward: Array, shift: int) -> Array:
 def _scatter(parts: Array) -> float:
     """Return the standard error of the least of a curve from its parts (3, 2, z, pair), by leaving each out."""
     each = parts.reshape(3, 2, -1)
-    count = each.shape[2]
-    if count < 3:
+    if each.shape[2] < 3:
         return float("inf")
     others = each.sum(axis=2, keepdims=True) - each
     curves = others[:, 0] / np.maximum(others[:, 1], _TINY)
-    places = np.array([vertex(curve) for curve in curves.T])
-    return float(np.sqrt((count - 1) / count * ((places - places.mean()) ** 2).sum()))
+    return jackknife_error(np.array([vertex(curve) for curve in curves.T]))

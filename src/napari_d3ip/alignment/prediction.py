@@ -29,17 +29,17 @@ class Prediction:
     ----------
     predicted : ndarray
         Shape (z, angle, detector), in the units of the scan.
-    judged : ndarray of bool
+    target : ndarray of bool
         Shape (z, angle, detector), rays that were predicted and measured.
     """
 
     predicted: FloatArray
-    judged: BoolArray
+    target: BoolArray
 
     def squares(self, measured: FloatArray) -> npt.NDArray[np.float64]:
-        """Return the squared residual of each view, shape (angle,); NaN for those that are not judged."""
-        difference = (self.predicted - measured).astype(np.float64) ** 2 * self.judged
-        count = self.judged.sum(axis=(0, 2))
+        """Return the squared residual of each view, shape (angle,); NaN for those that were not left out."""
+        difference = (self.predicted - measured).astype(np.float64) ** 2 * self.target
+        count = self.target.sum(axis=(0, 2))
         total = difference.sum(axis=(0, 2))
         return np.where(count > 0, total, np.nan)
 
@@ -62,15 +62,15 @@ def predict_left_out(scan: Sinogram, *, every: int = 5, folds: int = 2) -> Predi
     data = torch.tensor(scan.data)
     measured = torch.ones(data.shape) if scan.mask is None else torch.tensor(scan.mask).expand(data.shape).float()
     order = np.argsort(scan.angles, kind="stable")
-    best, judged = torch.zeros_like(data), torch.zeros_like(data)
+    best, targets = torch.zeros_like(data), torch.zeros_like(data)
     for fold in range(min(folds, every)):
         # Neighbours by angle: leaving out every fifth frame of an interlaced scan could leave out a whole turn.
         left_out = torch.zeros(1, len(order), 1)
         left_out[:, torch.from_numpy(order[(fold + every // 2) % every :: every].copy())] = 1
         target = left_out * measured
         prediction = _best_prediction(operator, data, measured - target, target)
-        best, judged = best + left_out * prediction, judged + target
-    return Prediction(best.numpy(), judged.numpy() > 0)
+        best, targets = best + left_out * prediction, targets + target
+    return Prediction(best.numpy(), targets.numpy() > 0)
 
 
 def _best_prediction(

@@ -7,11 +7,20 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from napari_d3ip.alignment.excerpt import above_air, coarser, few_slices, few_views, finer_center, is_cut
+from napari_d3ip.alignment.excerpt import (
+    above_air,
+    coarser,
+    coarser_center,
+    few_slices,
+    few_views,
+    finer_center,
+    is_cut,
+)
 from napari_d3ip.alignment.opposite_views import (
     Axis,
     axis_from_both_ends,
     axis_from_opposite_views,
+    jackknife_error,
     opposite_views,
     vertex,
 )
@@ -54,21 +63,19 @@ def find_axis(scan: Sinogram) -> Axis:
     Raises
     ------
     MeasurementError
-        If the scan has too few views or directions, or nothing in it tells one axis from another.
+        If the scan has too few views or directions.
     """
     mirrored = None
     if scan.geometry == "cone":
         scan = _plane_of_source(scan)
     if scan.geometry == "parallel":
         pairs = opposite_views(scan.angles, scan.data.shape[2])
-        mirrored = axis_from_opposite_views(few_slices(scan, _MOST_SLICES).data, pairs)
+        some = few_slices(scan, _MOST_SLICES).data
+        mirrored = axis_from_opposite_views(some, pairs)
         if mirrored is not None and mirrored.deviation <= _SURE:
             return mirrored
         # A reconstruction of a part of the object predicts views badly.
-        if (
-            is_cut(scan)
-            and (ends := axis_from_both_ends(few_slices(scan, _MOST_SLICES).data, scan.angles)) is not None
-        ):
+        if is_cut(scan) and (ends := axis_from_both_ends(some, scan.angles)) is not None:
             return ends
     if len(scan.angles) < _FEWEST:
         raise MeasurementError(
@@ -102,11 +109,6 @@ def axis_by_prediction(scan: Sinogram, near: float | None = None) -> Axis:
         The scan.
     near : float, optional
         Where to begin; default: everywhere on the detector but near its ends.
-
-    Raises
-    ------
-    MeasurementError
-        If no axis is better than its neighbours.
     """
     small = few_views(above_air(few_slices(scan, _SLICES)), _VIEWS)
     detectors = scan.data.shape[2]
@@ -119,7 +121,7 @@ def axis_by_prediction(scan: Sinogram, near: float | None = None) -> Axis:
             first, last = (round(part * level.data.shape[2]) for part in (_FROM, _TO))
             places = np.arange(first, last + 1, 2.0)
         else:
-            places = (center + 0.5) / factor - 0.5 + np.arange(-1.0, 2.0)
+            places = coarser_center(center, factor) + np.arange(-1.0, 2.0)
         found, deviation = _best_place(level, places, _FOLDS if width == widths[-1] else 1)
         center, deviation = finer_center(found, factor), deviation * factor
     assert center is not None
@@ -144,7 +146,7 @@ def _best_place(scan: Sinogram, places: Array, folds: int) -> tuple[float, float
         if lower == best or not 0 <= lower <= end:
             break
         best = lower
-    curves = np.array([losses[place] for place in around if loss(place) >= 0])
+    curves = np.array([losses[place] for place in around])
     return best + vertex(np.nansum(curves, axis=1)), _deviation(curves)
 
 
@@ -153,5 +155,4 @@ def _deviation(curves: Array) -> float:
     kept = curves[:, ~np.isnan(curves).any(axis=0)]
     count = kept.shape[1]
     others = kept.sum(axis=1, keepdims=True) - kept
-    places = np.array([vertex(values) for values in others.T])
-    return float(np.sqrt((count - 1) / count * ((places - places.mean()) ** 2).sum())) if count > 1 else float("inf")
+    return jackknife_error(np.array([vertex(values) for values in others.T])) if count > 1 else float("inf")

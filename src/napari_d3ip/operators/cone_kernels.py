@@ -173,6 +173,14 @@ def _compiled(function: Callable[..., None]) -> Callable[..., None]:
     return compiled
 
 
+@numba.njit  # Compiled into the kernels, and kept with them.
+def _crossing(depth: Any, constants: Array, last: int, rows: int) -> tuple[Any, Any, int, int]:
+    """Return the height of the first row's ray and the distance of rows, and the first and last + 1 row inside."""
+    step = constants[0] * depth
+    lowest = constants[1] * step + constants[2]
+    return lowest, step, max(0, math.ceil(-lowest / step)), min(rows, math.ceil((last - lowest) / step))
+
+
 @_compiled
 def _project(
     pointers: Array, pixels: Array, weights: Array, depths: Array, constants: Array, columns: Array, rays: Array
@@ -182,9 +190,8 @@ def _project(
     for ray in numba.prange(len(rays)):
         for entry in range(pointers[ray], pointers[ray + 1]):
             pixel, weight = pixels[entry], weights[entry]
-            step = constants[0] * depths[ray // detectors, pixel]
-            lowest = constants[1] * step + constants[2]
-            first, stop = max(0, math.ceil(-lowest / step)), min(rays.shape[1], math.ceil((last - lowest) / step))
+            depth = depths[ray // detectors, pixel]
+            lowest, step, first, stop = _crossing(depth, constants, last, rays.shape[1])
             for row in range(first, stop):
                 at = max(np.float32(0), lowest + np.float32(row) * step)
                 lower = min(int(at), last - 1)
@@ -201,9 +208,8 @@ def _back_project(
     for pixel in numba.prange(len(columns)):
         for entry in range(pointers[pixel], pointers[pixel + 1]):
             ray, weight = places[entry], weights[entry]
-            step = constants[0] * depths[ray // detectors, pixel]
-            lowest = constants[1] * step + constants[2]
-            first, stop = max(0, math.ceil(-lowest / step)), min(rays.shape[1], math.ceil((last - lowest) / step))
+            depth = depths[ray // detectors, pixel]
+            lowest, step, first, stop = _crossing(depth, constants, last, rays.shape[1])
             for row in range(first, stop):
                 at = max(np.float32(0), lowest + np.float32(row) * step)
                 lower = min(int(at), last - 1)

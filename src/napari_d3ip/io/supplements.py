@@ -18,7 +18,7 @@ from napari_d3ip.io.formats import ismrmrd, twix
 from napari_d3ip.io.guard import reading
 from napari_d3ip.io.layout import companions
 from napari_d3ip.io.layout.grid import Grid, with_field_of_view
-from napari_d3ip.io.layout.noise import Noise
+from napari_d3ip.io.layout.noise import Noise, combine_coils
 from napari_d3ip.io.layout.readouts import DWELL_TIME
 from napari_d3ip.io.option_text import file_and_name
 from napari_d3ip.io.options import ReadOptions
@@ -74,7 +74,7 @@ def _whitened(scan: KSpace, options: ReadOptions) -> KSpace:
     dwell = float(dwell) if isinstance(dwell, int | float) else 0.0
     matrix = _matrix(noise, scan, options.noise.name, dwell)
     whitened: dict[str, Any] = {
-        name: np.einsum("ij,zjyx->ziyx", matrix, array).astype(np.complex64)
+        name: combine_coils(matrix, array).astype(np.complex64)
         for name in ("data", "coil_maps", "calibration")
         if (array := getattr(scan, name)) is not None
     }
@@ -100,7 +100,7 @@ def _own_noise(scan: KSpace, options: ReadOptions) -> ComplexArray | None:
 def _with_whitened_lines(scan: KSpace, matrix: ComplexArray | None) -> KSpace:
     if matrix is None or scan.calibration is None:
         return scan
-    return replace(scan, calibration=np.einsum("ij,zjyx->ziyx", matrix, scan.calibration).astype(np.complex64))
+    return replace(scan, calibration=combine_coils(matrix, scan.calibration).astype(np.complex64))
 
 
 def _calibration(path: Path, scan: KSpace, options: ReadOptions) -> ComplexArray:

@@ -18,6 +18,7 @@ from napari_d3ip.io.layout import companions
 from napari_d3ip.io.layout.centring import find_move, sampled_in
 from napari_d3ip.io.layout.grid import Grid, mean
 from napari_d3ip.io.layout.masks import fit_mask
+from napari_d3ip.io.layout.noise import combine_coils
 from napari_d3ip.io.layout.patient import InPatient
 from napari_d3ip.io.layout.repetitions import choose_repetition, noise_after_mean
 from napari_d3ip.io.layout.trajectories import in_grid_units
@@ -308,7 +309,7 @@ class RawKSpace:
         if options.coil_maps is not None:
             coil_maps = _cut(companions.read_coil_maps(options.coil_maps, along), whole)
             if self.whitening is not None and coil_maps.shape[1] == len(self.whitening):
-                coil_maps = np.einsum("ij,zjyx->ziyx", self.whitening, coil_maps)
+                coil_maps = combine_coils(self.whitening, coil_maps)
         voxel_size: Any = options.voxel_size
         if voxel_size is None and self.voxel_size is not None:
             order = along + "zyx".replace(along, "")

@@ -68,3 +68,9 @@ class Noise:
         except np.linalg.LinAlgError:
             return None
         return inverse.astype(np.complex64)
+
+
+def combine_coils(matrix: ComplexArray, data: ComplexArray) -> ComplexArray:
+    """Return linear combinations of coils of data (z, coil, y, x), a row of the matrix each."""
+    combined: ComplexArray = np.einsum("ij,zjyx->ziyx", matrix, data)
+    return combined

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from napari_d3ip.errors import FileError, MeasurementError
 from napari_d3ip.io.layout.grid import Grid, inverse_fft, middle
 from napari_d3ip.io.layout.kspace import RawKSpace
-from napari_d3ip.io.layout.noise import Noise
+from napari_d3ip.io.layout.noise import Noise, combine_coils
 from napari_d3ip.io.layout.patient import Directions, InPatient, locate
 from napari_d3ip.io.layout.repetitions import choose_repetition, noise_after_mean
 from napari_d3ip.io.memory import require_memory
@@ -343,7 +343,7 @@ class _Stack:
 
     def _whiten(self, data: ComplexArray) -> ComplexArray:
         if self.whitening is not None:
-            data = np.einsum("ij,zjyx->ziyx", self.whitening, data)
+            data = combine_coils(self.whitening, data)
         return np.asarray(data, dtype=np.complex64)
 
 

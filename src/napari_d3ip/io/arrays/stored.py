@@ -24,6 +24,14 @@ _SHORTEST_RUN = 2**9  # Below this, reading the bytes between is faster than see
 _LONGEST_RUN = 2**26  # unless there are more than this.
 
 
+def axes_without_ones(shape: Sequence[int], count: int) -> list[int]:
+    """Return the axes of a shape without the first ones of length 1, as long as there are more than ``count``."""
+    kept = list(range(len(shape)))
+    while len(kept) > count and 1 in (lengths := [shape[axis] for axis in kept]):
+        del kept[lengths.index(1)]
+    return kept
+
+
 class Stored:
     """A lazy array in a file.
 
@@ -106,9 +114,7 @@ class Stored:
 
     def without_ones(self, count: int) -> Stored:
         """Return a lazy array without its first axes of length 1, as long as it has more than ``count`` axes."""
-        kept = list(range(self.ndim))
-        while len(kept) > count and 1 in (lengths := [self.shape[axis] for axis in kept]):
-            del kept[lengths.index(1)]
+        kept = axes_without_ones(self.shape, count)
 
         def read(part: Part) -> AnyArray:
             whole = [slice(0, 1, 1)] * self.ndim

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_d3ip.io.arrays.stored import Values, parts_of_complex
+from napari_d3ip.io.arrays.stored import Values, axes_without_ones, parts_of_complex
 from napari_d3ip.io.options import ReadOptions, is_kspace_order
 
 KSPACE_NAMES = ("kspace", "k_space", "kdata", "ksp", "kspace_data", "k_data", "raw_kspace")
@@ -28,22 +28,17 @@ def could_be_scan(array: Any) -> bool:
 
 def could_be_stack(array: Any) -> bool:
     """Return whether an array has the shape and type of projections, sinograms or k-space."""
-    return (array.dtype.kind in "fiubc" and _axes(array, 3) == 3) or could_be_kspace(array)
+    return (array.dtype.kind in "fiubc" and len(axes_without_ones(array.shape, 3)) == 3) or could_be_kspace(array)
 
 
 def could_be_kspace(array: Any) -> bool:
     """Return whether an array (or anything with shape and dtype) has the shape and type of k-space."""
-    return 3 <= _axes(array, 5) <= 5 and _is_complex(array)
+    return 3 <= len(axes_without_ones(array.shape, 5)) <= 5 and _is_complex(array)
 
 
 def could_be_slice(array: Any) -> bool:
     """Return whether an array may be one slice of k-space of one coil, (ky, kx)."""
     return array.ndim == 2 and min(array.shape) > 1 and _is_complex(array)
-
-
-def _axes(array: Any, most: int) -> int:
-    """Return the number of axes without those of length 1, as long as there are more than ``most``."""
-    return int(max(sum(size != 1 for size in array.shape), min(array.ndim, most)))
 
 
 def _is_complex(array: Any) -> bool:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.io import angle_ranges
-from napari_d3ip.io.arrays.stored import Stored
+from napari_d3ip.io.arrays.stored import Stored, axes_without_ones
 from napari_d3ip.io.arrays.stored import Values as Content
 from napari_d3ip.io.options import ReadOptions, is_sinogram_order
 from napari_d3ip.io.question import LayoutQuestion
@@ -66,9 +66,7 @@ def require_three_axes(scan: RawScan, options: ReadOptions) -> None:
 
 def _drop_ones(scan: RawScan) -> None:
     """Drop the first axes of length 1 beyond three."""
-    kept = list(range(scan.data.ndim))
-    while len(kept) > 3 and 1 in (lengths := [scan.data.shape[axis] for axis in kept]):
-        del kept[lengths.index(1)]
+    kept = axes_without_ones(scan.data.shape, 3)
     if len(kept) > 3:
         return
     data = scan.data

@@ -54,7 +54,7 @@ class Sinogram(Measurement):
         turn of parallel rays about an axis beside the middle of the detector.
     mask : array_like, optional
         Which rays were measured, broadcastable to the data. Values of others are interpolated along the detector, and
-        no method fits them or is judged by them.
+        no method fits them, and no residual counts them.
     source_distance, detector_distance : float, optional
         Distance of a fan's or cone's source and detector from the rotation axis, in image pixels.
     center_row : float, optional

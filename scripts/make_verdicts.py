@@ -121,15 +121,18 @@ def _row(name: str, fault: str, variant: tuple[Measurement, dict[str, Any]], tru
     reference, others = truth
     if others is not None and fault in _OF_ALL_VIEWS:
         others = FAULTS[Sinogram][fault](others)
+    known = {"scan": name, "fault": fault, "spoilt": fault not in _NO_MISFIT}
     begun = time.process_time()
-    start = d3.reconstruct(scan, method="tv", reference=reference)
-    result = d3.reconstruct(scan, method="d3ip", reference=reference, **settings)
+    try:
+        start = d3.reconstruct(scan, method="tv", reference=reference)
+        result = d3.reconstruct(scan, method="d3ip", reference=reference, **settings)
+    except d3.D3IPError as error:  # One sentence and no volume.
+        print(error, file=sys.stderr)
+        nothing = dict.fromkeys(("tv", "d3ip", "better"), 0.0) | {"returned": "refused", "gain": "", "deviation": ""}
+        return known | nothing | {"misfit": True, "seconds": round(time.process_time() - begun)}
     tv, d3ip = _quality(start, others), _quality(result, others)
     metrics = result.metrics
-    return {
-        "scan": name,
-        "fault": fault,
-        "spoilt": fault not in _NO_MISFIT,
+    return known | {
         "tv": round(tv, 3),
         "d3ip": round(d3ip, 3),
         "better": round(d3ip - tv, 3),

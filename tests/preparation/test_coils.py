@@ -391,13 +391,13 @@ class TestNoise:
 
 class TestSplit:
     def split(self, measurement: KSpace, fraction: float = 0.4, seed: int = 0) -> tuple[Tensor, Tensor]:
-        used, held_out = split_samples(measurement, fraction, seed)
-        for mask in (used, held_out):
+        sampled, folds = split_samples(measurement, fraction, seed)
+        for mask in (sampled, *folds, sum(folds)):
             assert set(mask.unique().tolist()) <= {0.0, 1.0}
-        assert bool(held_out.any())
+        assert all(bool(fold.any()) and bool((fold <= sampled).all()) for fold in folds)
         if measurement.mask is not None:
-            np.testing.assert_array_equal((used + held_out)[:, 0].numpy(), measurement.mask)
-        return used, held_out
+            np.testing.assert_array_equal(sampled[:, 0].numpy(), measurement.mask)
+        return sampled - folds[0], folds[0]
 
     def test_whole_lines_outside_the_centre_in_each_slice_others(self, make_mr_scan: Callable[..., Any]) -> None:
         kspace = make_mr_scan(slices=3, size=40, centre=8).measurement
@@ -443,11 +443,18 @@ class TestSplit:
         """Else nothing would judge weights and adaptation."""
         kspace = make_mr_scan(slices=6, size=24, step=3, centre=8).measurement
         _, held_out = self.split(kspace, 0.01)
-        assert held_out[..., 0].sum() == 4
+        assert held_out[..., 0].sum() == 6
+
+    @pytest.mark.parametrize(("slices", "folds"), [(1, 8), (3, 3), (8, 1)])
+    def test_few_slices_have_more_folds(self, make_mr_scan: Callable[..., Any], slices: int, folds: int) -> None:
+        """One line of a single slice is no base for a weight."""
+        kspace = make_mr_scan(slices=slices, size=40, step=2, centre=8).measurement
+        found = split_samples(kspace, 0.02, 0)[1]
+        assert len(found) == folds
+        assert {int(fold[..., 0].sum()) for fold in found} == {slices}
 
     def test_none_if_none_are_asked_for(self, mr_scan: Any) -> None:
-        _, held_out = split_samples(mr_scan.measurement, 0.0, 0)
-        assert not held_out.any()
+        assert split_samples(mr_scan.measurement, 0.0, 0)[1] == []
 
 
 class TestZeroFilled:

@@ -99,6 +99,30 @@ def _with_trough(scan: Any, depth: float) -> Sinogram:
     return Sinogram(measurement.data - projected, measurement.angles, slice_shape=measurement.slice_shape)
 
 
+class TestFolds:
+    def test_the_weight_of_a_single_slice_does_not_hang_on_one_line(
+        self, make_mr_scan: Callable[..., Any], make_problem: Callable[..., Problem]
+    ) -> None:
+        scan = make_mr_scan(slices=1, size=40, step=3, centre=8, noise=0.05).measurement
+        problems = [make_problem(scan, seed=seed, held_out_fraction=0.02) for seed in range(4)]
+        weights, single = ([choose_weight(each) for each in of] for of in (problems, map(_of_first_fold, problems)))
+        assert max(weights) < 1.5 * min(weights)
+        assert max(single) > 2 * min(single)
+
+    def test_slices_of_other_folds_do_not_touch(
+        self, make_mr_scan: Callable[..., Any], make_problem: Callable[..., Problem]
+    ) -> None:
+        scan = make_mr_scan(slices=1, size=24, step=3, centre=8).measurement
+        problem = make_problem(scan, held_out_fraction=0.02)
+        assert len(problem.folds) > 1
+        twice = replace(problem, folds=[problem.folds[0]] * 2)
+        assert choose_weight(twice) == pytest.approx(choose_weight(_of_first_fold(problem)), rel=1e-4)
+
+
+def _of_first_fold(problem: Problem) -> Problem:
+    return replace(problem, folds=())
+
+
 class TestPhaseConstraint:
     def test_the_weight_is_that_of_the_constraint_that_is_taken(
         self, make_rough_scan: Callable[[float], KSpace], make_problem: Callable[..., Problem]

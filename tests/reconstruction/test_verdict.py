@@ -20,8 +20,8 @@ _HARM = {"start_t": 900, "coupling": "none", "proximal_weight": 1e4, "planes": "
 _KEYS = {"verdict", "returned", "gain", "gain_deviation", "misfit"}
 
 
-def comparison(gain: float, deviation: float, margin: float | None = None) -> Comparison:
-    return Comparison(gain, deviation, "views hidden from it", margin)
+def comparison(gain: float, deviation: float, margin: float | None = None, count: int = 60) -> Comparison:
+    return Comparison(gain, deviation, "views hidden from it", count, margin)
 
 
 class TestComparison:
@@ -31,7 +31,7 @@ class TestComparison:
             (-0.1, 0.01, None, True),
             (-0.015, 0.01, None, False),
             (0.01, 0.001, None, False),
-            (-0.1, float("inf"), None, True),
+            (-0.1, float("inf"), None, False),
             (0.1, float("inf"), None, False),
             (0.1, 0.01, 0.25, True),
             (0.3, 0.01, 0.25, False),
@@ -44,6 +44,10 @@ class TestComparison:
         self, gain: float, deviation: float, margin: float | None, keeps: bool
     ) -> None:
         assert comparison(gain, deviation, margin).keeps_volume is keeps
+
+    @pytest.mark.parametrize(("count", "keeps"), [(1, False), (3, False), (60, True)])
+    def test_few_lines_must_agree_more(self, count: int, keeps: bool) -> None:
+        assert comparison(-0.1, 0.04, count=count).keeps_volume is keeps
 
     @pytest.mark.parametrize(
         ("gain", "says", "returns_start"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from napari_d3ip.settings import RunSettings
 from napari_d3ip.settings.run import Coils as CoilSettings
 from napari_d3ip.solvers.total_variation import Regulariser
 
-_FEWEST_HELD_OUT = 4
+_FEWEST_HELD_OUT, _SLICES_OF_FOLDS = 8, 8
 _NEAR = 0.25
 
 
@@ -74,9 +74,9 @@ def prepare_kspace(measurement: KSpace, settings: RunSettings, device: torch.dev
         if measurement.trajectory is None
         else NonCartesianSense(maps, torch.tensor(measurement.trajectory, device=device))
     )
-    used, held_out = (
-        mask.to(device) for mask in split_samples(measurement, settings.validation.held_out_fraction, settings.seed)
-    )
+    sampled, folds = split_samples(measurement, settings.validation.held_out_fraction, settings.seed)
+    held_out = (folds[0] if folds else torch.zeros_like(sampled)).to(device)
+    used = sampled.to(device) - held_out
     problem, intensity = normalised(
         LinearData(operator, coils.data, used, held_out, noise_level),
         settings,
@@ -86,7 +86,7 @@ def prepare_kspace(measurement: KSpace, settings: RunSettings, device: torch.dev
     )
     phase = coils.phase if settings.coils.remove_phase else None
     return Preparation(
-        problem,
+        replace(problem, folds=[fold.to(device) for fold in folds]),
         test_mask=held_out,
         direct=lambda: zero_filled(measurement, coils.data * used, maps) / intensity,
         intensity=intensity,
@@ -139,12 +139,12 @@ def _find_coils(
     return Coils(data, maps, phase)
 
 
-def split_samples(measurement: KSpace, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Masks of the samples that are fitted and of those held out, shape (z, 1, ky, kx) or (z, 1, readout, sample).
+def split_samples(measurement: KSpace, fraction: float, seed: int) -> tuple[Tensor, list[Tensor]]:
+    """Masks of all samples, and of those of each cross-validation fold, shape (z, 1, ky, kx) or of a readout's samples.
 
     Whole phase-encoding lines are held out if whole lines were sampled, whole readouts of a trajectory, and single
     samples otherwise; never in the centre used for coil maps. Every slice has its own mask, and a scan of few lines
-    at least a few.
+    at least a few. There are as many folds, of other samples each, as make about eight slices.
     """
     generator = torch.Generator().manual_seed(seed)
     slices, _, rows, columns = measurement.data.shape
@@ -165,9 +165,14 @@ def split_samples(measurement: KSpace, fraction: float, seed: int) -> tuple[Tens
     candidates = drawn[eligible.amax(reduced, keepdim=True) > 0] if reduced else drawn[eligible > 0]
     wanted = max(round(fraction * len(candidates)), min(slices, _FEWEST_HELD_OUT))
     if fraction == 0 or len(candidates) <= wanted:
-        return sampled[:, None], torch.zeros_like(sampled)[:, None]
-    held_out = eligible * (drawn <= candidates.kthvalue(wanted).values)
-    return (sampled - held_out)[:, None], held_out[:, None]
+        return sampled[:, None], []
+    count = min(-(-_SLICES_OF_FOLDS // slices), len(candidates) // wanted)
+    ends = [candidates.kthvalue(wanted * number).values for number in range(1, count + 1)]
+    folds = [
+        eligible * ((drawn <= end) & (drawn > before))
+        for before, end in zip([torch.tensor(-1.0), *ends[:-1]], ends, strict=True)
+    ]
+    return sampled[:, None], [fold[:, None] for fold in folds]
 
 
 def _lines(measurement: KSpace, seed: int, device: torch.device) -> list[Tensor]:

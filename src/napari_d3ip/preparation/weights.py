@@ -224,8 +224,18 @@ def _smallest_of_the_best(losses: dict[float, float]) -> float:
 
 
 def _central_slab(problem: Problem) -> Problem:
+    """Return a slab of central slices, repeated for every cross-validation fold, if there are any."""
     if problem.operator.couples_slices:
         return problem  # The contribution of its background is not yet known.
     middle = len(problem.measured) // 2
     first = max(0, middle - _SLAB // 2)
-    return problem.restrict(torch.arange(first, min(len(problem.measured), first + _SLAB)))
+    slab = problem.restrict(torch.arange(first, min(len(problem.measured), first + _SLAB)))
+    return _with_folds(slab) if len(slab.folds) > 1 else slab
+
+
+def _with_folds(slab: Problem) -> Problem:
+    """Return independent slabs of the same slices, in each of which another fold is held out."""
+    length, count = len(slab.measured), len(slab.folds)
+    repeated = slab.restrict(torch.arange(length).repeat(count)).in_slabs(length)
+    sampled, held_out = repeated.used + repeated.held_out, torch.cat(list(slab.folds))
+    return replace(repeated, used=sampled - held_out, held_out=held_out, folds=())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from scipy.special import stdtrit
 from torch import Tensor
 
 from napari_d3ip.adaptation.splitting import Split, Splits
@@ -30,10 +31,11 @@ _FEWEST_DIRECTIONS = 45.0
 # A ray between two that are fitted says little of what lies between the views: where only such rays are at hand, the
 # volume must explain them this much worse before it is given up (on a measured tooth it was 0.12 where it was better).
 _MARGIN_OF_RAYS = 0.25
-# Standard errors by which the residual on left-out data must be smaller than that of the start. On single rays, for
-# which there is a margin, the volume is kept unless its residual is larger by this many.
+# Probability with which the residual on left-out data must be smaller than that of the start, two standard errors of
+# many views, more of few (Student's t). On single rays, for which there is a margin, the volume is kept unless its
+# residual is larger as surely.
 # Record: docs/research/verdict-margin.md.
-_CERTAIN = 2.0
+_CERTAIN = 0.977
 # The residual of good scans: measured ones leave up to 2 times the noise in rings and at edges, but up to 1.3 times in
 # most rays; simulated ones without noise, up to this part of the data.
 _RMS_MISFIT, _TYPICAL_MISFIT, _ACCURACY = 4.0, 1.5, 0.01
@@ -94,6 +96,8 @@ class Comparison:
         Standard error of `gain`, from the differences of single views or lines.
     data : str
         What was compared on, in words.
+    count : int
+        Number of views or lines.
     margin : float, optional
         Gain up to which the volume is kept all the same, since the data say little of it.
     """
@@ -101,6 +105,7 @@ class Comparison:
     gain: float
     deviation: float
     data: str
+    count: int
     margin: float | None = None
 
     @property
@@ -108,21 +113,26 @@ class Comparison:
         """Return whether the volume is to be returned instead of its start: it is clearly better."""
         # A gain that is not a number says no.
         if self.margin is None:
-            return self.gain < -_CERTAIN * (self.deviation if math.isfinite(self.deviation) else 0.0)
-        return self.gain <= max(self.margin, _CERTAIN * self.deviation)
+            return self.gain < -self._error
+        return self.gain <= max(self.margin, self._error if self.count > 1 else 0.0)
+
+    @property
+    def _error(self) -> float:
+        """Return what the gain is surely within."""
+        return float(stdtrit(self.count - 1, _CERTAIN)) * self.deviation if self.count > 1 else math.inf
 
     def sentence(self, method: str, start: str) -> str:
         """Say what came of it, and which volume is returned."""
         deviation = f" ± {self.deviation:.1%}" if math.isfinite(self.deviation) else ""
         change = f"{abs(self.gain):.1%}{deviation}"
         if not self.keeps_volume:
-            is_level = self.gain <= max(0.0, _CERTAIN * self.deviation)
+            is_level = self.gain <= self._error
             how, by = ("no better", f"differs by {change}") if is_level else ("worse", f"{change} larger")
             return (
                 f"{method} explains {self.data} {how} than {start}, which it started from (squared residual {by}), so "
                 f"the volume of {start} is returned."
             )
-        if self.gain < -_CERTAIN * self.deviation:
+        if self.gain < -self._error:
             return f"{method} explains {self.data} better than {start} (squared residual {change} smaller)."
         return f"{method} explains {self.data} no better than {start} (squared residual differs by {change})."
 
@@ -192,7 +202,7 @@ def _compare(prepared: Preparation, run: DiffusionRun, load_prior: Callable[[], 
         return None
     margin = None if prepared.independent_samples else _MARGIN_OF_RAYS
     what = "held-out samples" if prepared.independent_samples else "held-out rays"
-    pair = _squares(problem, state.volume, state.first, problem.held_out, single=prepared.independent_samples)
+    pair = _squares(problem, state.volume, state.first, problem.held_out, of_lines=prepared.independent_samples)
     return _compared([pair], what, margin)
 
 
@@ -218,11 +228,12 @@ def _losses_of_split(split: Split) -> tuple[Tensor, Tensor]:
 
 
 def _squares(
-    problem: Problem, volume: Tensor, start: Tensor, mask: Tensor, *, single: bool = False
+    problem: Problem, volume: Tensor, start: Tensor, mask: Tensor, *, of_lines: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Return squared residuals of two volumes, of each view or, of k-space, of each ``single`` sample of all coils.
+    """Return squared residuals of two volumes, of each view or, in k-space, ``of_lines`` of each slice.
 
-    Errors of neighbouring rays are alike; those of views, and of samples of k-space, are taken to be independent.
+    Errors of neighbouring rays are alike, and so are those of the samples of a line and of the coils; those of views,
+    of lines, and of samples that were held out one by one, are taken to be independent.
     """
     squares = []
     for each in (volume, start):
@@ -230,10 +241,15 @@ def _squares(
             difference = (problem.operator(each) - problem.measured) * mask
         squares.append((difference * difference.conj()).real)
     weight = mask.expand(squares[0].shape)
-    axis = 1 if single else max(-2, -weight.ndim)
-    apart = [each.movedim(axis, 0).flatten(1) for each in (*squares, weight)]
-    by_volume, by_start, weight = (each.sum(dim=0 if single else 1) for each in apart)
+    alike = {1} | _line_axes(mask) if of_lines else set(range(weight.ndim)) - {max(weight.ndim - 2, 0)}
+    by_volume, by_start, weight = (each.sum(dim=tuple(alike)).flatten() for each in (*squares, weight))
     return by_volume[weight > 0], by_start[weight > 0]
+
+
+def _line_axes(mask: Tensor) -> set[int]:
+    """Return the axis along which whole lines of k-space (z, coil, ky, kx) were held out; empty for single samples."""
+    whole = [axis for axis in (mask.ndim - 1, mask.ndim - 2) if bool((mask.amax(axis) == mask.amin(axis)).all())]
+    return set(whole[:1])
 
 
 def _compared(pairs: list[tuple[Tensor, Tensor]], data: str, margin: float | None = None) -> Comparison:
@@ -241,7 +257,7 @@ def _compared(pairs: list[tuple[Tensor, Tensor]], data: str, margin: float | Non
     difference, total = volume - start, start.sum().clamp(min=torch.finfo(torch.float64).tiny)
     count = len(difference)
     deviation = (count * difference.var()).sqrt() / total if count > 1 else total.new_tensor(torch.inf)
-    return Comparison(float(difference.sum() / total), float(deviation), data, margin)
+    return Comparison(float(difference.sum() / total), float(deviation), data, count, margin)
 
 
 def misfit(kind: str, family: Family, prepared: Preparation, volume: Tensor) -> str | None:

@@ -76,6 +76,8 @@ class Problem:
     view_masks : sequence of Tensor
         Masks, broadcastable to ``used``, of single views or lines, in the order in which `leave_out` combines
         them.
+    folds : sequence of Tensor
+        Masks like ``held_out``, which is the first of them, for cross-validation; none where one is enough.
     initial : Tensor, optional
         Volume (z, y, x) at which iterations start; zero if not given.
     background : Background, optional
@@ -93,6 +95,7 @@ class Problem:
     settings: RunSettings
     check: Callable[[], None]
     view_masks: Sequence[Tensor] = ()
+    folds: Sequence[Tensor] = ()
     initial: Tensor | None = None
     background: Background | None = None
     weights: Weights = Weights()
@@ -173,6 +176,7 @@ class Problem:
             measured=measured,
             used=self.used[rows],
             held_out=self.held_out[rows],
+            folds=[fold[rows] for fold in self.folds],
             initial=None if self.initial is None else self.initial[index],
             background=background,
         )

@@ -140,7 +140,7 @@ def _find_coils(
 
 
 def split_samples(measurement: KSpace, fraction: float, seed: int) -> tuple[Tensor, list[Tensor]]:
-    """Masks of all samples, and of those of each cross-validation fold, shape (z, 1, ky, kx) or of a readout's samples.
+    """Draw masks of all samples, and of those of each cross-validation fold, shape (z, 1, ky, kx) or of readouts.
 
     Whole phase-encoding lines are held out if whole lines were sampled, whole readouts of a trajectory, and single
     samples otherwise; never in the centre used for coil maps. Every slice has its own mask, and a scan of few lines

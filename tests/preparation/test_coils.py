@@ -392,7 +392,7 @@ class TestNoise:
 class TestSplit:
     def split(self, measurement: KSpace, fraction: float = 0.4, seed: int = 0) -> tuple[Tensor, Tensor]:
         sampled, folds = split_samples(measurement, fraction, seed)
-        for mask in (sampled, *folds, sum(folds)):
+        for mask in (sampled, *folds, sum(folds, torch.zeros(()))):
             assert set(mask.unique().tolist()) <= {0.0, 1.0}
         assert all(bool(fold.any()) and bool((fold <= sampled).all()) for fold in folds)
         if measurement.mask is not None:

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
+from napari_d3ip.corrections import CORRECTIONS
 from napari_d3ip.io.options import KSPACE_ONLY, SINOGRAM_ONLY, STACK_ONLY, ReadOptions
 from napari_d3ip.reconstruction.resolve import TASKS
 from napari_d3ip.settings import KINDS, METHODS, PAPER_MRI, PRESETS, Settings, fields_for, methods_for
@@ -49,6 +50,19 @@ def reading_options() -> Iterator[str]:
     mri_only = set(KSPACE_ONLY) - {"mask", "noise_level"}
     only = {"CT only": set(SINOGRAM_ONLY), "MRI only": mri_only, "Stacks only": set(STACK_ONLY)}
     yield from _table(ReadOptions, only)
+
+
+def corrections() -> Iterator[str]:
+    """Table of the registry of corrections, a row a correction."""
+    yield "| correction | what it does | parameters |"
+    yield "|---|---|---|"
+    for name, record in CORRECTIONS.items():
+        fields = record.parameters.model_json_schema().get("properties", {})
+        parameters = []
+        for field, values in fields.items():
+            default = "not given" if values["default"] is None else _plain(values["default"])
+            parameters.append(f"`{field}` ({default}): {values['description']}")
+        yield f"| `{name}` | {record.summary} *For:* {record.needs} | {'<br/>'.join(parameters)} |"
 
 
 def _table(model: type[BaseModel], restricted: dict[str, set[str]]) -> Iterator[str]:
@@ -158,6 +172,7 @@ PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "presets": presets,
     "tasks": tasks,
     "reading options": reading_options,
+    "corrections": corrections,
     "command line": command_line,
     "records": records,
 }

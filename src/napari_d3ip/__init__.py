@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_d3ip.corrections import correct
     from napari_d3ip.errors import D3IPError
     from napari_d3ip.io import read, save_volume
     from napari_d3ip.measurement import ImageStack, KSpace, LinearMeasurement, Sinogram
@@ -41,6 +42,7 @@ _HOMES = {
     "Step": "reconstruction",
     "Uncertainty": "reconstruction",
     "born_wolf_psf": "measurement.psf",
+    "correct": "corrections",
     "gaussian_psf": "measurement.psf",
     "iter_reconstruct": "reconstruction",
     "iter_train_prior": "prior.own_prior",
@@ -68,6 +70,7 @@ __all__ = [
     "Step",
     "Uncertainty",
     "born_wolf_psf",
+    "correct",
     "gaussian_psf",
     "iter_reconstruct",
     "iter_train_prior",

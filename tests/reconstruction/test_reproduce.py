@@ -13,6 +13,7 @@ import pytest
 from tests.reading import read_sinogram
 
 from napari_d3ip.cli import main as cli
+from napari_d3ip.corrections import correct
 from napari_d3ip.io import read, save_sinogram
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.reconstruction import Reconstruction, reconstruct
@@ -133,6 +134,17 @@ def test_fan_beam_that_the_reader_was_told(tmp_path: Path, scan: Sinogram, monke
     exec(as_python(fan, Settings(method="fbp", device="cpu")), names)
     for again in (settings_of(arguments, monkeypatch)[0], names["scan"]):
         assert (again.geometry, again.source_distance, again.detector_distance) == ("fan", 30.5, 9.0)
+
+
+def test_corrections_are_in_the_texts(saved: Sinogram, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corrected = correct(saved, "zingers:threshold=5", "crop:columns=1:")
+    monkeypatch.chdir(tmp_path)
+    _, *arguments = shlex.split(as_command(corrected, Settings(method="fbp")))
+    names: dict[str, Any] = {}
+    exec(as_python(corrected, Settings(method="fbp", device="cpu")), names)
+    for again in (settings_of(arguments, monkeypatch)[0], names["scan"]):
+        np.testing.assert_array_equal(again.data, corrected.data)
+        assert again.provenance["corrections"] == corrected.provenance["corrections"]
 
 
 @pytest.mark.parametrize("angles", [(30.0,), (0.0, 90.0)])

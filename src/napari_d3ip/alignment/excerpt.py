@@ -66,32 +66,49 @@ def few_views(scan: Sinogram, count: int) -> Sinogram:
 
 
 def coarser(scan: Sinogram, width: int) -> Sinogram:
-    """Return the scan on a detector of up to ``width`` pixels, each the mean of whole ones; slices likewise.
+    """Return the scan on a detector of up to ``width`` pixels, each the mean of whole ones; slices likewise."""
+    return binned(scan, -(-scan.data.shape[2] // width))
 
-    A pixel is measured if one of its parts is. Columns that fill no pixel are left out at the end.
+
+def binned(scan: Sinogram, columns: int, rows: int = 1) -> Sinogram:
+    """Return the scan with the means of neighbouring pixels of the detector, and voxels as much larger.
+
+    A pixel is measured if one of its parts is. Columns and rows that fill no pixel are left out at the end.
+
+    Parameters
+    ----------
+    scan : Sinogram
+        The scan.
+    columns, rows : int
+        Pixels along the detector, and of a column, in one; of a cone as many.
     """
-    data, factor = scan.data, -(-scan.data.shape[2] // width)
-    if factor == 1:
+    if columns == rows == 1:
         return scan
-    mask = np.ones((1, 1, data.shape[2]), bool) if scan.mask is None else scan.mask
-    mask = np.broadcast_to(mask, (*mask.shape[:2], data.shape[2]))
-    count = _parts(np.broadcast_to(mask, data.shape), factor).sum(axis=-1)
-    total = _parts(data * mask, factor).sum(axis=-1)
-    detectors = count.shape[2]
-    center = coarser_center(scan.axis, factor)
-    height, width = (max(1, round(size / factor)) for size in scan.volume_shape[1:])
-    distances: dict[str, Any] = {
-        name: None if (given := getattr(scan, name)) is None else given / factor
+    mask = np.ones(1, bool) if scan.mask is None else scan.mask
+    mask = np.broadcast_to(mask, scan.data.shape)
+    count = _sums(_sums(mask, columns, 2), rows, 0)
+    total = _sums(_sums(scan.data * mask, columns, 2), rows, 0)
+    height, width = (max(1, round(size / columns)) for size in scan.volume_shape[1:])
+    data = (total / np.maximum(count, 1)).astype(np.float32)
+    axis = float(np.clip(coarser_center(scan.axis, columns), 0, data.shape[2] - 1))
+    changed: dict[str, Any] = {
+        name: None if (given := getattr(scan, name)) is None else given / columns
         for name in ("source_distance", "detector_distance")
     }
+    if scan.geometry == "cone":
+        changed["center_row"] = float(np.clip(coarser_center(scan.axis_row, rows), 0, data.shape[0] - 1))
+        changed["depth"] = max(1, round(scan.volume_shape[0] / rows))
+    if rows > 1:
+        changed["slice_range"] = None
+    if scan.voxel_size is not None:
+        changed["voxel_size"] = tuple(np.multiply(scan.voxel_size, (rows, columns, columns)).tolist())
     return replace(
         scan,
-        data=(total / np.maximum(count, 1)).astype(np.float32),
+        data=data,
         mask=None if scan.mask is None else count > 0,
-        center=float(np.clip(center, 0, detectors - 1)),
+        center=axis,
         slice_shape=(height, width),
-        voxel_size=None,
-        **distances,
+        **changed,
     )
 
 
@@ -105,8 +122,9 @@ def finer_center(center: float, factor: float) -> float:
     return (center + 0.5) * factor - 0.5
 
 
-def _parts(data: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
-    """Split the last axis into pixels of ``factor`` parts."""
-    whole = data.shape[-1] // factor
-    parts: npt.NDArray[Any] = data[..., : whole * factor].reshape(*data.shape[:-1], whole, factor)
-    return parts
+def _sums(data: npt.NDArray[Any], factor: int, axis: int) -> npt.NDArray[Any]:
+    """Return the sums of as many neighbours along an axis."""
+    whole = data.shape[axis] // factor
+    some = np.moveaxis(data, axis, -1)[..., : whole * factor]
+    sums: npt.NDArray[Any] = some.reshape(*some.shape[:-1], whole, factor).sum(axis=-1)
+    return np.moveaxis(sums, -1, axis)

@@ -52,3 +52,26 @@ def whole_numbers(numbers: Any, *counts: int) -> tuple[int, ...]:
     if len(values) not in counts or not all(float(value).is_integer() and value >= 0 for value in values):
         raise ValueError(f"give {' or '.join(map(str, counts))} whole numbers counted from 0")
     return tuple(int(value) for value in values)
+
+
+def corrections_in(given: Any) -> str:
+    """Return corrections as text, from text or from a list of texts and JSON objects.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such correction or parameter, or a value is not possible.
+    """
+    from napari_d3ip import corrections  # Loads SciPy.
+
+    return corrections.text(corrections.parse(given))
+
+
+def is_sinogram_order(axes: str) -> bool:
+    """Return whether these letters are the axes of a sinogram, or of one slice, in any order."""
+    return sorted(axes) in (["a", "d"], ["a", "d", "z"])
+
+
+def is_kspace_order(axes: str) -> bool:
+    """Return whether these letters are axes of k-space, in any order: y, x and some of z, c and r."""
+    return {"x", "y"} <= set(axes) <= set("rzcyx") and len(set(axes)) == len(axes)

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from napari_d3ip.errors import SettingsError
-from napari_d3ip.io import angle_ranges
-from napari_d3ip.io.option_text import expand_ranges, file_and_name, numbers_in, whole_numbers
+from napari_d3ip.io import angle_ranges, option_text
 from napari_d3ip.measurement import Geometry, Origin
 
 Values = Literal["counts", "transmission", "line_integrals"]
@@ -39,6 +38,7 @@ SINOGRAM_ONLY = (
     "slice_shape",
     "skip_views",
     "bad_pixels",
+    "corrections",
 )
 KSPACE_ONLY = (
     "repetition",
@@ -159,6 +159,11 @@ class ReadOptions(BaseModel):
         description="Detector pixels to leave out: columns counted from 0, as 3,7,10:13, or a file of a mask (npy or "
         "npz, 1 for bad ones) of shape (column,) or (row, column).",
     )
+    corrections: Annotated[str, BeforeValidator(option_text.corrections_in)] | None = Field(
+        None,
+        description="Corrections of line integrals in order, with parameters after colons: zingers,stripes or "
+        "drift:air=0:12 for instance. There are zingers, blank, stripes, drift, bin and crop.",
+    )
     slices: str | None = Field(
         None, description="Slices to read, start:stop counted from 0; 10:20 or :5 for instance."
     )
@@ -245,21 +250,21 @@ class ReadOptions(BaseModel):
             return tuple(value.ravel().tolist())
         if not isinstance(value, str) or angle_ranges.is_range(value):
             return value
-        numbers = angle_ranges.expand_steps(value) or numbers_in(value)
+        numbers = angle_ranges.expand_steps(value) or option_text.numbers_in(value)
         return Path(numbers) if isinstance(numbers, str) else numbers
 
     @field_validator("psf", mode="before")
     @classmethod
     def _widths(cls, value: Any) -> Any:
         """Return numbers from text such as ``4,2,2`` or ``2.5``; other text is a path."""
-        numbers = numbers_in(f"{value},") if isinstance(value, str | int | float) else value
+        numbers = option_text.numbers_in(f"{value},") if isinstance(value, str | int | float) else value
         return numbers if isinstance(numbers, tuple) else value
 
     @field_validator("flats", mode="before")
     @classmethod
     def _number_or_file(cls, value: Any) -> Any:
         """Return a number from text such as ``65535``; other text is a path."""
-        numbers = numbers_in(f"{value},") if isinstance(value, str) else value
+        numbers = option_text.numbers_in(f"{value},") if isinstance(value, str) else value
         return numbers[0] if isinstance(numbers, tuple) and len(numbers) == 1 else value
 
     @field_validator("air", mode="before")
@@ -276,7 +281,7 @@ class ReadOptions(BaseModel):
         if isinstance(value, int):
             value = str(value)
         if isinstance(value, str) and re.fullmatch(r"\s*\d+(:\d+)?(\s*,\s*\d+(:\d+)?)*\s*", value):
-            return expand_ranges(value)
+            return option_text.expand_ranges(value)
         return value
 
     @field_validator("skip_views", "bad_pixels")
@@ -289,13 +294,13 @@ class ReadOptions(BaseModel):
     @field_validator("voxel_size", "image_shape", "slice_shape", mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:
-        return numbers_in(value) if isinstance(value, str) else value
+        return option_text.numbers_in(value) if isinstance(value, str) else value
 
     @field_validator("dc", mode="before")
     @classmethod
     def _place(cls, value: Any) -> Any:
-        numbers = numbers_in(value) if isinstance(value, str) else value
-        return numbers if isinstance(numbers, str) or numbers is None else whole_numbers(numbers, 2, 3)
+        numbers = option_text.numbers_in(value) if isinstance(value, str) else value
+        return numbers if isinstance(numbers, str) or numbers is None else option_text.whole_numbers(numbers, 2, 3)
 
     @field_validator("voxel_size", "image_shape", "slice_shape")
     @classmethod
@@ -321,7 +326,7 @@ class ReadOptions(BaseModel):
     @field_validator("axes")
     @classmethod
     def _permutation(cls, value: str | None) -> str | None:
-        if value is None or is_sinogram_order(value.lower()) or is_kspace_order(value.lower()):
+        if value is None or option_text.is_sinogram_order(value.lower()) or option_text.is_kspace_order(value.lower()):
             return None if value is None else value.lower()
         raise ValueError(
             "give each of the letters z, a and d once, for instance zad (ad for one slice), or for k-space y, x and "
@@ -330,7 +335,7 @@ class ReadOptions(BaseModel):
 
     def paths(self) -> list[Path]:
         """List the files that are read beside the scan."""
-        return [file_and_name(value)[0] for _, value in self if isinstance(value, Path)]
+        return [option_text.file_and_name(value)[0] for _, value in self if isinstance(value, Path)]
 
     @classmethod
     def create(cls, given: Mapping[str, Any] | None = None, /, **fields: Any) -> ReadOptions:
@@ -379,16 +384,6 @@ class ReadOptions(BaseModel):
                 f"slices: must be within the {count} slices of {name}, got {self.slices}; give start:stop."
             )
         return slice(first, end)
-
-
-def is_sinogram_order(axes: str) -> bool:
-    """Return whether these letters are the axes of a sinogram, or of one slice, in any order."""
-    return sorted(axes) in (["a", "d"], ["a", "d", "z"])
-
-
-def is_kspace_order(axes: str) -> bool:
-    """Return whether these letters are axes of k-space, in any order: y, x and some of z, c and r."""
-    return {"x", "y"} <= set(axes) <= set("rzcyx") and len(set(axes)) == len(axes)
 
 
 def _explain(error: ValidationError) -> str:

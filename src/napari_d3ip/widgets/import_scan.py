@@ -19,7 +19,7 @@ from qtpy.QtWidgets import QCompleter, QFormLayout, QHBoxLayout, QLabel, QPushBu
 
 from napari_d3ip.errors import D3IPError
 from napari_d3ip.io import LayoutQuestion, ReadOptions
-from napari_d3ip.io.options import is_kspace_order, is_sinogram_order
+from napari_d3ip.io.option_text import is_kspace_order, is_sinogram_order
 from napari_d3ip.measurement import Measurement, Sinogram
 from napari_d3ip.widgets.angle_ends import AngleEnds
 from napari_d3ip.widgets.docking import TabbedDock, bring_forward, bring_main_forward

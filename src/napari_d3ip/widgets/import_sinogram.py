@@ -25,6 +25,7 @@ class ImportSinogramWidget(ImportWidget):
         "slices",
         "skip_views",
         "bad_pixels",
+        "corrections",
         "clip_transmission",
         "slice_shape",
         "detector_pitch",

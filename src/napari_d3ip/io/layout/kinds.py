@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from napari_d3ip.io.arrays.stored import Values, axes_without_ones, parts_of_complex
-from napari_d3ip.io.options import ReadOptions, is_kspace_order
+from napari_d3ip.io.option_text import is_kspace_order
+from napari_d3ip.io.options import ReadOptions
 
 KSPACE_NAMES = ("kspace", "k_space", "kdata", "ksp", "kspace_data", "k_data", "raw_kspace")
 

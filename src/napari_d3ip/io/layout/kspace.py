@@ -22,7 +22,8 @@ from napari_d3ip.io.layout.noise import combine_coils
 from napari_d3ip.io.layout.patient import InPatient
 from napari_d3ip.io.layout.repetitions import choose_repetition, noise_after_mean
 from napari_d3ip.io.layout.trajectories import in_grid_units
-from napari_d3ip.io.options import CARTESIAN_ONLY, SINOGRAM_ONLY, ReadOptions, is_kspace_order
+from napari_d3ip.io.option_text import is_kspace_order
+from napari_d3ip.io.options import CARTESIAN_ONLY, SINOGRAM_ONLY, ReadOptions
 from napari_d3ip.io.position import provenance_of_part
 from napari_d3ip.io.question import LayoutQuestion
 from napari_d3ip.io.units import sizes_in

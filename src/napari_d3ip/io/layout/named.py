@@ -17,7 +17,8 @@ from napari_d3ip.io.layout.named_kspace import COMPANION_NAMES, kspace_from_arra
 from napari_d3ip.io.layout.sinogram import RawScan
 from napari_d3ip.io.layout.stack import STACK, stack_from_arrays
 from napari_d3ip.io.lookup import Arrays, find, floats, last, number, numbers_only, pair, provenance, voxel_size, word
-from napari_d3ip.io.options import ReadOptions, Values, is_kspace_order, is_sinogram_order
+from napari_d3ip.io.option_text import is_kspace_order, is_sinogram_order
+from napari_d3ip.io.options import ReadOptions, Values
 from napari_d3ip.io.question import LayoutQuestion
 from napari_d3ip.io.units import angle_unit, angle_unit_in_name, length_unit
 from napari_d3ip.measurement import Measurement

@@ -12,7 +12,8 @@ import numpy as np
 from napari_d3ip.io.arrays.stored import Values
 from napari_d3ip.io.layout.kspace import RawKSpace
 from napari_d3ip.io.lookup import Arrays, find, number, numbers_only, pair, provenance, voxel_size, word
-from napari_d3ip.io.options import ReadOptions, is_kspace_order
+from napari_d3ip.io.option_text import is_kspace_order
+from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.units import length_unit
 
 _MASK = ("mask", "sampling_mask")

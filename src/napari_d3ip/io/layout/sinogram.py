@@ -168,6 +168,8 @@ class RawScan:
             provenance=(self.provenance or {}) if own else {**(self.provenance or {}), "read": note},
             origin=None if self.in_memory else options.origin(self.path),
         )
+        if options.corrections is not None:
+            sinogram = _corrected(sinogram, options.corrections)
         return _with_found_axis(sinogram) if center == "auto" else sinogram
 
 
@@ -198,6 +200,13 @@ def _settle_angles(scan: RawScan, options: ReadOptions) -> tuple[npt.NDArray[np.
         )
     degrees, unit = angle_files.settle_unit(found, options)
     return degrees, f"{found[2]}, {unit or 'no unit stated, taken as degree'}"
+
+
+def _corrected(scan: Sinogram, chain: str) -> Sinogram:
+    """Return the scan with the corrections that were asked for; its origin asks for them, too."""
+    from napari_d3ip import corrections  # Loads SciPy.
+
+    return replace(corrections.apply(scan, corrections.parse(chain)), origin=scan.origin)
 
 
 def _with_found_axis(scan: Sinogram) -> Sinogram:

@@ -15,7 +15,8 @@ from napari_d3ip.errors import MeasurementError
 from napari_d3ip.io import angle_ranges
 from napari_d3ip.io.arrays.stored import Stored, axes_without_ones
 from napari_d3ip.io.arrays.stored import Values as Content
-from napari_d3ip.io.options import ReadOptions, is_sinogram_order
+from napari_d3ip.io.option_text import is_sinogram_order
+from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
 from napari_d3ip.measurement import Sinogram
 

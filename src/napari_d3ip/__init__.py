@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_d3ip.checking import check
     from napari_d3ip.corrections import correct
     from napari_d3ip.errors import D3IPError
     from napari_d3ip.io import read, save_volume
@@ -42,6 +43,7 @@ _HOMES = {
     "Step": "reconstruction",
     "Uncertainty": "reconstruction",
     "born_wolf_psf": "measurement.psf",
+    "check": "checking",
     "correct": "corrections",
     "gaussian_psf": "measurement.psf",
     "iter_reconstruct": "reconstruction",
@@ -70,6 +72,7 @@ __all__ = [
     "Step",
     "Uncertainty",
     "born_wolf_psf",
+    "check",
     "correct",
     "gaussian_psf",
     "iter_reconstruct",

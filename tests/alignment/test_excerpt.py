@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.alignment.conftest import DiscScan
+from tests.discs import disc_scan
 
 from napari_d3ip.alignment.excerpt import above_air, coarser, few_slices, few_views, finer_center, richest_slices
 from napari_d3ip.measurement import Sinogram
@@ -14,7 +14,7 @@ from napari_d3ip.measurement import Sinogram
 ANGLES = np.arange(0.0, 180.0, 6.0)
 
 
-def test_coarser_pixels_are_means_and_keep_the_axis(disc_scan: DiscScan) -> None:
+def test_coarser_pixels_are_means_and_keep_the_axis() -> None:
     scan = replace(disc_scan(ANGLES, 21.0), center=21.0)
     small = coarser(scan, 20)
     assert small.data.shape == (3, 30, 20)
@@ -24,7 +24,7 @@ def test_coarser_pixels_are_means_and_keep_the_axis(disc_scan: DiscScan) -> None
     assert coarser(scan, 40) is scan
 
 
-def test_coarser_pixels_leave_missing_parts_out(disc_scan: DiscScan) -> None:
+def test_coarser_pixels_leave_missing_parts_out() -> None:
     scan = disc_scan(ANGLES, 19.5)
     mask = np.ones((1, 1, 40), bool)
     mask[..., 20], mask[..., 30:32] = False, False
@@ -49,14 +49,14 @@ def test_slices_with_most_to_see_are_taken_from_all_parts() -> None:
     assert richest_slices(data, 10).tolist() == [1, 4]
 
 
-def test_few_slices_and_views_of_a_scan(disc_scan: DiscScan) -> None:
+def test_few_slices_and_views_of_a_scan() -> None:
     scan = disc_scan(ANGLES, 19.5)
     assert few_slices(scan, 2).data.shape == (2, 30, 40)
     assert few_views(scan, 10).angles.tolist() == ANGLES[::3].tolist()
     assert few_views(scan, 100) is scan
 
 
-def test_a_constant_of_each_slice_is_taken_off(disc_scan: DiscScan) -> None:
+def test_a_constant_of_each_slice_is_taken_off() -> None:
     scan = disc_scan(ANGLES, 19.5)
     level = np.array([0.1, 0.2, 0.3], np.float32)[:, None, None]
     np.testing.assert_allclose(above_air(replace(scan, data=scan.data + level)).data, scan.data, atol=1e-6)

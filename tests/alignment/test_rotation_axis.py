@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.alignment.conftest import DiscScan
 from tests.cones import Ellipsoid, scan_of
+from tests.discs import disc_scan
 from tests.reading import read_sinogram
 
 import napari_d3ip as d3
@@ -39,19 +39,19 @@ def test_vertex_is_that_of_the_parabola() -> None:
 
 
 @pytest.mark.parametrize("center", [19.5, 14.3, 25.8])
-def test_one_pair_of_opposite_views_is_enough(disc_scan: DiscScan, center: float) -> None:
+def test_one_pair_of_opposite_views_is_enough(center: float) -> None:
     axis = find_axis(disc_scan(np.append(HALF, 180.0), center, noise=0.01))
     assert axis.center == pytest.approx(center, abs=0.1)
     assert axis.deviation < 0.1
     assert axis.method == "1 pair of views half a turn apart"
 
 
-def test_half_acquisition_is_found_by_the_overlap_of_opposite_views(disc_scan: DiscScan) -> None:
+def test_half_acquisition_is_found_by_the_overlap_of_opposite_views() -> None:
     axis = find_axis(disc_scan(FULL, 8.25))
     assert axis.center == pytest.approx(8.25, abs=0.25)
 
 
-def test_views_that_are_no_mirror_images_say_nothing(disc_scan: DiscScan) -> None:
+def test_views_that_are_no_mirror_images_say_nothing() -> None:
     scan = disc_scan(np.append(HALF, 180.0), 19.5)
     noise = np.random.default_rng(0).standard_normal(scan.data.shape).astype(np.float32)
     assert axis_from_opposite_views(noise, np.array([[0, 45]])) is None
@@ -59,24 +59,24 @@ def test_views_that_are_no_mirror_images_say_nothing(disc_scan: DiscScan) -> Non
 
 
 @pytest.mark.parametrize("center", [19.5, 15.3])
-def test_views_left_out_show_the_axis(disc_scan: DiscScan, center: float) -> None:
+def test_views_left_out_show_the_axis(center: float) -> None:
     axis = find_axis(disc_scan(HALF, center, noise=0.01))
     assert axis.center == pytest.approx(center, abs=0.25)
     assert axis.method.startswith("views left out")
 
 
-def test_a_constant_beside_the_object_does_not_move_the_axis(disc_scan: DiscScan) -> None:
+def test_a_constant_beside_the_object_does_not_move_the_axis() -> None:
     scan = disc_scan(HALF, 17.6)
     axis = axis_by_prediction(replace(scan, data=scan.data + 0.4))
     assert axis.center == pytest.approx(17.6, abs=0.25)
 
 
-def test_axis_is_found_on_a_finer_detector(disc_scan: DiscScan) -> None:
+def test_axis_is_found_on_a_finer_detector() -> None:
     scan = disc_scan(HALF, 100.4, detectors=200, scale=4.0, slices=1)
     assert axis_by_prediction(scan).center == pytest.approx(100.4, abs=0.3)
 
 
-def test_ends_of_half_a_turn_show_the_axis_of_an_object_wider_than_the_detector(disc_scan: DiscScan) -> None:
+def test_ends_of_half_a_turn_show_the_axis_of_an_object_wider_than_the_detector() -> None:
     angles, center = np.arange(0.0, 180.0, 3.0), 18.7
     axis = find_axis(disc_scan(angles, center, scale=2.0))
     assert axis.method.startswith("the first and the last views")
@@ -90,7 +90,7 @@ def test_too_few_views_are_said_to_be() -> None:
         find_axis(d3.Sinogram(data, np.array([0.0, 30.0, 60.0])))
 
 
-def test_only_views_left_out_are_judged_and_right_ones_are_predicted(disc_scan: DiscScan) -> None:
+def test_only_views_left_out_are_judged_and_right_ones_are_predicted() -> None:
     scan = disc_scan(HALF, 19.5)
     one = predict_left_out(scan, every=5, folds=1)
     assert one.target.any(axis=(0, 2)).tolist() == [index % 5 == 2 for index in range(len(HALF))]
@@ -102,14 +102,14 @@ def test_only_views_left_out_are_judged_and_right_ones_are_predicted(disc_scan: 
     assert wrong > 4 * right
 
 
-def test_missing_rays_are_not_judged(disc_scan: DiscScan) -> None:
+def test_missing_rays_are_not_judged() -> None:
     scan = disc_scan(HALF, 19.5)
     mask = np.ones((1, 1, 40), bool)
     mask[..., 20] = False
     assert not predict_left_out(replace(scan, mask=mask), every=4, folds=4).target[..., 20].any()
 
 
-def test_center_auto_reads_a_file_with_its_axis(disc_scan: DiscScan, tmp_path: Path) -> None:
+def test_center_auto_reads_a_file_with_its_axis(tmp_path: Path) -> None:
     scan = disc_scan(np.append(HALF, 180.0), 16.4)
     np.savez(tmp_path / "scan.npz", data=scan.data, angles=scan.angles, axes="zad")
     assert read_sinogram(tmp_path / "scan.npz").center is None
@@ -122,7 +122,7 @@ def test_center_auto_reads_a_file_with_its_axis(disc_scan: DiscScan, tmp_path: P
     assert read.origin.options == {"center": "auto"}
 
 
-def test_too_few_directions_are_refused(disc_scan: DiscScan) -> None:
+def test_too_few_directions_are_refused() -> None:
     with pytest.raises(MeasurementError, match=r"center: over \d+° the views of .* do not tell where"):
         find_axis(disc_scan(HALF[:30], 17.6))
 

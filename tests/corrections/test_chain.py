@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.alignment.conftest import DiscScan
+from tests.discs import disc_scan
 
 import napari_d3ip as d3
 from napari_d3ip.corrections import CORRECTIONS, correct, parse, text
@@ -63,7 +63,7 @@ def test_every_correction_is_described_and_named_in_the_option() -> None:
         assert all(field.description for field in record.parameters.model_fields.values())
 
 
-def test_corrections_are_recorded_in_order(disc_scan: DiscScan) -> None:
+def test_corrections_are_recorded_in_order() -> None:
     scan = disc_scan(ANGLES, 20.0, noise=0.01)
     corrected = correct(scan, "crop:columns=2:", "zingers")
     assert [done["name"] for done in corrected.provenance["corrections"]] == ["crop", "zingers"]
@@ -73,7 +73,7 @@ def test_corrections_are_recorded_in_order(disc_scan: DiscScan) -> None:
     assert "corrections" not in scan.provenance
 
 
-def test_the_origin_repeats_the_corrections(disc_scan: DiscScan) -> None:
+def test_the_origin_repeats_the_corrections() -> None:
     scan = d3.Sinogram(disc_scan(ANGLES, 20.0).data, ANGLES, center=20.0, origin=Origin("scan.h5", {"center": "auto"}))
     once = correct(scan, "zingers", "blank")
     # An axis that was found must not be looked for again in other data.
@@ -90,7 +90,7 @@ def test_only_sinograms_are_corrected() -> None:
         correct(KSpace(np.ones((1, 1, 4, 4), np.complex64)), "zingers")
 
 
-def test_corrections_leave_a_good_scan_nearly_alone(disc_scan: DiscScan) -> None:
+def test_corrections_leave_a_good_scan_nearly_alone() -> None:
     scan = disc_scan(ANGLES, 20.0, noise=0.01)
     corrected = correct(scan, "zingers,blank,stripes,drift")
     assert isinstance(corrected, Sinogram)

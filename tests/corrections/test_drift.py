@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.alignment.conftest import DiscScan
+from tests.discs import disc_scan
 
 from napari_d3ip.corrections import correct
 from napari_d3ip.errors import MeasurementError
@@ -16,7 +16,7 @@ DRIFT = np.linspace(-0.1, 0.1, len(ANGLES))[:, None].astype(np.float32)
 
 
 @pytest.mark.parametrize("chain", ["drift", "drift:each_row=true", "drift:air=0:5", "drift:air=0:5+36:40"])
-def test_a_drift_of_the_beam_is_taken_off(disc_scan: DiscScan, chain: str) -> None:
+def test_a_drift_of_the_beam_is_taken_off(chain: str) -> None:
     scan = disc_scan(ANGLES, 20.0)
     corrected = correct(replace(scan, data=scan.data + DRIFT), chain)
     np.testing.assert_allclose(corrected.data, scan.data, atol=0.01)
@@ -24,21 +24,21 @@ def test_a_drift_of_the_beam_is_taken_off(disc_scan: DiscScan, chain: str) -> No
     assert (first, last) == (pytest.approx(-0.1, abs=0.01), pytest.approx(0.1, abs=0.01))
 
 
-def test_a_beam_that_tilts_is_followed_on_both_sides(disc_scan: DiscScan) -> None:
+def test_a_beam_that_tilts_is_followed_on_both_sides() -> None:
     scan = disc_scan(ANGLES, 20.0)
     tilt = DRIFT * np.linspace(-1, 1, 40, dtype=np.float32)
     corrected = correct(replace(scan, data=scan.data + tilt), "drift:air=0:5+36:40")
     np.testing.assert_allclose(corrected.data, scan.data, atol=0.015)
 
 
-def test_rows_that_drift_by_themselves(disc_scan: DiscScan) -> None:
+def test_rows_that_drift_by_themselves() -> None:
     scan = disc_scan(ANGLES, 20.0)
     each = DRIFT * np.array([1.0, -1.0, 0.5], np.float32)[:, None, None]
     corrected = correct(replace(scan, data=scan.data + each), "drift:each_row=true")
     np.testing.assert_allclose(corrected.data, scan.data, atol=0.01)
 
 
-def test_missing_rays_are_no_air(disc_scan: DiscScan) -> None:
+def test_missing_rays_are_no_air() -> None:
     scan = disc_scan(ANGLES, 20.0)
     data, mask = scan.data + DRIFT, np.ones((1, 30, 40), bool)
     data[:, 3, :2], mask[:, 3, :2] = 9, False
@@ -49,7 +49,7 @@ def test_missing_rays_are_no_air(disc_scan: DiscScan) -> None:
         correct(replace(scan, data=data, mask=mask), "drift:air=0:5")
 
 
-def test_where_mass_says_nothing_it_is_refused(disc_scan: DiscScan) -> None:
+def test_where_mass_says_nothing_it_is_refused() -> None:
     cut = correct(disc_scan(ANGLES, 20.0), "crop:columns=14:26")
     with pytest.raises(MeasurementError, match=r"^drift: the object in discs is wider than the detector"):
         correct(cut, "drift")

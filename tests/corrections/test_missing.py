@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.alignment.conftest import DiscScan
+from tests.discs import disc_scan
 
 from napari_d3ip.corrections import correct
 from napari_d3ip.errors import MeasurementError
@@ -15,7 +15,7 @@ ANGLES = np.arange(0.0, 180.0, 6.0)
 
 
 @pytest.mark.parametrize("size", [1.0, -1.0])
-def test_zingers_are_left_out(disc_scan: DiscScan, size: float) -> None:
+def test_zingers_are_left_out(size: float) -> None:
     scan = disc_scan(ANGLES, 20.0, noise=0.01)
     data = scan.data.copy()
     places = (np.array([0, 1, 2, 2]), np.array([3, 11, 20, 29]), np.array([8, 20, 25, 33]))
@@ -29,7 +29,7 @@ def test_zingers_are_left_out(disc_scan: DiscScan, size: float) -> None:
     assert corrected.provenance["corrections"][0]["rays"] == 4
 
 
-def test_edges_columns_and_missing_rays_are_no_zingers(disc_scan: DiscScan) -> None:
+def test_edges_columns_and_missing_rays_are_no_zingers() -> None:
     data = np.zeros((1, 30, 40), np.float32)
     data[:, :, 10:30] = 1  # A slab with sharp edges.
     data[:, :, 17] += 0.5  # A column that is off in all views.
@@ -43,7 +43,7 @@ def test_edges_columns_and_missing_rays_are_no_zingers(disc_scan: DiscScan) -> N
     assert corrected.provenance["corrections"][0]["rays"] == 0
 
 
-def test_a_higher_threshold_keeps_more(disc_scan: DiscScan) -> None:
+def test_a_higher_threshold_keeps_more() -> None:
     scan = disc_scan(ANGLES, 20.0, noise=0.01)
     data = scan.data.copy()
     data[0, 3, 2] += 0.2 * data.max()
@@ -52,7 +52,7 @@ def test_a_higher_threshold_keeps_more(disc_scan: DiscScan) -> None:
 
 
 @pytest.mark.parametrize("level", [0.0, 0.7])
-def test_views_without_sample_or_beam_are_left_out(disc_scan: DiscScan, level: float) -> None:
+def test_views_without_sample_or_beam_are_left_out(level: float) -> None:
     order = np.random.default_rng(0).permutation(len(ANGLES))
     scan = disc_scan(ANGLES[order], 20.0, noise=0.005)
     data = scan.data.copy()
@@ -63,12 +63,12 @@ def test_views_without_sample_or_beam_are_left_out(disc_scan: DiscScan, level: f
     np.testing.assert_array_equal(corrected.data, np.delete(data, [4, 5, 22], axis=1))
 
 
-def test_a_good_scan_keeps_its_views(disc_scan: DiscScan) -> None:
+def test_a_good_scan_keeps_its_views() -> None:
     scan = disc_scan(ANGLES, 20.0)
     np.testing.assert_array_equal(correct(scan, "blank").data, scan.data)
 
 
-def test_too_few_views_and_too_many_blank_ones_are_refused(disc_scan: DiscScan) -> None:
+def test_too_few_views_and_too_many_blank_ones_are_refused() -> None:
     with pytest.raises(MeasurementError, match=r"^blank: 5 views of discs are too few to compare"):
         correct(disc_scan(ANGLES[:5], 20.0), "blank")
     scan = disc_scan(ANGLES, 20.0)

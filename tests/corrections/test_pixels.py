@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.alignment.conftest import DiscScan
+from tests.discs import disc_scan
 
 from napari_d3ip.corrections import correct
 from napari_d3ip.errors import MeasurementError
@@ -15,7 +15,7 @@ from napari_d3ip.measurement import Sinogram
 ANGLES = np.arange(0.0, 180.0, 6.0)
 
 
-def test_binned_pixels_are_means_and_voxels_grow(disc_scan: DiscScan) -> None:
+def test_binned_pixels_are_means_and_voxels_grow() -> None:
     scan = replace(disc_scan(ANGLES, 21.0, slices=4), center=21.0, voxel_size=(2.0, 1.0, 1.0))
     binned = correct(scan, "bin")
     np.testing.assert_allclose(binned.data, scan.data.reshape(2, 2, 30, 20, 2).mean(axis=(1, 4)), rtol=1e-5)
@@ -25,7 +25,7 @@ def test_binned_pixels_are_means_and_voxels_grow(disc_scan: DiscScan) -> None:
     assert correct(scan, "bin:rows=1").volume_shape == (4, 20, 20)
 
 
-def test_views_are_averaged_in_the_order_of_their_angles(disc_scan: DiscScan) -> None:
+def test_views_are_averaged_in_the_order_of_their_angles() -> None:
     scan = disc_scan(ANGLES, 20.0)
     order = np.random.default_rng(0).permutation(30)
     shuffled = Sinogram(scan.data[:, order], ANGLES[order])
@@ -34,7 +34,7 @@ def test_views_are_averaged_in_the_order_of_their_angles(disc_scan: DiscScan) ->
     np.testing.assert_allclose(binned.data, scan.data[:, :28].reshape(3, 7, 4, 40).mean(axis=2), rtol=1e-5)
 
 
-def test_means_are_of_rays_that_were_measured(disc_scan: DiscScan) -> None:
+def test_means_are_of_rays_that_were_measured() -> None:
     mask = np.ones((3, 30, 40), bool)
     mask[0, :2, 20:22] = False
     mask[0, 2, 20] = False
@@ -58,7 +58,7 @@ def test_a_cone_is_binned_in_both_directions() -> None:
         correct(cone, "bin:rows=1")
 
 
-def test_a_cropped_detector_keeps_the_axis(disc_scan: DiscScan) -> None:
+def test_a_cropped_detector_keeps_the_axis() -> None:
     scan = replace(disc_scan(ANGLES, 18.0), voxel_size=(1.0, 1.0, 1.0))
     cropped = correct(scan, "crop:columns=4:36:rows=1:")
     np.testing.assert_array_equal(cropped.data, scan.data[1:, :, 4:36])
@@ -89,6 +89,6 @@ def test_rows_of_a_cone_are_cropped_about_its_source() -> None:
         ("crop:columns=25:", r"^crop: the rotation axis of discs, at column 19\.5, would not lie on the detector"),
     ],
 )
-def test_what_does_not_fit_is_refused(disc_scan: DiscScan, chain: str, reason: str) -> None:
+def test_what_does_not_fit_is_refused(chain: str, reason: str) -> None:
     with pytest.raises(MeasurementError, match=reason):
         correct(disc_scan(ANGLES, 20.0), chain)

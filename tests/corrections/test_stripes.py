@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.alignment.conftest import DiscScan
+from tests.discs import disc_scan
 
 from napari_d3ip.corrections import correct
 from napari_d3ip.errors import MeasurementError
@@ -23,7 +23,7 @@ def striped(scan: Sinogram, columns: dict[int, float]) -> Sinogram:
     return replace(scan, data=data)
 
 
-def test_stripes_are_taken_off(disc_scan: DiscScan) -> None:
+def test_stripes_are_taken_off() -> None:
     scan = disc_scan(ANGLES, 20.0, noise=0.005)
     spoilt = striped(scan, {3: 0.1, 15: -0.1, 34: 0.2, 35: 0.2})
     corrected = correct(spoilt, "stripes")
@@ -33,7 +33,7 @@ def test_stripes_are_taken_off(disc_scan: DiscScan) -> None:
     assert corrected.provenance["corrections"][0]["largest_offset"] == pytest.approx(0.2 * scan.data.max(), rel=0.1)
 
 
-def test_wide_stripes_need_a_width(disc_scan: DiscScan) -> None:
+def test_wide_stripes_need_a_width() -> None:
     scan = disc_scan(ANGLES, 20.0, noise=0.005)
     spoilt = striped(scan, dict.fromkeys(range(33, 38), 0.2))
     narrow, wide = (correct(spoilt, chain) for chain in ("stripes", "stripes:width=6"))
@@ -41,7 +41,7 @@ def test_wide_stripes_need_a_width(disc_scan: DiscScan) -> None:
     assert np.abs(narrow.data[1, :, 35] - scan.data[1, :, 35]).min() > 0.15 * scan.data.max()
 
 
-def test_the_offset_must_exceed_its_error(disc_scan: DiscScan) -> None:
+def test_the_offset_must_exceed_its_error() -> None:
     scan = disc_scan(ANGLES, 20.0, noise=0.05)
     for threshold, most in ((4, 6), (1e6, 0)):
         assert correct(scan, f"stripes:threshold={threshold}").provenance["corrections"][0]["columns"] <= most
@@ -57,7 +57,7 @@ def test_a_round_object_about_the_axis_is_spared() -> None:
 
 
 @pytest.mark.parametrize("kind", ["stuck", "flickering"])
-def test_dead_columns_are_left_out(disc_scan: DiscScan, kind: str) -> None:
+def test_dead_columns_are_left_out(kind: str) -> None:
     scan = disc_scan(ANGLES, 40.0, noise=0.005, detectors=80, scale=2.0)
     data = scan.data.copy()
     # Stuck at the counts of air, which the sample passes by; and at random ones.
@@ -69,6 +69,6 @@ def test_dead_columns_are_left_out(disc_scan: DiscScan, kind: str) -> None:
     assert corrected.provenance["corrections"][0]["dead_columns"] == 1
 
 
-def test_a_few_views_are_refused(disc_scan: DiscScan) -> None:
+def test_a_few_views_are_refused() -> None:
     with pytest.raises(MeasurementError, match=r"^stripes: 7 views of discs are too few"):
         correct(disc_scan(ANGLES[:7], 20.0), "stripes")

@@ -11,6 +11,8 @@ import tifffile
 from tests.reading import read_sinogram
 
 from napari_d3ip.errors import FileError, SettingsError
+from napari_d3ip.io import ReadOptions
+from napari_d3ip.io.answers import answers_beside, with_answers, write_answers
 
 DATA = np.random.default_rng(0).random((3, 6, 8)).astype(np.float32)
 
@@ -74,3 +76,33 @@ def test_what_cannot_be_is_said_with_the_name_of_the_file(
     _answer(scan, content)
     with pytest.raises(error, match=words):
         read_sinogram(scan)
+
+
+class TestWriting:
+    def test_what_was_found_is_read_again(self, scan: Path) -> None:
+        _answer(scan, {"angles": "0:180", "axes": "zad"})
+        options = with_answers(scan, ReadOptions.create(center=3.0, slices="0:1"))
+        write_answers(scan, options, {"center": "3.25", "skip_views": "2"})
+        read = read_sinogram(scan)
+        assert read.center == 3.25
+        assert read.data.shape == (3, 5, 8)
+
+    def test_numbers_paths_and_text_come_back(
+        self, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "tilts").mkdir()
+        (tmp_path / "tilts" / "t.txt").write_text("0\n10\n20\n30\n40\n50\n")
+        monkeypatch.chdir(tmp_path / "tilts")
+        given = ReadOptions.create(angles="t.txt", angle_unit="degree", axes="zad", flats=2.0, air=(0, 2))
+        write_answers(scan, given, {"values": "counts"})
+        monkeypatch.chdir(tmp_path)
+        found = with_answers(scan, ReadOptions())
+        assert found.angles == tmp_path / "tilts/t.txt"
+        assert (found.flats, found.air, found.values) == (2.0, (0, 2), "counts")
+        assert json.loads(answers_beside(scan).read_text())["angles"] == "tilts/t.txt"
+
+    def test_a_bad_option_leaves_what_was_there(self, scan: Path) -> None:
+        _answer(scan, {"axes": "zad"})
+        with pytest.raises(SettingsError, match="center"):
+            write_answers(scan, ReadOptions(), {"center": "-1"})
+        assert json.loads(answers_beside(scan).read_text()) == {"axes": "zad"}

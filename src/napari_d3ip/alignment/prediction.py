@@ -59,32 +59,30 @@ def predict_left_out(scan: Sinogram, *, every: int = 5, folds: int = 2) -> Predi
         Reconstructions, each without other views; ``every`` of them predict all views.
     """
     operator = JosephMatrix.from_sinogram(scan)
-    data = torch.tensor(scan.data)
+    data, count = torch.tensor(scan.data), min(folds, every)
     measured = torch.ones(data.shape) if scan.mask is None else torch.tensor(scan.mask).expand(data.shape).float()
     order = np.argsort(scan.angles, kind="stable")
-    best, targets = torch.zeros_like(data), torch.zeros_like(data)
-    for fold in range(min(folds, every)):
+    left_out = torch.zeros(count, 1, len(order), 1)
+    for fold in range(count):
         # Neighbours by angle: leaving out every fifth frame of an interlaced scan could leave out a whole turn.
-        left_out = torch.zeros(1, len(order), 1)
-        left_out[:, torch.from_numpy(order[(fold + every // 2) % every :: every].copy())] = 1
-        target = left_out * measured
-        prediction = _best_prediction(operator, data, measured - target, target)
-        best, targets = best + left_out * prediction, targets + target
-    return Prediction(best.numpy(), targets.numpy() > 0)
+        left_out[fold, :, torch.from_numpy(order[(fold + every // 2) % every :: every].copy())] = 1
+    targets = left_out * measured
+    predictions = _best_predictions(operator, data, measured - targets, targets)
+    return Prediction((left_out * predictions).sum(dim=0).numpy(), targets.sum(dim=0).numpy() > 0)
 
 
-def _best_prediction(
-    operator: JosephMatrix, data: torch.Tensor, used: torch.Tensor, target: torch.Tensor
+def _best_predictions(
+    operator: JosephMatrix, data: torch.Tensor, used: torch.Tensor, targets: torch.Tensor
 ) -> torch.Tensor:
-    start = torch.zeros(len(data), *operator.domain_shape)
-    best, least = torch.zeros_like(data), float("inf")
-    fitted = least_squares(Masked(operator, used), data * used, start, max(_LOOKED_AT))
-    for number, volume in enumerate(fitted, start=1):
-        if number not in _LOOKED_AT:
-            continue
-        prediction = operator(volume)
-        loss = float((((prediction - data) * target) ** 2).sum())
-        if loss >= least:
-            break
-        best, least = prediction, loss
+    """Return the predictions of all folds, shape (fold, z, angle, detector), which are reconstructed side by side."""
+    folds, slices = targets.shape[:2]
+    flat = used.flatten(0, 1)
+    start = torch.zeros(folds * slices, *operator.domain_shape)
+    best, least = torch.zeros_like(targets), torch.full((folds, 1, 1, 1), torch.inf)
+    fitted = least_squares(Masked(operator, flat), data.repeat(folds, 1, 1) * flat, start, max(_LOOKED_AT))
+    for number, volumes in enumerate(fitted, start=1):
+        if number in _LOOKED_AT:
+            predictions = operator(volumes).unflatten(0, (folds, slices))
+            loss = (((predictions - data) * targets) ** 2).sum(dim=(1, 2, 3), keepdim=True)
+            best, least = torch.where(loss < least, predictions, best), torch.minimum(loss, least)
     return best

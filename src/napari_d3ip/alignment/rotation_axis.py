@@ -67,7 +67,7 @@ def find_axis(scan: Sinogram) -> Axis:
     """
     mirrored = None
     if scan.geometry == "cone":
-        scan = _plane_of_source(scan)
+        scan = plane_of_source(scan)
     if scan.geometry == "parallel":
         pairs = opposite_views(scan.angles, scan.data.shape[2])
         some = few_slices(scan, _MOST_SLICES).data
@@ -90,7 +90,7 @@ def find_axis(scan: Sinogram) -> Axis:
     return axis_by_prediction(scan, None if mirrored is None else mirrored.center)
 
 
-def _plane_of_source(scan: Sinogram) -> Sinogram:
+def plane_of_source(scan: Sinogram) -> Sinogram:
     """Return the fan in the plane of a cone's source."""
     row = round(scan.axis_row)
     mask = scan.mask if scan.mask is None or len(scan.mask) == 1 else scan.mask[row : row + 1]

@@ -11,6 +11,7 @@ import typer
 
 from napari_d3ip.cli import adapters, priors
 from napari_d3ip.cli.app import app, command
+from napari_d3ip.cli.check import check
 from napari_d3ip.cli.evaluate import Evaluate
 from napari_d3ip.cli.info import demo, info
 from napari_d3ip.cli.interruption import CODE as INTERRUPTED
@@ -21,6 +22,7 @@ from napari_d3ip.errors import D3IPError, printable
 
 app.command("demo")(demo)
 app.command("info")(info)
+app.command("check")(check)
 command(app, "reconstruct")(Reconstruct)
 command(app, "simulate")(Simulate)
 command(app, "evaluate")(Evaluate)

@@ -5,10 +5,14 @@ What a caller gives wins over it, and it wins over the scan.
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from napari_d3ip.errors import FileError, SettingsError
 from napari_d3ip.files import is_regular, read_json
+from napari_d3ip.io.atomic import replacing
 from napari_d3ip.io.options import ReadOptions
 
 ENDING = ".d3ip.json"
@@ -58,3 +62,33 @@ def with_answers(path: Path, options: ReadOptions) -> ReadOptions:
         if name in answers.model_fields_set
     }
     return ReadOptions.create(found, **{name: getattr(options, name) for name in options.model_fields_set})
+
+
+def write_answers(path: Path, options: ReadOptions, found: Mapping[str, str]) -> None:
+    """Write read options beside a scan, in place of those that lie there.
+
+    Parameters
+    ----------
+    path : Path
+        The scan, a file or folder.
+    options : ReadOptions
+        What the scan was read with.
+    found : mapping
+        Options that take precedence over them, as text.
+
+    Raises
+    ------
+    SettingsError
+        If one of them is unknown or invalid.
+    FileError
+        If the file cannot be written.
+    """
+    beside = answers_beside(path)
+    given = ReadOptions.create(options.model_dump(exclude_unset=True), **found)
+    values = given.model_dump(mode="json", exclude_unset=True)
+    for name, value in given:
+        if isinstance(value, Path):
+            values[name] = os.path.relpath(value.resolve(), beside.parent)
+    values.pop("slices", None)  # They were for this look only.
+    with replacing(beside) as temporary:
+        temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")

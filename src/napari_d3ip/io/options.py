@@ -175,8 +175,10 @@ class ReadOptions(BaseModel):
         description="Measured samples of k-space: npy, npz or cfl, shape (kx,), (ky, kx) or (z, ky, kx), or "
         "(ky,) where zeros in the data show that; measured slices (z,) or voxels (z, y, x) of a stack.",
     )
-    coil_maps: Path | None = Field(
-        None, description="Coil sensitivities: npy or npz of shape (z, coil, y, x), or cfl in BART's order."
+    coil_maps: Path | Literal["estimate"] | None = Field(
+        None,
+        description="Coil sensitivities: npy or npz of shape (z, coil, y, x), or cfl in BART's order; estimate leaves "
+        "out those of the file.",
     )
     trajectory: Path | None = Field(
         None,

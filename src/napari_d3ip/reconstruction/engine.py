@@ -23,6 +23,7 @@ from napari_d3ip.prior.complex_images import ComplexPrior
 from napari_d3ip.prior.grey import GreyPrior
 from napari_d3ip.prior.loading import load_prior
 from napari_d3ip.prior.network import DiffusionPrior
+from napari_d3ip.reconstruction.advice import with_advice
 from napari_d3ip.reconstruction.checkpoint import Checkpoint
 from napari_d3ip.reconstruction.control import Control, Step
 from napari_d3ip.reconstruction.finite import require_finite, require_finite_result
@@ -231,7 +232,12 @@ class _Engine:
             "seed": settings.seed,
             **rms_residuals(prepared, volume),
             **outcome,
-            "misfit": misfit(self._measurement.kind, self._settings.family, prepared, volume),
+            "misfit": with_advice(
+                misfit(self._measurement.kind, self._settings.family, prepared, volume),
+                self._measurement,
+                self._settings.family,
+                self._control.check,
+            ),
             **_adaptation(history),
             "psnr": None if reference is None else psnr(physical, reference),
             "ssim": None if reference is None else ssim(physical, reference),

@@ -307,7 +307,9 @@ class RawKSpace:
             mask = _cut(companions.read_mask(options.mask, along), whole)
             mask = mask if grid is None else self._fit_moved_mask(mask, grid, along)
         coil_maps = None if self.coil_maps is None else np.asarray(self.coil_maps)
-        if options.coil_maps is not None:
+        if options.coil_maps == "estimate":
+            coil_maps = None
+        elif options.coil_maps is not None:
             coil_maps = _cut(companions.read_coil_maps(options.coil_maps, along), whole)
             if self.whitening is not None and coil_maps.shape[1] == len(self.whitening):
                 coil_maps = combine_coils(self.whitening, coil_maps)

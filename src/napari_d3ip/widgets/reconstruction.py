@@ -19,6 +19,7 @@ from napari_d3ip.measurement import Measurement
 from napari_d3ip.reconstruction import Reconstruction, Step
 from napari_d3ip.settings import Settings
 from napari_d3ip.widgets.activity import Activity
+from napari_d3ip.widgets.check_scan import CheckScan
 from napari_d3ip.widgets.controls import RunControls
 from napari_d3ip.widgets.curves import Curves
 from napari_d3ip.widgets.device_finder import DeviceFinder
@@ -60,6 +61,7 @@ class ReconstructionWidget(QWidget):
         self._viewer = napari_viewer
         self._choice = MeasurementChoice(napari_viewer)
         self._save_scan = SaveScan(self._choice.update_measurement)
+        self._check_scan = CheckScan(self._choice.update_measurement)
         self._form = SettingsForm()
         self._extra = ExtraLayers(napari_viewer)
         self._quick_runs = QuickRuns(napari_viewer)
@@ -87,8 +89,10 @@ class ReconstructionWidget(QWidget):
     def _arrange(self) -> None:
         content = QWidget()
         layout = QVBoxLayout(content)
+        self._choice.put_beside(self._check_scan.button)
         self._choice.put_beside(self._save_scan)
         layout.addWidget(self._choice)
+        layout.addWidget(self._check_scan)
         layout.addWidget(self._settings)
         layout.addWidget(self._curves)
         layout.addWidget(self.results)
@@ -111,6 +115,7 @@ class ReconstructionWidget(QWidget):
     def _connect(self) -> None:
         self._adapt_to(self._choice.measurement)
         self._choice.changed.connect(self._adapt_to)
+        self._check_scan.opened.connect(self._choice.choose)
         self._form.on_change(self._check)
         self._devices.found.connect(self._show_devices)
         self._quick_runs.first_look_clicked.connect(self._run_direct)
@@ -146,6 +151,7 @@ class ReconstructionWidget(QWidget):
                 self._controls.forget_run()
                 self._curves.clear()
             self._suited = self._choice.layer
+        self._check_scan.show_for(measurement)
         self._save_scan.show_for(measurement)
         self._quick_runs.show_for(self._choice.layer, measurement)  # First, since the form reads its slices.
         if measurement is not None:

@@ -60,7 +60,8 @@ def corrections() -> Iterator[str]:
         fields = record.parameters.model_json_schema().get("properties", {})
         parameters = []
         for field, values in fields.items():
-            default = "not given" if values["default"] is None else _plain(values["default"])
+            default = values.get("default", "needed")
+            default = "not given" if default is None else _plain(default)
             parameters.append(f"`{field}` ({default}): {values['description']}")
         yield f"| `{name}` | {record.summary} *For:* {record.needs} | {'<br/>'.join(parameters)} |"
 

@@ -35,7 +35,7 @@ def test_defaults_are_not_written() -> None:
     ("given", "reason"),
     [
         ("zinger", r"^corrections: there is none named 'zinger'; did you mean zingers\?$"),
-        ("sharpen", r"^corrections: there is none named 'sharpen'; known are .*zingers"),
+        ("quite", r"^corrections: there is none named 'quite'; known are .*zingers"),
         ("stripes:wide=3", r"^corrections: stripes has no wide; it has width, threshold\.$"),
         ("stripes:width=x", r"^corrections: stripes: width: 'x' is not possible: "),
         ("stripes:width=0", r"^corrections: stripes: width: '0' is not possible: "),

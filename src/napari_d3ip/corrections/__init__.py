@@ -4,7 +4,7 @@ Each is one function in a module of its kind with a record in the registry; the 
 them. Knows measurements and solvers; no files.
 """
 
-from napari_d3ip.corrections import drift, missing, pixels, stripes
+from napari_d3ip.corrections import drift, missing, physics, pixels, stripes
 from napari_d3ip.corrections.chain import apply, correct, parse, text
 from napari_d3ip.corrections.registry import CORRECTIONS, Corrected, Correction
 
@@ -17,6 +17,7 @@ __all__ = [
     "drift",
     "missing",
     "parse",
+    "physics",
     "pixels",
     "stripes",
     "text",

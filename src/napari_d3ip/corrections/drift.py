@@ -40,7 +40,7 @@ def remove_drift(
 
     Its level is what columns beside the sample show; of those on both sides it is interpolated. Without any, the sum
     of all parallel rays of a view is the mass of a slice and the same in all (Helgason and Ludwig's first condition),
-    so that its change from the median view is drift.
+    so that its difference from their mean is drift.
 
     Parameters
     ----------
@@ -71,14 +71,14 @@ def remove_drift(
 
 
 def _mass(scan: Sinogram) -> npt.NDArray[np.float64]:
-    """Return how the mean of each view and row differs from that of the median view, shape (z, angle, 1)."""
+    """Return how the mean of each view and row differs from that of all views, shape (z, angle, 1)."""
     if scan.geometry != "parallel":
         raise MeasurementError(
             f"drift: the views of a {scan.geometry} differ in mass; give drift:air=START:STOP, columns beside the "
             "sample."
         )
-    mean = scan.data.mean(axis=2, keepdims=True, dtype=np.float64)
-    drift: npt.NDArray[np.float64] = mean - np.median(mean, axis=1, keepdims=True)
+    mass = scan.data.mean(axis=2, keepdims=True, dtype=np.float64)
+    drift: npt.NDArray[np.float64] = mass - mass.mean(axis=1, keepdims=True)
     return drift
 
 

@@ -76,7 +76,9 @@ def correction(
     def register(function: Callable[..., Corrected]) -> Callable[..., Corrected]:
         hints = get_type_hints(function, include_extras=True)
         keywords = [each for each in inspect.signature(function).parameters.values() if each.kind == each.KEYWORD_ONLY]
-        fields: dict[str, Any] = {each.name: (hints[each.name], each.default) for each in keywords}
+        fields: dict[str, Any] = {
+            each.name: (hints[each.name], ... if each.default is each.empty else each.default) for each in keywords
+        }
         config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
         parameters = create_model(name, __config__=config, **fields)
         _REGISTERED[name] = Correction(name, summary, needs, function, parameters)

@@ -162,7 +162,7 @@ class ReadOptions(BaseModel):
     corrections: Annotated[str, BeforeValidator(option_text.corrections_in)] | None = Field(
         None,
         description="Corrections of line integrals in order, with parameters after colons: zingers,stripes or "
-        "drift:air=0:12 for instance. There are zingers, blank, stripes, drift, bin and crop.",
+        "drift:air=0:12 for instance. There are zingers, blank, stripes, drift, harden, paganin, bin and crop.",
     )
     slices: str | None = Field(
         None, description="Slices to read, start:stop counted from 0; 10:20 or :5 for instance."

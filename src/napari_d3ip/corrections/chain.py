@@ -42,7 +42,7 @@ def parse(given: Given | Sequence[Given]) -> tuple[Link, ...]:
     Parameters
     ----------
     given : str, mapping, or list of these
-        ``zingers,harden:order=2``, or ``["zingers", {"name": "harden", "order": 2}]``.
+        ``zingers,harden:coefficient=0.02``, or ``["zingers", {"name": "harden", "coefficient": 0.02}]``.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def correct(scan: Measurement, *corrections: Given) -> Sinogram:
     scan : Sinogram
         The scan; it is not changed.
     *corrections : str or mapping
-        In order: ``"zingers"``, ``"harden:order=2"`` or ``{"name": "harden", "order": 2}``; see `CORRECTIONS`.
+        In order: ``"zingers"``, ``"harden:coefficient=0.02"`` or ``{"name": "harden", "coefficient": 0.02}``; see `CORRECTIONS`.
 
     Returns
     -------

@@ -50,9 +50,11 @@ def info(
 ) -> None:
     """Say what is in FILE: kind, shape, geometry, and what is missing.
 
-    Of a file that leaves open how it is to be read, what is known, and the question.
+    Of a file that leaves open how it is to be read, what is known, and the question. Of a large scan, a few slices are
+    read: values_of says which the range of values is of.
     """
-    from napari_d3ip.io import LayoutQuestion, read
+    from napari_d3ip.io import LayoutQuestion
+    from napari_d3ip.io.excerpt import describe
     from napari_d3ip.io.reader_process import in_own_process
 
     fields, options = split_options(parse_assignments(assignments))
@@ -64,9 +66,9 @@ def info(
 
     try:
         # In a process of its own, since some damaged files crash the libraries that read them.
-        measurement = in_own_process(read, file, options)
+        description = in_own_process(describe, file, options)
     except LayoutQuestion as asked:
         known = {"kind": asked.kind, "source": file.name, "shape": asked.shape and list(asked.shape)}
         show({**known, "missing": [asked.needs, *asked.also], "candidates": list(asked.candidates)})
         raise
-    show(measurement.describe())
+    show(description)

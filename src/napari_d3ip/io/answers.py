@@ -61,7 +61,7 @@ def with_answers(path: Path, options: ReadOptions) -> ReadOptions:
         for name, value in answers
         if name in answers.model_fields_set
     }
-    return ReadOptions.create(found, **{name: getattr(options, name) for name in options.model_fields_set})
+    return options.model_copy(update={name: found[name] for name in found if name not in options.model_fields_set})
 
 
 def write_answers(path: Path, options: ReadOptions, found: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Parse the text of reading options: numbers, and names of parts of files."""
+"""Parse the text of reading options: numbers, orders of axes, and names of parts of files."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
@@ -340,7 +340,7 @@ class ReadOptions(BaseModel):
         return [option_text.file_and_name(value)[0] for _, value in self if isinstance(value, Path)]
 
     @classmethod
-    def create(cls, given: Mapping[str, Any] | None = None, /, **fields: Any) -> ReadOptions:
+    def create(cls, given: Mapping[str, Any] | None = None, /, **fields: Any) -> Self:
         """Validate options; strings are parsed (``--set key=value``).
 
         Raises
@@ -358,6 +358,11 @@ class ReadOptions(BaseModel):
         given = self.model_dump(exclude_defaults=True)
         options = {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in given.items()}
         return Origin(str(path.absolute()), options)
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether nothing is given."""
+        return not self.model_dump(exclude_defaults=True)
 
     def refuse(self, fields: Iterable[str], name: str, kind: str) -> None:
         """Check that no option was given that does not apply to this kind of measurement.

@@ -9,6 +9,7 @@ from napari_d3ip.measurement.base import (
     FloatArray,
     Measurement,
     Origin,
+    Whole,
     checked_voxel_size,
     is_measured,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "Measurement",
     "Origin",
     "Sinogram",
+    "Whole",
     "checked_voxel_size",
     "is_measured",
     "world_position",

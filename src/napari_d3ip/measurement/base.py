@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -31,6 +32,25 @@ class Origin:
 
     path: str
     options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """Size of a scan of which only some slices and views were read.
+
+    Parameters
+    ----------
+    part : str
+        Slices and views that were read, in words.
+    slices : int, optional
+        Number of slices, if not all were read.
+    angles : ndarray, optional
+        Shape (angle,), degrees, if not all views were read.
+    """
+
+    part: str
+    slices: int | None = None
+    angles: npt.NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -102,23 +122,43 @@ class Measurement(ABC):
         """Return the names of fields that are unknown."""
         return ["voxel_size"] if self.voxel_size is None else []
 
+    def _values(self) -> dict[str, Any]:
+        """Return the entries of `describe` that depend on all values."""
+        return {"value_range": self._value_range()}
+
     def _value_range(self) -> list[float]:
         return [float(self.data.min()), float(self.data.max())]
 
-    def describe(self) -> dict[str, Any]:
-        """Return the known properties of the measurement, as JSON values (``napari-d3ip info``)."""
+    def describe(self, whole: Whole | None = None) -> dict[str, Any]:
+        """Return the known properties of the measurement, as JSON values (``napari-d3ip info``).
+
+        Parameters
+        ----------
+        whole : Whole, optional
+            The scan of which this is a part. It is described then, but for what depends on values: their range, and
+            numbers in the provenance, are of the part, which ``values_of`` names.
+        """
+        shown = self if whole is None else self._extended(whole)
         return {
             "kind": self.kind,
             "source": self.source,
-            "shape": list(self.data.shape),
-            **self._details(),
-            "volume_shape": list(self.volume_shape),
+            "shape": list(shown.data.shape),
+            **shown._details(),
+            "volume_shape": list(shown.volume_shape),
             "voxel_size": None if self.voxel_size is None else list(self.voxel_size),
             "unit": self.unit,
-            "value_range": self._value_range(),
+            **self._values(),
+            **({} if whole is None else {"values_of": whole.part}),
             "missing": self._missing(),
             "provenance": self.provenance,
         }
+
+    def _extended(self, whole: Whole) -> Self:
+        """Return a measurement to be described only: unchecked, and with the first slice in the place of all."""
+        extended = copy(self)
+        if whole.slices is not None:
+            extended._set(data=np.broadcast_to(self.data[:1], (whole.slices, *self.data.shape[1:])))
+        return extended
 
     def _selected(self, slices: slice) -> dict[str, Any]:
         """Return the fields that locate the selected slices within the whole scan.

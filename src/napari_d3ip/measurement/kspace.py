@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from napari_d3ip.measurement.base import (
     ComplexArray,
     FloatArray,
     Measurement,
+    Whole,
     checked_noise_level,
     checked_voxel_size,
     first_few,
@@ -246,6 +247,12 @@ class KSpace(Measurement):
             calibration=None if self.calibration is None else self.calibration[slices],
             **self._selected(slices),
         )
+
+    def _extended(self, whole: Whole) -> Self:
+        extended = super()._extended(whole)
+        if self.mask is not None:
+            extended._set(mask=np.broadcast_to(self.mask[:1], (len(extended.data), *self.mask.shape[1:])))
+        return extended
 
     def _details(self) -> dict[str, Any]:
         return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from napari_d3ip.measurement.base import (
     BoolArray,
     FloatArray,
     Measurement,
+    Whole,
     checked_voxel_size,
     is_measured,
 )
@@ -306,6 +307,13 @@ class Sinogram(Measurement):
             selected["slice_shape"] = self.slice_shape or (self.volume_shape[1:] if self.is_half_acquisition else None)
         return replace(self, **{**selected, "data": data, "angles": angles, "mask": mask, "origin": None})
 
+    def _extended(self, whole: Whole) -> Self:
+        extended = super()._extended(whole)
+        if whole.angles is not None:
+            shape = (len(extended.data), len(whole.angles), self.data.shape[2])
+            extended._set(data=np.broadcast_to(extended.data[:, :1], shape), angles=whole.angles)
+        return extended
+
     def _details(self) -> dict[str, Any]:
         distances = {"source_distance": self.source_distance, "detector_distance": self.detector_distance}
         return {
@@ -329,12 +337,13 @@ class Sinogram(Measurement):
             },
             "center": self.axis,
             "detector_pitch": self.detector_pitch,
-            **({} if self.mask is None else {"missing_rays": self._missing_rays()}),
         }
 
-    def _missing_rays(self) -> int:
-        assert self.mask is not None
-        return int(np.count_nonzero(~self.mask)) * (self.data.size // self.mask.size)
+    def _values(self) -> dict[str, Any]:
+        if self.mask is None:
+            return super()._values()
+        count = int(np.count_nonzero(~self.mask)) * (self.data.size // self.mask.size)
+        return {**super()._values(), "missing_rays": count}
 
     def _missing(self) -> list[str]:
         return (["center"] if self.center is None else []) + super()._missing()

@@ -14,6 +14,7 @@ import numpy as np
 
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.io.arrays.stored import AnyArray, Values
+from napari_d3ip.io.excerpt import slices_to_read
 from napari_d3ip.io.layout import companions
 from napari_d3ip.io.layout.centring import find_move, sampled_in
 from napari_d3ip.io.layout.grid import Grid, mean
@@ -163,7 +164,7 @@ class RawKSpace:
         data = grid.data[part]
         image_shape = None if trajectory is None else self._settle_shape(options)
         volume = (len(grid.data) if whole is None else whole[1], *(image_shape or grid.data.shape[2:]))
-        placed = self._placed(along, volume, given, (part if whole is None else whole[0]).start)
+        placed = self._placed(along, volume, given, options.slice_range(volume[0], self.name).start)
         return KSpace(
             # A view would keep the whole scan in memory; data that nobody else holds need no copy.
             frozen(data if len(data) == len(grid.data) else data.copy()),
@@ -218,7 +219,8 @@ class RawKSpace:
         if "z" not in axes or self.encodes_z:
             return None
         count = self.data.shape[axes.index("z")]
-        whole = options.slice_range(count, self.name), count
+        size = self.data.size * self.data.dtype.itemsize / max(count, 1)
+        whole = slices_to_read(options, count, self.name, size), count
         data = self.data[tuple(whole[0] if letter == "z" else slice(None) for letter in axes)]
         # A view would keep the whole scan in memory.
         self.data = data.copy() if isinstance(self.data, np.ndarray) and data.size < self.data.size else data
@@ -361,7 +363,7 @@ class RawKSpace:
         return known | self.patient.provenance(letters, shape, sizes_in("millimeter", sizes, unit), first)
 
     def _provenance(self, options: ReadOptions, axes: str, shape: list[int], placed: dict[str, Any]) -> dict[str, Any]:
-        if self.provenance is not None and options == ReadOptions():
+        if self.provenance is not None and options.is_empty:
             return self.provenance
         added = {name: getattr(options, name) for name in ("mask", "coil_maps", "trajectory")}
         note = {

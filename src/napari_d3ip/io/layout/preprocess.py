@@ -32,11 +32,11 @@ class Frames:
     values : ndarray
         Shape (frame, z, detector) or (z, detector).
     places : ndarray, optional
-        Shape (frame,), number of projections taken before each frame; frames that belong together have the same.
+        Shape (frame,), number of projections before each frame; frames that belong together have the same.
     """
 
     values: AnyArray
-    places: npt.NDArray[np.intp] | None = None
+    places: npt.NDArray[Any] | None = None
 
     @property
     def count(self) -> int:
@@ -208,10 +208,10 @@ def _kept(frames: Frames, name: str, level: float, source: str) -> tuple[npt.NDA
 
 def _drift(
     frames: npt.NDArray[np.float64],
-    places: npt.NDArray[np.intp],
+    places: npt.NDArray[Any],
     beam: npt.NDArray[np.float64],
     dead: npt.NDArray[np.bool_],
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]] | None:
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]] | None:
     """Return places and the beam's level there, relative to its mean; None where it changes by no more than noise.
 
     The level alone, not every pixel, is followed: single flats are noisy.

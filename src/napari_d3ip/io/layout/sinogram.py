@@ -138,7 +138,7 @@ class RawScan:
                 f"angles: {len(angles)} values for {views} projections in {self.name} (shape "
                 f"{tuple(shape)} read as {axes}); {angles_advice(len(angles), views)}."
             )
-        settled = settle_values(self, options, axes)  # Of the requested slices.
+        settled = settle_values(self, options, axes, angles)  # Of the requested slices.
         pitch = self.detector_pitch if options.detector_pitch is None else options.detector_pitch
         voxel_size, unit = _settle_voxel(self, options, axes, pitch)
         note = {
@@ -152,11 +152,11 @@ class RawScan:
             "values": settled.note,
             **({"passed_over": self.passed_over} if self.passed_over else {}),
         }
-        own = self.provenance is not None and options == ReadOptions()
+        own = self.provenance is not None and options.is_empty
         center = self.center if options.center is None else options.center
         sinogram = Sinogram(
             frozen(settled.integrals),  # Nobody else holds the array, so no copy is needed.
-            angles[settled.views],
+            settled.angles,
             mask=settled.mask,
             center=None if center == "auto" else center,
             **_settle_beam(self, options),

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_d3ip.errors import MeasurementError, SettingsError
 from napari_d3ip.io.arrays.stored import AnyArray
 from napari_d3ip.io.arrays.stored import Values as Content
+from napari_d3ip.io.excerpt import slices_to_read, views_to_read
 from napari_d3ip.io.layout.companions import read_bad_pixels
 from napari_d3ip.io.layout.frames import read_frames
 from napari_d3ip.io.layout.preprocess import Frames, minus_log, transmission
@@ -38,8 +40,8 @@ class Settled:
     ----------
     integrals : ndarray
         Shape (z, angle, detector).
-    views : ndarray of bool
-        Shape (angle in the file,), those that are kept.
+    angles : ndarray
+        Shape (angle,), degrees.
     mask : ndarray of bool or None
         As in `Sinogram`.
     note : dict
@@ -47,12 +49,12 @@ class Settled:
     """
 
     integrals: AnyArray
-    views: BoolArray
+    angles: npt.NDArray[np.float64]
     mask: BoolArray | None
     note: dict[str, Any]
 
 
-def settle_values(scan: RawScan, options: ReadOptions, axes: str) -> Settled:
+def settle_values(scan: RawScan, options: ReadOptions, axes: str, angles: npt.NDArray[np.float64]) -> Settled:
     """Return line integrals of the requested slices and views, and which rays were measured.
 
     Raises
@@ -63,17 +65,17 @@ def settle_values(scan: RawScan, options: ReadOptions, axes: str) -> Settled:
         If the values cannot be what they are said to be.
     """
     size = tuple(scan.data.shape[axes.index(letter)] for letter in "zad")
-    slices = options.slice_range(size[0], scan.name)
     views = _kept_views(scan.name, options, size[1])
+    slices, every = _part_to_read(scan, options, views, angles, size)
     flats = read_frames(options.flats, "flats") if isinstance(options.flats, Path) else options.flats
     if flats is None:
         flats = scan.flats
     kind, why = _kind_of_values(scan, options, axes, flats)
     note: dict[str, Any] = {"in_file": kind, "from": why}
-    count = len(range(*slices.indices(size[0]))) * size[1] * size[2]
+    count = len(range(size[0])[slices]) * len(range(size[1])[every]) * size[2]
     require_memory(count * _bytes_of_a_value(scan.data.dtype, kind, axes), scan.name)
-    counts = _Counts(scan, options, axes, slices)
-    values, dead = counts.as_share(flats, note) if kind == "counts" else (_part(scan.data, axes, slices), None)
+    counts = _Counts(scan, options, axes, slices, every)
+    values, dead = counts.as_share(flats, note) if kind == "counts" else (_part(scan.data, axes, slices, every), None)
     if kind == "transmission":
         options.refuse(("flats", "darks"), scan.name, "a scan of transmissions")
         values = values.astype(np.float32)
@@ -83,23 +85,39 @@ def settle_values(scan: RawScan, options: ReadOptions, axes: str) -> Settled:
                 "give flats=FILE and values=counts."
             )
     bad = _bad_pixels(scan.name, options, (size[0], size[2]), slices, dead)
-    mask = _part_of_mask(scan.mask, slices, views)
+    mask, angles = _part_of_mask(scan.mask, slices, every, views), angles[every][views[every]]
     if not views.all():
         note["views_left_out"] = np.flatnonzero(~views).tolist()
-        values = values[:, views]
+        values = values[:, views[every]]
     if bad is not None:
         note["bad_pixels"] = int(bad.sum())
         mask = ~bad[:, None] if mask is None else mask & ~bad[:, None]
         values = np.where(bad[:, None], values.dtype.type(1), values)
     if kind == "line_integrals":
         options.refuse(("flats", "darks", "air", "clip_transmission"), scan.name, "a scan of line integrals")
-        return Settled(values, views, mask, note)
+        return Settled(values, angles, mask, note)
     if options.air is not None:
         values = _relative_to_air(values, options.air, scan.name, note)
     clip = options.clip_transmission
     if clip is not None:
         note |= {"clip_transmission": clip, "clipped_values": int(np.count_nonzero(values < clip))}
-    return Settled(minus_log(values, clip, scan.name), views, mask, note)
+    return Settled(minus_log(values, clip, scan.name), angles, mask, note)
+
+
+def _part_to_read(
+    scan: RawScan,
+    options: ReadOptions,
+    kept: BoolArray,
+    angles: npt.NDArray[np.float64],
+    size: tuple[int, ...],
+) -> tuple[slice, slice]:
+    """Return slices and views to read out of (z, angle, detector), all rows of a cone."""
+    a_slice = size[1] * size[2] * scan.data.dtype.itemsize
+    slices = options.slice_range(size[0], scan.name)
+    if (options.geometry or scan.geometry) != "cone":
+        slices = slices_to_read(options, size[0], scan.name, a_slice)
+    all_wanted = len(range(size[0])[options.slice_range(size[0], scan.name)]) * a_slice
+    return slices, views_to_read(options, kept, angles, all_wanted / size[1])
 
 
 def _bytes_of_a_value(dtype: np.dtype[Any], kind: Values, axes: str) -> int:
@@ -112,18 +130,19 @@ def _bytes_of_a_value(dtype: np.dtype[Any], kind: Values, axes: str) -> int:
 
 @dataclass(frozen=True)
 class _Counts:
-    """Counts of a scan, of which some slices are requested."""
+    """Counts of a scan, of which some slices and views are requested."""
 
     scan: RawScan
     options: ReadOptions
     axes: str
     slices: slice
+    views: slice
 
     def as_share(self, flats: Content | float | None, note: dict[str, Any]) -> tuple[AnyArray, BoolArray | None]:
         """Return them as a part of the beam (z, angle, detector), and dead pixels (z, detector); add notes."""
         scan, options = self.scan, self.options
         darks = scan.darks if options.darks is None else read_frames(options.darks, "darks")
-        counts = _part(scan.data, self.axes, self.slices)
+        counts = _part(scan.data, self.axes, self.slices, self.views)
         if flats is None and options.air is None:
             raise LayoutQuestion(
                 f"flats: {scan.name} holds counts without flat fields; give flats=FILE (or their number, or the "
@@ -140,11 +159,16 @@ class _Counts:
             if flats is None and dark is not None:  # Air is measured with the dark current, too.
                 beam = Frames(beam.values + dark.values.reshape(-1, *beam.values.shape).mean(axis=0))
         else:
-            beam = Frames(self._frames(flats, "flats"), scan.flat_places if flats is scan.flats else None)
+            beam = Frames(self._frames(flats, "flats"), self._places() if flats is scan.flats else None)
             note["flats"] = beam.count
         share = transmission(counts, beam, dark, scan.name)
         note |= share.notes
         return share.values, share.dead if share.dead.any() else None
+
+    def _places(self) -> npt.NDArray[np.float64] | None:
+        """Return where flats lie among the requested views."""
+        first, step, places = self.views.start or 0, self.views.step or 1, self.scan.flat_places
+        return None if places is None else (places - first - 0.5) / step + 0.5
 
     def _frames(self, frames: Content, name: str) -> AnyArray:
         """Return the requested slices of frames as (frame, z, detector) or (z, detector).
@@ -241,13 +265,13 @@ def _relative_to_air(values: AnyArray, air: tuple[int, int], name: str, note: di
     return np.asarray(values / beam, dtype=np.float32)
 
 
-def _part_of_mask(mask: Content | None, slices: slice, views: BoolArray) -> BoolArray | None:
-    """Return the mask of the file for the requested slices and views."""
+def _part_of_mask(mask: Content | None, slices: slice, every: slice, kept: BoolArray) -> BoolArray | None:
+    """Return the mask of the file for the requested slices and views, of these the kept ones."""
     if mask is None:
         return None
     whole: BoolArray = np.asarray(mask) != 0
     part = whole[slices] if len(whole) > 1 else whole
-    return part[:, views] if part.shape[1] > 1 else part
+    return part[:, every][:, kept[every]] if part.shape[1] > 1 else part
 
 
 def _part(data: Content, axes: str, slices: slice, views: slice = slice(None)) -> AnyArray:

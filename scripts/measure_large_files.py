@@ -1,10 +1,11 @@
-"""What reading two slices of a large file of every format takes: memory, time, and bytes that are read.
+"""What describing a large file of every format, and reading two slices of it, takes: memory, time, and bytes read.
 
     python scripts/measure_large_files.py FOLDER [--only NAME ...] [--gigabytes 7] [--csv FILE]
 
 Writes a file of each format in turn, with holes where the file system has them, reads it in a process of its own, and
 removes it. Formats that cannot have holes are written as they are, of at most 2 GB. ``whole`` asks for all slices
-where 1 GB of memory may be allocated (``ulimit -v``): this must end in a sentence, and at once. Linux.
+where 1 GB of memory may be allocated (``ulimit -v``): this must end in a sentence, and at once. ``info`` describes the
+scan. Linux.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ sys.path[:0] = [""]
 from pathlib import Path
 import napari_d3ip.io.registry as registry
 from napari_d3ip.errors import D3IPError
-from napari_d3ip.io import read
+from napari_d3ip.io import ReadOptions, read
+from napari_d3ip.io.excerpt import describe
 registry.formats()
 path, options, limit = Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])
 peak = lambda: 1024 * int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1])
@@ -46,7 +48,11 @@ if limit:
     resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + limit,) * 2)
 begin, cpu, bytes_before = time.monotonic(), time.process_time(), used()
 try:
-    shape, says = list(read(path, **options).data.shape), ""
+    if options.pop("info", False):
+        shape = describe(path, ReadOptions.create(options))["shape"]
+    else:
+        shape = list(read(path, **options).data.shape)
+    says = ""
 except D3IPError as error:
     shape, says = None, str(error)
 print(json.dumps({"shape": shape, "says": says, "seconds": time.monotonic() - begin, "cpu": time.process_time() - cpu,
@@ -73,9 +79,9 @@ def _slices(gigabytes: int) -> int:
 
 def _fill(file: Any, offset: int, views: int) -> None:
     """Write the rows that are read later, of every view; the others stay holes."""
-    row = np.full((2, COLUMNS), 500, np.uint16).tobytes()
+    row = np.full((3, COLUMNS), 500, np.uint16).tobytes()
     for view in range(views):
-        file.seek(offset + 2 * COLUMNS * (view * ROWS + FIRST))
+        file.seek(offset + 2 * COLUMNS * (view * ROWS + FIRST - 1))
         file.write(row)
     file.truncate(offset + 2 * COLUMNS * ROWS * views)
 
@@ -95,8 +101,9 @@ def npy_fortran(path: Path, gigabytes: int) -> Path:
         header = {"descr": "<f4", "fortran_order": True, "shape": (COLUMNS, 1800, count)}
         np.lib.format.write_array_header_1_0(file, header)
         begin, size = file.tell(), 4 * 1800 * COLUMNS
-        file.seek(begin + FIRST * size)
-        file.write(np.ones(2 * 1800 * COLUMNS, np.float32).tobytes())
+        for place in (FIRST, count // 2 - 1):
+            file.seek(begin + place * size)
+            file.write(np.ones(2 * 1800 * COLUMNS, np.float32).tobytes())
         file.truncate(begin + size * count)
     return path
 
@@ -162,7 +169,7 @@ def _dataset(
 def _scan(group: h5py.Group, name: str, gigabytes: int, chunks: tuple[int, ...] | None = None) -> h5py.Dataset:
     data = _dataset(group, name, (_views(gigabytes), ROWS, COLUMNS), np.uint16, chunks)
     for view in range(len(data)):
-        data[view, FIRST : FIRST + 2] = 500
+        data[view, FIRST - 1 : FIRST + 2] = 500
     return data
 
 
@@ -252,8 +259,8 @@ def tiff(path: Path, gigabytes: int) -> Path:
         offset = tif.series[0].dataoffset
     with path.open("r+b") as file:
         for view in range(views):
-            file.seek(offset + 2 * COLUMNS * (view * ROWS + FIRST))
-            file.write(np.full((2, COLUMNS), 500, np.uint16).tobytes())
+            file.seek(offset + 2 * COLUMNS * (view * ROWS + FIRST - 1))
+            file.write(np.full((3, COLUMNS), 500, np.uint16).tobytes())
     return path
 
 
@@ -282,14 +289,14 @@ def tiff_folder(path: Path, gigabytes: int) -> Path:
         with tifffile.TiffFile(image) as tif:
             offset = tif.pages[0].dataoffsets[0]
         with image.open("r+b") as file:
-            file.seek(offset + 2 * COLUMNS * FIRST)
-            file.write(np.full((2, COLUMNS), 500, np.uint16).tobytes())
+            file.seek(offset + 2 * COLUMNS * (FIRST - 1))
+            file.write(np.full((3, COLUMNS), 500, np.uint16).tobytes())
     return path
 
 
 def _kspace() -> np.ndarray:
     rng = np.random.default_rng(0)
-    return (rng.standard_normal((2, COILS, LINES, LINES)) + 1j).astype(np.complex64)
+    return (rng.standard_normal((6, COILS, LINES, LINES)) + 1j).astype(np.complex64)
 
 
 def bart(path: Path, gigabytes: int) -> Path:
@@ -318,7 +325,7 @@ def npy_kspace(path: Path, gigabytes: int) -> Path:
 
 def hdf5_kspace(path: Path, gigabytes: int) -> Path:
     with h5py.File(path, "w") as file:
-        _dataset(file, "kspace", (_slices(gigabytes), COILS, LINES, LINES), np.complex64)[100:102] = _kspace()
+        _dataset(file, "kspace", (_slices(gigabytes), COILS, LINES, LINES), np.complex64)[100:106] = _kspace()
     return path
 
 
@@ -341,6 +348,37 @@ def ismrmrd(path: Path, gigabytes: int) -> Path:
         for number in range(slices):
             for line in range(LINES):
                 writer.add(lines[line], ky=line, slice=number, position=(0, 0, 4.0 * number))
+    return path
+
+
+def ismrmrd_3d(path: Path, gigabytes: int) -> Path:
+    """One slab whose partitions are encoded."""
+    from tests.io.test_ismrmrd import Writer
+
+    partitions = _slices(min(2, gigabytes))
+    with Writer(path, nx=LINES, ny=LINES, nz=partitions, fz=4 * partitions) as writer:
+        lines = _kspace()[0].transpose(1, 0, 2)
+        for number in range(partitions):
+            for line in range(LINES):
+                writer.add(lines[line], ky=line, kz=number)
+    return path
+
+
+def twix(path: Path, gigabytes: int) -> Path:
+    """The example of twixtools with more slices, and receivers of noise."""
+    import twixtools
+
+    example = twixtools.read_twix("tests/io/data/gre.dat", verbose=False, keep_acqend=True)[-1]
+    lines = [block for block in example["mdb"] if not block.is_flag_set("ACQEND")]
+    samples = _kspace()[0, :, 0, :320].repeat(2, axis=0)
+    blocks = []
+    for number in range(min(1, gigabytes) * 10**9 // (samples.nbytes * len(lines))):
+        for line in lines:
+            block = line.convert_to_local()
+            block.data = samples
+            block.mdh.Counter.Sli = number
+            blocks.append(block)
+    twixtools.write_twix({**example, "mdb": blocks}, str(path))
     return path
 
 
@@ -368,10 +406,12 @@ CASES = {
     "fastMRI": Case(fastmri, {}, "100:102"),
     "BART": Case(bart, {}, "100:102"),
     "ISMRMRD, 2 GB": Case(ismrmrd, {}, "50:52"),
+    "ISMRMRD, 3D, 2 GB": Case(ismrmrd_3d, {}, "50:52"),
+    "twix, 1 GB": Case(twix, {}, "50:52"),
 }
 SUFFIXES = {
     **{"npy": ".npy", "npz": ".npz", "HDF5": ".h5", "Data Exchange": ".h5", "NXtomo": ".nx", "HyperSpy": ".hspy"},
-    **{"MATLAB": ".mat", "TIFF": ".tif", "folder": "", "fastMRI": ".h5", "BART": ".cfl", "ISMRMRD": ".h5"},
+    **{"MATLAB": ".mat", "TIFF": ".tif", "folder": "", "fastMRI": ".h5", "BART": ".cfl", "ISMRMRD": ".h5", "twix": ".dat"},
 }
 
 
@@ -397,9 +437,11 @@ def measure(name: str, folder: Path, gigabytes: int) -> list[tuple[str, dict[str
         print(f"{name}: {size / 1e9:.2f} GB, {taken / 1e9:.2f} on disk", flush=True)
         slices = {**case.options, "slices": case.slices}
         found = [
+            ("info", _measured(path, {**case.options, "info": True})),
             ("slices", _measured(path, slices)),
             ("slices, 1 GB of memory", _measured(path, slices, limit=10**9)),
             ("whole, 1 GB of memory", _measured(path, case.options, limit=10**9)),
+            *([("whole", _measured(path, case.options))] if taken < 2.5e9 and "slices" not in case.options else []),
         ]
         return [(what, {"size": size, **answer}) for what, answer in found]
     finally:

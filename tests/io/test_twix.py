@@ -134,6 +134,15 @@ def test_slices(write, kspace):
     np.testing.assert_allclose(scan.data, kspace.data * np.array([2, 3])[:, None, None, None], atol=1e-9)
 
 
+def test_only_the_lines_of_slices_are_read(write, monkeypatch):
+    path = write(lambda line: ((1 + number, [], {"Sli": number}) for number in range(3)))
+    read_samples, seen = twixtools.mdb.Mdb.data.fget, []
+    counted = property(lambda block: seen.append(block.cSlc) or read_samples(block))
+    monkeypatch.setattr(twixtools.mdb.Mdb, "data", counted)
+    read(path, slices="1:2")
+    assert seen == [1] * 160
+
+
 def test_volume(write, kspace, coil_scan):
     """16 partitions of every fourth line; the slab of 4 mm becomes brighter from slice to slice."""
     brightness = np.arange(1, 17)

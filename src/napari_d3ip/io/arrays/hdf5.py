@@ -130,8 +130,17 @@ def get(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
     return item
 
 
-def deferred(dataset: h5py.Dataset, path: Path) -> Stored:
+def deferred(dataset: h5py.Dataset, path: Path, field: str | None = None) -> Stored:
     """Return a dataset to be read in parts while its file is open; pairs of real and imaginary parts become complex.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The values.
+    path : Path
+        The file, for messages.
+    field : str, optional
+        Field of a compound type that alone is read.
 
     Raises
     ------
@@ -146,9 +155,11 @@ def deferred(dataset: h5py.Dataset, path: Path) -> Stored:
     def read(part: Part) -> AnyArray:
         require_held(dataset.nbytes, sources.held, path.name)
         _require_chunk(dataset, path)
-        return np.asarray(dataset[part if dataset.shape else ()])
+        source = dataset if field is None else dataset.fields(field)
+        return np.asarray(source[part if dataset.shape else ()])
 
-    return Stored(dataset.shape or (), dataset.dtype, read, path, f"HDF5 ({dataset.name})").joined()
+    dtype = dataset.dtype if field is None else dataset.dtype[field]
+    return Stored(dataset.shape or (), dtype, read, path, f"HDF5 ({dataset.name})").joined()
 
 
 def load(dataset: h5py.Dataset, path: Path) -> npt.NDArray[Any]:

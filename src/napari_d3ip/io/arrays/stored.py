@@ -66,6 +66,11 @@ class Stored:
         """Return the number of values."""
         return prod(self.shape)
 
+    @property
+    def nbytes(self) -> int:
+        """Return the size of all values in bytes."""
+        return self.size * int(self.dtype.itemsize)
+
     def __len__(self) -> int:
         return self.shape[0]
 

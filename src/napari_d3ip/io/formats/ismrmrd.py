@@ -5,6 +5,8 @@ Images are oriented as usual in MRI: rows along the phase encoding, columns alon
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,18 @@ from napari_d3ip.io.formats import ismrmrd_header
 from napari_d3ip.io.formats.ismrmrd_header import Encoding, Header
 from napari_d3ip.io.guard import format_names, needed
 from napari_d3ip.io.layout.noise import Noise
-from napari_d3ip.io.layout.readouts import ONE_WAY_ONLY, Readout, ReadoutScan, Role, noise_readouts
-from napari_d3ip.io.memory import require_memory
+from napari_d3ip.io.layout.readout import Readout, Role, Samples, noise_readouts
+from napari_d3ip.io.layout.readouts import ONE_WAY_ONLY, ReadoutScan
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.question import LayoutQuestion
-from napari_d3ip.measurement import FloatArray, KSpace
+from napari_d3ip.measurement import ComplexArray, FloatArray, KSpace
 
 suffixes = (".mrd", ".h5")
 _IMAGE = ("image", "both")
 # Change of kz along a readout, relative to the largest position, that is rounding.
 _SAME_KZ = 1e-3
+# Acquisitions that are read at once, and those between that are read, too, rather than to begin again.
+_LONGEST_RUN, _LARGEST_GAP = 256, 4
 # Flags of lines that do not belong to the image.
 _NO_IMAGE = (
     "ACQ_IS_NAVIGATION_DATA",
@@ -56,7 +60,7 @@ def read(path: Path, options: ReadOptions) -> KSpace:
     D3IPError
         See `napari_d3ip.io.read`.
     """
-    return _build(path, *_load(path, options.dataset), options)
+    return _build(_load(path, options.dataset), options)
 
 
 def read_calibration(path: Path, dataset: str | None) -> KSpace:
@@ -69,37 +73,40 @@ def read_calibration(path: Path, dataset: str | None) -> KSpace:
     D3IPError
         If it cannot be read, or one of several groups must be named.
     """
-    header, acquisitions, roles = _load(path, dataset)
-    marked = np.isin(roles, ("calibration", "both"))
-    chosen = marked if marked.any() else np.isin(roles, _IMAGE)
-    return _build(path, header, acquisitions, np.where(chosen, "image", "skipped"), ReadOptions(repetition="mean"))
+    scan = _load(path, dataset)
+    marked = np.isin(scan.roles, ("calibration", "both"))
+    chosen = marked if marked.any() else np.isin(scan.roles, _IMAGE)
+    return _build(replace(scan, roles=np.where(chosen, "image", "skipped")), ReadOptions(repetition="mean"))
 
 
-def _build(path: Path, header: Header, acquisitions: Any, roles: Any, options: ReadOptions) -> KSpace:
-    heads = acquisitions["head"]
-    image = heads[np.isin(roles, _IMAGE)]
-    encoding = _encoding(image, header, path)
+def _build(scan: _Scan, options: ReadOptions) -> KSpace:
+    path, image = scan.path, scan.heads[np.isin(scan.roles, _IMAGE)]
+    encoding = _encoding(image, scan.header, path)
     if encoding.trajectory == "epi":
         raise MeasurementError(ONE_WAY_ONLY.format(path.name))
-    readouts = _readouts(header, acquisitions, roles, path)
     voxel_size, image_shape = encoding.encoded.pixel_size, None
     notes: dict[str, object] = {"trajectory": encoding.trajectory}
     if encoding.trajectory != "cartesian":
         image_shape = encoding.recon.matrix[1:]
         voxel_size = (voxel_size[0], *encoding.recon.pixel_size[1:])
-        is_flat = encoding.encoded.matrix[0] == 1 and not image["idx"]["kspace_encode_step_2"].any()
-        third = _add_trajectories(readouts, acquisitions[roles != "skipped"], path, is_flat=is_flat)
-        notes |= {} if third is None else {"third_column": third}
+        is_flat = bool(encoding.encoded.matrix[0] == 1 and not image["idx"]["kspace_encode_step_2"].any())
+        scan = replace(scan, has_trajectory=True, is_flat=is_flat)
+        if (image["trajectory_dimensions"] > 2).any():
+            # Of a scan of slices, it is the weight of density compensation, as Gadgetron has it.
+            third = "density compensation, not used" if is_flat else "kz, known from the counters"
+            notes["third_column"] = third
     return (
         ReadoutScan(
             path,
             "ISMRMRD",
-            readouts,
+            scan.readouts(),
+            scan.load,
             encoding.encoded.matrix,
             encoding.wanted,
             voxel_size,
             image_shape=image_shape,
-            noise_bandwidth=header.noise_bandwidth,
+            has_trajectory=scan.has_trajectory,
+            noise_bandwidth=scan.header.noise_bandwidth,
             notes=notes,
         )
         .sort(options)
@@ -115,28 +122,81 @@ def read_noise(path: Path, dataset: str | None) -> Noise:
     D3IPError
         If it cannot be read, or one of several groups must be named.
     """
-    header, acquisitions, roles = _load(path, dataset)
-    return noise_readouts(_readouts(header, acquisitions, roles, path), header.noise_bandwidth)
+    scan = _load(path, dataset)
+    return noise_readouts(scan.readouts(), scan.load, scan.header.noise_bandwidth)
 
 
-def _load(path: Path, dataset: str | None) -> tuple[Header, Any, Any]:
-    """Return header, acquisitions, and the role of each."""
+@dataclass(frozen=True)
+class _Scan:
+    """Header and heads of a scan, whose samples are read when they are needed.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    group : str
+        Name of the scan in it.
+    header : Header
+        The scan's header.
+    heads : ndarray
+        Head of every acquisition.
+    roles : ndarray
+        Role of every acquisition, or ``"skipped"``.
+    has_trajectory, is_flat : bool
+        Whether positions are read, too, and whether they are those of slices.
+    """
+
+    path: Path
+    group: str
+    header: Header
+    heads: Any
+    roles: Any
+    has_trajectory: bool = False
+    is_flat: bool = False
+
+    def readouts(self) -> list[Readout]:
+        """Return the heads of all readouts that are not skipped."""
+        is_reversed = _any_flag(self.heads["flags"], self.path, "ACQ_IS_REVERSE")
+        return [
+            _readout(number, self.heads[number], role, self.header, self.path, is_reversed=bool(is_reversed[number]))
+            for number, role in enumerate(self.roles)
+            if role != "skipped"
+        ]
+
+    def load(self, numbers: Sequence[int]) -> Iterator[Samples]:
+        """Yield the samples of acquisitions, which are read in runs."""
+        with hdf5.opened(self.path, "ISMRMRD") as file:
+            stored = hdf5.deferred(hdf5.get(file[self.group], "data", self.path), self.path)
+            for run in _runs(numbers):
+                block = stored[run[0] : run[-1] + 1]
+                for number in run:
+                    acquisition = block[number - run[0]]
+                    trajectory = None
+                    if self.has_trajectory and self.roles[number] in _IMAGE:
+                        trajectory = _positions(acquisition, self.path, is_flat=self.is_flat)
+                    yield Samples(_samples(acquisition, self.path), trajectory)
+
+
+def _load(path: Path, dataset: str | None) -> _Scan:
+    """Return header and heads of a scan."""
     with hdf5.opened(path, "ISMRMRD") as file:
-        group = _scans(file)[_choose_scan(file, path, dataset)]
+        name = _choose_scan(file, path, dataset)
+        group = _scans(file)[name]
         header = ismrmrd_header.parse(hdf5.load(hdf5.get(group, "xml", path), path)[0], path)
-        # The data set itself is small; its samples lie elsewhere in the file.
-        require_memory(path.stat().st_size, path.name, "readouts, of which all are read", "convert fewer slices")
-        acquisitions = hdf5.load(hdf5.get(group, "data", path), path)
-    return header, acquisitions, _roles(acquisitions["head"]["flags"], path)
+        heads = hdf5.deferred(hdf5.get(group, "data", path), path, "head")[()]
+    return _Scan(path, name, header, heads, _roles(heads["flags"], path))
 
 
-def _readouts(header: Header, acquisitions: Any, roles: Any, path: Path) -> list[Readout]:
-    is_reversed = _any_flag(acquisitions["head"]["flags"], path, "ACQ_IS_REVERSE")
-    return [
-        _readout(acquisition, role, header, path, is_reversed=bool(backwards))
-        for acquisition, role, backwards in zip(acquisitions, roles, is_reversed, strict=True)
-        if role != "skipped"
-    ]
+def _runs(numbers: Sequence[int]) -> Iterator[list[int]]:
+    """Divide numbers, in their order, into runs to be read at once."""
+    run: list[int] = []
+    for number in numbers:
+        if run and (not run[-1] < number <= run[-1] + _LARGEST_GAP or number - run[0] >= _LONGEST_RUN):
+            yield run
+            run = []
+        run.append(number)
+    if run:
+        yield run
 
 
 def _scans(file: h5py.File) -> dict[str, h5py.Group]:
@@ -192,20 +252,30 @@ def _encoding(image: Any, header: Header, path: Path) -> Encoding:
     return encoding
 
 
-def _readout(acquisition: Any, role: Role, header: Header, path: Path, *, is_reversed: bool) -> Readout:
-    head, counters = acquisition["head"], acquisition["head"]["idx"]
+def _samples(acquisition: Any, path: Path) -> ComplexArray:
+    """Return the valid samples (coil, sample)."""
+    head = acquisition["head"]
     coils, count = int(head["active_channels"]), int(head["number_of_samples"])
     numbers = np.asarray(acquisition["data"], np.float32)
-    if numbers.size != 2 * coils * count or not count:
-        raise FileError(
-            f"{path.name} is truncated: acquisition {int(head['scan_counter'])} holds {numbers.size // 2} of "
-            f"{coils * count} samples; copy or export it again."
-        )
-    samples = numbers.view(np.complex64)
-    kept, encoding = (
-        _valid_samples(head),
-        header.encodings[min(int(head["encoding_space_ref"]), len(header.encodings) - 1)],
+    if numbers.size != 2 * coils * count:
+        raise _truncated(head, numbers.size // 2, path)
+    return numbers.view(np.complex64).reshape(coils, count)[:, _valid_samples(head)]
+
+
+def _truncated(head: Any, held: int, path: Path) -> FileError:
+    stated = int(head["active_channels"]) * int(head["number_of_samples"])
+    return FileError(
+        f"{path.name} is truncated: acquisition {int(head['scan_counter'])} holds {held} of {stated} samples; copy or "
+        "export it again."
     )
+
+
+def _readout(number: int, head: Any, role: Role, header: Header, path: Path, *, is_reversed: bool) -> Readout:
+    counters, count = head["idx"], int(head["number_of_samples"])
+    if not count:
+        raise _truncated(head, 0, path)
+    kept = _valid_samples(head)
+    encoding = header.encodings[min(int(head["encoding_space_ref"]), len(header.encodings) - 1)]
     if kept.start >= min(kept.stop, count):
         raise FileError(
             f"{path.name} marks all samples of acquisition {int(head['scan_counter'])} as void; convert the scan "
@@ -213,7 +283,9 @@ def _readout(acquisition: Any, role: Role, header: Header, path: Path, *, is_rev
         )
     x, y, z = (float(value) for value in head["position"])
     return Readout(
-        samples.reshape(coils, count)[:, kept],
+        number,
+        int(head["active_channels"]),
+        kept.stop - kept.start,
         role,
         ky=int(counters["kspace_encode_step_1"]) - encoding.centre[1],
         kz=int(counters["kspace_encode_step_2"]) - encoding.centre[0],
@@ -236,21 +308,6 @@ def _valid_samples(head: Any) -> slice:
     """Return the samples that the scanner did not mark as void."""
     first = int(head["discard_pre"])
     return slice(first, max(first, int(head["number_of_samples"]) - int(head["discard_post"])))
-
-
-def _add_trajectories(readouts: list[Readout], acquisitions: Any, path: Path, *, is_flat: bool) -> str | None:
-    """Add positions to image readouts, in the unit of the file; return what their third column was taken for.
-
-    Of a scan of slices (``is_flat``), a third column is the weight of density compensation, as Gadgetron has it.
-    """
-    has_third = False
-    for readout, acquisition in zip(readouts, acquisitions, strict=True):
-        if readout.role in _IMAGE:
-            readout.trajectory = _positions(acquisition, path, is_flat=is_flat)
-            has_third |= int(acquisition["head"]["trajectory_dimensions"]) > 2
-    if not has_third:
-        return None
-    return "density compensation, not used" if is_flat else "kz, known from the counters"
 
 
 def _positions(acquisition: Any, path: Path, *, is_flat: bool) -> FloatArray:

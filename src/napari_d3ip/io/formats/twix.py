@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -18,8 +20,8 @@ from napari_d3ip.files import is_regular, open_regular
 from napari_d3ip.io.guard import needed, reading
 from napari_d3ip.io.layout.noise import Noise
 from napari_d3ip.io.layout.patient import Directions
-from napari_d3ip.io.layout.readouts import Readout, ReadoutScan, Role, noise_readouts
-from napari_d3ip.io.memory import require_memory
+from napari_d3ip.io.layout.readout import Readout, Role, Samples, noise_readouts
+from napari_d3ip.io.layout.readouts import ReadoutScan
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.measurement import KSpace
 
@@ -59,8 +61,8 @@ def read(path: Path, options: ReadOptions) -> KSpace:
     """
     # The library prints warnings.
     with reading(path, "twix"), contextlib.redirect_stdout(sys.stderr):
-        scan = _scan(path, _measurements(path))
-    return scan.sort(options).to_kspace(options)
+        kspace = _scan(path, _measurements(path)).sort(options)
+    return kspace.to_kspace(options)
 
 
 def read_noise(path: Path, number: str | None) -> Noise:
@@ -77,19 +79,15 @@ def read_noise(path: Path, number: str | None) -> Noise:
         if number is not None and not (number.isdecimal() and int(number) < count):
             raise FileError(f"noise: {path.name} holds {count} measurements, got {number}; give 0 to {count - 1}.")
         chosen = measurements if number is None else measurements[int(number) :][:1]
-        readouts = [
-            _readout(block, role, measurement["hdr"]["MeasYaps"]["sRXSPEC"]["alDwellTime"][0] / 1000)
-            for measurement in chosen
-            for block in measurement["mdb"]
-            if (role := _role(block)) is not None
-        ]
-    return noise_readouts(readouts, _NOISE_BANDWIDTH)
+        blocks = _Blocks()
+        for measurement in chosen:
+            blocks.add(measurement)
+        return noise_readouts(blocks.readouts, blocks.load, _NOISE_BANDWIDTH)
 
 
 def _measurements(path: Path) -> list[Any]:
     twixtools = needed("twixtools", path)
     _check_length(path)
-    require_memory(path.stat().st_size, path.name, "readouts, of which all are read", "convert fewer slices")
     measurements: list[Any] = twixtools.read_twix(
         str(path), parse_pmu=False, parse_geometry=False, verbose=False, keep_acqend=True, keep_syncdata=False
     )
@@ -176,14 +174,9 @@ def _scan(path: Path, measurements: list[Any]) -> ReadoutScan:
             f"trajectory: {path.name} is not Cartesian, and twix files do not hold trajectories; convert it to "
             "ISMRMRD with its trajectory."
         )
-    readouts = []
+    blocks = _Blocks()
     for measurement in measurements:
-        dwell = measurement["hdr"]["MeasYaps"]["sRXSPEC"]["alDwellTime"][0] / 1000
-        for block in measurement["mdb"]:
-            role = _role(block)
-            if role is None or (role != "noise" and measurement is not last):
-                continue
-            readouts.append(_readout(block, role, dwell))
+        blocks.add(measurement, noise_only=measurement is not last)
     encodes_z = space["ucDimension"] == _THREE_DIMENSIONS
     depth = space["lPartitions"] if encodes_z else 1
     height, width = space["lPhaseEncodingLines"], space["lBaseResolution"]
@@ -194,7 +187,8 @@ def _scan(path: Path, measurements: list[Any]) -> ReadoutScan:
     return ReadoutScan(
         path,
         "twix",
-        readouts,
+        blocks.readouts,
+        blocks.load,
         (depth, height, columns),
         (slices, height, width),
         (
@@ -205,6 +199,34 @@ def _scan(path: Path, measurements: list[Any]) -> ReadoutScan:
         noise_bandwidth=_NOISE_BANDWIDTH,
         notes={"measurements": len(measurements)},
     )
+
+
+@dataclass
+class _Blocks:
+    """Readouts of measurements, and the blocks of the file that hold their samples."""
+
+    readouts: list[Readout] = field(default_factory=list)
+    blocks: list[Any] = field(default_factory=list)
+
+    def add(self, measurement: Any, *, noise_only: bool = False) -> None:
+        """Add the readouts of a measurement."""
+        dwell = measurement["hdr"]["MeasYaps"]["sRXSPEC"]["alDwellTime"][0] / 1000
+        for block in measurement["mdb"]:
+            role = _role(block)
+            if role is not None and (role == "noise" or not noise_only):
+                self.readouts.append(_readout(len(self.blocks), block, role, dwell))
+                self.blocks.append(block)
+
+    def load(self, numbers: Sequence[int]) -> Iterator[Samples]:
+        """Yield the samples of readouts, which the library reads one by one."""
+        for number in numbers:
+            block = self.blocks[number]
+            yield Samples(np.asarray(block.data, np.complex64)[:, _valid_samples(block.mdh)])
+
+
+def _valid_samples(header: Any) -> slice:
+    """Return the samples within the cut-off."""
+    return slice(header.CutOff.Pre, header.SamplesInScan - header.CutOff.Post)
 
 
 def _role(block: Any) -> Role | None:
@@ -232,16 +254,18 @@ def _directions(quaternion: Any) -> Directions | None:
     return tuple((-left, -back, -head) for left, back, head in (along, phase, read))
 
 
-def _readout(block: Any, role: Role, dwell: float) -> Readout:
+def _readout(number: int, block: Any, role: Role, dwell: float) -> Readout:
     header = block.mdh
     counters, place = header.Counter, header.SliceData.SlicePos
-    first, end = header.CutOff.Pre, header.SamplesInScan - header.CutOff.Post
+    valid = _valid_samples(header)
     return Readout(
-        np.asarray(block.data, np.complex64)[:, first:end],
+        number,
+        int(header.UsedChannels),
+        len(range(header.SamplesInScan)[valid]),
         role,
         ky=counters.Lin - header.CenterLin,
         kz=counters.Par - header.CenterPar,
-        start=first - header.CenterCol,
+        start=valid.start - header.CenterCol,
         slice=counters.Sli,
         frame=(counters.Eco, counters.Phs, counters.Set, counters.Rep),
         position=(place.Sag, place.Cor, place.Tra),

@@ -88,6 +88,8 @@ class RawKSpace:
         Where slices lie in the patient, if the file states it.
     in_memory : bool
         Whether ``path`` is only a name, and cannot be read again.
+    part : tuple, optional
+        Slices that the format module read, and their number in the file; then arrays cover these.
     """
 
     path: Path
@@ -114,6 +116,7 @@ class RawKSpace:
     provenance: dict[str, Any] | None = None
     patient: InPatient | None = None
     in_memory: bool = False
+    part: tuple[slice, int] | None = None
     _moved: dict[str, float] = field(default_factory=dict)  # Parts of the axes by which k-space was moved.
 
     @property
@@ -150,6 +153,8 @@ class RawKSpace:
                 "(readout, sample, 2)."
             )
         shape, whole = list(self.data.shape), self._read_slices(options, axes)
+        if self.part is not None:
+            shape[axes.index("z")] = self.part[1]
         grid = self._settle_repetition(_reorder(np.asarray(self.data), axes), options, cartesian=trajectory is None)
         calibration, along = self.calibration, "z"
         if trajectory is None:
@@ -194,7 +199,8 @@ class RawKSpace:
         if options.axes is not None:
             self.axes_from = "the axes option"
         if axes is None and len(shape) in _ORDERS:
-            meanings = " or ".join(f"axes={order} ({_describe_axes(order)})" for order in _ORDERS[len(shape)])
+            explained = {order: ", ".join(map(_EXPLAINED.__getitem__, order)) for order in _ORDERS[len(shape)]}
+            meanings = " or ".join(f"axes={order} ({letters})" for order, letters in explained.items())
             raise LayoutQuestion(
                 f"axes: {self.name} has shape {shape}, which leaves the axis order of k-space open; give for instance "
                 f"{meanings}.",
@@ -216,11 +222,10 @@ class RawKSpace:
 
     def _read_slices(self, options: ReadOptions, axes: str) -> tuple[slice, int] | None:
         """Read the requested slices if the file stores slices; return them and their number in the file, or None."""
-        if "z" not in axes or self.encodes_z:
-            return None
+        if self.part is not None or "z" not in axes or self.encodes_z:
+            return self.part
         count = self.data.shape[axes.index("z")]
-        size = self.data.size * self.data.dtype.itemsize / max(count, 1)
-        whole = slices_to_read(options, count, self.name, size), count
+        whole = slices_to_read(options, count, self.name, self.data.nbytes / max(count, 1)), count
         data = self.data[tuple(whole[0] if letter == "z" else slice(None) for letter in axes)]
         # A view would keep the whole scan in memory.
         self.data = data.copy() if isinstance(self.data, np.ndarray) and data.size < self.data.size else data
@@ -395,7 +400,3 @@ def _part(array: Any, part: slice, count: int) -> Any:
 def _cut(array: Any, whole: tuple[slice, int] | None) -> Any:
     """Apply `_part`, if some slices were read already."""
     return array if whole is None else _part(array, *whole)
-
-
-def _describe_axes(order: str) -> str:
-    return ", ".join(_EXPLAINED[letter] for letter in order)

@@ -1,13 +1,13 @@
 """Build k-space from single readouts, as scanners write them (ISMRMRD, twix).
 
 Format modules decode flags and counters; noise and calibration lines, averages, repetitions, slices and grid
-positions are handled here.
+positions are handled here. Samples stay in the file until those of a slice are requested.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from math import inf, prod
 from pathlib import Path
 from typing import Any, Literal
@@ -16,16 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_d3ip.errors import FileError, MeasurementError
+from napari_d3ip.io.excerpt import slices_to_read
 from napari_d3ip.io.layout.grid import Grid, inverse_fft, middle
 from napari_d3ip.io.layout.kspace import RawKSpace
-from napari_d3ip.io.layout.noise import Noise, combine_coils
-from napari_d3ip.io.layout.patient import Directions, InPatient, locate
+from napari_d3ip.io.layout.noise import combine_coils
+from napari_d3ip.io.layout.patient import InPatient, locate
+from napari_d3ip.io.layout.readout import Load, Readout, Role, Samples, noise_of
 from napari_d3ip.io.layout.repetitions import choose_repetition, noise_after_mean
 from napari_d3ip.io.memory import require_memory
 from napari_d3ip.io.options import ReadOptions
-from napari_d3ip.measurement import ComplexArray, FloatArray
+from napari_d3ip.measurement import ComplexArray
 
-Role = Literal["image", "calibration", "both", "noise"]
 ONE_WAY_ONLY = (
     "data: {} is an EPI scan with readouts in both directions, whose differences must be corrected first; "
     "give a scan after that correction, or of another sequence."
@@ -41,57 +42,6 @@ DWELL_TIME = "dwell_time"
 _FRAMES = ("contrast", "phase", "set", "repetition")
 
 
-@dataclass(slots=True)
-class Readout:
-    """One readout of all coils.
-
-    Parameters
-    ----------
-    samples : ndarray
-        Shape (coil, sample), complex.
-    role : {"image", "calibration", "both", "noise"}
-        Purpose: image, calibration of parallel imaging, or both; or noise.
-    ky, kz : int
-        Encoded line and partition, counted from the centre of k-space.
-    start : int
-        Index of the first sample, counted from the centre of k-space.
-    slice : int
-        Slice counter.
-    frame : tuple of int
-        Counters of contrast, phase, set and repetition.
-    position : tuple of float
-        Centre of the slice in millimetres, to the left, back and head.
-    directions : tuple, optional
-        Unit vectors, in these coordinates, along which z, y and x of the image increase, if they are stated.
-    dwell : float
-        Time per sample in microseconds, 0 if unknown.
-    trajectory : ndarray, optional
-        Shape (sample, 2), (ky, kx) in the unit of the file.
-    is_reversed : bool
-        Whether samples are in the order of time and the readout gradient was negative.
-    """
-
-    samples: ComplexArray
-    role: Role = "image"
-    ky: int = 0
-    kz: int = 0
-    start: int = 0
-    slice: int = 0
-    frame: tuple[int, int, int, int] = (0, 0, 0, 0)
-    position: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    directions: Directions | None = None
-    dwell: float = 0.0
-    trajectory: FloatArray | None = None
-    is_reversed: bool = False
-
-    def forward(self) -> Readout:
-        """Return the readout with its samples in the order of k-space."""
-        if not self.is_reversed:
-            return self
-        last = self.start + self.samples.shape[1] - 1
-        return replace(self, samples=self.samples[:, ::-1], start=-last, is_reversed=False)
-
-
 @dataclass
 class ReadoutScan:
     """Readouts of a file and the grid they belong to.
@@ -104,6 +54,8 @@ class ReadoutScan:
         Name of the format.
     readouts : list of Readout
         Readouts in any order.
+    load : callable
+        Reads the samples of some of them.
     matrix : tuple of int
         Encoded grid (z, y, x).
     wanted : tuple of int
@@ -112,6 +64,8 @@ class ReadoutScan:
         Millimetres (z, y, x) of a pixel of the encoded grid.
     image_shape : tuple of int, optional
         Height and width of a slice, for trajectories.
+    has_trajectory : bool
+        Whether readouts have trajectories.
     noise_bandwidth : float
         Ratio of the receiver's mean noise response to that in the passband.
     """
@@ -119,15 +73,20 @@ class ReadoutScan:
     path: Path
     format: str
     readouts: list[Readout]
+    load: Load
     matrix: tuple[int, int, int]
     wanted: tuple[int, int, int]
     voxel_size: tuple[float, float, float]
     image_shape: tuple[int, int] | None = None
+    has_trajectory: bool = False
     noise_bandwidth: float = 1.0
     notes: dict[str, object] = field(default_factory=dict)
 
     def sort(self, options: ReadOptions) -> RawKSpace:
         """Sort readouts into k-space of one frame, or the average of frames; prewhiten it if there are noise readouts.
+
+        Of slices, the requested ones are read; of a slab that is encoded in three dimensions all readouts, since each
+        is a part of every slice.
 
         Raises
         ------
@@ -145,12 +104,11 @@ class ReadoutScan:
             image, calibration = image + calibration, []
         if not image:
             raise FileError(f"{name} holds no image readouts; it may have been interrupted, so give another scan.")
-        if len({len(readout.samples) for readout in image}) > 1:
+        if len({readout.coils for readout in image}) > 1:
             raise MeasurementError(
                 f"data: the readouts of {name} differ in their coils; give a scan of one set of coils."
             )
         image, repetition = self._choose_frame(image, options)
-        image, calibration = [readout.forward() for readout in image], [readout.forward() for readout in calibration]
         whitening = None if options.noise is not None else self._whitening(image)
         slices, spacing = _slice_order(image)
         encodes_z = self.matrix[0] > 1 and len({readout.kz for readout in image}) > 1
@@ -159,18 +117,21 @@ class ReadoutScan:
                 f"data: {name} must hold one slab encoded in three dimensions, got {len(slices)}; give a file with "
                 "one of them."
             )
+        part = self._part(image, len(slices), options, encodes_z=encodes_z)
+        here = {counter: place - part.start for counter, place in slices.items() if part.start <= place < part.stop}
         stack = _Stack(
             name,
-            slices,
-            self.matrix if encodes_z else (len(slices), *self.matrix[1:]),
+            here,
+            self.matrix if encodes_z else (len(here), *self.matrix[1:]),
             encodes_z,
             whitening,
+            self.load,
             knows_noise=whitening is not None or options.noise is not None,
         )
-        along_trajectory = image[0].trajectory is not None
         dwell = {DWELL_TIME: image[0].dwell} if 0 < image[0].dwell < inf else {}
         wanted = self.matrix[0] if options.keep_oversampling else self.wanted[0]
-        fields = stack.along_trajectory(image, wanted) if along_trajectory else stack.on_grid(image, calibration)
+        read = [readout for readout in image if readout.slice in here]
+        fields = stack.along_trajectory(read, wanted) if self.has_trajectory else stack.on_grid(read, calibration)
         return RawKSpace(
             self.path,
             self.format,
@@ -179,7 +140,8 @@ class ReadoutScan:
             axes_from=f"the {self.format} layout",
             image_shape=self.image_shape,
             wanted=self.wanted,
-            encodes_z=encodes_z and not along_trajectory,
+            encodes_z=encodes_z and not self.has_trajectory,
+            part=None if encodes_z else (part, len(slices)),
             whitening=whitening,
             repetition=repetition,
             voxel_size=(self.voxel_size[0] if encodes_z or spacing is None else spacing, *self.voxel_size[1:]),
@@ -187,6 +149,13 @@ class ReadoutScan:
             patient=_in_patient(image, slices, encodes_z=encodes_z),
             notes={**self.notes, **dwell, "readouts": len(image), "prewhitened": whitening is not None},
         )
+
+    def _part(self, image: list[Readout], count: int, options: ReadOptions, *, encodes_z: bool) -> slice:
+        """Return the slices to read out of ``count``, all of a slab."""
+        if encodes_z:
+            return slice(0, count)
+        size = sum(readout.coils * readout.length for readout in image) * np.dtype(np.complex64).itemsize
+        return slices_to_read(options, count, self.path.name, size / count)
 
     def _with_roles(self, *roles: Role) -> list[Readout]:
         return [readout for readout in self.readouts if readout.role in roles]
@@ -208,34 +177,16 @@ class ReadoutScan:
 
     def _whitening(self, image: list[Readout]) -> ComplexArray | None:
         """Return the matrix that whitens the coils, from the noise readouts."""
-        coils = len(image[0].samples)
-        fitting = [readout for readout in self._with_roles("noise") if len(readout.samples) == coils]
-        noise = noise_of(fitting, self.noise_bandwidth)
+        coils = image[0].coils
+        fitting = [readout for readout in self._with_roles("noise") if readout.coils == coils]
+        noise = noise_of(fitting, self.load, self.noise_bandwidth)
         if not noise.readouts:
             return None
         inverse = noise.whitening(coils, image[0].dwell)
         if inverse is None:
             self.notes["noise_readouts"] = "not independent between coils, so not used"
             return None
-        dead = np.flatnonzero(~np.any([readout.samples.any(axis=1) for readout in image], axis=0))
-        if len(dead):  # Whitening would mix other coils into it.
-            raise MeasurementError(
-                f"data: coil {dead[0]} of {len(inverse)} in {self.path.name} is all zeros; leave that coil out."
-            )
         return inverse
-
-
-def noise_of(readouts: Sequence[Readout], bandwidth: float, note: str = "") -> Noise:
-    """Return the noise that some readouts hold."""
-    dwell = readouts[0].dwell if readouts else 0.0
-    return Noise([readout.samples for readout in readouts], dwell, bandwidth, note)
-
-
-def noise_readouts(readouts: Sequence[Readout], bandwidth: float) -> Noise:
-    """Return the noise of a scan that was given as one: of its noise readouts, or of all if none is marked so."""
-    marked = [readout for readout in readouts if readout.role == "noise"]
-    note = "noise readouts" if marked else "all readouts, of which none is marked as noise"
-    return noise_of(marked or readouts, bandwidth, note)
 
 
 @dataclass(frozen=True)
@@ -254,6 +205,8 @@ class _Stack:
         Whether z is encoded.
     whitening : ndarray, optional
         Matrix (coil, coil) to multiply data with.
+    load : callable
+        Reads samples.
     knows_noise : bool
         Whether data are in units of the noise of a sample, or will be.
     """
@@ -263,15 +216,14 @@ class _Stack:
     shape: tuple[int, int, int]
     encodes_z: bool
     whitening: ComplexArray | None
+    load: Load
     knows_noise: bool
 
     def on_grid(self, image: list[Readout], calibration: list[Readout]) -> dict[str, Any]:
         """Sort image and calibration readouts into the grid; return fields of `RawKSpace`."""
         grid, counts = self._average_on_grid(image)
         calibration = [
-            readout
-            for readout in calibration
-            if readout.slice in self.slices and len(readout.samples) == len(image[0].samples)
+            readout for readout in calibration if readout.slice in self.slices and readout.coils == image[0].coils
         ]
         is_complete = {readout.slice for readout in calibration} == set(self.slices)
         return {
@@ -284,21 +236,21 @@ class _Stack:
     def _average_on_grid(self, readouts: list[Readout]) -> tuple[Grid, npt.NDArray[np.intp]]:
         """Average the readouts at every grid position; return their numbers, too."""
         depth, height, width = self.shape
-        require_memory(2 * np.dtype(np.complex64).itemsize * prod(self.shape) * len(readouts[0].samples), self.name)
-        total = np.zeros((depth, len(readouts[0].samples), height, width), np.complex64)
+        require_memory(2 * np.dtype(np.complex64).itemsize * prod(self.shape) * readouts[0].coils, self.name)
+        total = np.zeros((depth, readouts[0].coils, height, width), np.complex64)
         counts = np.zeros(self.shape, np.intp)
-        for readout in readouts:
+        for readout, samples in self._loaded(readouts):
             z = readout.kz + depth // 2 if self.encodes_z else self.slices[readout.slice]
-            y, length = readout.ky + height // 2, readout.samples.shape[1]
+            y, length = readout.ky + height // 2, readout.length
             # A complete readout fills the grid, whatever centre the header states.
-            x = 0 if length == width else readout.start + width // 2
+            x = 0 if length == width else readout.first + width // 2
             if not (0 <= z < depth and 0 <= y < height and 0 <= x <= width - length):
                 raise MeasurementError(
                     f"data: {self.name} has a readout of {length} samples at line {y}, partition {z}, outside its "
                     f"encoded matrix of {depth} × {height} × {width}; header and data do not belong together, so "
                     "convert the scan again."
                 )
-            total[z, :, y, x : x + length] += readout.samples
+            total[z, :, y, x : x + length] += samples.values
             counts[z, y, x : x + length] += 1
         total /= np.maximum(counts, 1)[:, None]
         return Grid(self._whiten(total), counts > 0), counts
@@ -323,28 +275,52 @@ class _Stack:
                 f"trajectory: {self.name} lacks {stacks.count([])} of {depth} partitions; give a stack of stars or "
                 "spirals that is complete along z."
             )
-        if len({readout.samples.shape for readout in image}) > 1 or len({len(stack) for stack in stacks}) > 1:
+        if len({(readout.coils, readout.length) for readout in image}) > 1 or len({len(each) for each in stacks}) > 1:
             raise MeasurementError(
                 f"trajectory: the slices of {self.name} differ in their number of readouts or samples; give a scan in "
                 "which they agree."
             )
-        paths = np.array([[readout.trajectory for readout in stack] for stack in stacks])
-        if np.abs(paths - paths[:1]).max() > _SAME_PLACE * np.abs(paths).max():
+        shape = (depth, len(stacks[0]), image[0].coils, image[0].length)
+        require_memory(2 * np.dtype(np.complex64).itemsize * prod(shape), self.name)
+        data, path = np.empty(shape, np.complex64), np.empty((shape[1], shape[3], 2), np.float32)
+        differs = 0.0
+        for z, stack in enumerate(stacks):
+            for number, (_, samples) in enumerate(self._loaded(stack)):
+                data[z, number] = samples.values
+                if z == 0:
+                    path[number] = samples.trajectory
+                differs = max(differs, float(np.abs(samples.trajectory - path[number]).max()))
+        if differs > _SAME_PLACE * np.abs(path).max():
             raise MeasurementError(
                 f"trajectory: it must be the same for all slices, but differs in {self.name}; give a scan in which "
                 "they share it."
             )
-        data = self._whiten(np.array([[readout.samples for readout in stack] for stack in stacks]).swapaxes(1, 2))
+        data = self._whiten(np.ascontiguousarray(data.swapaxes(1, 2)))
         return {
             "data": middle(inverse_fft(data, 0), 0, min(depth, wanted)) if self.encodes_z else data,
-            "trajectory": paths[0],
+            "trajectory": path,
             "noise_level": 1.0 if self.knows_noise else None,
         }
 
+    def _loaded(self, readouts: Sequence[Readout]) -> Iterator[tuple[Readout, Samples]]:
+        """Yield readouts with their samples in the order of k-space."""
+        for readout, samples in zip(readouts, self.load([each.number for each in readouts]), strict=True):
+            if readout.is_reversed:
+                samples = Samples(samples.values[:, ::-1], samples.trajectory)
+            yield readout, samples
+
     def _whiten(self, data: ComplexArray) -> ComplexArray:
-        if self.whitening is not None:
-            data = combine_coils(self.whitening, data)
-        return np.asarray(data, dtype=np.complex64)
+        """Whiten the coils in place, slice by slice, so that large data need no copy."""
+        if self.whitening is None:
+            return data
+        dead = np.flatnonzero(~data.any(axis=(0, 2, 3)))
+        if len(dead):  # Whitening would mix other coils into it.
+            raise MeasurementError(
+                f"data: coil {dead[0]} of {len(self.whitening)} in {self.name} is all zeros; leave that coil out."
+            )
+        for number in range(len(data)):
+            data[number] = combine_coils(self.whitening, data[number : number + 1])[0]
+        return data
 
 
 def _in_patient(image: Sequence[Readout], slices: dict[int, int], *, encodes_z: bool) -> InPatient | None:

@@ -10,7 +10,7 @@ import tifffile
 import zarr
 
 from napari_d3ip import Sinogram
-from napari_d3ip.errors import FileError, MeasurementError
+from napari_d3ip.errors import D3IPError, FileError, MeasurementError
 from napari_d3ip.io import load_volume, save_sinogram, save_volume
 from napari_d3ip.io import volumes as module
 
@@ -326,3 +326,44 @@ def test_header_of_nifti_that_was_cut_off(tmp_path, volume, failure):
         with pytest.raises(FileError) as info:
             load_volume(tmp_path / "cut.nii")
         failure(info, "cut.nii")
+
+
+@pytest.mark.parametrize("name", ["v.npy", "v.h5", "v.zarr", "v.nii.gz"])
+def test_damaged_values_are_refused(tmp_path, name):
+    path = tmp_path / name
+    save_volume(path, np.random.default_rng(0).random((2, 30, 31), dtype=np.float32))
+    right = load_volume(path).data
+    inner = max((file for file in tmp_path.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
+    content, rng = inner.read_bytes(), np.random.default_rng(1)
+    refused = 0
+    for _ in range(20):
+        damaged = bytearray(content)
+        for _ in range(rng.integers(1, 4)):
+            damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
+        inner.write_bytes(damaged)
+        try:
+            np.testing.assert_array_equal(load_volume(path).data, right)
+        except D3IPError as error:
+            refused += 1
+            assert str(error).endswith(".")
+    assert refused > 10
+
+
+def test_npy_changed_since(tmp_path, failure):
+    path = tmp_path / "v.npy"
+    save_volume(path, np.ones((2, 3, 4)), voxel_size=2)
+    np.save(path, np.full((2, 3, 4), 2, np.float32))
+    with pytest.raises(FileError, match="holds other values than were saved") as info:
+        load_volume(path)
+    failure(info, "v.npy.json")
+    (tmp_path / "v.npy.json").unlink()
+    assert load_volume(path).data.max() == 2
+
+
+@pytest.mark.parametrize("name", ["v.npy", "v.h5", "v.zarr", "v.nii.gz"])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 600, 5)])
+@pytest.mark.parametrize("dtype", [np.float32, np.complex64])
+def test_checksums_fit_every_shape(tmp_path, name, shape, dtype):
+    values = np.random.default_rng(2).standard_normal(shape).astype(dtype)
+    save_volume(tmp_path / name, values)
+    np.testing.assert_array_equal(load_volume(tmp_path / name, allow_complex=True).data, values)

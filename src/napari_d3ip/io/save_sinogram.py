@@ -72,12 +72,12 @@ def _write_npz(path: Path, sinogram: Sinogram) -> None:
 
 
 def _write_data_exchange(path: Path, sinogram: Sinogram) -> None:
-    from napari_d3ip.io.arrays.hdf5 import written
+    from napari_d3ip.io.arrays.hdf5 import create_checked, written
     from napari_d3ip.io.formats.dxchange import AXES, MASK, PROVENANCE
 
     with written(path) as file:
         file["implements"] = "exchange:process"
-        data = file.create_dataset("exchange/data", data=sinogram.data.transpose(1, 0, 2))
+        data = create_checked(file, "exchange/data", sinogram.data.transpose(1, 0, 2))
         data.attrs["axes"] = AXES
         data.attrs["description"] = "line integrals, -log done"
         for name, value in _attributes(sinogram).items():

@@ -29,7 +29,7 @@ from napari_d3ip.io.memory import require_held, require_memory
 
 Item: TypeAlias = h5py.Dataset | h5py.Group
 _DEPTH = 12
-_LARGE_CHUNK = 2**24
+_CHUNK, _LARGE_CHUNK = 512, 2**24
 _MOST_LINKS = 16  # Maximum number of chained links.
 
 
@@ -73,6 +73,12 @@ def written(path: Path) -> Iterator[h5py.File]:
         yield file
     with path.open("wb") as target:
         target.write(content.getbuffer())
+
+
+def create_checked(group: h5py.Group, name: str, values: npt.NDArray[Any]) -> h5py.Dataset:
+    """Write an array with three axes; a checksum of every chunk has readers refuse values that were damaged."""
+    chunks = (1, *(min(size, _CHUNK) for size in values.shape[1:]))
+    return group.create_dataset(name, data=values, chunks=chunks, fletcher32=True)
 
 
 def member(group: h5py.Group, name: str) -> Item | None:

@@ -115,7 +115,7 @@ def loaded(
         array = np.asarray(array)[None]
     if array.ndim != 3 or array.size == 0 or array.dtype.kind not in "fiubc":
         raise no_volume(path, array)
-    own = _own_note(note)
+    own = own_note(note)
     if own is not None:
         size, unit = own["voxel_size"], own["unit"]
         if not isinstance(unit, str | None):
@@ -146,7 +146,8 @@ def in_micrometers(volume: Volume) -> VoxelSize | None:
     return sizes_in("micrometer", volume.voxel_size, volume.unit)
 
 
-def _own_note(note: str | None) -> dict[str, Any] | None:
+def own_note(note: str | None) -> dict[str, Any] | None:
+    """Return the content of a note that `make_note` wrote, None of another text."""
     try:
         stored = json.loads(note or "null")
     except ValueError:

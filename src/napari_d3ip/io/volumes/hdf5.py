@@ -11,11 +11,11 @@ from napari_d3ip.io.volumes.base import Volume, Wanted, in_micrometers, loaded
 
 def write(path: Path, volume: Volume, note: str) -> None:
     """Write an HDF5 file."""
-    from napari_d3ip.io.arrays.hdf5 import written
+    from napari_d3ip.io.arrays.hdf5 import create_checked, written
     from napari_d3ip.io.arrays.names import VOLUME_MARK
 
     with written(path) as file:
-        dataset = file.create_dataset("volume", data=volume.data)
+        dataset = create_checked(file, "volume", volume.data)
         dataset.attrs[VOLUME_MARK] = 1
         dataset.attrs["axes"] = "z:y:x"
         dataset.attrs["unit"] = printable(volume.unit)  # HDF5 takes no NUL.

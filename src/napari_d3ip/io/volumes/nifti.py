@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ def _placed(volume: Volume) -> tuple[VoxelSize, str, Matrix | None, str]:
 def read(path: Path, wanted: Wanted) -> Volume:
     """Read a NIfTI file."""
     nibabel = _nibabel()
+    if path.name.lower().endswith(".gz"):
+        _check_sum(path)
     try:
         image = nibabel.load(path)
         data = _in_nifti(image, path)
@@ -75,6 +78,13 @@ def read(path: Path, wanted: Wanted) -> Volume:
     size = tuple(float(value) for value in image.header.get_zooms()[:3][::-1])
     patient = None if unit is None else _in_patient(image.header, size, unit)
     return loaded(data, path, own[0] if own else None, size, unit, wanted=wanted, patient=patient)
+
+
+def _check_sum(path: Path) -> None:
+    """Read to the end, where gzip compares its checksum; nibabel stops at the last voxel."""
+    with gzip.open(path) as file:
+        while file.read(2**20):
+            pass
 
 
 def _in_patient(header: Any, sizes: Sequence[float], unit: str) -> Position | None:

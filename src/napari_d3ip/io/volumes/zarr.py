@@ -22,6 +22,7 @@ _CHUNK = 128
 def write(path: Path, volume: Volume, note: str) -> None:
     """Write an OME-Zarr group."""
     import zarr
+    from numcodecs import Zstd
 
     length = length_unit(volume.unit)
     axes = [{"name": name, "type": "space", **({"unit": length} if length else {})} for name in "zyx"]
@@ -43,6 +44,7 @@ def write(path: Path, volume: Volume, note: str) -> None:
         dtype=volume.data.dtype,
         chunks=tuple(min(size, _CHUNK) for size in volume.data.shape),
         chunk_key_encoding={"name": "v2", "separator": "/"},
+        compressors=Zstd(checksum=True),
     )
     array[...] = volume.data
 

@@ -412,7 +412,15 @@ CASES = {
 WHOLE = ("ISMRMRD, 1 GB", "ISMRMRD, 3D, 1 GB", "twix, 1 GB")  # Read whole, too, without a limit.
 SUFFIXES = {
     **{"npy": ".npy", "npz": ".npz", "HDF5": ".h5", "Data Exchange": ".h5", "NXtomo": ".nx", "HyperSpy": ".hspy"},
-    **{"MATLAB": ".mat", "TIFF": ".tif", "folder": "", "fastMRI": ".h5", "BART": ".cfl", "ISMRMRD": ".h5", "twix": ".dat"},
+    **{
+        "MATLAB": ".mat",
+        "TIFF": ".tif",
+        "folder": "",
+        "fastMRI": ".h5",
+        "BART": ".cfl",
+        "ISMRMRD": ".h5",
+        "twix": ".dat",
+    },
 }
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from tests.io.ismrmrd_files import Writer
@@ -100,6 +101,7 @@ def test_what_does_not_fit(path, tmp_path, coil_scan, failure):
     for group in "ab":
         write_scan(tmp_path / "several.h5", coil_scan.data, group=group)
     np.save(tmp_path / "coils.npy", coil_scan.data[:1, :3])
+    np.save(tmp_path / "sparse.npy", np.where(np.arange(12)[:, None] % 2, coil_scan.data[:1], 0))
     (tmp_path / "text.txt").write_text("1 2 3")
     for name, message in {
         "moved.h5": "lies 5 mm beside",
@@ -108,12 +110,49 @@ def test_what_does_not_fit(path, tmp_path, coil_scan, failure):
         "slices.h5": r"must have \(1, 4\) slices and coils",
         "coils.npy": r"must have \(1, 4\) slices and coils",
         "several.h5": r"give calibration=several\.h5:NAME",
-        "text.txt": "no ISMRMRD, npy or npz file",
+        "text.txt": "no ISMRMRD, twix, BART",
+        "sparse.npy": "no fully sampled centre",
         "none.h5": "does not exist",
     }.items():
         with pytest.raises((FileError, MeasurementError), match=message) as info:
             read(path, calibration=Path(tmp_path / name))
         failure(info)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_hdf5(tmp_path, coil_scan, padded, failure):
+    """What is zero around the lines is left out."""
+    lines = coil_scan.data[:, :, 3:9, 2:8]
+    np.save(tmp_path / "scan.npy", coil_scan.data)
+    with h5py.File(tmp_path / "lines.h5", "w") as file:
+        file["group/other"] = np.arange(5.0)
+        file["group/lines"] = np.pad(lines, ((0, 0), (0, 0), (3, 3), (2, 2))) if padded else lines
+    for name in ("lines.h5", "lines.h5:group/lines"):
+        scan = read_kspace(tmp_path / "scan.npy", axes="zcyx", calibration=tmp_path / name)
+        np.testing.assert_array_equal(scan.calibration, lines)
+    with h5py.File(tmp_path / "lines.h5", "a") as file:
+        file["more"] = lines
+    for name, message in {
+        "lines.h5": r"holds several data sets .*group/lines, more.*; give calibration=lines\.h5:NAME",
+        "lines.h5:none": "holds no none, but others",
+    }.items():
+        with pytest.raises(FileError, match=message) as info:
+            read(tmp_path / "scan.npy", axes="zcyx", calibration=tmp_path / name)
+        failure(info, "lines.h5")
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_bart(tmp_path, coil_scan, padded):
+    lines = coil_scan.data[:, :, 3:9, 2:8]
+    stored = np.pad(lines, ((0, 0), (0, 0), (3, 3), (2, 2))) if padded else lines
+    shape = [*stored.shape[2:], 1, 4, *[1] * 9, 3, 1, 1]
+    (tmp_path / "lines.hdr").write_text(f"# Dimensions\n{' '.join(map(str, shape))}\n")
+    (tmp_path / "lines.cfl").write_bytes(stored.transpose(2, 3, 1, 0).tobytes("F"))
+    np.save(tmp_path / "scan.npy", coil_scan.data)
+    given: dict[str, Any] = {"axes": "zcyx", "calibration": tmp_path / "lines.cfl"}
+    np.testing.assert_array_equal(read_kspace(tmp_path / "scan.npy", **given).calibration, lines)
+    part = read_kspace(tmp_path / "scan.npy", slices="1:3", **given)
+    np.testing.assert_array_equal(part.calibration, lines[1:3])
 
 
 def test_a_whitened_scan_of_this_package(path, tmp_path, coil_scan):

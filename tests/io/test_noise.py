@@ -156,8 +156,8 @@ def test_files_that_are_none(path, tmp_path, coil_scan, noise, failure):
         "missing.h5": "does not exist",
         "missing.h5:a": "does not exist",
         "text.txt": "no ISMRMRD, twix, npy or npz",
-        "several.h5": r"holds several scans \(a, b\); give noise=several.h5:NAME",
-        "several.h5:c": "no ISMRMRD scan c",
+        "several.h5": r"holds several data sets \(a, b\); give noise=several.h5:NAME",
+        "several.h5:c": "holds no c, but others",
     }.items():
         with pytest.raises(FileError, match=message) as info:
             read(path, noise=tmp_path / name)

@@ -97,6 +97,28 @@ def test_undersampled_with_calibration_averages_and_navigators(write, kspace):
     np.testing.assert_allclose(scan.calibration[0], 5 * kspace.data[0][:, 70:90], atol=1e-9)
 
 
+def test_calibration_of_another_file(write, tmp_path, kspace, failure):
+    def sparse(line):
+        if line % 4 == 0:
+            yield 1, [], {}
+
+    def lines(line):
+        if 70 <= line < 90:
+            yield 5, ["PATREFSCAN"], {}
+        if line % 2:
+            yield 7, [], {}
+
+    other = write(lines).rename(tmp_path / "lines.dat")
+    scan = read_kspace(write(sparse), calibration=other)
+    assert scan.calibration is not None
+    np.testing.assert_allclose(scan.calibration[0], 5 * kspace.data[0][:, 70:90], atol=1e-9)
+    numbered = read_kspace(write(sparse), calibration=f"{other}:0")
+    np.testing.assert_array_equal(numbered.calibration, scan.calibration)
+    with pytest.raises(FileError, match=r"calibration: lines\.dat holds 1 measurements, got 1") as info:
+        read(write(sparse), calibration=f"{other}:1")
+    failure(info, "lines.dat")
+
+
 def test_embedded_calibration(write):
     def vary(line):
         if line % 4 == 0:

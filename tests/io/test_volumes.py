@@ -342,10 +342,11 @@ def test_damaged_values_are_refused(tmp_path, name):
             damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
         inner.write_bytes(damaged)
         try:
-            np.testing.assert_array_equal(load_volume(path).data, right)
-        except D3IPError as error:
+            found = load_volume(path).data
+        except D3IPError:
             refused += 1
-            assert str(error).endswith(".")
+        else:
+            np.testing.assert_array_equal(found, right)
     assert refused > 10
 
 

@@ -224,8 +224,9 @@ class ReadOptions(BaseModel):
     )
     calibration: Path | None = Field(
         None,
-        description="Fully sampled centre of k-space to make coil maps of: ISMRMRD (FILE:NAME for one of several "
-        "groups), or npy or npz of shape (z, coil, ky, kx).",
+        description="Fully sampled centre of k-space to make coil maps of: ISMRMRD, twix or BART (FILE:NAME for one "
+        "of several groups, or of measurements counted from 0), or npy, npz or HDF5 of shape (z, coil, ky, kx) "
+        "(FILE:NAME for one of several arrays).",
     )
     kind: Literal["deconvolution", "inpainting"] | None = Field(
         None,

@@ -14,8 +14,9 @@ import numpy as np
 
 from napari_d3ip.errors import FileError, MeasurementError, SettingsError
 from napari_d3ip.files import require_regular
-from napari_d3ip.io.formats import ismrmrd, twix
-from napari_d3ip.io.guard import reading
+from napari_d3ip.io.arrays import cfl, hdf5
+from napari_d3ip.io.formats import bart, ismrmrd, twix
+from napari_d3ip.io.guard import format_names, reading
 from napari_d3ip.io.layout import companions
 from napari_d3ip.io.layout.grid import Grid, with_field_of_view
 from napari_d3ip.io.layout.noise import Noise, combine_coils
@@ -23,6 +24,7 @@ from napari_d3ip.io.layout.readouts import DWELL_TIME
 from napari_d3ip.io.option_text import file_and_name
 from napari_d3ip.io.options import ReadOptions
 from napari_d3ip.io.position import Position
+from napari_d3ip.io.question import LayoutQuestion
 from napari_d3ip.io.units import sizes_in
 from napari_d3ip.measurement import ComplexArray, KSpace, Measurement
 
@@ -31,7 +33,6 @@ _LARGEST_OF_NOISE = 60
 # Millimetres between centres, and difference of directions, below which scans lie at the same place.
 _SAME_CENTRE, _SAME_DIRECTION = 1.0, 0.01
 _Read = TypeVar("_Read")
-_DATASET = "dataset: "  # How messages of readers begin that ask for a group.
 
 
 def complete(scan: Measurement, options: ReadOptions) -> Measurement:
@@ -108,25 +109,36 @@ def _calibration(path: Path, scan: KSpace, options: ReadOptions) -> ComplexArray
     file, name = file_and_name(path)
     require_regular(file)
     with reading(file, "calibration lines"):
-        if file.suffix.lower() in (".npy", ".npz") and name is None:
-            lines: Any = np.asarray(companions.read_calibration(file), np.complex64)
-        elif ismrmrd.matches(file):
-            lines = _lines_of(_asking("calibration", file, ismrmrd.read_calibration, name), scan)
+        if (other := _calibration_scan(file, name, options)) is not None:
+            lines = _lines_of(other, scan)
+        elif file.suffix.lower() in (".npy", ".npz") or hdf5.is_hdf5(file):
+            lines = _centre_of(_asking("calibration", file, companions.read_calibration, name), file.name)
         else:
             raise FileError(
-                f"calibration: {file.name} is no ISMRMRD, npy or npz file; give the calibration lines in one of these."
+                f"calibration: {file.name} is no ISMRMRD, twix, BART (cfl), HDF5, npy or npz file; give the "
+                "calibration lines in one of these."
             )
     if options.slices is not None and len(lines) != len(scan.data):
         lines = lines[options.slice_range(len(lines), file.name)]
     return np.asarray(lines)
 
 
+def _calibration_scan(file: Path, name: str | None, options: ReadOptions) -> KSpace | None:
+    """Return the calibration lines of a file whose format states what its axes mean, None of another."""
+    for matches, read in ((ismrmrd.matches, ismrmrd.read_calibration), (twix.matches, twix.read_calibration)):
+        if matches(file):
+            return _asking("calibration", file, read, name)
+    if not cfl.is_cfl(file):
+        return None
+    given = {field: value for field in ("dc", "image_origin") if isinstance(value := getattr(options, field), str)}
+    return bart.read(file, ReadOptions.create({"dc": "center", "image_origin": "center", **given}, repetition="mean"))
+
+
 def _lines_of(other: KSpace, scan: KSpace) -> ComplexArray:
     """Return the sampled centre of another scan, resampled to the field of view of this one."""
-    if not other.is_cartesian or other.mask is None or (lines := Grid(other.data, other.mask).centre()) is None:
-        raise MeasurementError(
-            f"calibration: {other.source} has no fully sampled centre of k-space; give Cartesian lines around it."
-        )
+    if not other.is_cartesian or other.mask is None:
+        raise _no_centre(other.source)
+    lines = _centre(Grid(other.data, other.mask), other.source)
     _require_same_place(other, scan)
     sizes, others = (sizes_in("millimeter", each.voxel_size, each.unit) for each in (scan, other))
     if sizes is None or others is None:
@@ -135,6 +147,28 @@ def _lines_of(other: KSpace, scan: KSpace) -> ComplexArray:
         ratio = sizes[axis] * scan.volume_shape[axis] / (others[axis] * other.volume_shape[axis])
         lines = with_field_of_view(lines, axis + 1, ratio)
     return lines
+
+
+def _centre_of(lines: Any, name: str) -> ComplexArray:
+    """Return calibration lines without what is zero around them; others unchanged."""
+    data = np.asarray(lines, np.complex64)
+    if data.ndim != 4:  # Which is reported with the shape that is expected.
+        return data
+    measured = (data != 0).any(axis=1)
+    return data if measured.all() else _centre(Grid(data, measured), name)
+
+
+def _centre(grid: Grid, name: str) -> ComplexArray:
+    centre = grid.centre()
+    if centre is None:
+        raise _no_centre(name)
+    return centre
+
+
+def _no_centre(name: str) -> MeasurementError:
+    return MeasurementError(
+        f"calibration: {name} has no fully sampled centre of k-space; give Cartesian lines around it."
+    )
 
 
 def _require_same_place(other: KSpace, scan: KSpace) -> None:
@@ -177,14 +211,17 @@ def read_noise(path: Path) -> Noise:
 
 
 def _asking(option: str, file: Path, read: Callable[[Path, str | None], _Read], name: str | None) -> _Read:
-    """Read a group of a file; a question for its name is one for the option."""
+    """Read a part of a file; a question for its name is one for the option."""
     try:
         return read(file, name)
-    except FileError as error:
-        if not str(error).startswith(_DATASET):
+    except LayoutQuestion as question:
+        if question.needs != "dataset":
             raise
-        said = str(error).removeprefix(_DATASET).replace("dataset=NAME", f"{option}={file.name}:NAME")
-        raise FileError(f"{option}: {said}") from error
+        what = "several data sets" if name is None else f"no {name}, but others"
+        raise FileError(
+            f"{option}: {file.name} holds {what} ({format_names(question.candidates)}); give "
+            f"{option}={file.name}:NAME of one."
+        ) from question
 
 
 def _matrix(noise: Noise, scan: KSpace, name: str, dwell: float) -> ComplexArray:

@@ -213,11 +213,12 @@ def _choose_scan(file: h5py.File, path: Path, wanted: str | None) -> str:
     found = _scans(file)
     if wanted is not None and wanted.strip("/") in found:
         return wanted.strip("/")
-    if wanted is not None or not found:
-        raise FileError(f"dataset: {path.name} holds no ISMRMRD scan {wanted}; it has {format_names(found)}.")
-    if len(found) > 1:
+    if not found:
+        raise FileError(f"dataset: {path.name} holds no ISMRMRD scan.")
+    if wanted is not None or len(found) > 1:
+        what = "several scans" if wanted is None else f"no ISMRMRD scan {wanted}, but others"
         raise LayoutQuestion(
-            f"dataset: {path.name} holds several scans ({format_names(found)}); give dataset=NAME of one.",
+            f"dataset: {path.name} holds {what} ({format_names(found)}); give dataset=NAME of one.",
             needs="dataset",
             candidates=tuple(found),
             kind="kspace",

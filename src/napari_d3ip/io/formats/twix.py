@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -74,15 +74,45 @@ def read_noise(path: Path, number: str | None) -> Noise:
         If it cannot be read.
     """
     with reading(path, "twix"), contextlib.redirect_stdout(sys.stderr):
-        measurements = _measurements(path)
-        count = len(measurements)
-        if number is not None and not (number.isdecimal() and int(number) < count):
-            raise FileError(f"noise: {path.name} holds {count} measurements, got {number}; give 0 to {count - 1}.")
-        chosen = measurements if number is None else measurements[int(number) :][:1]
         blocks = _Blocks()
-        for measurement in chosen:
+        for measurement in _numbered(_measurements(path), number, path, "noise"):
             blocks.add(measurement)
         return noise_readouts(blocks.readouts, blocks.load, _NOISE_BANDWIDTH)
+
+
+def read_calibration(path: Path, number: str | None) -> KSpace:
+    """Read the calibration lines of the last measurement, or of the one with a number, as a scan.
+
+    Where none is marked so, all lines are taken. Noise lines are left out, since they would whiten the coils.
+
+    Raises
+    ------
+    D3IPError
+        If it cannot be read.
+    """
+    with reading(path, "twix"), contextlib.redirect_stdout(sys.stderr):
+        scan = _scan(path, _numbered(_measurements(path), number, path, "calibration")[-1:])
+        marked = [readout for readout in scan.readouts if readout.role in ("calibration", "both")]
+        chosen = marked or [readout for readout in scan.readouts if readout.role == "image"]
+        scan.readouts = [replace(readout, role="image") for readout in chosen]
+        kspace = scan.sort(ReadOptions(repetition="mean"))
+    return kspace.to_kspace(ReadOptions(repetition="mean"))
+
+
+def _numbered(measurements: list[Any], number: str | None, path: Path, option: str) -> list[Any]:
+    """Return all measurements, or the one with a number.
+
+    Raises
+    ------
+    FileError
+        If there is none.
+    """
+    if number is None:
+        return measurements
+    count = len(measurements)
+    if not (number.isdecimal() and int(number) < count):
+        raise FileError(f"{option}: {path.name} holds {count} measurements, got {number}; give 0 to {count - 1}.")
+    return [measurements[int(number)]]
 
 
 def _measurements(path: Path) -> list[Any]:

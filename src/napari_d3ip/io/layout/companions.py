@@ -1,4 +1,4 @@
-"""Read arrays that complete k-space from files of their own: masks, coil maps, trajectories (npy, npz, cfl).
+"""Read arrays that complete k-space from files of their own: masks, coil maps, trajectories (npy, npz, cfl, HDF5).
 
 No knowledge of k-space formats, except BART's order of axes.
 """
@@ -11,10 +11,12 @@ import numpy as np
 
 from napari_d3ip.errors import FileError
 from napari_d3ip.files import require_regular
-from napari_d3ip.io.arrays import cfl
+from napari_d3ip.io.arrays import cfl, hdf5
 from napari_d3ip.io.arrays.numpy_files import archived, stored
 from napari_d3ip.io.arrays.stored import AnyArray, Stored
 from napari_d3ip.io.guard import format_names
+from napari_d3ip.io.layout.kinds import could_be_kspace
+from napari_d3ip.io.question import LayoutQuestion
 from napari_d3ip.measurement import BoolArray, is_measured
 
 
@@ -40,9 +42,16 @@ def read_coil_maps(path: Path, along: str) -> AnyArray:
     return maps[None] if maps.ndim == 3 else maps
 
 
-def read_calibration(path: Path) -> AnyArray:
-    """Return the centre of k-space, shape (z, coil, ky, kx)."""
-    lines = _read_numpy(path, "calibration")
+def read_calibration(path: Path, name: str | None = None) -> AnyArray:
+    """Return the centre of k-space, shape (z, coil, ky, kx), of npy, npz or HDF5, the array of a name if it is given.
+
+    Raises
+    ------
+    LayoutQuestion
+        If one of several must be named.
+    """
+    read = _read_hdf5 if hdf5.is_hdf5(path) else _read_numpy
+    lines = read(path, "calibration", name)
     return lines[None] if lines.ndim == 3 else lines
 
 
@@ -61,18 +70,37 @@ def _transpose_slices(volume: AnyArray, along: str) -> AnyArray:
     return volume.transpose(["zcyx".index(axis) for axis in along + "c" + "zyx".replace(along, "")])
 
 
-def _read_numpy(path: Path, name: str) -> AnyArray:
-    """Return the array of an npy file, or of an npz archive the only one or the one called ``name``."""
+def _read_numpy(path: Path, option: str, name: str | None = None) -> AnyArray:
+    """Return the array of an npy file, or of an npz archive that of a name, of the option's, or the only one."""
     if path.suffix.lower() not in (".npy", ".npz"):
         require_regular(path)
-        raise FileError(f"{name}: {path.name} must be an npy, npz or cfl file; convert it to one of these.")
+        raise FileError(f"{option}: {path.name} must be an npy, npz or cfl file; convert it to one of these.")
     if path.suffix.lower() == ".npy":
-        return _numbers(stored(path, name), path, name)
+        return _numbers(stored(path, option), path, option)
     arrays = archived(path)
-    found = name if name in arrays else next(iter(arrays)) if len(arrays) == 1 else None
+    wanted = name or option
+    found = wanted if wanted in arrays else next(iter(arrays)) if len(arrays) == 1 and name is None else None
     if found is None:
-        raise FileError(f"{name}: {path.name} holds {format_names(arrays, 'nothing')}, but no {name}.")
-    return _numbers(arrays[found], path, name)
+        raise FileError(f"{option}: {path.name} holds {format_names(arrays, 'nothing')}, but no {wanted}.")
+    return _numbers(arrays[found], path, option)
+
+
+def _read_hdf5(path: Path, option: str, name: str | None) -> AnyArray:
+    """Return the dataset of a name, of the option's, or the only one of k-space's shape."""
+    with hdf5.opened(path) as file:
+        found = {each: item for each, item in hdf5.numeric_datasets(file) if could_be_kspace(item)}
+        if not found:
+            raise FileError(f"{option}: {path.name} holds no complex array (z, coil, ky, kx); give another file.")
+        only = next(iter(found)) if len(found) == 1 and name is None else None
+        chosen = next((each for each in (name or option, only) if each in found), None)
+        if chosen is None:
+            raise LayoutQuestion(
+                f"dataset: {path.name} holds {format_names(found)}; give the name of one of them.",
+                needs="dataset",
+                candidates=tuple(found),
+                kind="kspace",
+            )
+        return _numbers(hdf5.deferred(found[chosen], path), path, option)
 
 
 def _numbers(array: Stored, path: Path, name: str) -> AnyArray:

@@ -1,6 +1,6 @@
 """What describing a large file of every format, and reading two slices of it, takes: memory, time, and bytes read.
 
-    python scripts/measure_large_files.py FOLDER [--only NAME ...] [--gigabytes 7] [--csv FILE]
+    python scripts/measure_large_files.py FOLDER [--only NAME ...] [--measure WAY ...] [--gigabytes 7] [--csv FILE]
 
 Writes a file of each format in turn, with holes where the file system has them, reads it in a process of its own, and
 removes it. Formats that cannot have holes are written as they are, of at most 2 GB. ``whole`` asks for all slices
@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -340,27 +340,28 @@ def fastmri(path: Path, gigabytes: int) -> Path:
 
 def ismrmrd(path: Path, gigabytes: int) -> Path:
     """Readouts lie one by one in the file, which has no holes."""
-    from tests.io.test_ismrmrd import Writer
-
-    slices = _slices(1)
-    with Writer(path, nx=LINES, ny=LINES) as writer:
-        lines = _kspace()[0].transpose(1, 0, 2)
-        for number in range(slices):
-            for line in range(LINES):
-                writer.add(lines[line], ky=line, slice=number, position=(0, 0, 4.0 * number))
-    return path
+    return _readouts(path, "slice", nz=1, fz=4)
 
 
 def ismrmrd_3d(path: Path, gigabytes: int) -> Path:
     """One slab whose partitions are encoded."""
-    from tests.io.test_ismrmrd import Writer
+    return _readouts(path, "kspace_encode_step_2", nz=_slices(1), fz=4 * _slices(1))
 
-    partitions = _slices(1)
-    with Writer(path, nx=LINES, ny=LINES, nz=partitions, fz=4 * partitions) as writer:
-        lines = _kspace()[0].transpose(1, 0, 2)
-        for number in range(partitions):
-            for line in range(LINES):
-                writer.add(lines[line], ky=line, kz=number)
+
+def _readouts(path: Path, counter: str, **sizes: int) -> Path:
+    """Write the lines of one slice with the library, and then with another count for every slice."""
+    from tests.io.ismrmrd_files import Writer
+
+    with Writer(path, nx=LINES, ny=LINES, **sizes) as writer:
+        writer.add_slice(_kspace()[0])
+    with h5py.File(path, "a") as file:
+        data = file["dataset/data"]
+        lines = data[:]
+        data.resize(LINES * _slices(1), axis=0)
+        for number in range(_slices(1)):
+            lines["head"]["idx"][counter] = number
+            lines["head"]["position"][:, 2] = 4.0 * number if counter == "slice" else 0
+            data[LINES * number : LINES * (number + 1)] = lines
     return path
 
 
@@ -410,6 +411,7 @@ CASES = {
     "twix, 1 GB": Case(twix, {}, "10:12"),
 }
 WHOLE = ("ISMRMRD, 1 GB", "ISMRMRD, 3D, 1 GB", "twix, 1 GB")  # Read whole, too, without a limit.
+WAYS = ("info", "slices", "slices, 1 GB of memory", "whole, 1 GB of memory", "whole")
 SUFFIXES = {
     **{"npy": ".npy", "npz": ".npz", "HDF5": ".h5", "Data Exchange": ".h5", "NXtomo": ".nx", "HyperSpy": ".hspy"},
     **{
@@ -434,8 +436,8 @@ def _measured(path: Path, options: dict[str, Any], limit: int = 0) -> dict[str, 
     return answer
 
 
-def measure(name: str, folder: Path, gigabytes: int) -> list[tuple[str, dict[str, Any]]]:
-    """Write a file, read slices of it, and all with too little memory, and remove it."""
+def measure(name: str, folder: Path, gigabytes: int, wanted: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+    """Write a file, read it in the wanted ways, and remove it."""
     case = CASES[name]
     suffix = next(ending for begin, ending in SUFFIXES.items() if name.startswith(begin))
     path = case.write(folder / f"scan{suffix}", gigabytes)
@@ -445,12 +447,17 @@ def measure(name: str, folder: Path, gigabytes: int) -> list[tuple[str, dict[str
         taken = sum(512 * item.stat().st_blocks for item in files)
         print(f"{name}: {size / 1e9:.2f} GB, {taken / 1e9:.2f} on disk", flush=True)
         slices = {**case.options, "slices": case.slices}
+        runs = {
+            "info": ({**case.options, "info": True}, 0),
+            "slices": (slices, 0),
+            "slices, 1 GB of memory": (slices, 10**9),
+            "whole, 1 GB of memory": (case.options, 10**9),
+            "whole": (case.options, 0),
+        }
         found = [
-            ("info", _measured(path, {**case.options, "info": True})),
-            ("slices", _measured(path, slices)),
-            ("slices, 1 GB of memory", _measured(path, slices, limit=10**9)),
-            ("whole, 1 GB of memory", _measured(path, case.options, limit=10**9)),
-            *([("whole", _measured(path, case.options))] if name in WHOLE else []),
+            (what, _measured(path, *given))
+            for what, given in runs.items()
+            if what in wanted and (what != "whole" or name in WHOLE)
         ]
         return [(what, {"size": size, **answer}) for what, answer in found]
     finally:
@@ -463,13 +470,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where the files are written, one at a time")
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--measure", nargs="+", choices=WAYS, default=WAYS)
     parser.add_argument("--gigabytes", type=int, default=7)
     parser.add_argument("--csv", type=Path)
     given = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parents[1]))
     rows = []
     for name in given.only:
-        for what, answer in measure(name, given.folder, given.gigabytes):
+        for what, answer in measure(name, given.folder, given.gigabytes, given.measure):
             print(f"  {what}: {answer}", flush=True)
             for quantity in ("size", "memory", "read", "cpu", "seconds"):
                 rows.append(("large files", name, what, quantity, f"{answer[quantity]:.4g}", answer["says"]))

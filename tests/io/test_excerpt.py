@@ -1,7 +1,5 @@
 """Descriptions of large scans: of a few slices and views."""
 
-from pathlib import Path
-
 import h5py
 import numpy as np
 import pytest
@@ -24,7 +22,7 @@ def small_is_large(monkeypatch):
 @pytest.fixture
 def bytes_read(monkeypatch):
     """Sizes of the values that are read."""
-    told = []
+    told: list[int] = []
     monkeypatch.setattr(memory, "_announced", [told.append])
     return told
 
@@ -41,7 +39,7 @@ def kspace():
     return values.astype(np.complex64)
 
 
-def written(path: Path, array) -> Path:
+def written(path, array):
     if path.suffix == ".npy":
         np.save(path, array)
     else:

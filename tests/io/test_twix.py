@@ -159,8 +159,12 @@ def test_slices(write, kspace):
 def test_only_the_lines_of_slices_are_read(write, monkeypatch):
     path = write(lambda line: ((1 + number, [], {"Sli": number}) for number in range(3)))
     read_samples, seen = twixtools.mdb.Mdb.data.fget, []
-    counted = property(lambda block: seen.append(block.cSlc) or read_samples(block))
-    monkeypatch.setattr(twixtools.mdb.Mdb, "data", counted)
+
+    def counted(block):
+        seen.append(block.cSlc)
+        return read_samples(block)
+
+    monkeypatch.setattr(twixtools.mdb.Mdb, "data", property(counted))
     read(path, slices="1:2")
     assert seen == [1] * 160
 

@@ -275,7 +275,7 @@ def flip(rng: np.random.Generator, file: Path) -> None:
 
 
 def flipped(place: Place) -> Iterator[tuple[str, str]]:
-    """Bits flipped in checkpoints, weights, adapters, scans and volumes."""
+    """Bits flipped in checkpoints, weights and adapters."""
     rng = np.random.default_rng(0)
     with place.fresh() as folder:
         warm(*RUN, folder=folder, before=partial(kill_at_replacement, 6, after=True))
@@ -292,7 +292,6 @@ def flipped(place: Place) -> Iterator[tuple[str, str]]:
                 flip(rng, files[int(rng.integers(len(files)))])
                 yield f"bits of {what}", _compared(warm(*RUN, folder=folder), place, folder)
     yield from _flipped_adapters(place, rng)
-    yield from _flipped_volumes(place, rng)
 
 
 def _compared(end: End, place: Place, folder: Path) -> str:
@@ -320,10 +319,12 @@ def _flipped_adapters(place: Place, rng: np.random.Generator) -> Iterator[tuple[
                     yield f"bits of {name}", "equal" if same else _of(end).replace("done", "ANOTHER VOLUME")
 
 
-def _flipped_volumes(place: Place, rng: np.random.Generator) -> Iterator[tuple[str, str]]:
+def flipped_volumes(place: Place) -> Iterator[tuple[str, str]]:
+    """Bits flipped in scans and volumes."""
     from napari_d3ip.errors import D3IPError
     from napari_d3ip.io import load_volume, read, save_sinogram
 
+    rng = np.random.default_rng(0)
     with place.fresh() as folder:
         scan = read(folder / "scan.npz")
         files: dict[Path, Callable[[Path], np.ndarray]] = {}
@@ -420,7 +421,7 @@ def surroundings(place: Place) -> Iterator[tuple[str, str]]:
 PARTS = {
     **{"loading": loading, "running": running, "twice": twice, "renaming": renaming, "file_sizes": file_sizes},
     **{"full_disks": full_disks, "little_memory": little_memory, "flipped": flipped, "closed_doors": closed_doors},
-    "surroundings": surroundings,
+    **{"flipped_volumes": flipped_volumes, "surroundings": surroundings},
 }
 NEEDS_ROOT = ("full_disks", "closed_doors", "surroundings")
 

@@ -30,6 +30,7 @@ from napari_d3ip.io.memory import require_held, require_memory
 Item: TypeAlias = h5py.Dataset | h5py.Group
 _DEPTH = 12
 _CHUNK, _LARGE_CHUNK = 512, 2**24
+_RECORDS = 256  # To be read at once.
 _MOST_LINKS = 16  # Maximum number of chained links.
 
 
@@ -136,17 +137,8 @@ def get(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
     return item
 
 
-def deferred(dataset: h5py.Dataset, path: Path, field: str | None = None) -> Stored:
+def deferred(dataset: h5py.Dataset, path: Path) -> Stored:
     """Return a dataset to be read in parts while its file is open; pairs of real and imaginary parts become complex.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        The values.
-    path : Path
-        The file, for messages.
-    field : str, optional
-        Field of a compound type that alone is read.
 
     Raises
     ------
@@ -161,11 +153,43 @@ def deferred(dataset: h5py.Dataset, path: Path, field: str | None = None) -> Sto
     def read(part: Part) -> AnyArray:
         require_held(dataset.nbytes, sources.held, path.name)
         _require_chunk(dataset, path)
-        source = dataset if field is None else dataset.fields(field)
-        return np.asarray(source[part if dataset.shape else ()])
+        return np.asarray(dataset[part if dataset.shape else ()])
 
-    dtype = dataset.dtype if field is None else dataset.dtype[field]
-    return Stored(dataset.shape or (), dtype, read, path, f"HDF5 ({dataset.name})").joined()
+    return Stored(dataset.shape or (), dataset.dtype, read, path, f"HDF5 ({dataset.name})").joined()
+
+
+def load_field(dataset: h5py.Dataset, path: Path, field: str) -> npt.NDArray[Any]:
+    """Return a field of fixed size of a list of records.
+
+    h5py reads other fields along, those of variable length included; of chunks without filters the bytes are taken.
+
+    Raises
+    ------
+    FileError
+        As for `load`.
+    """
+    stored, dtype = deferred(dataset, path), dataset.dtype[field]
+    require_memory(len(stored) * dtype.itemsize, path.name)
+    values = np.empty(stored.shape, dtype)
+    is_plain = dataset.chunks is not None and dataset.id.get_create_plist().get_nfilters() == 0
+    for start in range(0, len(stored), dataset.chunks[0] if is_plain else _RECORDS):
+        part = _bytes_of_field(dataset, field, start) if is_plain else None
+        if part is None:  # Not written yet, for instance.
+            part = stored[start : start + (dataset.chunks[0] if is_plain else _RECORDS)][field]
+        values[start : start + len(part)] = part[: len(values) - start]
+    return values
+
+
+def _bytes_of_field(dataset: h5py.Dataset, field: str, start: int) -> npt.NDArray[Any] | None:
+    """Return a field of the records of a chunk, None if it is not in the file."""
+    kind = dataset.id.get_type()
+    place = kind.get_member_offset(kind.get_member_index(field.encode()))
+    record = {"names": [field], "formats": [dataset.dtype[field]], "offsets": [place], "itemsize": kind.get_size()}
+    try:
+        _, content = dataset.id.read_direct_chunk((start,))
+    except (OSError, RuntimeError, ValueError):
+        return None
+    return np.frombuffer(content, np.dtype(record))[field]
 
 
 def load(dataset: h5py.Dataset, path: Path) -> npt.NDArray[Any]:

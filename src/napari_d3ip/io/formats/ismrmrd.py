@@ -183,7 +183,7 @@ def _load(path: Path, dataset: str | None) -> _Scan:
         name = _choose_scan(file, path, dataset)
         group = _scans(file)[name]
         header = ismrmrd_header.parse(hdf5.load(hdf5.get(group, "xml", path), path)[0], path)
-        heads = hdf5.deferred(hdf5.get(group, "data", path), path, "head")[()]
+        heads = hdf5.load_field(hdf5.get(group, "data", path), path, "head")
     return _Scan(path, name, header, heads, _roles(heads["flags"], path))
 
 

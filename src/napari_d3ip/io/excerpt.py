@@ -105,8 +105,8 @@ def views_to_read(options: ReadOptions, kept: BoolArray, angles: npt.NDArray[np.
 def describe(path: Path, options: ReadOptions) -> dict[str, Any]:
     """Describe a scan as `Measurement.describe` does; of a large one, a few slices and views are read.
 
-    All of it is read where the answer depends on that: to find the rotation axis, of stacks for voxels that are
-    missing, and with noise or calibration lines of other files.
+    All of it is read where the answer depends on that: to find the rotation axis, for corrections, of stacks for
+    voxels that are missing, and with noise or calibration lines of other files.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def describe(path: Path, options: ReadOptions) -> dict[str, Any]:
     from napari_d3ip.io.registry import read
 
     options = with_answers(path, options)
-    if options.center == "auto" or options.kind or options.noise or options.calibration:
+    if options.center == "auto" or options.corrections or options.kind or options.noise or options.calibration:
         return read(path, options).describe()
     excerpt = Excerpt.create(options.model_dump(exclude_unset=True))
     return read(path, excerpt).describe(excerpt.whole())

@@ -360,11 +360,6 @@ class ReadOptions(BaseModel):
         options = {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in given.items()}
         return Origin(str(path.absolute()), options)
 
-    @property
-    def is_empty(self) -> bool:
-        """Return whether nothing is given."""
-        return not self.model_dump(exclude_defaults=True)
-
     def refuse(self, fields: Iterable[str], name: str, kind: str) -> None:
         """Check that no option was given that does not apply to this kind of measurement.
 

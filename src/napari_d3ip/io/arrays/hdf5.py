@@ -184,12 +184,18 @@ def _bytes_of_field(dataset: h5py.Dataset, field: str, start: int) -> npt.NDArra
     """Return a field of the records of a chunk, None if it is not in the file."""
     kind = dataset.id.get_type()
     place = kind.get_member_offset(kind.get_member_index(field.encode()))
-    record = {"names": [field], "formats": [dataset.dtype[field]], "offsets": [place], "itemsize": kind.get_size()}
+    record: Any = {
+        "names": [field],
+        "formats": [dataset.dtype[field]],
+        "offsets": [place],
+        "itemsize": kind.get_size(),
+    }
     try:
         _, content = dataset.id.read_direct_chunk((start,))
     except (OSError, RuntimeError, ValueError):
         return None
-    return np.frombuffer(content, np.dtype(record))[field]
+    values: AnyArray = np.frombuffer(content, np.dtype(record))
+    return values[field]
 
 
 def load(dataset: h5py.Dataset, path: Path) -> npt.NDArray[Any]:

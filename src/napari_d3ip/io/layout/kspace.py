@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_d3ip.errors import MeasurementError
-from napari_d3ip.io.arrays.stored import AnyArray, Values
+from napari_d3ip.io.arrays.stored import AnyArray, Values, axes_without_ones
 from napari_d3ip.io.excerpt import slices_to_read
 from napari_d3ip.io.layout import companions
 from napari_d3ip.io.layout.centring import find_move, sampled_in
@@ -186,9 +186,7 @@ class RawKSpace:
 
     def _drop_ones(self, most: int) -> None:
         """Drop the first axes of length 1 as long as there are more than ``most``."""
-        kept = list(range(self.data.ndim))
-        while len(kept) > most and 1 in (lengths := [self.data.shape[axis] for axis in kept]):
-            del kept[lengths.index(1)]
+        kept = axes_without_ones(self.data.shape, most)
         if len(kept) < self.data.ndim:
             data = self.data
             shape = [data.shape[axis] for axis in kept]
@@ -368,7 +366,7 @@ class RawKSpace:
         return known | self.patient.provenance(letters, shape, sizes_in("millimeter", sizes, unit), first)
 
     def _provenance(self, options: ReadOptions, axes: str, shape: list[int], placed: dict[str, Any]) -> dict[str, Any]:
-        if self.provenance is not None and options.is_empty:
+        if self.provenance is not None and not options.model_dump(exclude_defaults=True):
             return self.provenance
         added = {name: getattr(options, name) for name in ("mask", "coil_maps", "trajectory")}
         note = {

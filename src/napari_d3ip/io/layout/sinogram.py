@@ -152,7 +152,7 @@ class RawScan:
             "values": settled.note,
             **({"passed_over": self.passed_over} if self.passed_over else {}),
         }
-        own = self.provenance is not None and options.is_empty
+        own = self.provenance is not None and not options.model_dump(exclude_defaults=True)
         center = self.center if options.center is None else options.center
         sinogram = Sinogram(
             frozen(settled.integrals),  # Nobody else holds the array, so no copy is needed.

@@ -168,6 +168,15 @@ def _change_nifti(rng: Rng, path: Path) -> None:
         path.write_bytes(gzip.compress(path.read_bytes()))
 
 
+def _change_mrc(rng: Rng, path: Path) -> None:
+    """Change the header, the extended one, or the mdoc beside it."""
+    mdoc = path.with_name(path.name + ".mdoc")
+    if mdoc.exists() and rng.random() < 0.5:
+        change_text_file(rng, mdoc)
+    else:
+        change_bytes(rng, path, 0, pick(rng, (256, 1024, 2048, None)))
+
+
 def _change_folder(rng: Rng, path: Path, change: Change) -> None:
     """Change the JSON, tensors or chunks of a folder, or the folder itself."""
     files = [item for item in sorted(path.rglob("*")) if item.is_file()]
@@ -280,6 +289,7 @@ FORMATS = {
     "ismrmrd": Format(scans.ismrmrd_scan, 2, change_hdf5, doors.open_scan),
     "twix": Format(scans.twix, 2, _change_twix, doors.open_scan),
     "bart": Format(scans.bart, 2, _change_bart, doors.open_scan),
+    "mrc": Format(scans.mrc, 3, _change_mrc, doors.open_both),
     "nifti": Format(scans.nifti, 2, _change_nifti, doors.open_volume),
     "zarr": Format(scans.zarr, 3, partial(_change_folder, change=change_bytes), doors.open_volume),
     "prior": Format(own.prior, 2, partial(_change_folder, change=_change_safetensors), doors.open_prior),

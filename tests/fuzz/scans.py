@@ -9,10 +9,12 @@ from typing import Any
 
 import h5py
 import ismrmrd
+import mrcfile
 import nibabel
 import numpy as np
 import scipy.io
 import tifffile
+from mrcfile.dtypes import get_ext_header_dtype
 
 from napari_d3ip.io import save_sinogram, save_volume
 from napari_d3ip.measurement import Sinogram
@@ -249,6 +251,26 @@ def mat(folder: Path, arrays: dict[str, Any], number: int) -> Path:
         scipy.io.savemat(path, {**flat, "kspace": KSPACE[0, 0], "axes": "yx"}, format="4")
     else:
         scipy.io.savemat(path, {"scan": arrays} if number == 3 else arrays, do_compression=number == 1)
+    return path
+
+
+def mrc(folder: Path, number: int) -> Path:
+    """A tilt series with an mdoc, one with tilts of FEI, and a volume of ours."""
+    path = folder / "scan.mrc"
+    if number == 2:
+        save_volume(path, INTEGRALS, voxel_size=(1, 2, 2), unit="nm", metadata={"a": 1})
+        return path
+    with mrcfile.new(path, overwrite=True) as file:
+        file.set_data(COUNTS)
+        file.voxel_size = 2.0
+        if number == 1:
+            table = np.zeros(VIEWS, get_ext_header_dtype(b"FEI1", "<"))
+            table["Metadata size"], table["Alpha tilt"], table["Bitmask 1"] = table.dtype.itemsize, ANGLES, 1 << 7
+            file.set_extended_header(table)
+            file.header.exttyp = b"FEI1"
+    if number == 0:
+        sections = [f"[ZValue = {number}]\nTiltAngle = {angle}\n" for number, angle in enumerate(ANGLES)]
+        (folder / "scan.mrc.mdoc").write_text("[T = Tilt axis angle = 0.5, binning = 1]\n" + "".join(sections))
     return path
 
 

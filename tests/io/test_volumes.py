@@ -14,7 +14,19 @@ from napari_d3ip.errors import D3IPError, FileError, MeasurementError
 from napari_d3ip.io import load_volume, save_sinogram, save_volume
 from napari_d3ip.io import volumes as module
 
-NAMES = ["v.tif", "v.tiff", "v.ome.tif", "v.zarr", "v.ome.zarr", "v.npy", "v.h5", "v.hdf5", "v.nii", "v.nii.gz"]
+NAMES = [
+    "v.tif",
+    "v.tiff",
+    "v.ome.tif",
+    "v.zarr",
+    "v.ome.zarr",
+    "v.npy",
+    "v.h5",
+    "v.hdf5",
+    "v.nii",
+    "v.nii.gz",
+    "v.mrc",
+]
 
 
 @pytest.fixture

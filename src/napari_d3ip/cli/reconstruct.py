@@ -34,7 +34,7 @@ class Reconstruct:
         Path, typer.Argument(metavar="FILE", help="A sinogram or k-space file, or with --set kind=... a stack.")
     ]
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="OUT", help="Volume to write: .tif .zarr .npy .h5 .nii.gz.")
+        Path, typer.Option("--out", "-o", metavar="OUT", help="Volume to write: .tif .zarr .npy .h5 .nii.gz .mrc.")
     ]
     method: Annotated[str | None, typer.Option(help=f"{', '.join(METHODS)} (default: d3ip)")] = None
     prior: Annotated[str | None, typer.Option(help="Name of a prior, folder of a diffusers pipeline, or hub id.")] = (

@@ -17,7 +17,7 @@ from napari_d3ip.io.arrays.file_names import sort_naturally
 from napari_d3ip.io.guard import reading
 from napari_d3ip.io.volumes import ENDINGS, Volume, Wanted, dicom, load_volume
 
-_ACCEPTED = ".tif, .zarr, .npy, .h5, .nii, .nii.gz, .dcm"
+_ACCEPTED = ".tif, .zarr, .npy, .h5, .nii, .nii.gz, .mrc, .dcm"
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,15 @@ FORMATS = (
     "formats.matlab",
     "formats.hdf5",
     "formats.tiff",
+    "formats.mrc",
     "formats.bart",
     "formats.twix",
     "formats.numpy_files",
 )
+
+# What may hold any stack of images.
+_MRC = (".mrc", ".mrcs", ".map")
+_BARE = (".tif", ".tiff", ".npy", *_MRC)
 
 
 class Format(Protocol):
@@ -57,7 +62,7 @@ def read(path: str | Path, options: ReadOptions | None = None, **fields: Any) ->
     Parameters
     ----------
     path : str or Path
-        Tomography: Data Exchange, NXtomo, HyperSpy, TIFF or folder of TIFFs. MRI: ISMRMRD, fastMRI, BART (.cfl or
+        Tomography: Data Exchange, NXtomo, HyperSpy, TIFF or folder of TIFFs, MRC. MRI: ISMRMRD, fastMRI, BART (.cfl or
         .hdr) or Siemens twix (.dat). Both: other HDF5, npy, npz, or MATLAB/Octave file.
     options : ReadOptions, optional
         What the file does not state; wins over ``FILE.d3ip.json`` beside it, where options may lie, too.
@@ -107,11 +112,12 @@ def read(path: str | Path, options: ReadOptions | None = None, **fields: Any) ->
 def looks_like_scan(path: Path) -> bool:
     """Return whether a file looks like a measurement rather than a plain stack of images.
 
-    Plain are TIFFs, folders of TIFFs and real npy arrays without angles beside them or in their names.
+    Plain are TIFFs, folders of TIFFs, MRC files and real npy arrays without angles in them, beside them or in their
+    names.
     """
     if not can_read(path):
         return False
-    is_bare = path.is_dir() or path.suffix.lower() in (".tif", ".tiff", ".npy")
+    is_bare = path.is_dir() or path.suffix.lower() in _BARE
     return not is_bare or _has_angles(path) or _says_more(path)
 
 
@@ -123,12 +129,15 @@ def _has_angles(path: Path) -> bool:
 
 
 def _says_more(path: Path) -> bool:
-    """Return whether a folder has flat fields or angles in its names, or a file holds complex numbers."""
+    """Return whether a folder has flat fields or angles in its names, or a file complex numbers or tilts."""
+    from napari_d3ip.io.formats.mrc import states_tilts
     from napari_d3ip.io.formats.numpy_files import is_complex
     from napari_d3ip.io.formats.tiff import is_named_as_scan
 
     if path.is_dir():
         return is_named_as_scan(path)
+    if path.suffix.lower() in _MRC:
+        return states_tilts(path)
     return path.suffix.lower() == ".npy" and is_complex(path)
 
 

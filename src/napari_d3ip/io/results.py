@@ -254,10 +254,17 @@ def _note_in_nifti(path: Path) -> Any:
     return json.loads(text if isinstance(text, str) else text.decode("utf-8", "replace").rstrip("\0"))
 
 
+def _note_in_mrc(path: Path) -> Any:
+    from napari_d3ip.io.volumes.mrc import note_in
+
+    return json.loads(note_in(path))
+
+
 _NOTES: dict[tuple[str, ...], Callable[[Path], Any]] = {
     (".tif", ".tiff"): _note_in_tiff,
     (".zarr",): _note_in_zarr,
     (".npy",): _note_of_npy,
     (".h5", ".hdf5"): _note_in_hdf5,
     (".nii", ".nii.gz"): _note_in_nifti,
+    (".mrc", ".rec"): _note_in_mrc,
 }

@@ -113,7 +113,7 @@ class Reconstruction:
         return image
 
     def save(self, path: str | Path, part: Part = "magnitude") -> None:
-        """Write the volume; the format follows the ending (.tif .zarr .npy .h5 .nii.gz).
+        """Write the volume; the format follows the ending (.tif .zarr .npy .h5 .nii.gz .mrc).
 
         The file keeps voxel size, position, settings, metrics, history, and where the scan is; napari opens it as a
         result again.

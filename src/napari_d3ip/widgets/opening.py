@@ -32,7 +32,7 @@ PLUGIN = "napari-d3ip"
 BUILTINS = "napari"
 IMPORT_WIDGETS = {"sinogram": "Import sinogram", "kspace": "Import k-space"}
 COLOURS = (3, 4)
-NOT_FOR_NAPARI = (".h5", ".hdf5", ".nii", ".nii.gz")
+NOT_FOR_NAPARI = (".h5", ".hdf5", ".nii", ".nii.gz", ".mrc", ".rec", ".map")
 """Volumes that napari's own reader accepts but cannot open."""
 
 

@@ -28,11 +28,28 @@ _VOLUMES = {
     "NumPy (*.npy)": ".npy",
     "HDF5 (*.h5)": ".h5",
     "NIfTI (*.nii.gz)": ".nii.gz",
+    "MRC (*.mrc)": ".mrc",
 }
 _SCANS = {"NumPy archive (*.npz)": ".npz"}
 _SINOGRAMS = {**_SCANS, "HDF5, Data Exchange (*.h5)": ".h5"}
 _NOT_IN_NAMES = '<>:"/\\|?*'
-_ENDINGS = {".h5", ".hdf5", ".npy", ".npz", ".tif", ".tiff", ".mat", ".nxs", ".cfl", ".dat", ".mrd", ".gz", ".nii"}
+_ENDINGS = {
+    ".h5",
+    ".hdf5",
+    ".npy",
+    ".npz",
+    ".tif",
+    ".tiff",
+    ".mat",
+    ".nxs",
+    ".cfl",
+    ".dat",
+    ".mrd",
+    ".gz",
+    ".nii",
+    ".mrc",
+    ".rec",
+}
 
 
 def save_volume(layer: Layer, parent: QWidget | None = None) -> Path | None:

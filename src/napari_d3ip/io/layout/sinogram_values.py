@@ -84,7 +84,7 @@ def settle_values(scan: RawScan, options: ReadOptions, axes: str, angles: npt.ND
                 f"values: {scan.name} has a median of {np.median(values):.3g}, so it holds counts, not transmissions; "
                 "give flats=FILE and values=counts."
             )
-    bad = _bad_pixels(scan.name, options, (size[0], size[2]), slices, dead)
+    bad = _bad_pixels(scan.name, options, (size[0], size[2]), slices, _never_measured(values, dead))
     mask, angles = _part_of_mask(scan.mask, slices, every, views), angles[every][views[every]]
     if not views.all():
         note["views_left_out"] = np.flatnonzero(~views).tolist()
@@ -97,7 +97,7 @@ def settle_values(scan: RawScan, options: ReadOptions, axes: str, angles: npt.ND
         options.refuse(("flats", "darks", "air", "clip_transmission"), scan.name, "a scan of line integrals")
         return Settled(values, angles, mask, note)
     if options.air is not None:
-        values = _relative_to_air(values, options.air, scan.name, note)
+        values = _relative_to_air(values, options.air, bad, scan.name, note)
     clip = options.clip_transmission
     if clip is not None:
         note |= {"clip_transmission": clip, "clipped_values": int(np.count_nonzero(values < clip))}
@@ -243,8 +243,20 @@ def _bad_pixels(
     return found if found.any() else None
 
 
-def _relative_to_air(values: AnyArray, air: tuple[int, int], name: str, note: dict[str, Any]) -> AnyArray:
-    """Divide each row of a projection by its mean over detector columns that see no sample.
+def _never_measured(values: AnyArray, dead: BoolArray | None) -> BoolArray | None:
+    """Return dead pixels (z, detector), with those that have no finite value in any projection; None for none."""
+    if values.dtype.kind != "f":
+        return dead
+    never = np.stack([~np.isfinite(rows).any(axis=0) for rows in values])
+    if never.all() or not never.any():  # Without any pixel it is no scan, which `Sinogram` says.
+        return dead
+    return never if dead is None else never | dead
+
+
+def _relative_to_air(
+    values: AnyArray, air: tuple[int, int], bad: BoolArray | None, name: str, note: dict[str, Any]
+) -> AnyArray:
+    """Divide each row of a projection by its mean over good detector columns that see no sample.
 
     Raises
     ------
@@ -258,7 +270,8 @@ def _relative_to_air(values: AnyArray, air: tuple[int, int], name: str, note: di
         raise SettingsError(
             f"air: must be within the {values.shape[2]} columns of {name}, got {first}:{stop}; give START:STOP."
         )
-    beam = values[..., first:stop].mean(axis=2, keepdims=True)
+    good = np.ones((len(values), 1, stop - first), bool) if bad is None else ~bad[:, None, first:stop]
+    beam = values[..., first:stop].mean(axis=2, keepdims=True, where=good) if good.any(axis=2).all() else np.zeros(1)
     if not (beam > 0).all():
         raise MeasurementError(f"air: no beam reaches columns {first}:{stop} of {name} in some rows; give others.")
     note["air"] = f"columns {first}:{stop}"
@@ -302,7 +315,8 @@ def _kind_of_values(
     else:
         return "line_integrals", "no statement: floating-point numbers taken as line integrals"
     raise LayoutQuestion(
-        f"values: {scan.name} {doubt}; give flats=FILE, or values=transmission or values=line_integrals.",
+        f"values: {scan.name} {doubt}; give flats=FILE, the columns air=START:STOP beside "
+        "the sample, or values=transmission or values=line_integrals.",
         needs="values",
         candidates=("counts", "transmission", "line_integrals"),
         shape=scan.data.shape,
@@ -320,8 +334,18 @@ def _brighter_beside_the_sample(data: Content, axes: str) -> bool:
     every_view = -(-views // _SAMPLES_PER_AXIS) if is_large else 1
     sparse = _part(data, axes, slice(None, None, every_slice), slice(None, None, every_view))
     margin = max(1, count // 32)
+    is_finite = np.isfinite(sparse)
+    if not is_finite.any():
+        return False
+    sparse = np.where(is_finite, sparse, np.median(sparse[is_finite]))  # Of pixels that were not measured.
     edges = np.median(np.concatenate([sparse[..., :margin], sparse[..., count - margin :]], axis=-1))
     middle = np.median(sparse[..., count // 4 : count - count // 4])
+    low, high = np.percentile(sparse, (0.5, 99.5))
     if not sparse.min() > 0:
         return False
-    return bool(edges > 1.25 * middle or (0.9 < edges < 1.1 and middle < 0.98 * edges and sparse.max() < 1.5))
+    is_shadow = low < 0.8 * edges and edges - low > 3 * abs(
+        high - edges
+    )  # Of a sample much smaller than the detector.
+    return bool(
+        edges > 1.25 * middle or is_shadow or (0.9 < edges < 1.1 and middle < 0.98 * edges and sparse.max() < 1.5)
+    )

@@ -1,4 +1,4 @@
-"""Volumes out and back in: TIFF, OME-Zarr, npy, HDF5 and NIfTI, and in: DICOM; a module for every format.
+"""Volumes out and back in: TIFF, OME-Zarr, npy, HDF5, NIfTI and MRC, and in: DICOM; a module for every format.
 
 Every format keeps the voxel size, its unit and the caller's metadata (settings, history) as JSON.
 """
@@ -18,7 +18,7 @@ from napari_d3ip.files import require_regular
 from napari_d3ip.io.atomic import replacing
 from napari_d3ip.io.guard import reading
 from napari_d3ip.io.position import Belongings
-from napari_d3ip.io.volumes import dicom, hdf5, nifti, npy, tiff, zarr
+from napari_d3ip.io.volumes import dicom, hdf5, mrc, nifti, npy, tiff, zarr
 from napari_d3ip.io.volumes.base import Volume, Wanted, make_note, no_volume, phase_file
 from napari_d3ip.measurement import checked_voxel_size
 
@@ -33,6 +33,8 @@ _WRITERS: dict[str, Callable[..., Any]] = {
     ".hdf5": hdf5.write,
     ".nii": nifti.write,
     ".nii.gz": nifti.write,
+    ".mrc": mrc.write,
+    ".rec": mrc.write,
 }
 _READERS: dict[str, Callable[..., Any]] = {
     ".tif": tiff.read,
@@ -43,6 +45,9 @@ _READERS: dict[str, Callable[..., Any]] = {
     ".hdf5": hdf5.read,
     ".nii": nifti.read,
     ".nii.gz": nifti.read,
+    ".mrc": mrc.read,
+    ".rec": mrc.read,
+    ".map": mrc.read,
     ".dcm": dicom.read,
 }
 ENDINGS = tuple(_READERS)
@@ -61,7 +66,8 @@ def save_volume(
     """Write a volume; the format follows the ending.
 
     ``.tif`` (ImageJ; ``.ome.tif`` or over 4 GB: OME), ``.zarr`` (OME-Zarr 0.4), ``.npy`` (with a ``.npy.json`` beside
-    it), ``.h5`` (dataset ``volume``), ``.nii`` and ``.nii.gz`` (x, y, z). TIFF holds no complex numbers: it gets the
+    it), ``.h5`` (dataset ``volume``), ``.nii`` and ``.nii.gz`` (x, y, z), ``.mrc`` and ``.rec``
+    (ångström). TIFF holds no complex numbers: it gets the
     magnitude, and ``NAME_phase.tif`` beside it the phase in radians.
 
     Parameters
@@ -106,7 +112,7 @@ def load_volume(path: str | Path, *, allow_complex: bool = False, wanted: Wanted
     Parameters
     ----------
     path : str or Path
-        TIFF, zarr, npy, HDF5, NIfTI or DICOM, by its ending; z, y, x (NIfTI: x, y, z).
+        TIFF, zarr, npy, HDF5, NIfTI, MRC or DICOM, by its ending; z, y, x (NIfTI: x, y, z).
     allow_complex : bool
         Whether the volume may be complex, as an object to simulate a scan of.
     wanted : Wanted, optional
@@ -138,7 +144,7 @@ def _by_ending(path: Path, table: dict[str, Callable[..., Any]]) -> Callable[...
     for ending, function in table.items():
         if path.name.lower().endswith(ending):
             return function
-    raise FileError(f"{path.name} has no ending of a volume; use one of .tif, .zarr, .npy, .h5, .nii.gz.")
+    raise FileError(f"{path.name} has no ending of a volume; use one of .tif, .zarr, .npy, .h5, .nii.gz, .mrc.")
 
 
 def _as_volume(values: npt.ArrayLike, path: Path) -> npt.NDArray[Any]:

@@ -21,7 +21,21 @@ from napari_d3ip.measurement import checked_voxel_size
 VoxelSize = tuple[float, float, float]
 
 # A longer ending before the one that it ends with.
-_ENDINGS = (".ome.tif", ".ome.tiff", ".ome.zarr", ".nii.gz", ".tif", ".tiff", ".zarr", ".npy", ".h5", ".hdf5", ".nii")
+_ENDINGS = (
+    ".ome.tif",
+    ".ome.tiff",
+    ".ome.zarr",
+    ".nii.gz",
+    ".tif",
+    ".tiff",
+    ".zarr",
+    ".npy",
+    ".h5",
+    ".hdf5",
+    ".nii",
+    ".mrc",
+    ".rec",
+)
 
 
 @dataclass(frozen=True)

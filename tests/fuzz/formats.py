@@ -289,6 +289,7 @@ FORMATS = {
     "ismrmrd": Format(scans.ismrmrd_scan, 2, change_hdf5, doors.open_scan),
     "twix": Format(scans.twix, 2, _change_twix, doors.open_scan),
     "bart": Format(scans.bart, 2, _change_bart, doors.open_scan),
+    "scanner-text": Format(scans.scanner_text, 2, change_text_file, doors.open_scan),
     "mrc": Format(scans.mrc, 3, _change_mrc, doors.open_both),
     "nifti": Format(scans.nifti, 2, _change_nifti, doors.open_volume),
     "zarr": Format(scans.zarr, 3, partial(_change_folder, change=change_bytes), doors.open_volume),

@@ -254,6 +254,29 @@ def mat(folder: Path, arrays: dict[str, Any], number: int) -> Path:
     return path
 
 
+def scanner_text(folder: Path, number: int) -> Path:
+    """What Nikon and SkyScan write beside a folder of images."""
+    for view, image in enumerate(COUNTS):
+        tifffile.imwrite(folder / f"scan_{view:04}.tif", image)
+    lengths = {"SrcToObject": 20, "SrcToDetector": 30, "DetectorPixelSizeX": 1.5, "DetectorPixelSizeY": 1.5}
+    nikon = {
+        "Name": "scan",
+        "Projections": VIEWS,
+        "WhiteLevel": 1000,
+        "AngularStep": 22.5,
+        "InitialAngle": 5,
+        **lengths,
+    }
+    skyscan = {
+        **{"Filename Prefix": "scan_", "Optical Axis (line)": 1, "Depth (bits)": 10, "Rotation Step (deg)": 22.5},
+        **{"Object to Source (mm)": 20, "Camera to Source (mm)": 30, "Image Pixel Size (um)": 1000},
+    }
+    path = folder / ("scan.log" if number else "scan.xtekct")
+    lines = [f"{key}={value}" for key, value in (skyscan if number else nikon).items()]
+    path.write_text("\n".join(["[Acquisition]" if number else "[XTekCT]", *lines]) + "\n")
+    return path
+
+
 def mrc(folder: Path, number: int) -> Path:
     """A tilt series with an mdoc, one with tilts of FEI, and a volume of ours."""
     path = folder / "scan.mrc"

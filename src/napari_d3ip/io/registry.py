@@ -29,6 +29,8 @@ FORMATS = (
     "formats.hdf5",
     "formats.tiff",
     "formats.mrc",
+    "formats.nikon",
+    "formats.skyscan",
     "formats.bart",
     "formats.twix",
     "formats.numpy_files",
@@ -62,8 +64,9 @@ def read(path: str | Path, options: ReadOptions | None = None, **fields: Any) ->
     Parameters
     ----------
     path : str or Path
-        Tomography: Data Exchange, NXtomo, HyperSpy, TIFF or folder of TIFFs, MRC. MRI: ISMRMRD, fastMRI, BART (.cfl or
-        .hdr) or Siemens twix (.dat). Both: other HDF5, npy, npz, or MATLAB/Octave file.
+        Tomography: Data Exchange, NXtomo, HyperSpy, TIFF or folder of TIFFs, MRC, Nikon (.xtekct), SkyScan (.log).
+        MRI: ISMRMRD, fastMRI, BART (.cfl or .hdr) or Siemens twix (.dat). Both: other HDF5, npy, npz, or
+        MATLAB/Octave file.
     options : ReadOptions, optional
         What the file does not state; wins over ``FILE.d3ip.json`` beside it, where options may lie, too.
     **fields

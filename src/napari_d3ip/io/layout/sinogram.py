@@ -59,7 +59,7 @@ class RawScan:
     plain : bool
         Whether the format is a bare array: floats are taken as line integrals (recorded), integers are asked about.
     flats, darks : ndarray or Stored, optional
-        As in the file.
+        As in the file; flats that are one number for all.
     center, geometry, source_distance, detector_distance, center_row, depth, detector_pitch, slice_shape, voxel_size
         As in `Sinogram`; `geometry` None if the file does not state it.
     pixel_sizes : tuple, optional
@@ -90,7 +90,7 @@ class RawScan:
     angles_from: str = "the file"
     values: Values | None = None
     plain: bool = False
-    flats: Content | None = None
+    flats: Content | float | None = None
     darks: Content | None = None
     center: float | None = None
     geometry: str | None = None

@@ -279,6 +279,7 @@ FORMATS = {
     "dxchange": Format(scans.dxchange, 2, change_hdf5, doors.open_scan),
     "nxtomo": Format(scans.nxtomo, 2, change_hdf5, doors.open_scan),
     "hyperspy": Format(scans.hyperspy, 2, change_hdf5, doors.open_scan),
+    "emd": Format(scans.emd, 2, change_hdf5, doors.open_scan),
     "hdf5": Format(scans.hdf5, 3, change_hdf5, doors.open_both),
     "npz": Format(_npz, 4, _change_npz, doors.open_scan),
     "npy": Format(_npy, 3, _change_npy, doors.open_both),

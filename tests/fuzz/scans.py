@@ -277,6 +277,20 @@ def scanner_text(folder: Path, number: int) -> Path:
     return path
 
 
+def emd(folder: Path, number: int) -> Path:
+    """A tilt series with angles as its first axis, or as its last one."""
+    path = folder / "scan.emd"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("data/tilts")
+        group.attrs["emd_group_type"] = 1
+        group["data"] = np.moveaxis(COUNTS, 0, 2 * number).astype(np.float32)
+        for axis, size in enumerate(group["data"].shape):
+            is_angles = axis == 2 * number
+            group[f"dim{axis + 1}"] = ANGLES if is_angles else np.arange(size) * 2.0
+            group[f"dim{axis + 1}"].attrs["units"] = "[deg]" if is_angles else "[n_m]"
+    return path
+
+
 def mrc(folder: Path, number: int) -> Path:
     """A tilt series with an mdoc, one with tilts of FEI, and a volume of ours."""
     path = folder / "scan.mrc"

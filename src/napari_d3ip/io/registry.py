@@ -23,6 +23,7 @@ FORMATS = (
     "formats.dxchange",
     "formats.nxtomo",
     "formats.hyperspy",
+    "formats.emd",
     "formats.ismrmrd",
     "formats.fastmri",
     "formats.matlab",
@@ -64,7 +65,8 @@ def read(path: str | Path, options: ReadOptions | None = None, **fields: Any) ->
     Parameters
     ----------
     path : str or Path
-        Tomography: Data Exchange, NXtomo, HyperSpy, TIFF or folder of TIFFs, MRC, Nikon (.xtekct), SkyScan (.log).
+        Tomography: Data Exchange, NXtomo, HyperSpy, EMD, TIFF or folder of TIFFs, MRC, Nikon (.xtekct), SkyScan
+        (.log).
         MRI: ISMRMRD, fastMRI, BART (.cfl or .hdr) or Siemens twix (.dat). Both: other HDF5, npy, npz, or
         MATLAB/Octave file.
     options : ReadOptions, optional

@@ -87,7 +87,7 @@ def correct(scan: Measurement, *corrections: Given) -> Sinogram:
     scan : Sinogram
         The scan; it is not changed.
     *corrections : str or mapping
-        In order: ``"zingers"``, ``"harden:coefficient=0.02"`` or ``{"name": "harden", "coefficient": 0.02}``; see `CORRECTIONS`.
+        In order: ``"zingers"``, ``"drift:air=0:8"`` or ``{"name": "drift", "air": "0:8"}``; see `CORRECTIONS`.
 
     Returns
     -------

@@ -15,7 +15,7 @@ from tests.discs import disc_scan
 import napari_d3ip as d3
 from napari_d3ip.checking import check
 from napari_d3ip.checking.geometry import angles_text
-from napari_d3ip.checking.values import bad_columns
+from napari_d3ip.corrections.bad_columns import bad_columns
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.io import ReadOptions
 from napari_d3ip.measurement import ImageStack, Sinogram

@@ -7,22 +7,18 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
-from scipy import ndimage
 
 from napari_d3ip.alignment.prediction import predict_left_out
 from napari_d3ip.checking.candidate import Candidate, how_read
 from napari_d3ip.checking.views import small
 from napari_d3ip.corrections import correct
+from napari_d3ip.corrections.bad_columns import bad_columns
 from napari_d3ip.corrections.chain import RECORD
 from napari_d3ip.errors import MeasurementError
-from napari_d3ip.measurement import FloatArray, Sinogram
+from napari_d3ip.measurement import Sinogram
 
 # Columns, and views, that stand out: in deviations of the others, times these, and the largest part of all.
 _OUTLIER, _TIMES, _FEW = 10.0, 4.0, 0.1
-# Columns among which one of two bad ones, and a single one, stands out, and its smallest offset in parts of the range
-# of values: the rim of an object that hardly moves is steep, too.
-_WIDTHS = ((5, 0.2), (3, 0.02))
 _MAD_OF_NORMAL = 0.6745
 # Gain of leaving rays out, which makes the rest easier to predict.
 _GAIN_OF_FEWER, _GAIN_OF_CORRECTION = 0.25, 0.25
@@ -72,25 +68,6 @@ class BadPixels:
         options = {"bad_pixels": ",".join(map(str, columns))}
         why = f"detector columns {options['bad_pixels']} differ from those beside them in all views"
         yield Candidate(options, why, replace(scan, mask=mask), is_paired=False, least=_GAIN_OF_FEWER)
-
-
-def bad_columns(data: FloatArray) -> npt.NDArray[np.intp]:
-    """Return the columns of data (z, angle, detector) that differ from their neighbours in most views.
-
-    Empty if there are more than a tenth of all: rings, not dead pixels.
-    """
-    columns, bad = np.arange(data.shape[2]), np.zeros(data.shape[2], bool)
-    most = max(1, int(_FEW * len(bad)))
-    for width, least in _WIDTHS:
-        while bad.sum() <= most:
-            known = data[..., ~bad]
-            beside = ndimage.median_filter(known, size=(1, 1, width), mode="nearest")
-            offset = np.abs(np.median(known - beside, axis=1)).max(axis=0)
-            usual = float(np.median(offset)) / _MAD_OF_NORMAL
-            if offset.max() <= max(_OUTLIER * usual, least * float(np.ptp(known))):
-                break
-            bad[columns[~bad][int(np.argmax(offset))]] = True  # The worst one only: those beside it look bad, too.
-    return np.flatnonzero(bad) if bad.sum() <= most else np.zeros(0, np.intp)
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,8 @@ KSPACE_ONLY = (
 CARTESIAN_ONLY = ("dc", "image_origin", "zeros_below")
 STACK_ONLY = ("psf", "upsample", "boundary")
 _RANGE = re.compile(r"\d*:\d*")
-
-
 AngleEnds = Annotated[str, AfterValidator(angle_ranges.checked)]
+AirText = Annotated[str, Field(pattern=r"^air:\d+:\d+,\d+:\d+$")]
 Number = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Coordinate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -127,8 +126,10 @@ class ReadOptions(BaseModel):
     values: Values | None = Field(
         None, description="What the numbers are: detector counts, transmission, or line integrals (-log done)."
     )
-    flats: Path | Number | None = Field(
-        None, description="Flat fields (beam without sample): npy, TIFF or folder of TIFFs; or one number for all."
+    flats: Path | Number | AirText | None = Field(
+        None,
+        description="Flat fields (beam without sample): npy, TIFF or folder of TIFFs; one number for all; or "
+        "air:y0:y1,x0:x1, rows and columns of the detector that always see the beam.",
     )
     darks: Path | None = Field(None, description="Dark fields (no beam): npy, TIFF or folder of TIFFs.")
     air: tuple[int, int] | None = Field(
@@ -154,10 +155,10 @@ class ReadOptions(BaseModel):
     skip_views: tuple[int, ...] | None = Field(
         None, description="Projections to leave out, counted from 0: 3,7,10:13 (without 13)."
     )
-    bad_pixels: Path | tuple[int, ...] | None = Field(
+    bad_pixels: Path | tuple[int, ...] | Literal["auto"] | None = Field(
         None,
-        description="Detector pixels to leave out: columns counted from 0, as 3,7,10:13, or a file of a mask (npy or "
-        "npz, 1 for bad ones) of shape (column,) or (row, column).",
+        description="Detector pixels to leave out: columns counted from 0, as 3,7,10:13; a mask (npy or npz, 1 for bad "
+        "ones), shape (column,) or (row, column); auto: those unlike their neighbours in most projections.",
     )
     corrections: Annotated[str, BeforeValidator(option_text.corrections_in)] | None = Field(
         None,

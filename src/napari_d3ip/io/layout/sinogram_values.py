@@ -5,7 +5,7 @@ No knowledge of file formats.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ from napari_d3ip.errors import MeasurementError, SettingsError
 from napari_d3ip.io.arrays.stored import AnyArray
 from napari_d3ip.io.arrays.stored import Values as Content
 from napari_d3ip.io.excerpt import slices_to_read, views_to_read
-from napari_d3ip.io.layout.companions import read_bad_pixels
+from napari_d3ip.io.layout.air import AirRegion, relative_to_air
+from napari_d3ip.io.layout.bad_pixels import bad_pixels, never_measured
 from napari_d3ip.io.layout.frames import read_frames
 from napari_d3ip.io.layout.preprocess import Frames, minus_log, transmission
 from napari_d3ip.io.memory import require_memory
@@ -26,6 +27,8 @@ from napari_d3ip.measurement import BoolArray
 
 if TYPE_CHECKING:
     from napari_d3ip.io.layout.sinogram import RawScan
+
+Flats = Content | float | AirRegion
 
 # Median of transmissions that are none; noise and scatter stay below.
 _BRIGHTER_THAN_THE_BEAM = 2.0
@@ -67,7 +70,7 @@ def settle_values(scan: RawScan, options: ReadOptions, axes: str, angles: npt.ND
     size = tuple(scan.data.shape[axes.index(letter)] for letter in "zad")
     views = _kept_views(scan.name, options, size[1])
     slices, every = _part_to_read(scan, options, views, angles, size)
-    flats = read_frames(options.flats, "flats") if isinstance(options.flats, Path) else options.flats
+    flats = _flats(options)
     if flats is None:
         flats = scan.flats
     kind, why = _kind_of_values(scan, options, axes, flats)
@@ -84,7 +87,7 @@ def settle_values(scan: RawScan, options: ReadOptions, axes: str, angles: npt.ND
                 f"values: {scan.name} has a median of {np.median(values):.3g}, so it holds counts, not transmissions; "
                 "give flats=FILE and values=counts."
             )
-    bad = _bad_pixels(scan.name, options, (size[0], size[2]), slices, _never_measured(values, dead))
+    bad = bad_pixels(scan.name, options, values, (size[0], slices), never_measured(values, dead))
     mask, angles = _part_of_mask(scan.mask, slices, every, views), angles[every][views[every]]
     if not views.all():
         note["views_left_out"] = np.flatnonzero(~views).tolist()
@@ -97,11 +100,18 @@ def settle_values(scan: RawScan, options: ReadOptions, axes: str, angles: npt.ND
         options.refuse(("flats", "darks", "air", "clip_transmission"), scan.name, "a scan of line integrals")
         return Settled(values, angles, mask, note)
     if options.air is not None:
-        values = _relative_to_air(values, options.air, bad, scan.name, note)
+        values = relative_to_air(values, options.air, bad, scan.name, note)
     clip = options.clip_transmission
     if clip is not None:
         note |= {"clip_transmission": clip, "clipped_values": int(np.count_nonzero(values < clip))}
     return Settled(minus_log(values, clip, scan.name), angles, mask, note)
+
+
+def _flats(options: ReadOptions) -> Flats | None:
+    """Return the flat fields that are given."""
+    if isinstance(options.flats, Path):
+        return read_frames(options.flats, "flats")
+    return AirRegion.parse(options.flats) if isinstance(options.flats, str) else options.flats
 
 
 def _part_to_read(
@@ -138,7 +148,7 @@ class _Counts:
     slices: slice
     views: slice
 
-    def as_share(self, flats: Content | float | None, note: dict[str, Any]) -> tuple[AnyArray, BoolArray | None]:
+    def as_share(self, flats: Flats | None, note: dict[str, Any]) -> tuple[AnyArray, BoolArray | None]:
         """Return them as a part of the beam (z, angle, detector), and dead pixels (z, detector); add notes."""
         scan, options = self.scan, self.options
         darks = scan.darks if options.darks is None else read_frames(options.darks, "darks")
@@ -153,17 +163,30 @@ class _Counts:
             )
         dark = None if darks is None else Frames(self._frames(darks, "darks"))
         note["darks"] = "none, taken as zero" if dark is None else dark.count
-        if flats is None or isinstance(flats, float):
-            beam = Frames(np.full((counts.shape[0], counts.shape[2]), 1.0 if flats is None else flats))
-            note["flats"] = "air" if flats is None else flats
-            if flats is None and dark is not None:  # Air is measured with the dark current, too.
+        if flats is None or isinstance(flats, float | AirRegion):
+            beam = Frames(np.full((counts.shape[0], counts.shape[2]), flats if isinstance(flats, float) else 1.0))
+            note["flats"] = "air" if flats is None else flats if isinstance(flats, float) else str(flats)
+            if not isinstance(flats, float) and dark is not None:  # Air is measured with the dark current, too.
                 beam = Frames(beam.values + dark.values.reshape(-1, *beam.values.shape).mean(axis=0))
         else:
             beam = Frames(self._frames(flats, "flats"), self._places() if flats is scan.flats else None)
             note["flats"] = beam.count
         share = transmission(counts, beam, dark, scan.name)
         note |= share.notes
+        if isinstance(flats, AirRegion):
+            share.values[:] /= self._air_level(flats, darks)[:, None].astype(np.float32)
         return share.values, share.dead if share.dead.any() else None
+
+    def _air_level(self, region: AirRegion, darks: Content | None) -> AnyArray:
+        """Return the beam of the requested views in a region, whose rows may not be requested."""
+        scan = self.scan
+        rows, columns = (scan.data.shape[self.axes.index(letter)] for letter in "zd")
+        region.require_within(rows, columns, scan.name)
+        of_rows = replace(self, slices=region.rows)
+        dark = None if darks is None else of_rows._frames(darks, "darks")
+        if dark is not None and dark.ndim == 3:
+            dark = dark.mean(axis=0)
+        return region.level(_part(scan.data, self.axes, region.rows, self.views), dark, scan.name)
 
     def _places(self) -> npt.NDArray[np.float64] | None:
         """Return where flats lie among the requested views."""
@@ -211,73 +234,6 @@ def _kept_views(name: str, options: ReadOptions, count: int) -> BoolArray:
     return kept
 
 
-def _bad_pixels(
-    name: str, options: ReadOptions, size: tuple[int, int], slices: slice, dead: BoolArray | None
-) -> BoolArray | None:
-    """Return pixels (z, detector) of the requested slices that are given as bad or were found dead; None for none.
-
-    Raises
-    ------
-    SettingsError
-        If a column does not exist.
-    MeasurementError
-        If a file of them has another shape, or none is left.
-    """
-    given = options.bad_pixels
-    if given is None:
-        return dead
-    bad = np.zeros(size, bool)
-    if isinstance(given, Path):
-        from_file = read_bad_pixels(given)
-        if from_file.shape not in (size, size[1:]):
-            raise MeasurementError(
-                f"bad_pixels: {given.name} has shape {from_file.shape}, but the detector of {name} {size} (rows, "
-                "columns); give a mask of this or of its columns."
-            )
-        bad |= from_file
-    elif max(given) >= size[1]:
-        raise SettingsError(f"bad_pixels: {name} has columns 0 to {size[1] - 1}, got {max(given)}; give others.")
-    else:
-        bad[:, list(given)] = True
-    found: BoolArray = bad[slices] if dead is None else bad[slices] | dead
-    return found if found.any() else None
-
-
-def _never_measured(values: AnyArray, dead: BoolArray | None) -> BoolArray | None:
-    """Return dead pixels (z, detector), with those that have no finite value in any projection; None for none."""
-    if values.dtype.kind != "f":
-        return dead
-    never = np.stack([~np.isfinite(rows).any(axis=0) for rows in values])
-    if never.all() or not never.any():  # Without any pixel it is no scan, which `Sinogram` says.
-        return dead
-    return never if dead is None else never | dead
-
-
-def _relative_to_air(
-    values: AnyArray, air: tuple[int, int], bad: BoolArray | None, name: str, note: dict[str, Any]
-) -> AnyArray:
-    """Divide each row of a projection by its mean over good detector columns that see no sample.
-
-    Raises
-    ------
-    SettingsError
-        If there are no such columns.
-    MeasurementError
-        If no beam reaches them.
-    """
-    first, stop = air
-    if not first < stop <= values.shape[2]:
-        raise SettingsError(
-            f"air: must be within the {values.shape[2]} columns of {name}, got {first}:{stop}; give START:STOP."
-        )
-    good = np.ones((len(values), 1, stop - first), bool) if bad is None else ~bad[:, None, first:stop]
-    beam = values[..., first:stop].mean(axis=2, keepdims=True, where=good) if good.any(axis=2).all() else np.zeros(1)
-    if not (beam > 0).all():
-        raise MeasurementError(f"air: no beam reaches columns {first}:{stop} of {name} in some rows; give others.")
-    note["air"] = f"columns {first}:{stop}"
-    return np.asarray(values / beam, dtype=np.float32)
-
-
 def _part_of_mask(mask: Content | None, slices: slice, every: slice, kept: BoolArray) -> BoolArray | None:
     """Return the mask of the file for the requested slices and views, of these the kept ones."""
     if mask is None:
@@ -294,9 +250,7 @@ def _part(data: Content, axes: str, slices: slice, views: slice = slice(None)) -
     return ordered.copy() if isinstance(data, np.ndarray) and ordered.size < data.size else ordered
 
 
-def _kind_of_values(
-    scan: RawScan, options: ReadOptions, axes: str, flats: Content | float | None
-) -> tuple[Values, str]:
+def _kind_of_values(scan: RawScan, options: ReadOptions, axes: str, flats: Flats | None) -> tuple[Values, str]:
     """Return the kind of values and where it is stated; ask rather than guess."""
     if options.values is not None:
         return options.values, "the values option"

@@ -157,8 +157,8 @@ class ReadOptions(BaseModel):
     )
     bad_pixels: Path | tuple[int, ...] | Literal["auto"] | None = Field(
         None,
-        description="Detector pixels to leave out: columns counted from 0, as 3,7,10:13; a mask (npy or npz, 1 for bad "
-        "ones), shape (column,) or (row, column); auto: those unlike their neighbours in most projections.",
+        description="Detector pixels to leave out: columns counted from 0, as 3,7,10:13; a mask (npy or npz, 1 for "
+        "bad ones), shape (column,) or (row, column); auto: those unlike their neighbours in most projections.",
     )
     corrections: Annotated[str, BeforeValidator(option_text.corrections_in)] | None = Field(
         None,

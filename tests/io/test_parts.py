@@ -15,7 +15,6 @@ import pytest
 import scipy.io
 import tifffile
 import zarr
-from tests.io.test_fastmri import HEADER
 
 from napari_d3ip.errors import FileError
 from napari_d3ip.io import load_volume, memory, read, save_volume
@@ -391,18 +390,6 @@ def test_variables_of_matlab_must_fit_into_memory(tmp_path, monkeypatch, failure
         read(tmp_path / "scan.mat", **GIVEN, axes="zad", slices="3:5")
     assert "needs 5.4 MiB for its variables" in failure(info, "scan.mat")
     assert "save it with -v7.3 and give slices=START:STOP, or use a larger machine" in str(info.value)
-
-
-def test_readouts_must_fit_into_memory(tmp_path, monkeypatch, failure):
-    """Of ISMRMRD all are read; the data set that lists them is small."""
-    with h5py.File(tmp_path / "scan.h5", "w") as file:
-        file["dataset/data"] = np.zeros(1, [("head", "i4")])
-        file["dataset/xml"] = [HEADER]
-        file["junk"] = np.zeros(2**19)
-    monkeypatch.setattr(memory, "available_memory", lambda: 2**21)
-    with pytest.raises(FileError) as info:
-        read(tmp_path / "scan.h5", slices="0:1")
-    assert "MiB for its readouts, of which all are read" in failure(info, "scan.h5")
 
 
 def test_memory_for_line_integrals_of_counts(tmp_path, monkeypatch):

@@ -260,7 +260,7 @@ def test_the_process_ends_with_this_one(ends, scan):
 
 def test_info_says_it_on_one_line(ends, scan, monkeypatch, capsys):
     in_own_process(ends.number, scan)
-    monkeypatch.setattr("napari_d3ip.io.read", ends.crash)
+    monkeypatch.setattr("napari_d3ip.io.excerpt.describe", ends.crash)
     assert main(["info", str(scan)]) == 2
     said = capsys.readouterr()
     assert said.out == ""

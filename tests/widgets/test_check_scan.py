@@ -77,7 +77,7 @@ def test_an_error_is_a_notification(
     def broken(_: object) -> None:
         raise ValueError("broken")
 
-    monkeypatch.setattr("napari_d3ip.widgets.check_scan.check", broken)
+    monkeypatch.setattr("napari_d3ip.checking.check", broken)
     bench, _ = open_scan(18.5)
     bench.click("check_scan")
     bench.wait(lambda: len(notifications) == 1)

@@ -152,7 +152,7 @@ class TestWriter:
     def test_is_offered_for_images(self) -> None:
         writers = PluginManager.instance().iter_compatible_writers(["image"])
         (writer,) = (writer for writer in writers if writer.plugin_name == PLUGIN)
-        assert tuple(writer.filename_extensions) == (*ENDINGS, ".npz")
+        assert tuple(writer.filename_extensions) == (*ENDINGS, ".mrc", ".rec", ".npz")
 
     @pytest.mark.parametrize("ending", [".npz", ".h5"])
     def test_scan_keeps_its_geometry(

@@ -376,7 +376,7 @@ class TestSaveVolume:
         ("name", "message"),
         [
             ("none/a.tif", "none does not exist"),
-            ("a.png", "a.png has no ending of a volume; use one of .tif, .zarr, .npy, .h5, .nii.gz."),
+            ("a.png", "a.png has no ending of a volume; use one of .tif, .zarr, .npy, .h5, .nii.gz, .mrc."),
         ],
     )
     def test_what_cannot_be_written(

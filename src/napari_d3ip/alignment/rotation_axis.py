@@ -27,6 +27,7 @@ from napari_d3ip.alignment.opposite_views import (
 from napari_d3ip.alignment.prediction import predict_left_out
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.measurement import Sinogram
+from napari_d3ip.operators.base import Check, no_check
 
 Array = npt.NDArray[np.float64]
 
@@ -43,7 +44,7 @@ _FOLDS = 2
 _FEWEST, _LEAST_RANGE = 6, 150.0
 
 
-def find_axis(scan: Sinogram) -> Axis:
+def find_axis(scan: Sinogram, check: Check = no_check) -> Axis:
     """Find the rotation axis of a scan.
 
     Parallel views half a turn apart are mirror images about it. Where there are none, or they leave it uncertain, a
@@ -54,6 +55,8 @@ def find_axis(scan: Sinogram) -> Axis:
     ----------
     scan : Sinogram
         The scan; its own axis does not matter.
+    check : callable
+        Called now and then; what it raises ends the search.
 
     Returns
     -------
@@ -87,7 +90,7 @@ def find_axis(scan: Sinogram) -> Axis:
             f"center: over {scan.angular_range:.0f}° the views of {scan.source} do not tell where the axis is; "
             "give center=NUMBER."
         )
-    return axis_by_prediction(scan, None if mirrored is None else mirrored.center)
+    return axis_by_prediction(scan, None if mirrored is None else mirrored.center, check)
 
 
 def plane_of_source(scan: Sinogram) -> Sinogram:
@@ -98,7 +101,7 @@ def plane_of_source(scan: Sinogram) -> Sinogram:
     return replace(scan, data=data, mask=mask, geometry="fan", center_row=None, depth=None)
 
 
-def axis_by_prediction(scan: Sinogram, near: float | None = None) -> Axis:
+def axis_by_prediction(scan: Sinogram, near: float | None = None, check: Check = no_check) -> Axis:
     """Find the rotation axis with which views that were left out are predicted best.
 
     From coarse to fine pixels; the least of the residuals is refined by a parabola.
@@ -109,6 +112,8 @@ def axis_by_prediction(scan: Sinogram, near: float | None = None) -> Axis:
         The scan.
     near : float, optional
         Where to begin; default: everywhere on the detector but near its ends.
+    check : callable
+        As in `find_axis`.
     """
     small = few_views(above_air(few_slices(scan, _SLICES)), _VIEWS)
     detectors = scan.data.shape[2]
@@ -122,13 +127,13 @@ def axis_by_prediction(scan: Sinogram, near: float | None = None) -> Axis:
             places = np.arange(first, last + 1, 2.0)
         else:
             places = coarser_center(center, factor) + np.arange(-1.0, 2.0)
-        found, deviation = _best_place(level, places, _FOLDS if width == widths[-1] else 1)
+        found, deviation = _best_place(level, places, _FOLDS if width == widths[-1] else 1, check)
         center, deviation = finer_center(found, factor), deviation * factor
     assert center is not None
     return Axis(center, deviation, "views left out, which it predicts best")
 
 
-def _best_place(scan: Sinogram, places: Array, folds: int) -> tuple[float, float]:
+def _best_place(scan: Sinogram, places: Array, folds: int, check: Check) -> tuple[float, float]:
     """Return the place of the axis, from the best of some on, that predicts best, refined, and its deviation."""
     end = scan.data.shape[2] - 1
     losses: dict[float, Array] = {}
@@ -136,7 +141,7 @@ def _best_place(scan: Sinogram, places: Array, folds: int) -> tuple[float, float
     def loss(place: float) -> float:
         if place not in losses:
             centred = replace(scan, center=float(np.clip(place, 0, end)))
-            losses[place] = predict_left_out(centred, folds=folds).squares(scan.data)
+            losses[place] = predict_left_out(centred, folds=folds, check=check).squares(scan.data)
         return float(np.nansum(losses[place]))
 
     best = min((float(place) for place in places), key=loss)

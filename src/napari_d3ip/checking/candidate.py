@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,9 +92,8 @@ class Judged:
         return self.gain >= least and (least < 0 or self.gain >= self.candidate.certain * self.deviation)
 
 
-def judge(name: str, candidate: Candidate, loss: Loss, loss_of: Callable[[Any], Loss]) -> Judged:
-    """Compare a candidate with the loss of the description that is checked."""
-    other = loss_of(candidate.scan)
+def judge(name: str, candidate: Candidate, loss: Loss, other: Loss) -> Judged:
+    """Compare the loss of a candidate with that of the description that is checked."""
     return Judged(name, candidate, other, *loss.gain_of(other, is_paired=candidate.is_paired))
 
 

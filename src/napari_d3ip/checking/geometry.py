@@ -15,6 +15,7 @@ from napari_d3ip.checking.candidate import GAIN, Candidate, how_read
 from napari_d3ip.checking.views import few_slices
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.measurement import Sinogram
+from napari_d3ip.operators.base import Check
 
 Array = npt.NDArray[np.float64]
 
@@ -42,12 +43,12 @@ class RotationAxis:
 
     name: ClassVar[str] = "center"
 
-    def candidates(self, scan: Sinogram, whole: Sinogram) -> Iterator[Candidate]:
+    def candidates(self, scan: Sinogram, whole: Sinogram, poll: Check) -> Iterator[Candidate]:
         """Yield the scan about the axis that is found."""
         if scan.angular_range < _MOST_DIRECTIONS:
             return
         try:
-            axis = find_axis(scan)
+            axis = find_axis(scan, poll)
         except MeasurementError:
             return
         change = abs(axis.center - scan.axis)
@@ -64,7 +65,7 @@ class Angles:
 
     name: ClassVar[str] = "angles"
 
-    def candidates(self, scan: Sinogram, whole: Sinogram) -> Iterator[Candidate]:
+    def candidates(self, scan: Sinogram, whole: Sinogram, poll: Check) -> Iterator[Candidate]:
         """Yield the scan with other angles."""
         if "views_left_out" in how_read(scan, "values"):
             return  # The file has more angles than the scan has views.
@@ -125,7 +126,7 @@ class Axes:
 
     name: ClassVar[str] = "axes"
 
-    def candidates(self, scan: Sinogram, whole: Sinogram) -> Iterator[Candidate]:
+    def candidates(self, scan: Sinogram, whole: Sinogram, poll: Check) -> Iterator[Candidate]:
         """Yield the scan with its detector turned."""
         order = how_read(whole, "axes").get("order")
         slices, _, detectors = whole.data.shape
@@ -146,7 +147,7 @@ class Truncation:
 
     name: ClassVar[str] = "slice_shape"
 
-    def candidates(self, scan: Sinogram, whole: Sinogram) -> Iterator[Candidate]:
+    def candidates(self, scan: Sinogram, whole: Sinogram, poll: Check) -> Iterator[Candidate]:
         """Yield the scan of slices wider than the detector."""
         seen = scan.data.shape[2] * scan.detector_pitch
         if is_cut(scan) and scan.volume_shape[2] < _WIDER * seen:

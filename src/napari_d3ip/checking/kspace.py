@@ -17,7 +17,7 @@ from torch import Tensor
 from napari_d3ip.checking.candidate import Candidate, Loss
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.measurement import KSpace
-from napari_d3ip.operators.base import LinearOperator, Masked
+from napari_d3ip.operators.base import Check, LinearOperator, Masked
 from napari_d3ip.operators.mri import NonCartesianSense, Sense
 from napari_d3ip.preparation.coils import calibration_data, low_resolution_images
 from napari_d3ip.preparation.mri import split_samples
@@ -44,7 +44,7 @@ def few_slices(scan: KSpace) -> KSpace:
     return scan.select(slices=slice(strongest, strongest + 1))
 
 
-def loss_of(scan: KSpace) -> Loss:
+def loss_of(scan: KSpace, poll: Check) -> Loss:
     """Return how well lines of a scan are predicted by reconstructions that have not seen them.
 
     As bad as zeros where no coil maps can be made of it.
@@ -62,7 +62,8 @@ def loss_of(scan: KSpace) -> Loss:
     used = sampled - targets
     start = torch.zeros((len(data), *operator.domain_shape), dtype=data.dtype)
     best: Tensor | None = None
-    for number, image in enumerate(least_squares(Masked(operator, used), data * used, start, max(_LOOKED_AT)), 1):
+    fitted = least_squares(Masked(operator, used), data * used, start, max(_LOOKED_AT), check=poll)
+    for number, image in enumerate(fitted, 1):
         if number in _LOOKED_AT:
             squares = ((operator(image) - data).abs() ** 2 * targets).sum(dim=(0, 1, 3))
             best = squares if best is None or squares.sum() < best.sum() else best
@@ -87,7 +88,7 @@ class Centre:
 
     name: ClassVar[str] = "dc"
 
-    def candidates(self, scan: KSpace, whole: KSpace) -> Iterator[Candidate]:
+    def candidates(self, scan: KSpace, whole: KSpace, poll: Check) -> Iterator[Candidate]:
         """Yield the scan with its strongest sample in the middle."""
         if scan.trajectory is not None or scan.mask is None:
             return
@@ -122,7 +123,7 @@ class TrajectoryUnit:
 
     name: ClassVar[str] = "trajectory_unit"
 
-    def candidates(self, scan: KSpace, whole: KSpace) -> Iterator[Candidate]:
+    def candidates(self, scan: KSpace, whole: KSpace, poll: Check) -> Iterator[Candidate]:
         """Yield the scan with its positions in other units."""
         if scan.trajectory is None:
             return
@@ -148,7 +149,7 @@ class Delay:
 
     name: ClassVar[str] = "trajectory"
 
-    def candidates(self, scan: KSpace, whole: KSpace) -> Iterator[Candidate]:
+    def candidates(self, scan: KSpace, whole: KSpace, poll: Check) -> Iterator[Candidate]:
         """Yield the scan with its positions moved along the readouts; no read option says so."""
         if scan.trajectory is None or scan.trajectory.shape[1] < 3:
             return
@@ -167,7 +168,7 @@ class CoilMaps:
 
     name: ClassVar[str] = "coil_maps"
 
-    def candidates(self, scan: KSpace, whole: KSpace) -> Iterator[Candidate]:
+    def candidates(self, scan: KSpace, whole: KSpace, poll: Check) -> Iterator[Candidate]:
         """Yield the scan with maps from its own centre."""
         if scan.coil_maps is not None:
             why = "coil maps from the centre of k-space predict it better than those that were given"
@@ -181,7 +182,7 @@ class NoiseLevel:
 
     name: ClassVar[str] = "noise_level"
 
-    def candidates(self, scan: KSpace, whole: KSpace) -> Iterator[Candidate]:
+    def candidates(self, scan: KSpace, whole: KSpace, poll: Check) -> Iterator[Candidate]:
         """Yield the scan with the noise that its samples show."""
         if scan.noise_level is None:
             return

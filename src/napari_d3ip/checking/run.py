@@ -13,6 +13,7 @@ from napari_d3ip.checking.geometry import Angles, Axes, RotationAxis, Truncation
 from napari_d3ip.checking.values import CORRECTIONS, Air, BadPixels, Values, Views
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.measurement import Measurement
+from napari_d3ip.operators.base import Check, no_check
 
 # An axis that predicts well comes first, unless something else leaves a quarter of the squared residual.
 _AXIS_FIRST = 4.0
@@ -25,10 +26,10 @@ class Hypothesis(Protocol):
     def name(self) -> str:
         """Return what it is, the read option that it changes for instance; of one name, one candidate is suggested."""
 
-    def candidates(self, scan: Any, whole: Any) -> Iterator[Candidate]:
+    def candidates(self, scan: Any, whole: Any, poll: Check) -> Iterator[Candidate]:
         """Yield other descriptions of a scan of few slices; ``whole`` has all that are at hand.
 
-        Those that nothing speaks for are not yielded, to save time.
+        Those that nothing speaks for are not yielded, to save time. What takes long calls ``poll`` now and then.
         """
 
 
@@ -36,7 +37,7 @@ class Checks(NamedTuple):
     """How a kind of measurement is checked: in which slices, by which loss, and for what."""
 
     few_slices: Callable[[Any], Measurement]
-    loss_of: Callable[[Any], Loss]
+    loss_of: Callable[[Any, Check], Loss]
     hypotheses: tuple[Hypothesis, ...]
 
 
@@ -119,7 +120,7 @@ def _values(record: Report | Suggestion) -> dict[str, Any]:
     return {name: value for name, value in vars(record).items() if name != "scan"}
 
 
-def check(scan: Measurement, poll: Callable[[], None] = lambda: None) -> Report:
+def check(scan: Measurement, poll: Check = no_check) -> Report:
     """Find out what is wrong with the description of a scan, by views or lines that no description has seen.
 
     On a few slices, in tomography on coarse pixels, the scan is reconstructed without some of its views as it is
@@ -132,7 +133,7 @@ def check(scan: Measurement, poll: Callable[[], None] = lambda: None) -> Report:
     scan : Sinogram or KSpace
         The scan; of a cone, the plane of the source is looked at.
     poll : callable, optional
-        Called before each reconstruction; what it raises ends the check.
+        Called in each iteration of its reconstructions; what it raises ends the check.
 
     Returns
     -------
@@ -146,18 +147,18 @@ def check(scan: Measurement, poll: Callable[[], None] = lambda: None) -> Report:
     """
     if scan.kind not in CHECKS:
         raise MeasurementError(f"check: {scan.source} is a {scan.kind}; give a scan, a sinogram or k-space.")
+    poll()
     checks = CHECKS[scan.kind]
     some = described = checks.few_slices(scan)
-    loss = checks.loss_of(some)
+    loss = checks.loss_of(some, poll)
     residual, suggestions, tried = loss.relative, list[Suggestion](), set[str]()
 
     def judged() -> Iterator[Judged]:
         for hypothesis in checks.hypotheses:
             if hypothesis.name not in tried:
                 with contextlib.suppress(MeasurementError):  # What cannot be a scan is no description of one.
-                    for candidate in hypothesis.candidates(some, scan):
-                        poll()
-                        yield judge(hypothesis.name, candidate, loss, checks.loss_of)
+                    for candidate in hypothesis.candidates(some, scan, poll):
+                        yield judge(hypothesis.name, candidate, loss, checks.loss_of(candidate.scan, poll))
 
     while (chosen := _best([each for each in judged() if each.is_better])) is not None:
         tried |= {chosen.name, "axes"}  # The array was turned just now, or lies right.

@@ -16,6 +16,7 @@ from napari_d3ip.corrections.bad_columns import bad_columns
 from napari_d3ip.corrections.chain import RECORD
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.measurement import Sinogram
+from napari_d3ip.operators.base import Check
 
 # Columns, and views, that stand out: in deviations of the others, times these, and the largest part of all.
 _OUTLIER, _TIMES, _FEW = 10.0, 4.0, 0.1
@@ -32,7 +33,7 @@ class Values:
 
     name: ClassVar[str] = "values"
 
-    def candidates(self, scan: Sinogram, whole: Sinogram) -> Iterator[Candidate]:
+    def candidates(self, scan: Sinogram, whole: Sinogram, poll: Check) -> Iterator[Candidate]:
         """Yield the scan with its numbers taken for something else."""
         kind = how_read(scan, "values").get("in_file", "line_integrals")
         if kind == "transmission":
@@ -57,7 +58,7 @@ class BadPixels:
 
     name: ClassVar[str] = "bad_pixels"
 
-    def candidates(self, scan: Sinogram, whole: Sinogram) -> Iterator[Candidate]:
+    def candidates(self, scan: Sinogram, whole: Sinogram, poll: Check) -> Iterator[Candidate]:
         """Yield the scan without columns that differ from their neighbours in most views."""
         columns = bad_columns(scan.data)
         if not len(columns):
@@ -76,12 +77,12 @@ class Views:
 
     name: ClassVar[str] = "skip_views"
 
-    def candidates(self, scan: Sinogram, whole: Sinogram) -> Iterator[Candidate]:
+    def candidates(self, scan: Sinogram, whole: Sinogram, poll: Check) -> Iterator[Candidate]:
         """Yield the scan without views that the others predict far worse than most."""
         reduced = small(scan)
         if "views_left_out" in how_read(scan, "values") or len(reduced.angles) < len(scan.angles):
             return
-        each = np.sqrt(predict_left_out(reduced, every=5, folds=5).squares(reduced.data))
+        each = np.sqrt(predict_left_out(reduced, every=5, folds=5, check=poll).squares(reduced.data))
         median = float(np.median(each))
         deviation = float(np.median(np.abs(each - median))) / _MAD_OF_NORMAL
         bad = each > max(_TIMES * median, median + _OUTLIER * deviation)
@@ -99,7 +100,7 @@ class Air:
 
     name: ClassVar[str] = "air"
 
-    def candidates(self, scan: Sinogram, whole: Sinogram) -> Iterator[Candidate]:
+    def candidates(self, scan: Sinogram, whole: Sinogram, poll: Check) -> Iterator[Candidate]:
         """Yield the scan relative to columns at either end."""
         values = how_read(scan, "values")
         if values.get("in_file", "line_integrals") == "line_integrals" or "air" in values:
@@ -120,7 +121,7 @@ class Correction:
     """Name of the correction; it is the read option ``corrections`` that changes."""
     why: str
 
-    def candidates(self, scan: Sinogram, whole: Sinogram) -> Iterator[Candidate]:
+    def candidates(self, scan: Sinogram, whole: Sinogram, poll: Check) -> Iterator[Candidate]:
         """Yield the corrected scan, unless it was corrected already when it was read."""
         if whole.provenance.get(RECORD):
             return

@@ -11,6 +11,7 @@ from napari_d3ip.alignment.rotation_axis import plane_of_source
 from napari_d3ip.checking.candidate import Loss
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.measurement import Sinogram
+from napari_d3ip.operators.base import Check
 
 # Record: docs/research/check.md.
 _WIDTH, _VIEWS, _EVERY, _SLICES = 64, 180, 5, 3
@@ -39,9 +40,9 @@ def small(scan: Sinogram) -> Sinogram:
     return coarser(few_views(scan, _VIEWS), _WIDTH)
 
 
-def loss_of(scan: Sinogram) -> Loss:
+def loss_of(scan: Sinogram, poll: Check) -> Loss:
     """Return how well views of a scan are predicted by reconstructions that have not seen them."""
     reduced = small(scan)
-    prediction = predict_left_out(reduced, every=_EVERY, folds=_EVERY)
+    prediction = predict_left_out(reduced, every=_EVERY, folds=_EVERY, check=poll)
     target = reduced.data[prediction.target].astype(np.float64)
     return Loss(prediction.squares(reduced.data), float(((target - target.mean()) ** 2).sum()))

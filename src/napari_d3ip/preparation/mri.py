@@ -27,10 +27,11 @@ from napari_d3ip.preparation.coils import (
 )
 from napari_d3ip.preparation.noise import estimate_complex_noise
 from napari_d3ip.settings import RunSettings
+from napari_d3ip.settings.run import SLICES_OF_FOLDS
 from napari_d3ip.settings.run import Coils as CoilSettings
 from napari_d3ip.solvers.total_variation import Regulariser
 
-_FEWEST_HELD_OUT, _SLICES_OF_FOLDS = 8, 8
+_FEWEST_HELD_OUT = 8
 _NEAR = 0.25
 
 
@@ -166,7 +167,7 @@ def split_samples(measurement: KSpace, fraction: float, seed: int) -> tuple[Tens
     wanted = max(round(fraction * len(candidates)), min(slices, _FEWEST_HELD_OUT))
     if fraction == 0 or len(candidates) <= wanted:
         return sampled[:, None], []
-    count = min(-(-_SLICES_OF_FOLDS // slices), len(candidates) // wanted)
+    count = min(-(-SLICES_OF_FOLDS // slices), len(candidates) // wanted)
     ends = [candidates.kthvalue(wanted * number).values for number in range(1, count + 1)]
     folds = [
         eligible * ((drawn <= end) & (drawn > before))

@@ -19,6 +19,7 @@ from napari_d3ip.operators.backends import Extent, array_bytes, operator_values
 from napari_d3ip.reconstruction.plan import plan
 from napari_d3ip.settings import METHODS, Family, RunSettings, Settings, fields_for
 from napari_d3ip.settings.methods import CHECKS
+from napari_d3ip.settings.run import SLICES_OF_FOLDS
 
 Sizes = dict[str, float]
 Rates = Mapping[str, float]
@@ -228,7 +229,10 @@ class _Sizes:
     @property
     def _weights(self) -> float:
         is_open = _chooses_weights(self.extent, self.run.filled)
-        return self.is_first * is_open * self._some * self._values
+        slices = self._some
+        if self.extent.kind_of_scan == "kspace":
+            slices *= -(-SLICES_OF_FOLDS // self.extent.slices)
+        return self.is_first * is_open * slices * self._values
 
     def of_phase(self, phase: str) -> Sizes:
         """Return the sizes of a step."""

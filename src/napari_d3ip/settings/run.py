@@ -72,6 +72,10 @@ class Adaptation:
         return index % self.every == 0
 
 
+SLICES_OF_FOLDS = 8
+"""Slices that cross-validation makes, in k-space, of few by holding out other samples in each copy."""
+
+
 @dataclass(frozen=True)
 class Validation:
     """Data kept out of the reconstruction, and whether they may reject an adaptation or the result."""

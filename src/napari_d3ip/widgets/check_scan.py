@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import create_worker
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from napari_d3ip.checking import Report, check
 from napari_d3ip.errors import D3IPError
 from napari_d3ip.io import read
 from napari_d3ip.io.answers import write_answers
@@ -24,7 +23,10 @@ from napari_d3ip.measurement import KSpace, Measurement, Sinogram
 from napari_d3ip.widgets.notify import show_failure
 from napari_d3ip.widgets.scan_reader import ReadFailed
 
-Answer = Report | Measurement | ReadFailed
+if TYPE_CHECKING:
+    from napari_d3ip.checking import Report
+
+    Answer = Report | Measurement | ReadFailed
 
 
 class CheckScan(QWidget):
@@ -119,12 +121,12 @@ class CheckScan(QWidget):
         if isinstance(answer, ReadFailed):
             self.hide()
             show_failure(answer.error, "Check scan")
-        elif isinstance(answer, Report):
-            self._report = answer
-            self._say(_sentences(answer), offers=bool(answer.options) and scan is not None and scan.origin is not None)
-        else:
+        elif isinstance(answer, Measurement):
             self.hide()
             self.opened.emit(answer)
+        else:
+            self._report = answer
+            self._say(_sentences(answer), offers=bool(answer.options) and scan is not None and scan.origin is not None)
 
     def _say(self, text: str, *, offers: bool = False) -> None:
         self._text.setText(text)
@@ -135,6 +137,8 @@ class CheckScan(QWidget):
 
 def _checked(scan: Measurement) -> Answer:
     """Check in the thread; return errors, since napari's workers must not raise."""
+    from napari_d3ip.checking import check  # Loads torch.
+
     try:
         return check(scan)
     except Exception as error:  # noqa: BLE001 - shown by the widget

@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_d3ip.errors import FileError
 from napari_d3ip.files import require_regular
-from napari_d3ip.io.arrays import cfl, hdf5
+from napari_d3ip.io.arrays import cfl
 from napari_d3ip.io.arrays.numpy_files import archived, stored
 from napari_d3ip.io.arrays.stored import AnyArray, Stored
 from napari_d3ip.io.guard import format_names
@@ -50,6 +50,8 @@ def read_calibration(path: Path, name: str | None = None) -> AnyArray:
     LayoutQuestion
         If one of several must be named.
     """
+    from napari_d3ip.io.arrays import hdf5  # Loads h5py.
+
     read = _read_hdf5 if hdf5.is_hdf5(path) else _read_numpy
     lines = read(path, "calibration", name)
     return lines[None] if lines.ndim == 3 else lines
@@ -87,6 +89,8 @@ def _read_numpy(path: Path, option: str, name: str | None = None) -> AnyArray:
 
 def _read_hdf5(path: Path, option: str, name: str | None) -> AnyArray:
     """Return the dataset of a name, of the option's, or the only one of k-space's shape."""
+    from napari_d3ip.io.arrays import hdf5  # Loads h5py.
+
     with hdf5.opened(path) as file:
         found = {each: item for each, item in hdf5.numeric_datasets(file) if could_be_kspace(item)}
         if not found:

@@ -98,11 +98,23 @@ def _limited() -> Sinogram:
         replace(disc_scan(HALF, 19.5), center=None),
         replace(disc_scan(np.arange(0.0, 360.0, 12.0), CENTER, noise=0.02), center=CENTER),
         replace(disc_scan(HALF[::3], CENTER, noise=0.05), center=CENTER),
+        replace(disc_scan(np.arange(0.0, 360.0, 3.0), 23.5, detectors=48, noise=0.05), center=23.5),
+        replace(SCAN, data=np.random.default_rng(0).standard_normal(SCAN.data.shape).astype(np.float32)),
         _limited(),
         replace(SCAN, data=SCAN.data * 1e6),
         replace(SCAN, angles=-HALF),
     ],
-    ids=["half turn", "no noise", "whole turn", "15 views", "92 degrees", "large numbers", "other sense"],
+    ids=[
+        "half turn",
+        "no noise",
+        "whole turn",
+        "15 views",
+        "noise",
+        "noise alone",
+        "92 degrees",
+        "large numbers",
+        "other sense",
+    ],
 )
 def test_nothing_is_suggested_for_a_right_description(scan: Sinogram) -> None:
     assert check(scan).suggestions == []
@@ -114,7 +126,14 @@ def test_an_axis_that_no_direction_tells_is_left_alone() -> None:
 
 def test_two_faults_are_found_one_after_the_other() -> None:
     scan = replace(SPOILT["dead columns"][0], center=CENTER + 2)
-    assert set(check(scan).options) == {"center", "bad_pixels"}
+    report = check(scan)
+    assert set(report.options) == {"center", "bad_pixels"}
+    assert float(report.options["center"]) == pytest.approx(CENTER, abs=0.25)
+
+
+def test_what_predicts_nothing_is_said() -> None:
+    assert not check(replace(SCAN, angles=np.random.default_rng(0).uniform(0, 180, len(HALF)))).predicts
+    assert check(SCAN).predicts
 
 
 def test_values_and_axes_that_were_read_otherwise(tmp_path: Path) -> None:

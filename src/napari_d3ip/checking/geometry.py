@@ -16,6 +16,7 @@ from napari_d3ip.checking.views import few_slices
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.operators.base import Check
+from napari_d3ip.preparation.noise import estimate_noise
 
 Array = npt.NDArray[np.float64]
 
@@ -23,7 +24,8 @@ Array = npt.NDArray[np.float64]
 _MOST_DIRECTIONS = 150.0
 # Change of the axis in pixels that is worth a word, and in its deviations; gain that it must have.
 _PIXELS, _DEVIATIONS, _GAIN_OF_AXIS, _CERTAIN_OF_AXIS = 0.25, 2.0, 0.1, 1.0
-# Fewer directions are easier to predict, whatever the scan; so are columns of another kind.
+# Fewer directions are easier to predict, whatever the scan, and of a half turn no less is taken; so are columns of
+# another kind.
 _GAIN_OF_NARROWER, _GAIN_OF_AXES = 0.9, 0.6
 # Of another order, or range by a step, which may differ for one view only, whose gain has no standard error.
 _GAIN_OF_ORDER = 0.5
@@ -31,6 +33,9 @@ _GAIN_OF_ORDER = 0.5
 _GAIN_OF_WIDER = -0.3
 # Widths of the detector that a slice is wider than, if it has room for such an object, and that it gets.
 _WIDER, _WIDEST = 1.2, 1.6
+# Spread of the ends, from their 5th to their 95th percentile, in deviations of noise, whose own is 3.3.
+_BEYOND_NOISE = 6.0
+_HALF_TURN = 181.0
 # Range of angles in degrees below which they could be radians, and above which they could have been converted twice.
 _RADIANS, _TWICE = 30.0, 1000.0
 # Fewest slices and columns of which either could be the other.
@@ -90,9 +95,10 @@ def _other_ranges(angles: Array) -> Iterator[tuple[Array, str, float]]:
     steps, count, first = np.diff(angles), len(angles), angles[0]
     if count < 2 or not np.allclose(steps, steps.mean(), atol=1e-3 * abs(steps.mean())):
         return
+    halved = ((0.5, "the views cover half the range of angles"),) if np.ptp(angles) > _HALF_TURN else ()
     for factor, why in (
         (2.0, "the views cover twice the range of angles"),
-        (0.5, "the views cover half the range of angles"),
+        *halved,
         (count / (count - 1), "the last view is one step before the end of the range of angles"),
         ((count - 1) / count, "the last view is at the end of the range of angles"),
     ):
@@ -110,7 +116,7 @@ def _other_orders(angles: Array) -> Iterator[tuple[Array, str]]:
     yield angles[as_text], "the views are in the order of their numbers as text (1, 10, 100, 2)"
     for step in (2, 3, 4, 5, 8):
         interlaced = np.concatenate([numbers[start::step] for start in range(step)])
-        yield angles[interlaced], f"the views are interlaced, every {step}th angle in turn"
+        yield angles[interlaced], f"the views are interlaced in {step} passes"
 
 
 def angles_text(angles: Array) -> str:
@@ -150,8 +156,17 @@ class Truncation:
     def candidates(self, scan: Sinogram, whole: Sinogram, poll: Check) -> Iterator[Candidate]:
         """Yield the scan of slices wider than the detector."""
         seen = scan.data.shape[2] * scan.detector_pitch
-        if is_cut(scan) and scan.volume_shape[2] < _WIDER * seen:
+        if is_cut(scan) and _ends_change(scan) and scan.volume_shape[2] < _WIDER * seen:
             size = int(_WIDEST * seen)
             why = "both ends of the detector see the object, which is wider"
             wider = replace(scan, slice_shape=(size, size))
             yield Candidate({"slice_shape": f"{size},{size}"}, why, wider, least=_GAIN_OF_WIDER)
+
+
+def _ends_change(scan: Sinogram) -> bool:
+    """Return whether both ends of the detector change from view to view by more than noise."""
+    margin = max(1, scan.data.shape[2] // 32)
+    noise = estimate_noise(scan.data) / np.sqrt(margin)
+    ends = np.stack([scan.data[..., :margin].mean(axis=2), scan.data[..., -margin:].mean(axis=2)])
+    low, high = np.quantile(ends, [0.05, 0.95], axis=2)
+    return bool((np.median(high - low, axis=1) > _BEYOND_NOISE * noise).all())

@@ -104,6 +104,8 @@ class Centre:
             option = "center"  # It was moved when it was read.
         if is_corner:
             moves = rows // 2, columns // 2
+        elif scan.coils == 1:
+            return  # Without others to compare with, a phase ramp may explain it.
         moved = replace(
             scan, data=np.roll(scan.data, moves, axis=(-2, -1)), mask=np.roll(scan.mask, moves, axis=(-2, -1))
         )

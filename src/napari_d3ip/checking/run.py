@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from napari_d3ip.checking import kspace, views
@@ -34,10 +34,15 @@ class Hypothesis(Protocol):
 
 
 class Checks(NamedTuple):
-    """How a kind of measurement is checked: in which slices, by which loss, and for what."""
+    """How a kind of measurement is checked: in which slices, by which loss, and for what.
+
+    Where nothing brings the residual below ``most``, no description predicts anything, and none is suggested but for
+    other evidence.
+    """
 
     few_slices: Callable[[Any], Measurement]
     loss_of: Callable[[Any, Check], Loss]
+    most: float
     hypotheses: tuple[Hypothesis, ...]
 
 
@@ -45,11 +50,13 @@ CHECKS = {
     "sinogram": Checks(
         views.few_slices,
         views.loss_of,
+        0.3,
         (RotationAxis(), Angles(), Values(), Axes(), BadPixels(), Views(), *CORRECTIONS, Air(), Truncation()),
     ),
     "kspace": Checks(
         kspace.few_slices,
         kspace.loss_of,
+        1.0,
         (kspace.Centre(), kspace.TrajectoryUnit(), kspace.Delay(), kspace.CoilMaps(), kspace.NoiseLevel()),
     ),
 }
@@ -77,7 +84,7 @@ class Suggestion:
     why: str
     held_out_residual: float
     gain: float
-    scan: Measurement
+    scan: Measurement = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -103,12 +110,17 @@ class Report:
     kind: str
     held_out_residual: float
     suggestions: list[Suggestion]
-    scan: Measurement
+    scan: Measurement = field(repr=False)
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as JSON values, without the slices."""
         suggestions = [_values(suggestion) for suggestion in self.suggestions]
         return {**_values(self), "suggestions": suggestions}
+
+    @property
+    def predicts(self) -> bool:
+        """Return whether views or lines left out are predicted at all, as the scan is described."""
+        return self.held_out_residual < CHECKS[self.kind].most
 
     @property
     def options(self) -> dict[str, str]:
@@ -151,7 +163,7 @@ def check(scan: Measurement, poll: Check = no_check) -> Report:
     checks = CHECKS[scan.kind]
     some = described = checks.few_slices(scan)
     loss = checks.loss_of(some, poll)
-    residual, suggestions, tried = loss.relative, list[Suggestion](), set[str]()
+    residual, suggestions, tried, found = loss.relative, list[Suggestion](), set[str](), set[str]()
 
     def judged() -> Iterator[Judged]:
         for hypothesis in checks.hypotheses:
@@ -160,8 +172,14 @@ def check(scan: Measurement, poll: Check = no_check) -> Report:
                     for candidate in hypothesis.candidates(some, scan, poll):
                         yield judge(hypothesis.name, candidate, loss, checks.loss_of(candidate.scan, poll))
 
-    while (chosen := _best([each for each in judged() if each.is_better])) is not None:
-        tried |= {chosen.name, "axes"}  # The array was turned just now, or lies right.
+    def better() -> list[Judged]:
+        clear = [each for each in judged() if each.is_better]
+        return [each for each in clear if each.loss.relative < checks.most or each.candidate.least < 0]
+
+    while (chosen := _best(better())) is not None:
+        # The array was turned just now, or lies right; an axis among bad pixels is looked for once more.
+        tried |= {"axes"} if chosen.name == "center" and "center" not in found else {chosen.name, "axes"}
+        found.add(chosen.name)
         some, loss = chosen.candidate.scan, chosen.loss
         given = [f"{key}={value}" for key, value in chosen.candidate.options.items()]
         suggestions.append(Suggestion(given, chosen.candidate.why, loss.relative, chosen.gain, some))

@@ -56,6 +56,11 @@ def check(
 def _text(report: Report) -> str:
     """Return what is right, and what is better otherwise."""
     residual = f"{report.held_out_residual:.3g}"
+    if not report.suggestions and not report.predicts:
+        return (
+            f"As the scan is described, views left out are predicted to {residual} of their deviation, which is bad; "
+            "something may be wrong that is not looked for, or there are too few views to tell."
+        )
     if not report.suggestions:
         return (
             f"Nothing is better otherwise: as the scan is described, views left out are predicted to {residual} of "

@@ -153,6 +153,11 @@ def _read(path: Path, options: dict[str, Any]) -> Answer:
 
 
 def _sentences(report: Report) -> str:
+    if not report.suggestions and not report.predicts:
+        return (
+            "Views left out are predicted badly, but nothing that was tried is better: something may be wrong that is "
+            "not looked for, or there are too few views to tell."
+        )
     if not report.suggestions:
         return "Nothing is better otherwise: the scan is described as its views say."
     return "\n".join(f"{each.why[0].upper()}{each.why[1:]} ({', '.join(each.set)})." for each in report.suggestions)

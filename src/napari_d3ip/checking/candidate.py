@@ -33,7 +33,7 @@ class Candidate:
     is_paired : bool
         Whether it has the same rays and numbers, so that residuals can be compared view by view.
     least : float
-        Gain that it must have; below zero where other evidence speaks for it.
+        Gain that it must have; below zero where there is other evidence.
     certain : float
         Gain that it must have in standard errors.
     """
@@ -76,7 +76,7 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Compared:
     """A candidate with its loss and its gain over the description that is checked."""
 
     name: str
@@ -92,9 +92,9 @@ class Judged:
         return self.gain >= least and (least < 0 or self.gain >= self.candidate.certain * self.deviation)
 
 
-def judge(name: str, candidate: Candidate, loss: Loss, other: Loss) -> Judged:
+def compare(name: str, candidate: Candidate, loss: Loss, other: Loss) -> Compared:
     """Compare the loss of a candidate with that of the description that is checked."""
-    return Judged(name, candidate, other, *loss.gain_of(other, is_paired=candidate.is_paired))
+    return Compared(name, candidate, other, *loss.gain_of(other, is_paired=candidate.is_paired))
 
 
 def how_read(scan: Measurement, what: str) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from napari_d3ip.alignment.excerpt import is_cut
 from napari_d3ip.alignment.rotation_axis import find_axis
 from napari_d3ip.checking.candidate import GAIN, Candidate, how_read
 from napari_d3ip.checking.views import few_slices
-from napari_d3ip.errors import MeasurementError
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.operators.base import Check
 from napari_d3ip.preparation.noise import estimate_noise
@@ -52,10 +51,7 @@ class RotationAxis:
         """Yield the scan about the axis that is found."""
         if scan.angular_range < _MOST_DIRECTIONS:
             return
-        try:
-            axis = find_axis(scan, poll)
-        except MeasurementError:
-            return
+        axis = find_axis(scan, poll)
         change = abs(axis.center - scan.axis)
         if change > _PIXELS and not change < _DEVIATIONS * axis.deviation:
             why = f"the rotation axis is at {axis.center:.2f}, not at {scan.axis:.2f}, by {axis.method}"

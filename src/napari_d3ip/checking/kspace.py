@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_d3ip.checking.candidate import Candidate, Loss
+from napari_d3ip.checking.candidate import Candidate, Loss, how_read
 from napari_d3ip.errors import MeasurementError
 from napari_d3ip.measurement import KSpace
 from napari_d3ip.operators.base import Check, LinearOperator, Masked
@@ -29,7 +29,7 @@ _CPU = torch.device("cpu")
 _FRACTION, _LOOKED_AT = 0.2, (4, 8, 16)
 # Distance in samples of the strongest one from the middle that is no chance.
 _MOVED = 2
-# What speaks for a centre in the corner is the place of the strongest sample; for one elsewhere, it must predict, too.
+# A centre in the corner is shown by the place of the strongest sample; one elsewhere must predict, too.
 _GAIN_OF_CORNER, _GAIN_OF_CENTRE, _GAIN_OF_MAPS, _GAIN_OF_DELAY = -10.0, 0.02, 0.5, 0.4
 # Factors by which the stated noise is too large, and too small: outer samples hold signal, too.
 _LARGE, _SMALL = 3.0, 1 / 30
@@ -100,7 +100,7 @@ class Centre:
             return
         is_corner = all(min(at, size - at) <= 1 for at, size in zip(peak, energy.shape, strict=True))
         option = "corner" if is_corner else f"{peak[0]},{peak[1]}"
-        if "dc" in _note(scan):
+        if how_read(scan, "dc"):
             option = "center"  # It was moved when it was read.
         if is_corner:
             moves = rows // 2, columns // 2
@@ -112,11 +112,6 @@ class Centre:
         why = f"the strongest samples lie at (ky, kx) = ({peak[0]}, {peak[1]}), where the frequency is zero"
         least = _GAIN_OF_CORNER if is_corner else _GAIN_OF_CENTRE
         yield Candidate({"dc": option}, why, moved, is_paired=False, least=least)
-
-
-def _note(scan: KSpace) -> dict[str, Any]:
-    note: dict[str, Any] = scan.provenance.get("read", {})
-    return note
 
 
 @dataclass(frozen=True)
@@ -135,7 +130,7 @@ class TrajectoryUnit:
             "cycle": sizes,
             "radian": sizes / np.float32(2 * np.pi),
         }
-        text = str(_note(scan).get("trajectory", ""))
+        text = str(how_read(scan, "trajectory"))
         taken = next((unit for unit in ("cycle", "radian") if f"from {unit}" in text), "grid")
         for unit, scale in units.items():
             positions = scan.trajectory * (scale / units[taken])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from napari_d3ip.checking import kspace, views
-from napari_d3ip.checking.candidate import Candidate, Judged, Loss, judge
+from napari_d3ip.checking.candidate import Candidate, Compared, Loss, compare
 from napari_d3ip.checking.geometry import Angles, Axes, RotationAxis, Truncation
 from napari_d3ip.checking.values import CORRECTIONS, Air, BadPixels, Values, Views
 from napari_d3ip.errors import MeasurementError
@@ -29,7 +29,7 @@ class Hypothesis(Protocol):
     def candidates(self, scan: Any, whole: Any, poll: Check) -> Iterator[Candidate]:
         """Yield other descriptions of a scan of few slices; ``whole`` has all that are at hand.
 
-        Those that nothing speaks for are not yielded, to save time. What takes long calls ``poll`` now and then.
+        Those without any evidence are not yielded, to save time. What takes long calls ``poll`` now and then.
         """
 
 
@@ -165,15 +165,15 @@ def check(scan: Measurement, poll: Check = no_check) -> Report:
     loss = checks.loss_of(some, poll)
     residual, suggestions, tried, found = loss.relative, list[Suggestion](), set[str](), set[str]()
 
-    def judged() -> Iterator[Judged]:
+    def compared() -> Iterator[Compared]:
         for hypothesis in checks.hypotheses:
             if hypothesis.name not in tried:
                 with contextlib.suppress(MeasurementError):  # What cannot be a scan is no description of one.
                     for candidate in hypothesis.candidates(some, scan, poll):
-                        yield judge(hypothesis.name, candidate, loss, checks.loss_of(candidate.scan, poll))
+                        yield compare(hypothesis.name, candidate, loss, checks.loss_of(candidate.scan, poll))
 
-    def better() -> list[Judged]:
-        clear = [each for each in judged() if each.is_better]
+    def better() -> list[Compared]:
+        clear = [each for each in compared() if each.is_better]
         return [each for each in clear if each.loss.relative < checks.most or each.candidate.least < 0]
 
     while (chosen := _best(better())) is not None:
@@ -186,10 +186,10 @@ def check(scan: Measurement, poll: Check = no_check) -> Report:
     return Report(scan.source, scan.kind, residual, suggestions, described)
 
 
-def _best(judged: list[Judged]) -> Judged | None:
+def _best(compared: list[Compared]) -> Compared | None:
     """Return the candidate to suggest: the axis, unless another one leaves far less."""
-    best = max(judged, key=lambda each: each.gain, default=None)
-    for each in judged:
+    best = max(compared, key=lambda each: each.gain, default=None)
+    for each in compared:
         if each.name == "center" and best is not None and 1 - each.gain < _AXIS_FIRST * (1 - best.gain):
             return each
     return best

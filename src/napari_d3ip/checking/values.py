@@ -14,13 +14,12 @@ from napari_d3ip.checking.views import small
 from napari_d3ip.corrections import correct
 from napari_d3ip.corrections.bad_columns import bad_columns
 from napari_d3ip.corrections.chain import RECORD
-from napari_d3ip.errors import MeasurementError
+from napari_d3ip.corrections.neighbours import DEVIATIONS
 from napari_d3ip.measurement import Sinogram
 from napari_d3ip.operators.base import Check
 
 # Columns, and views, that stand out: in deviations of the others, times these, and the largest part of all.
 _OUTLIER, _TIMES, _FEW = 10.0, 4.0, 0.1
-_MAD_OF_NORMAL = 0.6745
 # Gain of leaving rays out, which makes the rest easier to predict.
 _GAIN_OF_FEWER, _GAIN_OF_CORRECTION = 0.25, 0.25
 # Transmissions are raised to this before their logarithm; the largest number of one that noise makes of 1.
@@ -84,7 +83,7 @@ class Views:
             return
         each = np.sqrt(predict_left_out(reduced, every=5, folds=5, check=poll).squares(reduced.data))
         median = float(np.median(each))
-        deviation = float(np.median(np.abs(each - median))) / _MAD_OF_NORMAL
+        deviation = float(np.median(np.abs(each - median))) * DEVIATIONS
         bad = each > max(_TIMES * median, median + _OUTLIER * deviation)
         # At the ends of the turn wrong geometry shows first.
         if not 0 < bad.sum() <= max(1, _FEW * len(bad)) or bad[np.argsort(scan.angles, kind="stable")[[0, -1]]].any():
@@ -125,10 +124,7 @@ class Correction:
         """Yield the corrected scan, unless it was corrected already when it was read."""
         if whole.provenance.get(RECORD):
             return
-        try:
-            corrected = correct(scan, self.name)
-        except MeasurementError:
-            return
+        corrected = correct(scan, self.name)
         chain = ",".join(each["name"] for each in corrected.provenance[RECORD])
         yield Candidate({RECORD: chain}, self.why, corrected, is_paired=False, least=_GAIN_OF_CORRECTION)
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from napari_d3ip.corrections.neighbours import DEVIATIONS
 from napari_d3ip.measurement import FloatArray
 
 # How far a bad column is out, in deviations of the others, and the largest part of all that may be.
@@ -16,7 +17,6 @@ _OUTLIER, _FEW = 10.0, 0.1
 # Columns among which one of two bad ones, and a single one, stands out, and its smallest offset in parts of the range
 # of values: the rim of an object that hardly moves is steep, too.
 _WIDTHS = ((5, 0.2), (3, 0.02))
-_MAD_OF_NORMAL = 0.6745
 
 
 def bad_columns(data: FloatArray) -> npt.NDArray[np.intp]:
@@ -31,7 +31,7 @@ def bad_columns(data: FloatArray) -> npt.NDArray[np.intp]:
             known = data[..., ~bad]
             beside = ndimage.median_filter(known, size=(1, 1, width), mode="nearest")
             offset = np.abs(np.median(known - beside, axis=1)).max(axis=0)
-            usual = float(np.median(offset)) / _MAD_OF_NORMAL
+            usual = float(np.median(offset)) * DEVIATIONS
             if offset.max() <= max(_OUTLIER * usual, least * float(np.ptp(known))):
                 break
             bad[columns[~bad][int(np.argmax(offset))]] = True  # The worst one only: those beside it look bad, too.

@@ -203,7 +203,7 @@ def _settle_angles(scan: RawScan, options: ReadOptions) -> tuple[npt.NDArray[np.
 
 
 def _corrected(scan: Sinogram, chain: str) -> Sinogram:
-    """Return the scan with the corrections that were asked for; its origin asks for them, too."""
+    """Return the scan with the requested corrections; its origin requests them, too."""
     from napari_d3ip import corrections  # Loads SciPy.
 
     return replace(corrections.apply(scan, corrections.parse(chain)), origin=scan.origin)
